@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+# One function per kind of thing that the tree holds; every folder's CMakeLists.txt is a call or two.
+
+add_library(perilune_flags INTERFACE)
+target_compile_options(perilune_flags INTERFACE
+  -Wall -Wextra -Wconversion -Wshadow -Werror -fno-omit-frame-pointer)
+target_include_directories(perilune_flags INTERFACE ${CMAKE_SOURCE_DIR}/src)
+if(PERILUNE_SANITIZE)
+  target_compile_options(perilune_flags INTERFACE -fsanitize=${PERILUNE_SANITIZE} -fno-sanitize-recover=all)
+  target_link_options(perilune_flags INTERFACE -fsanitize=${PERILUNE_SANITIZE})
+endif()
+if(PERILUNE_BUILD_FUZZERS)
+  target_compile_options(perilune_flags INTERFACE -fsanitize=fuzzer-no-link)
+endif()
+
+# perilune_folder(NAME DEPS...): every .cpp below the current folder that is not a test becomes the static library
+# perilune_NAME, every *_test.cpp becomes part of the test program NAME_test. EXCLUDE drops subfolders
+# that are libraries of their own.
+function(perilune_folder name)
+  cmake_parse_arguments(ARG "" "" "DEPS;EXCLUDE;TEST_DEPS" ${ARGN})
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cpp)
+  foreach(sub ${ARG_EXCLUDE})
+    list(FILTER sources EXCLUDE REGEX "^${CMAKE_CURRENT_SOURCE_DIR}/${sub}/")
+  endforeach()
+  set(tests ${sources})
+  list(FILTER tests INCLUDE REGEX "_test\\.cpp$")
+  list(FILTER sources EXCLUDE REGEX "_test\\.cpp$")
+  if(sources)
+    add_library(perilune_${name} STATIC ${sources})
+    target_link_libraries(perilune_${name} PUBLIC perilune_flags ${ARG_DEPS})
+  else()
+    add_library(perilune_${name} INTERFACE)
+    target_link_libraries(perilune_${name} INTERFACE perilune_flags ${ARG_DEPS})
+  endif()
+  if(tests AND PERILUNE_BUILD_TESTS)
+    perilune_test(${name}_test SOURCES ${tests} DEPS perilune_${name} ${ARG_TEST_DEPS})
+  endif()
+endfunction()
+
+# perilune_test(NAME SOURCES... DEPS... [LABEL l]): a GoogleTest program whose cases ctest lists one by one.
+function(perilune_test name)
+  cmake_parse_arguments(ARG "" "LABEL" "SOURCES;DEPS" ${ARGN})
+  if(NOT ARG_LABEL)
+    set(ARG_LABEL unit)
+  endif()
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE ${ARG_DEPS} perilune_flags GTest::gtest GTest::gmock GTest::gtest_main)
+  include(GoogleTest)
+  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST PROPERTIES LABELS ${ARG_LABEL} TIMEOUT 300)
+endfunction()
+
+# perilune_fuzzer(NAME SOURCE DEPS...): a libFuzzer target, only in the fuzz preset (clang).
+function(perilune_fuzzer name source)
+  if(PERILUNE_BUILD_FUZZERS)
+    add_executable(${name} ${source})
+    target_link_libraries(${name} PRIVATE ${ARGN} perilune_flags)
+    target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+  endif()
+endfunction()

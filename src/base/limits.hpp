@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+// The named limits of the product. Every pool, queue, text, retry and list is bounded by one of these (or by a
+// configuration value whose own bounds stand here).
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+
+namespace perilune::limits {
+
+// Wire
+inline constexpr std::uint32_t max_data_segment_before_login_bytes = 8192;   // RFC 7143 13.12: the default until declared
+inline constexpr std::uint32_t max_recv_data_segment_bytes = 262144;         // what we declare
+inline constexpr std::uint32_t max_ahs_bytes = 255 * 4;                      // TotalAHSLength is 8 bits of words
+inline constexpr std::uint32_t max_extended_cdb_bytes = 260;
+inline constexpr std::uint32_t max_text_total_bytes = 65536;                 // one negotiation over all its C-bit PDUs
+inline constexpr std::uint32_t max_text_pdus_per_exchange = 64;
+inline constexpr std::uint32_t max_text_keys = 256;
+inline constexpr std::uint32_t max_login_exchanges = 32;                     // request/response pairs before we give up
+inline constexpr std::uint32_t max_iscsi_name_bytes = 223;                   // RFC 7143 4.2.7.1
+inline constexpr std::uint32_t min_chap_secret_bytes = 12;                   // RFC 7143 9.2.1 (96 bits)
+inline constexpr std::uint32_t max_chap_secret_bytes = 255;
+inline constexpr std::uint32_t max_chap_challenge_bytes = 1024;
+
+// Sessions
+inline constexpr std::uint32_t max_half_open_logins = 256;                   // unauthenticated connections per process
+inline constexpr std::chrono::seconds login_timeout{15};
+inline constexpr std::uint32_t max_sessions = 4096;
+inline constexpr std::uint32_t default_command_window = 128;                 // commands per session
+inline constexpr std::uint32_t min_command_window = 2;
+inline constexpr std::uint32_t max_immediate_commands = 16;                  // in progress beside the window
+inline constexpr std::uint32_t max_outstanding_r2t = 16;
+
+// SCSI
+inline constexpr std::uint32_t max_transfer_bytes = 1048576;                 // VPD B0 MAXIMUM TRANSFER LENGTH
+inline constexpr std::uint32_t max_cdb_bytes = 16;                           // longer ones arrive by AHS, when they are served
+inline constexpr std::uint32_t max_sense_bytes = 252;
+inline constexpr std::uint32_t max_parameter_bytes = 65536;                  // MODE SELECT, UNMAP … lists
+
+}  // namespace perilune::limits

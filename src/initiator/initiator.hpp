@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+// The public library of the initiator: discovery, sessions that live through cut connections, logical units as block
+// channels. Asynchronous, one Loop's thread; see initiator/sync.hpp for the blocking face that tools use.
+//
+// A Session is the I_T nexus as the user sees it. Its connection may die and be replaced (same ISID, after login and a
+// check of VPD 83); commands are held meanwhile for replacement_timeout and the safe kinds (READ, WRITE, UNMAP, WRITE SAME,
+// SYNCHRONIZE CACHE) are replayed; anything else fails upward (DESIGN 1.15).
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/delegate.hpp"
+#include "base/intrusive_list.hpp"
+#include "base/result.hpp"
+#include "block/backstore.hpp"
+#include "crypto/secret.hpp"
+#include "runtime/loop.hpp"
+
+namespace perilune::initiator {
+
+struct ChapCredentials {
+  std::string user;
+  crypto::Secret secret;
+  std::string mutual_user;       // empty: one-way
+  crypto::Secret mutual_secret;
+  std::vector<std::uint8_t> algorithms;  // CHAP_A ids in order of preference; empty: 8, 7, 6, 5 (SHA3-256 .. MD5)
+};
+
+enum class DigestPreference : std::uint8_t { none, crc32c, crc32c_or_none, none_or_crc32c };
+
+struct SessionConfig {
+  std::string initiator_name;
+  std::string initiator_alias;
+  std::string target_name;             // empty: discovery session
+  runtime::Endpoint portal;
+  std::uint16_t portal_group_tag = 1;
+  std::array<std::uint8_t, 6> isid{};  // stable for (interface, target): persistent reservations depend on it
+  std::optional<ChapCredentials> chap;
+
+  // What we offer (RFC 7143 13); what is agreed is in SessionInfo.
+  bool initial_r2t = false;
+  bool immediate_data = true;
+  std::uint32_t first_burst_length = 262144;
+  std::uint32_t max_burst_length = 16776192;
+  std::uint32_t max_recv_data_segment_length = 262144;
+  std::uint32_t max_outstanding_r2t = 1;
+  std::uint16_t default_time2wait = 2;
+  std::uint16_t default_time2retain = 0;
+  DigestPreference header_digest = DigestPreference::none;
+  DigestPreference data_digest = DigestPreference::none;
+
+  std::uint32_t commands_max = 128;    // outstanding in the session
+  std::chrono::seconds login_timeout{15};
+  std::chrono::seconds logout_timeout{15};
+  std::chrono::seconds noop_interval{5};           // 0: no pings
+  std::chrono::seconds noop_timeout{5};
+  std::chrono::seconds replacement_timeout{120};   // < 0: hold for ever, 0: fail at once
+  std::chrono::seconds abort_timeout{15};
+  std::chrono::seconds lu_reset_timeout{30};
+  std::chrono::seconds command_timeout{30};        // then ABORT TASK, LUN RESET, connection drop
+  runtime::SocketOptions socket;
+};
+
+enum class SessionState : std::uint8_t { free, logging_in, logged_in, reconnecting, logging_out, failed };
+
+// What was agreed and counted; a snapshot.
+struct SessionInfo {
+  SessionState state = SessionState::free;
+  std::uint16_t tsih = 0;
+  std::uint16_t portal_group_tag = 0;
+  std::string target_alias;
+  bool header_digest = false, data_digest = false, initial_r2t = true, immediate_data = true;
+  std::uint32_t first_burst_length = 65536, max_burst_length = 262144;
+  std::uint32_t max_recv_data_segment_length = 8192, max_xmit_data_segment_length = 8192;
+  std::uint32_t max_outstanding_r2t = 1;
+  runtime::Endpoint local, current_portal;
+  std::uint64_t reconnects = 0;
+};
+
+// Why a login failed for good; iscsiadm's exit codes derive from it.
+struct LoginFailure {
+  Error error;                       // connection, timed_out, authentication, authorization, protocol …
+  std::uint8_t status_class = 0;     // RFC 7143 11.13.5, when the target answered
+  std::uint8_t status_detail = 0;
+};
+
+// One SCSI command. Embedded by its owner, alive until done.
+struct ScsiRequest : ListNode<ScsiRequest> {
+  enum class Direction : std::uint8_t { none, in, out };
+  std::uint64_t lun = 0;                      // eight LUN bytes, big-endian
+  std::array<std::uint8_t, 16> cdb{};
+  Direction direction = Direction::none;
+  std::span<const iovec> data;                // stays put until done
+  std::chrono::milliseconds timeout{0};       // 0: SessionConfig::command_timeout
+  bool replay_safe = false;                   // may be sent again after a reconnect
+  Delegate<void(ScsiRequest&)> done;
+
+  // Outcome. error_code is set when no SCSI status came (session failed, aborted, timed out).
+  std::optional<Errc> error_code;
+  std::uint8_t status = 0;                    // SAM-5 status byte
+  std::uint8_t sense_length = 0;
+  std::array<std::uint8_t, 252> sense{};
+  std::uint32_t transferred_bytes = 0;        // data that really moved, residuals applied
+
+  std::uint64_t engine_space[16] = {};        // for the session engine
+};
+
+class SessionObserver {
+ public:
+  virtual ~SessionObserver() = default;
+  virtual void on_logged_in() = 0;                       // the first time; LUN scan may begin
+  virtual void on_state(SessionState from, SessionState to) = 0;
+  virtual void on_failed(const LoginFailure& failure) = 0;  // first login refused, or the session is given up
+  virtual void on_logged_out() = 0;                      // after logout(), also when the target did not answer it
+  virtual void on_units_changed() = 0;                   // REPORTED LUNS DATA HAS CHANGED, capacity change: rescan
+};
+
+struct TargetPortal {
+  std::string address;  // as the target said it: numeric or a host name, IPv6 without brackets
+  std::uint16_t port = 3260;
+  std::uint16_t portal_group_tag = 1;
+};
+struct DiscoveredTarget {
+  std::string name;
+  std::vector<TargetPortal> portals;
+};
+
+}  // namespace perilune::initiator

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// A regular file or block device as completions, many outstanding at once. One loop's thread.
+#pragma once
+
+#include <sys/uio.h>
+
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "base/delegate.hpp"
+#include "base/intrusive_list.hpp"
+#include "base/result.hpp"
+#include "base/units.hpp"
+
+namespace perilune::runtime {
+
+// One operation, embedded by its owner and alive until `done` is called. result: bytes moved (may be short at the end
+// of a file), 0 for the others, or -errno.
+struct FileOp : ListNode<FileOp> {
+  Delegate<void(FileOp&, int result)> done;
+  // For the implementation:
+  std::uint64_t scratch[8] = {};
+};
+
+struct FileProperties {
+  std::uint64_t size_bytes = 0;
+  std::uint32_t memory_alignment_bytes = 1;   // of buffers; > 1 when opened O_DIRECT
+  std::uint32_t offset_alignment_bytes = 1;   // of offsets and lengths; > 1 when opened O_DIRECT
+  std::uint32_t discard_granularity_bytes = 0; // 0: discard is not possible
+  std::uint32_t physical_block_bytes = 512;
+  bool is_block_device = false;
+  bool direct = false;
+  bool read_only = false;
+};
+
+class BlockFile {
+ public:
+  virtual ~BlockFile() = default;  // precondition: nothing outstanding
+  [[nodiscard]] virtual const FileProperties& properties() const = 0;
+
+  // Each returns false when the operation is pending (op.done will be called from a later point of the loop), true
+  // when it ended at once: then `result` holds the outcome and op.done is NOT called. iovecs are copied or consumed by
+  // the call; the memory they name stays put until the end. At most 64 iovecs.
+  [[nodiscard]] virtual bool read(FileOp& op, ByteOffset offset, std::span<const iovec> iov, int& result) = 0;
+  // durable: the data (and what is needed to find it again) is on stable media before the operation ends (RWF_DSYNC).
+  [[nodiscard]] virtual bool write(FileOp& op, ByteOffset offset, std::span<const iovec> iov, bool durable, int& result) = 0;
+  // Everything that ended before this call is on stable media when it ends (fdatasync).
+  [[nodiscard]] virtual bool sync(FileOp& op, int& result) = 0;
+  // Deallocates; reads give zeroes afterwards (FALLOC_FL_PUNCH_HOLE, BLKDISCARD with zeroing guarantees only).
+  [[nodiscard]] virtual bool punch(FileOp& op, ByteOffset offset, ByteCount length, int& result) = 0;
+  // Reads give zeroes afterwards, space stays allocated where the file system can (FALLOC_FL_ZERO_RANGE).
+  [[nodiscard]] virtual bool zero(FileOp& op, ByteOffset offset, ByteCount length, int& result) = 0;
+};
+
+struct OpenOptions {
+  bool read_only = false;
+  bool prefer_direct = true;  // O_DIRECT where the file system allows it
+};
+
+}  // namespace perilune::runtime

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// The seam through which all nondeterminism enters (DESIGN 1.2): one Loop per shard, on its own thread. Implemented by
+// runtime/uring (production) and runtime/sim (a seeded virtual world).
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "base/buffer_pool.hpp"
+#include "base/delegate.hpp"
+#include "base/intrusive_list.hpp"
+#include "base/result.hpp"
+#include "runtime/block_file.hpp"
+#include "runtime/random.hpp"
+#include "runtime/stream.hpp"
+#include "runtime/time.hpp"
+#include "runtime/timer.hpp"
+
+namespace perilune::runtime {
+
+// Work to be done once before the loop next waits: the place where a connection gathers the answers of a turn into one
+// send. Embedded by its owner; scheduling it again before it has run does nothing; destroying it withdraws it.
+class TurnHook : public ListNode<TurnHook> {
+ public:
+  explicit TurnHook(Delegate<void()> run) noexcept : run_(run) {}
+  void operator()() const { run_(); }
+
+ private:
+  Delegate<void()> run_;
+};
+
+class Loop {
+ public:
+  virtual ~Loop() = default;
+
+  [[nodiscard]] virtual Instant now() const = 0;  // of this turn; cheap
+  [[nodiscard]] virtual TimerQueue& timers() = 0;
+  [[nodiscard]] virtual Random& random() = 0;
+
+  // Runs `hook` after the events at hand and before waiting (hooks scheduled by hooks too).
+  virtual void schedule(TurnHook& hook) = 0;
+  // Runs `work` on the loop's thread in a later turn. The one method that any thread may call. Control path only: it
+  // allocates.
+  virtual void post(std::function<void()> work) = 0;
+  // Ends run() after this turn. Any thread, or the loop's own.
+  virtual void stop() = 0;
+
+  // Backlog and accepted streams belong to this loop. Fails with busy (port in use), permission, io.
+  [[nodiscard]] virtual Result<std::unique_ptr<Listener>> listen(const Endpoint& local, const SocketOptions& options,
+                                                                 AcceptHandler& handler) = 0;
+  // The handler is called once, from a later turn. `bind_address` (optional) is the local address to use.
+  [[nodiscard]] virtual std::unique_ptr<Connecting> connect(const Endpoint& peer, const SocketOptions& options,
+                                                            ConnectHandler& handler) = 0;
+  // Opens a file or block device for this loop. May block for a moment: control path only, and never for a path that
+  // this process serves itself.
+  [[nodiscard]] virtual Result<std::unique_ptr<BlockFile>> open_file(const std::string& path, const OpenOptions& options) = 0;
+  // Makes the pool's memory a registered (fixed) buffer where that is possible; falls back silently to ordinary use.
+  virtual void register_buffers(BufferPool& pool) = 0;
+};
+
+}  // namespace perilune::runtime

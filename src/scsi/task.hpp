@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+// One SCSI command between a transport and the SCSI device. The transport owns it (embedded in its own command object,
+// reused without allocation), fills the request part, and drives it:
+//
+//   admit(task)    LUN map, unit attentions, reservation, command row, serialization, LBA range. Afterwards either the
+//                  command is over (task.finished(): status and sense are set, parameter data may be in
+//                  task.parameter_data) or task.need tells what memory and data it wants.
+//   transport      fetches task.need.data_out_bytes into task.data, or prepares task.need.data_in_bytes of task.data, and
+//                  task.need.scratch_bytes of task.scratch, all at once or not yet.
+//   execute(task)  true: over now. False: task.done is called later, on the same thread.
+//
+// SCSI knows no iSCSI: nexus and names are plain bytes. One thread (the shard's).
+#pragma once
+
+#include <sys/uio.h>
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/bytes.hpp"
+#include "base/delegate.hpp"
+#include "base/intrusive_list.hpp"
+#include "base/limits.hpp"
+#include "base/units.hpp"
+#include "block/backstore.hpp"
+
+namespace perilune::scsi {
+
+class LogicalUnit;
+class Nexus;
+
+enum class ScsiStatus : std::uint8_t {  // SAM-5 5.3.1
+  good = 0x00,
+  check_condition = 0x02,
+  condition_met = 0x04,
+  busy = 0x08,
+  reservation_conflict = 0x18,
+  task_set_full = 0x28,
+  aca_active = 0x30,
+  task_aborted = 0x40,
+};
+
+enum class TaskAttribute : std::uint8_t { untagged = 0, simple = 1, ordered = 2, head_of_queue = 3, aca = 4 };
+
+// What an admitted command asks of the transport, in bytes.
+struct TaskNeed {
+  std::uint32_t data_out_bytes = 0;  // from the initiator into `data` (parameter lists too)
+  std::uint32_t data_in_bytes = 0;   // `data` that execute() fills and the transport sends
+  std::uint32_t scratch_bytes = 0;   // private memory of the command (COMPARE AND WRITE, WRITE SAME, VERIFY)
+};
+
+struct Task : ListNode<Task> {
+  // Request, set by the transport.
+  Nexus* nexus = nullptr;
+  std::uint64_t lun = 0;   // the eight LUN bytes, big-endian
+  std::uint64_t tag = 0;   // unique in the nexus while the task lives
+  TaskAttribute attribute = TaskAttribute::simple;
+  std::array<std::uint8_t, limits::max_cdb_bytes> cdb{};
+  std::uint32_t expected_data_out_bytes = 0;  // what the initiator will send at most (iSCSI: EDTL of a write)
+  std::uint32_t expected_data_in_bytes = 0;   // what it has room for
+  Delegate<void(Task&)> done;
+
+  // Between admit() and execute().
+  TaskNeed need;
+  std::span<const iovec> data;
+  std::span<const iovec> scratch;
+
+  // Outcome.
+  bool over = false;
+  ScsiStatus status = ScsiStatus::good;
+  std::uint8_t sense_length = 0;                                // bytes of `sense`, 0 when none
+  std::array<std::uint8_t, limits::max_sense_bytes> sense{};
+  std::vector<std::uint8_t> parameter_data;                     // data-in of control commands; capacity is kept for reuse
+  std::uint32_t data_in_length = 0;  // bytes to send, from parameter_data when it is not empty, else from `data`;
+                                     // not yet clipped to expected_data_in_bytes
+  std::uint32_t data_transfer_length = 0;  // what the device wanted to move: residuals are computed from it (SAM-5 5.4)
+
+  [[nodiscard]] bool finished() const noexcept { return over; }
+
+  // For src/scsi alone.
+  LogicalUnit* unit = nullptr;
+  const void* row = nullptr;
+  block::BlockOp op;
+  std::array<std::uint64_t, 8> state{};
+  bool aborted = false;
+};
+
+}  // namespace perilune::scsi
