@@ -3,90 +3,14 @@
 // initiator's logical unit offers the same Channel, so that attach/ and the benches drive any of them.
 #pragma once
 
-#include <sys/uio.h>
-
-#include <cstdint>
 #include <memory>
-#include <span>
 #include <string>
 
-#include "base/delegate.hpp"
-#include "base/intrusive_list.hpp"
+#include "base/block_op.hpp"
 #include "base/result.hpp"
-#include "base/units.hpp"
 #include "runtime/loop.hpp"
 
 namespace perilune::block {
-
-enum class OpKind : std::uint8_t {
-  read,
-  write,
-  flush,         // every write that ended before this is on stable media when it ends; lba and blocks unused
-  unmap,         // deallocate; reads give zeroes afterwards when Geometry::unmap_zeroes
-  write_zeroes,  // reads give zeroes afterwards; may deallocate when `may_unmap`
-};
-
-enum class OpStatus : std::uint8_t {
-  ok,
-  read_error,       // medium error: the data cannot be read
-  write_error,      // medium error: the data may be old, new or mixed
-  no_space,         // the backing file system is full; nothing else is wrong
-  write_protected,
-  not_ready,        // the device is gone, or the initiator's session is down for good
-  out_of_range,
-  unsupported,
-  aborted,          // cancelled before it began
-};
-
-// One operation. Embedded in its owner's task, alive until it ends. A Channel never allocates for it.
-struct BlockOp : ListNode<BlockOp> {
-  OpKind kind = OpKind::read;
-  bool fua = false;        // write, unmap, write_zeroes: on stable media before the end
-  bool may_unmap = false;  // write_zeroes
-  Lba lba;
-  BlockCount blocks;
-  std::span<const iovec> data;  // read and write: exactly blocks * block_size bytes, at most 64 + 1 iovecs; stays put
-  Delegate<void(BlockOp&)> done;
-
-  OpStatus status = OpStatus::ok;
-  int os_errno = 0;  // when a system call failed
-
-  runtime::FileOp file_op;           // for the backend at the bottom
-  std::uint64_t backend_space[6] = {};
-  std::uint64_t filter_space[8] = {};
-};
-
-// True facts only: what is advertised on the wire is derived from this.
-struct Geometry {
-  std::uint32_t block_size_bytes = 512;            // logical
-  std::uint32_t physical_block_size_bytes = 4096;
-  BlockCount blocks;
-  bool write_cache = true;          // a write that ended may be lost by power failure until flush or FUA
-  bool fua = true;                  // honoured natively, or by a flush that the channel adds
-  bool thin = false;                // unmap deallocates
-  bool unmap_zeroes = false;        // unmapped blocks read as zeroes (LBPRZ)
-  bool read_only = false;
-  bool rotational = false;
-  std::uint32_t unmap_granularity_blocks = 1;
-  std::uint32_t max_transfer_blocks = 0;           // 0: no own limit
-  std::uint32_t memory_alignment_bytes = 1;        // what Channel wants of iovecs to avoid a copy
-  bool lends_memory = false;                       // lend() works (RAM)
-};
-
-class Channel {
- public:
-  virtual ~Channel() = default;  // precondition: nothing outstanding
-  [[nodiscard]] virtual const Geometry& geometry() const = 0;
-  // True: ended, op.status tells, op.done is NOT called. False: pending, op.done will be called from a later point of
-  // the loop, on this thread. Never recurses into the caller.
-  [[nodiscard]] virtual bool submit(BlockOp& op) = 0;
-  // The memory in which these blocks live, contiguous, or nullptr. The caller may read it, or, when for_write, fill it
-  // instead of submitting a write. Valid while the channel lives.
-  [[nodiscard]] virtual std::uint8_t* lend(Lba lba, BlockCount blocks, bool for_write) noexcept {
-    (void)lba; (void)blocks; (void)for_write;
-    return nullptr;
-  }
-};
 
 // Shared by all shards, immutable; channels are per loop. Control path.
 class Backstore {

@@ -9,19 +9,12 @@
 #include <string>
 
 #include "base/delegate.hpp"
+#include "base/file_op.hpp"
 #include "base/intrusive_list.hpp"
 #include "base/result.hpp"
 #include "base/units.hpp"
 
 namespace perilune::runtime {
-
-// One operation, embedded by its owner and alive until `done` is called. result: bytes moved (may be short at the end
-// of a file), 0 for the others, or -errno.
-struct FileOp : ListNode<FileOp> {
-  Delegate<void(FileOp&, int result)> done;
-  // For the implementation:
-  std::uint64_t scratch[8] = {};
-};
 
 struct FileProperties {
   std::uint64_t size_bytes = 0;

@@ -19,12 +19,12 @@
 #include <span>
 #include <vector>
 
+#include "base/block_op.hpp"
 #include "base/bytes.hpp"
 #include "base/delegate.hpp"
 #include "base/intrusive_list.hpp"
 #include "base/limits.hpp"
 #include "base/units.hpp"
-#include "block/backstore.hpp"
 
 namespace perilune::scsi {
 
