@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "iscsi/pdu/tx_queue.hpp"
+
+#include <algorithm>
+
+#include "base/assert.hpp"
+#include "crypto/crc32c.hpp"
+
+namespace perilune::iscsi {
+
+namespace {
+
+constexpr std::size_t padding(std::uint32_t data_length) { return (4 - data_length % 4) % 4; }
+
+// Walks `length` bytes of `memory` after `skip`, calling visit(pointer, bytes).
+template <class Visit>
+void walk(std::span<const iovec> memory, std::uint64_t skip, std::uint64_t length, Visit visit) {
+  for (const iovec& v : memory) {
+    if (length == 0) return;
+    if (skip >= v.iov_len) {
+      skip -= v.iov_len;
+      continue;
+    }
+    const std::size_t n = static_cast<std::size_t>(std::min<std::uint64_t>(length, v.iov_len - skip));
+    visit(static_cast<std::uint8_t*>(v.iov_base) + skip, n);
+    length -= n;
+    skip = 0;
+  }
+  PERILUNE_ASSERT(length == 0);
+}
+
+}  // namespace
+
+std::unique_ptr<std::uint8_t[]> TxChunkPool::take() {
+  if (free_.empty()) return std::make_unique_for_overwrite<std::uint8_t[]>(chunk_bytes);
+  auto chunk = std::move(free_.back());
+  free_.pop_back();
+  return chunk;
+}
+
+void TxChunkPool::give_back(std::unique_ptr<std::uint8_t[]> chunk) noexcept {
+  if (free_.size() < keep_) free_.push_back(std::move(chunk));
+}
+
+std::uint8_t* TxQueue::room(std::size_t bytes) {
+  PERILUNE_ASSERT(bytes <= TxChunkPool::chunk_bytes);
+  if (current_ == no_chunk || current_used_ + bytes > TxChunkPool::chunk_bytes) {
+    if (current_ != no_chunk && chunks_[current_].pieces == 0) {
+      current_used_ = 0;  // everything in it has been sent: begin again at its start
+    } else {
+      if (free_chunks_.empty()) {
+        chunks_.emplace_back();
+        free_chunks_.push_back(static_cast<std::uint32_t>(chunks_.size() - 1));
+      }
+      current_ = free_chunks_.back();
+      free_chunks_.pop_back();
+      chunks_[current_].memory = pool_.take();
+      chunks_[current_].pieces = 0;
+      current_used_ = 0;
+    }
+  }
+  return chunks_[current_].memory.get() + current_used_;
+}
+
+void TxQueue::append_chunk_bytes(std::uint8_t* at, std::size_t bytes) {
+  current_used_ += bytes;
+  queued_bytes_ += bytes;
+  if (pieces_.size() > first_ + in_flight_) {
+    Piece& last = pieces_.back();
+    if (last.chunk == current_ && last.at + last.bytes == at) {
+      last.bytes += bytes;
+      return;
+    }
+  }
+  ++chunks_[current_].pieces;
+  pieces_.push_back(Piece{at, bytes, current_, nullptr});
+}
+
+std::uint8_t* TxQueue::put_header(const std::uint8_t* bhs, std::uint32_t data_length, std::size_t inline_bytes) {
+  const std::size_t header = bhs_bytes + (header_digest_ ? digest_bytes : 0);
+  std::uint8_t* at = room(header + inline_bytes);
+  std::memcpy(at, bhs, bhs_bytes);
+  at[4] = 0;
+  store_be24(at + 5, data_length);
+  if (header_digest_) crypto::store_digest(at + bhs_bytes, crypto::crc32c_bhs(at));
+  append_chunk_bytes(at, header);
+  return at + header;
+}
+
+void TxQueue::put_trailer(std::uint32_t data_length, std::uint32_t crc) {
+  const std::size_t pad = padding(data_length);
+  const std::size_t trailer = pad + (data_digest_ ? digest_bytes : 0);
+  if (trailer == 0) return;
+  std::uint8_t* at = room(trailer);
+  std::memset(at, 0, pad);
+  if (data_digest_) crypto::store_digest(at + pad, crypto::crc32c(crc, {at, pad}));
+  append_chunk_bytes(at, trailer);
+}
+
+void TxQueue::push(const std::uint8_t* bhs, Bytes data) {
+  const iovec memory{const_cast<std::uint8_t*>(data.data()), data.size()};
+  const std::uint32_t length = static_cast<std::uint32_t>(data.size());
+  constexpr std::uint32_t piece = 32768;
+  if (length <= piece) {
+    push(bhs, {&memory, 1}, 0, length, nullptr);
+    return;
+  }
+  put_header(bhs, length, 0);
+  std::uint32_t crc = data_digest_ ? crypto::crc32c(0, data) : 0;
+  for (std::uint32_t done = 0; done < length;) {
+    const std::uint32_t n = std::min(piece, length - done);
+    std::uint8_t* at = room(n);
+    std::memcpy(at, data.data() + done, n);
+    append_chunk_bytes(at, n);
+    done += n;
+  }
+  put_trailer(length, crc);
+}
+
+void TxQueue::push(const std::uint8_t* bhs, std::span<const iovec> memory, std::uint64_t skip, std::uint32_t length,
+                   TxHold* hold) {
+  if (length == 0) {
+    put_header(bhs, 0, 0);
+    return;
+  }
+  std::uint32_t crc = 0;
+  if (hold == nullptr || length <= copy_limit_bytes) {
+    const std::size_t trailer = 3 + digest_bytes;
+    std::uint8_t* at = put_header(bhs, length, length + trailer);
+    std::uint8_t* to = at;
+    walk(memory, skip, length, [&](std::uint8_t* from, std::size_t n) {
+      std::memcpy(to, from, n);
+      to += n;
+    });
+    // The digest covers the copy, which can no longer change.
+    if (data_digest_) crc = crypto::crc32c(0, {at, length});
+    append_chunk_bytes(at, length);
+    put_trailer(length, crc);
+    return;
+  }
+  put_header(bhs, length, 0);
+  walk(memory, skip, length, [&](std::uint8_t* from, std::size_t n) {
+    if (data_digest_) crc = crypto::crc32c(crc, {from, n});
+    hold->retain();
+    queued_bytes_ += n;
+    pieces_.push_back(Piece{from, n, no_chunk, hold});
+  });
+  put_trailer(length, crc);
+}
+
+std::size_t TxQueue::gather(std::span<iovec> out) noexcept {
+  const std::size_t count = std::min(out.size(), pieces_.size() - first_);
+  for (std::size_t i = 0; i < count; ++i) {
+    const Piece& piece = pieces_[first_ + i];
+    out[i] = {piece.at, piece.bytes};
+  }
+  in_flight_ = count;
+  return count;
+}
+
+void TxQueue::pop_front_piece() {
+  const Piece piece = pieces_[first_++];
+  if (piece.hold != nullptr) {
+    piece.hold->release();
+  } else if (--chunks_[piece.chunk].pieces == 0) {
+    if (piece.chunk == current_) {
+      current_used_ = 0;
+    } else {
+      pool_.give_back(std::move(chunks_[piece.chunk].memory));
+      free_chunks_.push_back(piece.chunk);
+    }
+  }
+}
+
+void TxQueue::sent(std::uint64_t bytes) {
+  in_flight_ = 0;
+  queued_bytes_ -= bytes;
+  while (bytes > 0) {
+    Piece& piece = pieces_[first_];
+    if (bytes < piece.bytes) {
+      piece.at += bytes;
+      piece.bytes -= static_cast<std::size_t>(bytes);
+      break;
+    }
+    bytes -= piece.bytes;
+    pop_front_piece();
+  }
+  compact();
+}
+
+void TxQueue::compact() {
+  if (first_ == pieces_.size()) {
+    pieces_.clear();
+    first_ = 0;
+    if (current_ != no_chunk) {  // an idle connection keeps no chunk
+      pool_.give_back(std::move(chunks_[current_].memory));
+      free_chunks_.push_back(current_);
+      current_ = no_chunk;
+    }
+  } else if (first_ >= 256) {
+    pieces_.erase(pieces_.begin(), pieces_.begin() + static_cast<std::ptrdiff_t>(first_));
+    first_ = 0;
+  }
+}
+
+void TxQueue::clear() {
+  in_flight_ = 0;
+  while (first_ < pieces_.size()) pop_front_piece();
+  queued_bytes_ = 0;
+  compact();
+}
+
+}  // namespace perilune::iscsi

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+// What one connection has to send: PDUs appended in order, gathered into one scatter list per send. Headers, small
+// payloads, padding and digests are laid side by side in chunks, so that a batch of small PDUs is one iovec; large
+// payloads are referenced where they lie and held until they have been sent. Both roles; pure; one thread. No
+// allocation once the chunk pool is warm.
+#pragma once
+
+#include <sys/uio.h>
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/bytes.hpp"
+#include "base/delegate.hpp"
+#include "iscsi/pdu/decoder.hpp"
+
+namespace perilune::iscsi {
+
+// Keeps referenced memory alive: `released` is called when the last reference has left the queue. The owner retains it
+// once while it queues, so that it cannot be released half way.
+class TxHold {
+ public:
+  explicit TxHold(Delegate<void()> released) noexcept : released_(released) {}
+  TxHold(const TxHold&) = delete;
+  TxHold& operator=(const TxHold&) = delete;
+  void retain() noexcept { ++count_; }
+  void release() {
+    if (--count_ == 0) released_();
+  }
+  [[nodiscard]] bool held() const noexcept { return count_ != 0; }
+
+ private:
+  Delegate<void()> released_;
+  std::uint32_t count_ = 0;
+};
+
+// Chunks of all connections of a shard.
+class TxChunkPool {
+ public:
+  static constexpr std::size_t chunk_bytes = 65536;
+  explicit TxChunkPool(std::size_t keep = 256) : keep_(keep) { free_.reserve(keep); }
+  [[nodiscard]] std::unique_ptr<std::uint8_t[]> take();
+  void give_back(std::unique_ptr<std::uint8_t[]> chunk) noexcept;
+
+ private:
+  std::size_t keep_;
+  std::vector<std::unique_ptr<std::uint8_t[]>> free_;
+};
+
+class TxQueue {
+ public:
+  // Payloads up to this are copied beside their header; larger ones are referenced.
+  static constexpr std::uint32_t copy_limit_bytes = 8192;
+
+  explicit TxQueue(TxChunkPool& pool) : pool_(pool) {}
+  ~TxQueue() { clear(); }
+  TxQueue(const TxQueue&) = delete;
+  TxQueue& operator=(const TxQueue&) = delete;
+
+  void set_digests(bool header, bool data) noexcept {
+    header_digest_ = header;
+    data_digest_ = data;
+  }
+
+  // Appends a PDU. `bhs` is a complete 48-byte BHS but for TotalAHSLength and DataSegmentLength, which are set here.
+  void push(const std::uint8_t* bhs) { push(bhs, Bytes{}); }
+  // With a data segment that is copied (any length up to a chunk's; longer ones are split over chunks).
+  void push(const std::uint8_t* bhs, Bytes data);
+  // With a data segment of `length` bytes found in `memory` after `skip` bytes: copied when small, else referenced
+  // and held. With a data digest on, large payloads are referenced too: the caller guarantees that they do not change.
+  void push(const std::uint8_t* bhs, std::span<const iovec> memory, std::uint64_t skip, std::uint32_t length, TxHold* hold);
+
+  [[nodiscard]] bool empty() const noexcept { return first_ == pieces_.size(); }
+  [[nodiscard]] std::uint64_t queued_bytes() const noexcept { return queued_bytes_; }
+  // Memory of its own that the queue holds: what a peer that does not read makes grow.
+  [[nodiscard]] std::uint64_t own_bytes() const noexcept {
+    return (chunks_.size() - free_chunks_.size()) * TxChunkPool::chunk_bytes;
+  }
+
+  // The front of the queue as at most out.size() iovecs. What it names stays put until sent(). Returns the count.
+  [[nodiscard]] std::size_t gather(std::span<iovec> out) noexcept;
+  // The send that gather() prepared took this many bytes (0 or more).
+  void sent(std::uint64_t bytes);
+  // Drops everything and lets go of all holds. Precondition: no send is in progress.
+  void clear();
+
+ private:
+  struct Piece {
+    std::uint8_t* at = nullptr;
+    std::size_t bytes = 0;
+    std::uint32_t chunk = no_chunk;  // index into chunks_, or
+    TxHold* hold = nullptr;          // referenced memory
+  };
+  struct Chunk {
+    std::unique_ptr<std::uint8_t[]> memory;
+    std::uint32_t pieces = 0;
+  };
+  static constexpr std::uint32_t no_chunk = 0xffffffffU;
+
+  std::uint8_t* room(std::size_t bytes);   // contiguous, in the current chunk or a new one
+  void append_chunk_bytes(std::uint8_t* at, std::size_t bytes);
+  std::uint8_t* put_header(const std::uint8_t* bhs, std::uint32_t data_length, std::size_t inline_bytes);
+  void put_trailer(std::uint32_t data_length, std::uint32_t crc);
+  void pop_front_piece();
+  void compact();
+
+  TxChunkPool& pool_;
+  bool header_digest_ = false;
+  bool data_digest_ = false;
+  std::vector<Piece> pieces_;      // [first_, size) is the queue; compacted when the front is long
+  std::size_t first_ = 0;
+  std::size_t in_flight_ = 0;      // pieces of the send in progress: not to be extended
+  std::vector<Chunk> chunks_;
+  std::vector<std::uint32_t> free_chunks_;
+  std::uint32_t current_ = no_chunk;
+  std::size_t current_used_ = 0;
+  std::uint64_t queued_bytes_ = 0;
+};
+
+}  // namespace perilune::iscsi
