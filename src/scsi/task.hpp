@@ -6,10 +6,12 @@
 //                  command is over (task.finished(): status and sense are set, parameter data may be in
 //                  task.parameter_data) or task.need tells what memory and data it wants.
 //   transport      fetches task.need.data_out_bytes into task.data, or prepares task.need.data_in_bytes of task.data, and
-//                  task.need.scratch_bytes of task.scratch, all at once or not yet.
+//                  task.need.scratch_bytes of task.scratch, all at once or not yet. Memory is asked for in the order
+//                  of admission: a later command may have to wait for an earlier one, never the other way round.
 //   execute(task)  true: over now. False: task.done is called later, on the same thread.
 //
-// SCSI knows no iSCSI: nexus and names are plain bytes. One thread (the shard's).
+// The rules of ending early stand at Device::abort (device.hpp). SCSI knows no iSCSI: nexus and names are plain bytes.
+// One thread (the shard's).
 #pragma once
 
 #include <sys/uio.h>
@@ -30,6 +32,8 @@ namespace perilune::scsi {
 
 class LogicalUnit;
 class Nexus;
+struct CommandRow;
+struct StartableTag;
 
 enum class ScsiStatus : std::uint8_t {  // SAM-5 5.3.1
   good = 0x00,
@@ -44,15 +48,16 @@ enum class ScsiStatus : std::uint8_t {  // SAM-5 5.3.1
 
 enum class TaskAttribute : std::uint8_t { untagged = 0, simple = 1, ordered = 2, head_of_queue = 3, aca = 4 };
 
-// What an admitted command asks of the transport, in bytes.
+// What an admitted command asks of the transport, in bytes. Never more than the initiator's expected length asks for,
+// rounded up to a block: data_out_bytes <= expected_data_out_bytes always.
 struct TaskNeed {
   std::uint32_t data_out_bytes = 0;  // from the initiator into `data` (parameter lists too)
   std::uint32_t data_in_bytes = 0;   // `data` that execute() fills and the transport sends
   std::uint32_t scratch_bytes = 0;   // private memory of the command (COMPARE AND WRITE, WRITE SAME, VERIFY)
 };
 
-struct Task : ListNode<Task> {
-  // Request, set by the transport.
+struct Task : ListNode<Task>, ListNode<StartableTag> {
+  // Request, set by the transport before admit().
   Nexus* nexus = nullptr;
   std::uint64_t lun = 0;   // the eight LUN bytes, big-endian
   std::uint64_t tag = 0;   // unique in the nexus while the task lives
@@ -60,15 +65,18 @@ struct Task : ListNode<Task> {
   std::array<std::uint8_t, limits::max_cdb_bytes> cdb{};
   std::uint32_t expected_data_out_bytes = 0;  // what the initiator will send at most (iSCSI: EDTL of a write)
   std::uint32_t expected_data_in_bytes = 0;   // what it has room for
-  Delegate<void(Task&)> done;
+  Delegate<void(Task&)> done;       // execute() had returned false and the command is over now
+  Delegate<void(Task&)> cancelled;  // task management took a command that had not been executed: see Device::abort
 
-  // Between admit() and execute().
+  // Between admit() and execute(): set by the transport. `data` holds at least the bytes of need (a longer tail is not
+  // touched), `scratch` likewise; both stay put until the command is over. Pieces of any size, block multiples best.
   TaskNeed need;
   std::span<const iovec> data;
   std::span<const iovec> scratch;
 
   // Outcome.
   bool over = false;
+  bool aborted = false;  // ended by task management or abort(): send no response (TAS is 0)
   ScsiStatus status = ScsiStatus::good;
   std::uint8_t sense_length = 0;                                // bytes of `sense`, 0 when none
   std::array<std::uint8_t, limits::max_sense_bytes> sense{};
@@ -80,11 +88,24 @@ struct Task : ListNode<Task> {
   [[nodiscard]] bool finished() const noexcept { return over; }
 
   // For src/scsi alone.
+  enum class Phase : std::uint8_t { outside, admitted, cancelled, blocked, running };
   LogicalUnit* unit = nullptr;
-  const void* row = nullptr;
+  const CommandRow* row = nullptr;
+  std::uint64_t sequence = 0;  // order of admission in the device
+  Phase phase = Phase::outside;
+  bool lent = false;
+  bool synchronous = false;    // inside execute(): its return value tells the end, not `done`
+  std::uint8_t step = 0;       // of a command that takes several operations
+  std::uint8_t serial = 0;     // SerialClass
+  std::uint64_t lba = 0;       // range of the command, blocks == 0: none
+  std::uint64_t blocks = 0;
+  std::uint64_t position = 0;  // blocks done
+  std::uint32_t slice_blocks = 0;
+  std::uint32_t transfer_blocks = 0;  // of `blocks`, those for which the initiator moves data
+  std::uint32_t descriptor = 0;       // UNMAP: index of the next descriptor
   block::BlockOp op;
-  std::array<std::uint64_t, 8> state{};
-  bool aborted = false;
+  static constexpr std::size_t max_pieces = 65;
+  std::array<iovec, max_pieces> pieces{};  // op.data when neither `data` nor `scratch` fits as it is
 };
 
 }  // namespace perilune::scsi

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+// A SCSI target device on one shard: its logical units, its I_T nexuses, its task sets, and the router that takes
+// every command from a transport (SAM-5). Pure: no I/O, clock or log; the only way out is block::Channel.
+//
+//   scsi::Device device("iqn.2026-11.io.perilune:disk");
+//   auto unit = device.add_unit(0, {.identity = scsi::UnitIdentity::from_id(id)}, *channel);
+//   scsi::Nexus nexus(device, {.initiator_port = "iqn.x,i,0x400001370000", .target_port = "iqn.y,t,0x0001"});
+//   task.nexus = &nexus; task.lun = ...; task.cdb = ...;
+//   device.admit(task);
+//   if (!task.finished()) { ... task.data, task.scratch ...; if (!device.execute(task)) return; /* done comes */ }
+//
+// Callbacks (done, cancelled, TaskManagement::done) come from inside calls to this class, for whatever task may move on,
+// or from a Channel's completions. They may call back into the device. One thread (the shard's).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/block_op.hpp"
+#include "base/bytes.hpp"
+#include "base/delegate.hpp"
+#include "base/intrusive_list.hpp"
+#include "base/result.hpp"
+#include "scsi/logical_unit.hpp"
+#include "scsi/nexus.hpp"
+#include "scsi/task.hpp"
+
+namespace perilune::scsi {
+
+enum class TmFunction : std::uint8_t {  // SAM-5 7
+  abort_task,         // nexus, lun, tag
+  abort_task_set,     // nexus, lun: every task of this nexus on the unit
+  clear_task_set,     // lun: every task of every nexus on the unit; others get 2F/00
+  lun_reset,          // lun: the same, and mode pages return to their defaults; others get 29/03
+  target_warm_reset,  // lun_reset of every unit; other nexuses get 29/02
+  target_cold_reset,  // the same with 29/00; the transport then drops its connections (RFC 7143 11.5.1)
+  i_t_nexus_reset,    // nexus: every task of this nexus on every unit; the nexus gets 29/07. Also how a session ends
+  query_task,         // nexus, lun, tag: answers succeeded when it is in the task set, complete when not
+  query_task_set,     // nexus, lun
+  clear_aca,          // refused: no ACA
+};
+
+enum class TmResponse : std::uint8_t {
+  function_complete,
+  function_succeeded,  // QUERY *: there is such a task
+  function_rejected,
+  not_supported,
+  incorrect_lun,
+  task_does_not_exist,  // ABORT TASK of a tag that the device does not hold
+};
+
+// A task management request, owned by the transport until it is over.
+struct TaskManagement : ListNode<TaskManagement> {
+  TmFunction function = TmFunction::abort_task;
+  Nexus* nexus = nullptr;
+  std::uint64_t lun = 0;
+  std::uint64_t tag = 0;
+  Delegate<void(TaskManagement&)> done;
+
+  TmResponse response = TmResponse::function_complete;
+
+  // For src/scsi alone.
+  LogicalUnit* unit = nullptr;
+  std::uint64_t sequence = 0;
+  std::uint32_t affected = 0;
+};
+
+class Device {
+ public:
+  static constexpr std::uint16_t max_lun = 16383;  // SAM-5 4.6.7: flat space addressing
+
+  explicit Device(std::string name);  // SCSI target device name (iSCSI: the IQN); VPD 83
+  ~Device();                          // precondition: no nexus left
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
+
+  // Control path. The channel is borrowed and outlives the unit. Other nexuses learn by 3F/0E.
+  // Fails with already_exists, invalid_argument (number, block size, capacity).
+  [[nodiscard]] Result<LogicalUnit*> add_unit(std::uint16_t number, UnitConfig config, block::Channel& channel);
+  // Fails with not_found, or busy while a task is in its task set (reset it first).
+  [[nodiscard]] Status remove_unit(std::uint16_t number);
+  [[nodiscard]] LogicalUnit* unit(std::uint16_t number) noexcept;
+  [[nodiscard]] const std::string& name() const noexcept { return name_; }
+
+  // The life of a task: see task.hpp. A task that is not over after admit() is in the unit's task set until it is over.
+  void admit(Task& task);
+
+  // Between admit() and execute(): when the command is a plain READ or WRITE of full length and nothing stands in
+  // its way, the memory of the channel itself, of exactly need.data_in_bytes or need.data_out_bytes. The transport
+  // fills it (WRITE) or sends from it (READ), leaves task.data alone, and then calls execute(), which only completes
+  // the command. Until then the range is guarded against COMPARE AND WRITE and its like, so execute() a READ
+  // after its last byte was handed to the socket when that matters. Empty: use task.data.
+  [[nodiscard]] MutableBytes lend(Task& task);
+
+  // True: over now, `done` is not called. False: `done` is called later.
+  [[nodiscard]] bool execute(Task& task);
+
+  // The transport ends a command without a response (connection lost, ABORT TASK that it resolved itself).
+  //  - Admitted, not executed: the task leaves the device now and is the transport's again; no callback comes. Call it
+  //    only when nothing can write to lent memory any more.
+  //  - Executed and not over: it is marked. `done` comes exactly once, with task.aborted: at once, from inside this
+  //    call, when the command was waiting for others; otherwise when its block operation has really ended.
+  //  - Over, or never admitted: nothing happens.
+  // Task management does the same to the tasks it takes: those not executed get `cancelled`, whereupon the transport
+  // stops the data transfer and calls abort() (inside the callback or later, and the task management function waits for
+  // it); a task without a `cancelled` delegate is taken out at once. Executed ones get `done` with task.aborted.
+  // A task with task.aborted gets no response.
+  void abort(Task& task);
+
+  // True: over now, request.response is set and request.done is not called. False: request.done is called when every
+  // affected task is over. The request stays put until then.
+  [[nodiscard]] bool manage(TaskManagement& request);
+
+  [[nodiscard]] std::uint32_t tasks() const noexcept { return tasks_; }
+
+ private:
+  friend class Nexus;
+  friend class LogicalUnit;
+  struct Router;
+
+  void forget(Nexus& nexus);
+  [[nodiscard]] UnitAttention first_attention(const NexusNames& names) const;
+  void admit_on_unit(Task& task, Nexus::Slot& slot);
+  void admit_without_unit(Task& task, bool well_known);
+  void report_luns(Task& task, bool well_known);
+  void enter(Task& task);
+  void leave(Task& task);  // out of the task set; wakes what waited for it and ends task management
+  [[nodiscard]] static bool affects(const TaskManagement& request, const Task& task) noexcept;
+  void take(TaskManagement& request, LogicalUnit& unit);
+  void raise_after(const TaskManagement& request, LogicalUnit& unit);
+  void map_changed(const LogicalUnit* added);
+
+  std::string name_;
+  std::vector<std::unique_ptr<LogicalUnit>> units_;  // sorted by number
+  IntrusiveList<Nexus> nexuses_;
+  IntrusiveList<TaskManagement> managements_;
+  std::vector<std::uint64_t> lost_nexuses_;  // hashes of names, a ring
+  std::size_t next_lost_ = 0;
+  std::uint64_t sequence_ = 0;
+  std::uint32_t tasks_ = 0;
+};
+
+}  // namespace perilune::scsi

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+// A direct-access block device (SBC-3) on one shard: identity, mode pages, task set. What it advertises derives from
+// the channel's Geometry. One thread (the shard's).
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "base/block_op.hpp"
+#include "base/intrusive_list.hpp"
+#include "scsi/task.hpp"
+#include "scsi/unit_attention.hpp"
+
+namespace perilune::scsi {
+
+class Device;
+
+// Stable and unique (DESIGN 1.14).
+struct UnitIdentity {
+  std::string product = "VIRTUAL-DISK";  // at most 16 characters, ASCII 20h..7Eh; others become spaces
+  std::string revision = "0001";         // 4
+  std::string serial;                    // VPD 80 and the T10 vendor id designator; at most 64
+  std::uint64_t naa_id = 0;              // low 60 bits of the NAA 3h (locally assigned) designator of VPD 83
+
+  // Serial and NAA from one number of 60 bits.
+  [[nodiscard]] static UnitIdentity from_id(std::uint64_t id);
+};
+
+struct UnitConfig {
+  UnitIdentity identity;
+  bool read_only = false;  // beside Geometry::read_only
+};
+
+class LogicalUnit {
+ public:
+  LogicalUnit(Device& device, std::uint16_t number, UnitConfig config, block::Channel& channel);
+  ~LogicalUnit();
+  LogicalUnit(const LogicalUnit&) = delete;
+  LogicalUnit& operator=(const LogicalUnit&) = delete;
+
+  [[nodiscard]] std::uint16_t number() const noexcept { return number_; }
+  [[nodiscard]] const UnitIdentity& identity() const noexcept { return config_.identity; }
+  [[nodiscard]] block::Channel& channel() const noexcept { return channel_; }
+  [[nodiscard]] const block::Geometry& geometry() const noexcept { return channel_.geometry(); }
+
+  // The channel's Geometry::blocks has changed: every nexus learns by 2A/09.
+  void resized();
+
+  // State of mode pages and of START STOP UNIT.
+  [[nodiscard]] bool write_cache_enabled() const noexcept { return wce_; }
+  [[nodiscard]] bool write_protected() const noexcept {
+    return swp_ || config_.read_only || channel_.geometry().read_only;
+  }
+  [[nodiscard]] bool descriptor_sense() const noexcept { return d_sense_; }
+
+  [[nodiscard]] std::uint32_t tasks() const noexcept { return task_count_; }
+
+ private:
+  friend class Device;
+  friend class Nexus;
+  friend struct UnitAccess;  // the command handlers
+
+  Device& device_;
+  std::uint16_t number_;
+  UnitConfig config_;
+  block::Channel& channel_;
+
+  bool wce_;
+  bool swp_ = false;
+  bool d_sense_ = false;
+  bool stopped_ = false;
+  bool flush_failed_ = false;  // sticky: a lost write cannot be made good by the next flush
+
+  IntrusiveList<Task> task_set_;  // in the order of admission
+  std::uint32_t task_count_ = 0;
+  std::uint32_t barriers_ = 0;    // tasks in the set that may stand in another's way; 0: everything starts at once
+  std::uint32_t blocked_ = 0;     // tasks in the set that wait
+  bool waking_ = false;
+  bool wake_again_ = false;
+};
+
+}  // namespace perilune::scsi

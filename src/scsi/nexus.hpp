@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// One I_T nexus (SAM-5 4.7): an initiator port and a target port that talk, from login to loss. The transport creates
+// one per session and owns it. It carries the LUN map this initiator sees and the unit attentions it has not been told.
+// One thread (the shard's).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/intrusive_list.hpp"
+#include "scsi/unit_attention.hpp"
+
+namespace perilune::scsi {
+
+class Device;
+class LogicalUnit;
+
+// Names are bytes: for iSCSI `<InitiatorName>,i,0x<ISID>` and `<TargetName>,t,0x<TPGT>` (RFC 7143 4.2.7.2).
+struct NexusNames {
+  std::string initiator_port;
+  std::string target_port;
+  std::uint16_t relative_target_port = 1;  // 1.., VPD 83
+  std::uint16_t target_port_group = 1;     // 1.., VPD 83; the ALUA group, not the iSCSI portal group tag
+};
+
+struct LunMapping {
+  std::uint16_t lun = 0;   // as the initiator sees it, 0..16383
+  std::uint16_t unit = 0;  // number of the unit in the device
+};
+
+class Nexus : public ListNode<Nexus> {
+ public:
+  // Without a map every unit of the device is visible under its own number. Each unit begins with the unit attention
+  // 29/00, or 29/07 when the same I_T nexus existed before and was lost.
+  Nexus(Device& device, NexusNames names, std::optional<std::vector<LunMapping>> map = std::nullopt);
+  // Precondition: none of its tasks is in the device (TmFunction::i_t_nexus_reset, then wait for its end).
+  ~Nexus();
+
+  [[nodiscard]] const NexusNames& names() const noexcept { return names_; }
+  [[nodiscard]] Device& device() const noexcept { return device_; }
+
+  // Replaces the map (an ACL change). Tasks in progress are not touched; 3F/0E is raised on what stays visible.
+  void set_map(std::optional<std::vector<LunMapping>> map);
+
+ private:
+  friend class Device;
+  friend class LogicalUnit;
+  struct Slot {
+    LogicalUnit* unit = nullptr;
+    UnitAttentions attentions;
+  };
+
+  [[nodiscard]] Slot* slot(std::uint32_t lun) noexcept {
+    return lun < slots_.size() && slots_[lun].unit != nullptr ? &slots_[lun] : nullptr;
+  }
+  void raise(const LogicalUnit& unit, UnitAttention attention) noexcept;
+  void raise_on_all(UnitAttention attention) noexcept;
+  void refresh_map(UnitAttention for_new_units);
+
+  Device& device_;
+  NexusNames names_;
+  std::optional<std::vector<LunMapping>> map_;
+  std::vector<Slot> slots_;  // by LUN
+  std::uint32_t tasks_ = 0;  // in the device
+};
+
+}  // namespace perilune::scsi

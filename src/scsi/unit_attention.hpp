@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+// The unit attentions that one I_T nexus has not been told about one logical unit (SAM-5 5.14). Every condition exists
+// at most once, so the queue is a set of bits in the order of precedence.
+#pragma once
+
+#include <bit>
+#include <cstdint>
+
+namespace perilune::scsi {
+
+// In the order in which they are reported.
+enum class UnitAttention : std::uint8_t {
+  power_on,                       // 29/00
+  bus_reset,                      // 29/02: target reset
+  device_reset,                   // 29/03: logical unit reset
+  nexus_loss,                     // 29/07
+  commands_cleared,               // 2F/00: by another initiator
+  reported_luns_changed,          // 3F/0E
+  inquiry_data_changed,           // 3F/03
+  capacity_changed,               // 2A/09
+  mode_parameters_changed,        // 2A/01
+};
+
+struct AdditionalSense {
+  std::uint8_t asc = 0;
+  std::uint8_t ascq = 0;
+  friend constexpr bool operator==(AdditionalSense, AdditionalSense) noexcept = default;
+};
+
+[[nodiscard]] constexpr AdditionalSense additional_sense(UnitAttention attention) noexcept {
+  switch (attention) {
+    case UnitAttention::power_on: return {0x29, 0x00};
+    case UnitAttention::bus_reset: return {0x29, 0x02};
+    case UnitAttention::device_reset: return {0x29, 0x03};
+    case UnitAttention::nexus_loss: return {0x29, 0x07};
+    case UnitAttention::commands_cleared: return {0x2f, 0x00};
+    case UnitAttention::reported_luns_changed: return {0x3f, 0x0e};
+    case UnitAttention::inquiry_data_changed: return {0x3f, 0x03};
+    case UnitAttention::capacity_changed: return {0x2a, 0x09};
+    case UnitAttention::mode_parameters_changed: return {0x2a, 0x01};
+  }
+  return {};
+}
+
+class UnitAttentions {
+ public:
+  [[nodiscard]] bool empty() const noexcept { return bits_ == 0; }
+  void raise(UnitAttention attention) noexcept { bits_ |= bit(attention); }
+  void clear(UnitAttention attention) noexcept { bits_ &= ~bit(attention); }
+
+  // The one to report now. Precondition: not empty.
+  [[nodiscard]] UnitAttention first() const noexcept {
+    return static_cast<UnitAttention>(std::countr_zero(bits_));
+  }
+  // Takes the first out. Whoever learns of a reset has learned of the lesser ones too (SAM-5 5.14.4: 29/xx).
+  UnitAttention take() noexcept {
+    const UnitAttention attention = first();
+    clear(attention);
+    if (additional_sense(attention).asc == 0x29) {
+      clear(UnitAttention::bus_reset);
+      clear(UnitAttention::device_reset);
+      clear(UnitAttention::nexus_loss);
+    }
+    return attention;
+  }
+
+ private:
+  static constexpr std::uint32_t bit(UnitAttention attention) noexcept { return 1u << static_cast<unsigned>(attention); }
+  std::uint32_t bits_ = 0;
+};
+
+}  // namespace perilune::scsi
