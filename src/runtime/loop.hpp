@@ -30,6 +30,12 @@ class TurnHook : public ListNode<TurnHook> {
   Delegate<void()> run_;
 };
 
+// Watches a descriptor that somebody else reads (/dev/fuse). Destroying it stops the watch: no callback comes after.
+class FdWatch {
+ public:
+  virtual ~FdWatch() = default;
+};
+
 class Loop {
  public:
   virtual ~Loop() = default;
@@ -57,6 +63,14 @@ class Loop {
   [[nodiscard]] virtual Result<std::unique_ptr<BlockFile>> open_file(const std::string& path, const OpenOptions& options) = 0;
   // Makes the pool's memory a registered (fixed) buffer where that is possible; falls back silently to ordinary use.
   virtual void register_buffers(BufferPool& pool) = 0;
+
+  // Calls `ready` from a later turn whenever `fd` is readable (or at its end, or in error), again and again while it
+  // stays so: level-triggered, once per turn. The caller keeps `fd` open until the watch is destroyed; `ready` may
+  // destroy it. nullptr when this loop cannot watch descriptors (the simulator).
+  [[nodiscard]] virtual std::unique_ptr<FdWatch> watch_readable(int fd, Delegate<void()> ready) {
+    (void)fd; (void)ready;
+    return nullptr;
+  }
 };
 
 }  // namespace perilune::runtime

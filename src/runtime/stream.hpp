@@ -7,6 +7,7 @@
 
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -55,6 +56,7 @@ struct SocketOptions {
   int receive_buffer_bytes = 0;
   std::chrono::milliseconds user_timeout{0}; // TCP_USER_TIMEOUT; 0: the system's
   bool keepalive = true;
+  std::optional<Endpoint> bind_address;      // connect only: the local address (port 0: any)
 };
 
 class AcceptHandler {
