@@ -1,0 +1,171 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Runs each test of libiscsi's iscsi-test-cu alone, in a process of its own, against one logical unit.
+
+A test's outcome is one of passed, skipped, failed, timeout, crash (of the tool) and died (of our server). The outcomes
+are compared with expected.txt: a test that does worse than expected there fails the run, a test that does better is
+reported so that the file can be raised (--record rewrites it). The last line is `N passed, N skipped, N failed`.
+"""
+import argparse
+import contextlib
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+import harness  # noqa: E402
+
+EXPECTED = pathlib.Path(__file__).resolve().parent / "expected.txt"
+LIMIT_SECONDS = 30
+SIZE = 256 << 20
+RANK = {"passed": 2, "skipped": 1}           # everything else is 0: a failure
+SUMMARY = re.compile(r"^\s*tests\s+\d+\s+(?P<ran>\d+)\s+(?P<passed>\d+)\s+(?P<failed>\d+)", re.M)
+
+
+def all_tests():
+    names = [line[4:] for line in harness.run(["iscsi-test-cu", "--list"]).out.splitlines()
+             if re.match(r"^ALL\.[^.]+\..+", line)]
+    if len(names) < 200:
+        harness.fail(f"iscsi-test-cu lists only {len(names)} tests")
+    return names
+
+
+def expectations():
+    """name -> (outcome, reason)"""
+    table = {}
+    for line in EXPECTED.read_text().splitlines():
+        words = line.split("#", 1)
+        if fields := words[0].split():
+            table[fields[0]] = (fields[1], words[1].strip() if len(words) > 1 else "")
+    return table
+
+
+def classify(code, output):
+    if code is None:
+        return "timeout"
+    summary = SUMMARY.search(output)
+    if code < 0 or summary is None:
+        return "crash"
+    if int(summary["failed"]) or code != 0:
+        return "failed"
+    if int(summary["ran"]) != 1:
+        return "crash"
+    return "skipped" if "[SKIPPED]" in output else "passed"
+
+
+def run_one(name, url):
+    """Returns (outcome, output)."""
+    command = ["iscsi-test-cu", "--dataloss", "--normal", f"--test=ALL.{name}", url]
+    if name.startswith("MultipathIO."):
+        command.append(url)                  # a second session to the same unit is a second path to it
+    process = harness.start(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    try:
+        output = process.communicate(timeout=LIMIT_SECONDS)[0]
+        code = process.returncode
+    except subprocess.TimeoutExpired:
+        process.kill()
+        output, code = process.communicate()[0], None
+    return classify(code, output), output
+
+
+class Target:
+    """Our server, or tgtd for comparison; restarted when a test has killed it."""
+
+    def __init__(self, backing, stack, folder):
+        self.backing, self.stack, self.folder = backing, stack, folder
+        self.server = None
+
+    def disk(self):
+        path = self.folder / "disk"
+        with open(path, "wb") as f:
+            f.truncate(SIZE)
+        return path
+
+    def url(self):
+        if self.backing == "tgtd":
+            if self.server is None:
+                self.server = harness.Tgtd(self.stack)
+                self.server.target(1, "iqn.2026-11.io.perilune:conformance", self.disk())
+            return f"iscsi://127.0.0.1:{self.server.port}/iqn.2026-11.io.perilune:conformance/1"
+        if self.server is None:
+            what = f"ram:{SIZE >> 20}M" if self.backing == "ram" else self.disk()
+            self.server = harness.Serve([what], folder=self.folder)
+        return self.server.urls[0]
+
+    def died(self):
+        """The log of a server that the last test has killed, or None."""
+        if self.server is None or self.server.process.poll() is None:
+            return None
+        log = self.server.errors() if isinstance(self.server, harness.Serve) else ""
+        self.server = None
+        return f"the server ended: {log[-3000:]}\n"
+
+    def stop(self):
+        if isinstance(self.server, harness.Serve):
+            self.server.stop()
+
+
+def judge(results, outputs, expected):
+    """Prints what differs from expected.txt; returns the number of regressions."""
+    regressions = 0
+    for name, outcome in results.items():
+        want, reason = expected.get(name, ("passed", ""))
+        if RANK.get(outcome, 0) < RANK.get(want, 0) or (RANK.get(outcome, 0) == 0 and outcome != want):
+            regressions += 1
+            harness.say(f"REGRESSION {name}: {outcome}, expected {want}\n{outputs[name][-3000:]}")
+        elif RANK.get(outcome, 0) > RANK.get(want, 0):
+            harness.say(f"better than expected: {name}: {outcome}, expected {want} ({reason})")
+    return regressions
+
+
+def record(results, expected):
+    header = [line for line in EXPECTED.read_text().splitlines() if line.startswith("#")] if EXPECTED.exists() else []
+    with open(EXPECTED, "w") as f:
+        f.writelines(line + "\n" for line in header)
+        for name, outcome in results.items():
+            old, reason = expected.get(name, ("", ""))
+            f.write(f"{name:50} {outcome}" + (f"  # {reason}" if reason and old == outcome else "") + "\n")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--backing", choices=("ram", "file", "tgtd"), default="ram")
+    parser.add_argument("--only", default="", help="regular expression on Suite.Test")
+    parser.add_argument("--record", action="store_true", help="rewrite expected.txt with this run's outcomes")
+    parser.add_argument("--show", action="store_true", help="print the output of every test")
+    args = parser.parse_args()
+    harness.need("iscsi-test-cu")
+    expected = expectations() if EXPECTED.exists() else {}
+    names = [name for name in all_tests() if re.search(args.only, name)]
+    results, outputs = {}, {}
+    with contextlib.ExitStack() as stack:
+        target = Target(args.backing, stack, harness.temp_dir(stack))
+        begin = time.monotonic()
+        for number, name in enumerate(names, 1):
+            outcome, output = run_one(name, target.url())
+            if log := target.died():
+                outcome, output = "died", output + log
+            results[name], outputs[name] = outcome, output
+            harness.say(f"{number:3}/{len(names)} {outcome:8} {name}")
+            if args.show:
+                harness.say(output)
+        target.stop()
+        harness.say(f"{len(names)} tests against {args.backing} in {time.monotonic() - begin:.0f} s")
+    if args.record:
+        record(results, expected)
+    regressions = 0 if args.record or args.backing == "tgtd" else judge(results, outputs, expected)
+    counts = {kind: sum(1 for outcome in results.values() if outcome == kind) for kind in ("passed", "skipped")}
+    failed = len(results) - counts["passed"] - counts["skipped"]
+    by_design = sum(1 for name, outcome in results.items() if not RANK.get(outcome) and expected.get(name, ("",))[0] == outcome)
+    harness.say(f"{args.backing}: {counts['passed']} passed, {counts['skipped']} skipped, {failed} failed"
+                + (f" ({by_design} of them the tool's own errors, see expected.txt)" if by_design else "")
+                + (f", {regressions} regressions" if regressions else ""))
+    sys.exit(1 if regressions else 0)
+
+
+if __name__ == "__main__":
+    os.environ["LC_ALL"] = "C"
+    main()
