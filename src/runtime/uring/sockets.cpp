@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "runtime/uring/sockets.hpp"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "base/bytes.hpp"
+
+namespace perilune::runtime::uring {
+namespace {
+
+template <class T>
+Status set_option(int fd, int level, int name, const T& value, const char* what) {
+  if (::setsockopt(fd, level, name, &value, sizeof value) != 0) return fail_errno(errno, what);
+  return {};
+}
+
+Status apply_options(int fd, const SocketOptions& options) {
+  const int one = 1;
+  if (options.no_delay) {
+    if (auto s = set_option(fd, IPPROTO_TCP, TCP_NODELAY, one, "TCP_NODELAY"); !s) return s;
+  }
+  if (options.keepalive) {
+    if (auto s = set_option(fd, SOL_SOCKET, SO_KEEPALIVE, one, "SO_KEEPALIVE"); !s) return s;
+  }
+  if (options.send_buffer_bytes > 0) {
+    if (auto s = set_option(fd, SOL_SOCKET, SO_SNDBUF, options.send_buffer_bytes, "SO_SNDBUF"); !s) return s;
+  }
+  if (options.receive_buffer_bytes > 0) {
+    if (auto s = set_option(fd, SOL_SOCKET, SO_RCVBUF, options.receive_buffer_bytes, "SO_RCVBUF"); !s) return s;
+  }
+  if (options.user_timeout.count() > 0) {
+    const auto ms = static_cast<unsigned>(options.user_timeout.count());
+    if (auto s = set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, ms, "TCP_USER_TIMEOUT"); !s) return s;
+  }
+  if (!options.congestion_control.empty()) {
+    // One that this kernel does not have (ENOENT) or does not allow (EPERM) leaves the system's choice.
+    (void)::setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, options.congestion_control.data(),
+                       static_cast<socklen_t>(options.congestion_control.size()));
+  }
+  return {};
+}
+
+}  // namespace
+
+SocketAddress to_socket_address(const Endpoint& endpoint) noexcept {
+  SocketAddress out;
+  if (endpoint.is_ipv6) {
+    sockaddr_in6 in6{};
+    in6.sin6_family = AF_INET6;
+    in6.sin6_port = htons(endpoint.port);
+    in6.sin6_scope_id = endpoint.scope_id;
+    std::memcpy(&in6.sin6_addr, endpoint.address.data(), 16);
+    std::memcpy(&out.storage, &in6, sizeof in6);
+    out.length = sizeof in6;
+  } else {
+    sockaddr_in in{};
+    in.sin_family = AF_INET;
+    in.sin_port = htons(endpoint.port);
+    std::memcpy(&in.sin_addr, endpoint.address.data(), 4);
+    std::memcpy(&out.storage, &in, sizeof in);
+    out.length = sizeof in;
+  }
+  return out;
+}
+
+Endpoint to_endpoint(const SocketAddress& address) noexcept {
+  Endpoint out;
+  if (address.storage.ss_family == AF_INET6) {
+    sockaddr_in6 in6{};
+    std::memcpy(&in6, &address.storage, sizeof in6);
+    out.is_ipv6 = true;
+    out.port = ntohs(in6.sin6_port);
+    out.scope_id = in6.sin6_scope_id;
+    std::memcpy(out.address.data(), &in6.sin6_addr, 16);
+  } else {
+    sockaddr_in in{};
+    std::memcpy(&in, &address.storage, sizeof in);
+    out.port = ntohs(in.sin_port);
+    std::memcpy(out.address.data(), &in.sin_addr, 4);
+  }
+  return out;
+}
+
+Endpoint local_endpoint(int fd) noexcept {
+  SocketAddress address;
+  (void)::getsockname(fd, address.get(), &address.length);
+  return to_endpoint(address);
+}
+
+Endpoint peer_endpoint(int fd) noexcept {
+  SocketAddress address;
+  (void)::getpeername(fd, address.get(), &address.length);
+  return to_endpoint(address);
+}
+
+Result<UniqueFd> make_socket(const Endpoint& family_of, const SocketOptions& options) {
+  // Blocking: the ring polls by itself, and would hand EAGAIN of a non-blocking socket straight to us.
+  UniqueFd fd(::socket(family_of.is_ipv6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP));
+  if (!fd) return fail_errno(errno, "socket");
+  if (auto status = apply_options(fd.get(), options); !status) return tl::unexpected(status.error());
+  return fd;
+}
+
+Result<UniqueFd> make_listener(const Endpoint& local, const SocketOptions& options) {
+  auto fd = make_socket(local, options);
+  if (!fd) return fd;
+  const std::string where = "listen on " + local.to_string();
+  const int one = 1;
+  if (auto s = set_option(fd->get(), SOL_SOCKET, SO_REUSEADDR, one, "SO_REUSEADDR"); !s) return tl::unexpected(s.error());
+  if (local.is_ipv6) {
+    if (auto s = set_option(fd->get(), IPPROTO_IPV6, IPV6_V6ONLY, one, "IPV6_V6ONLY"); !s) return tl::unexpected(s.error());
+  }
+  SocketAddress address = to_socket_address(local);
+  if (::bind(fd->get(), address.get(), address.length) != 0) return fail_errno(errno, where);
+  if (::listen(fd->get(), SOMAXCONN) != 0) return fail_errno(errno, where);
+  return fd;
+}
+
+}  // namespace perilune::runtime::uring

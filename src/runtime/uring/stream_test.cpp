@@ -1,0 +1,388 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "runtime/uring/loop_test_support.hpp"
+
+namespace perilune::runtime::uring {
+namespace {
+
+class UringStreamTest : public LoopTest {
+ protected:
+  // A listener, and one connection between `client` and `server()`.
+  void connect_pair(SocketOptions options = {}) {
+    listen(options);
+    call(options);
+    run_until([&] { return calling->end.open() && accepting->accepted.size() == 1; });
+  }
+  void listen(SocketOptions options = {}) {
+    accepting = std::make_unique<Accepting>(*loop);
+    auto made = loop->listen(loopback(), options, *accepting);
+    ASSERT_TRUE(made) << made.error().message;
+    listener = std::move(*made);
+  }
+  void call(SocketOptions options = {}) {
+    calling = std::make_unique<Calling>(*loop);
+    connecting = loop->connect(listener->local(), options, *calling);
+  }
+  End& client() { return calling->end; }
+  End& server() { return *accepting->accepted.front(); }
+  void close_all() {
+    if (calling && client().open()) client().stream().close();
+    for (auto& end : accepting->accepted) {
+      if (end->open()) end->stream().close();
+    }
+    run_until([&] {
+      for (auto& end : accepting->accepted) {
+        if (end->open()) return false;
+      }
+      return !calling || !client().open();
+    });
+  }
+  void TearDown() override {
+    if (!loop) return;
+    if (accepting) close_all();
+    listener.reset();
+    connecting.reset();
+    loop.reset();
+  }
+
+  std::unique_ptr<Accepting> accepting;
+  std::unique_ptr<Calling> calling;
+  std::unique_ptr<Listener> listener;
+  std::unique_ptr<Connecting> connecting;
+};
+
+TEST_F(UringStreamTest, CarriesBytesBothWaysAndKnowsItsEndpoints) {
+  connect_pair();
+  EXPECT_EQ(client().stream().peer(), listener->local());
+  EXPECT_EQ(client().stream().local(), server().stream().peer());
+  EXPECT_EQ(server().stream().local(), listener->local());
+  server().stream().receive();
+  client().send("ping");
+  run_until([&] { return server().receives == 1 && client().sends == 1; });
+  EXPECT_EQ(server().received, "ping");
+  EXPECT_EQ(client().last_sent, 4);
+  client().stream().receive();
+  server().send("pong!");
+  run_until([&] { return client().receives == 1; });
+  EXPECT_EQ(client().received, "pong!");
+  EXPECT_TRUE(notices.empty()) << notices.front();
+}
+
+TEST_F(UringStreamTest, EndOfFileAfterShutdownLeavesTheOtherDirectionOpen) {
+  connect_pair();
+  server().keep_receiving = true;
+  server().stream().receive();
+  client().send("last words");
+  client().stream().shutdown_send();  // after the send that is still under way
+  run_until([&] { return server().last_result == 0; });
+  EXPECT_EQ(server().received, "last words");
+  client().stream().receive();
+  server().send("heard");
+  run_until([&] { return client().receives == 1; });
+  EXPECT_EQ(client().received, "heard");
+}
+
+TEST_F(UringStreamTest, CloseCancelsWhatIsOutstandingAndReportsOnceFromALaterTurn) {
+  connect_pair();
+  client().stream().receive();
+  std::string big(64 << 20, 'x');  // more than the socket buffers hold: the send stays outstanding
+  client().send(std::move(big));
+  turn();
+  ASSERT_EQ(client().sends, 0);
+  client().stream().close();
+  client().stream().close();
+  EXPECT_EQ(client().closes, 0);
+  run_until([&] { return client().closes > 0; });
+  EXPECT_EQ(client().last_result, -ECANCELED);
+  EXPECT_EQ(client().last_sent, -ECANCELED);
+  EXPECT_EQ(client().receives, 1);
+  EXPECT_EQ(client().sends, 1);
+  turn();
+  EXPECT_EQ(client().closes, 1);
+}
+
+TEST_F(UringStreamTest, CloseWithoutOperationsReportsFromALaterTurn) {
+  connect_pair();
+  client().stream().close();
+  EXPECT_EQ(client().closes, 0);
+  run_until([&] { return client().closes == 1; });
+}
+
+TEST_F(UringStreamTest, CloseFromInsideACallback) {
+  connect_pair();
+  server().on_data = [&](int, Bytes) { server().stream().close(); };
+  server().stream().receive();
+  client().send("x");
+  run_until([&] { return server().closes == 1; });
+  EXPECT_EQ(server().receives, 1);
+}
+
+TEST_F(UringStreamTest, PeerThatClosesIsEndOfFile) {
+  connect_pair();
+  server().stream().receive();
+  client().stream().close();
+  run_until([&] { return server().receives == 1; });
+  EXPECT_EQ(server().last_result, 0);
+}
+
+TEST_F(UringStreamTest, WaitAllEndsOnlyWithEveryByteInEveryVector) {
+  connect_pair();
+  std::string a(3, '-'), b(5, '-'), c(4, '-');
+  const iovec iov[] = {{a.data(), a.size()}, {b.data(), b.size()}, {c.data(), c.size()}};
+  server().stream().receive_into(iov, true);
+  client().send("abcde");
+  run_until([&] { return client().sends == 1; });
+  EXPECT_EQ(server().receives, 0);
+  client().send("fghijkl");
+  run_until([&] { return server().receives == 1; });
+  EXPECT_EQ(server().last_result, 12);
+  EXPECT_EQ(a + b + c, "abcdefghijkl");
+  EXPECT_EQ(server().received, "");  // it lies in the caller's memory
+}
+
+TEST_F(UringStreamTest, WaitAllIntoOneVectorEndsEarlyWithTheStream) {
+  connect_pair();
+  std::string a(10, '-');
+  const iovec iov{a.data(), a.size()};
+  server().stream().receive_into({&iov, 1}, true);
+  client().send("abc");
+  client().stream().shutdown_send();
+  run_until([&] { return server().receives == 1; });
+  EXPECT_EQ(server().last_result, 3);
+  EXPECT_EQ(a, "abc-------");
+}
+
+TEST_F(UringStreamTest, GathersManyVectorsIntoOneSend) {
+  connect_pair();
+  std::vector<std::string> parts;
+  std::string all;
+  for (int i = 0; i < 1000; ++i) {
+    parts.push_back(std::to_string(i) + ",");
+    all += parts.back();
+  }
+  std::vector<iovec> iov;
+  for (auto& part : parts) iov.push_back({part.data(), part.size()});
+  server().keep_receiving = true;
+  server().stream().receive();
+  client().stream().send(iov);
+  run_until([&] { return client().sends == 1 && server().received.size() == all.size(); });
+  EXPECT_EQ(client().last_sent, static_cast<int>(all.size()));
+  EXPECT_EQ(server().received, all);
+}
+
+TEST_F(UringStreamTest, LargeSendIsWaitedForInOnePiece) {
+  connect_pair();
+  std::string big(32 << 20, '\0');
+  for (std::size_t i = 0; i < big.size(); ++i) big[i] = static_cast<char>(i * 2654435761U >> 24);
+  const std::string copy = big;
+  server().keep_receiving = true;
+  server().stream().receive();
+  client().send(std::move(big));
+  run_until([&] { return server().received.size() == copy.size() && client().sends == 1; });
+  EXPECT_EQ(client().last_sent, static_cast<int>(copy.size()));
+  EXPECT_TRUE(server().received == copy);
+}
+
+TEST_F(UringStreamTest, EchoOfManyStreamsOverFewReceiveBuffers) {
+  UringOptions options;
+  options.receive_buffers = 2;
+  options.receive_buffer_bytes = 4096;
+  make(options);
+  if (!loop) return;
+  listen();
+  accepting->then = [](End& end) {
+    end.on_data = [&end](int result, Bytes data) {
+      if (result > 0) end.send(std::string(as_text(data)));
+    };
+    end.on_send_done = [&end](int) { end.stream().receive(); };
+    end.stream().receive();
+  };
+  constexpr std::size_t streams = 100;
+  constexpr int rounds = 20;
+  std::vector<std::unique_ptr<Calling>> callers;
+  std::vector<std::unique_ptr<Connecting>> attempts;
+  std::size_t finished = 0;
+  for (std::size_t i = 0; i < streams; ++i) {
+    auto caller = std::make_unique<Calling>(*loop);
+    Calling* c = caller.get();
+    const std::string word = "stream " + std::to_string(i) + ";";
+    c->then = [c, word] {
+      c->end.stream().receive();
+      c->end.send(word);
+    };
+    c->end.on_data = [c, word, &finished](int result, Bytes) {
+      ASSERT_GT(result, 0);
+      if (c->end.received.size() == word.size() * rounds) ++finished;
+      c->end.stream().receive();
+      if (c->end.received.size() < word.size() * rounds) c->end.send(word);
+    };
+    attempts.push_back(loop->connect(listener->local(), {}, *c));
+    callers.push_back(std::move(caller));
+  }
+  run_until([&] { return finished == streams; });
+  for (std::size_t i = 0; i < streams; ++i) {
+    std::string expected;
+    for (int r = 0; r < rounds; ++r) expected += "stream " + std::to_string(i) + ";";
+    EXPECT_EQ(callers[i]->end.received, expected);
+    callers[i]->end.on_data = nullptr;
+    callers[i]->end.stream().close();
+  }
+  for (auto& end : accepting->accepted) {
+    end->on_data = nullptr;
+    end->on_send_done = nullptr;
+  }
+  run_until([&] {
+    for (auto& caller : callers) {
+      if (caller->end.open()) return false;
+    }
+    return true;
+  });
+}
+
+// Two buffers are offered, forty streams become readable in the same moment.
+TEST_F(UringStreamTest, ReceivesThatFindNoBufferAreStartedAgain) {
+  UringOptions options;
+  options.receive_buffers = 2;
+  options.receive_buffer_bytes = 4096;
+  make(options);
+  if (!loop) return;
+  listen();
+  std::vector<std::unique_ptr<Calling>> callers;
+  std::vector<std::unique_ptr<Connecting>> attempts;
+  constexpr std::size_t streams = 40;
+  for (std::size_t i = 0; i < streams; ++i) {
+    callers.push_back(std::make_unique<Calling>(*loop));
+    attempts.push_back(loop->connect(listener->local(), {}, *callers.back()));
+  }
+  run_until([&] {
+    for (auto& c : callers) {
+      if (!c->end.open()) return false;
+    }
+    return accepting->accepted.size() == streams;
+  });
+  for (auto& c : callers) c->end.send("now");
+  run_until([&] {
+    for (auto& c : callers) {
+      if (c->end.sends == 0) return false;
+    }
+    return true;
+  });
+  for (auto& end : accepting->accepted) end->stream().receive();
+  run_until([&] {
+    for (auto& end : accepting->accepted) {
+      if (end->received != "now") return false;
+    }
+    return true;
+  });
+  EXPECT_GT(loop->counters().no_buffers, 0U);
+  for (auto& c : callers) c->end.stream().close();
+  run_until([&] {
+    for (auto& c : callers) {
+      if (c->end.open()) return false;
+    }
+    return true;
+  });
+}
+
+TEST_F(UringStreamTest, RefusedConnectionIsAnErrorWithTheAddress) {
+  listen();
+  const Endpoint gone = listener->local();
+  listener.reset();
+  turn();
+  calling = std::make_unique<Calling>(*loop);
+  connecting = loop->connect(gone, {}, *calling);
+  EXPECT_EQ(calling->calls, 0);
+  run_until([&] { return calling->calls == 1; });
+  EXPECT_EQ(calling->error.code, Errc::connection);
+  EXPECT_NE(calling->error.message.find(gone.to_string()), std::string::npos);
+}
+
+TEST_F(UringStreamTest, AbandonedConnectionAttemptCallsNobody) {
+  listen();
+  call();
+  connecting.reset();
+  turn();
+  turn();
+  EXPECT_EQ(calling->calls, 0);
+}
+
+TEST_F(UringStreamTest, BindAddressThatIsNotOursIsAnErrorFromALaterTurn) {
+  listen();
+  SocketOptions options;
+  options.bind_address = *Endpoint::parse("192.0.2.1", 0);
+  call(options);
+  EXPECT_EQ(calling->calls, 0);
+  run_until([&] { return calling->calls == 1; });
+  EXPECT_EQ(calling->error.os_errno, EADDRNOTAVAIL);
+}
+
+TEST_F(UringStreamTest, BindAddressIsTheLocalAddress) {
+  SocketOptions options;
+  options.bind_address = *Endpoint::parse("127.0.0.9", 0);
+  connect_pair(options);
+  EXPECT_EQ(server().stream().peer().address_string(), "127.0.0.9");
+}
+
+TEST_F(UringStreamTest, BusyPortIsBusyAndAFreedPortIsFree) {
+  listen();
+  Accepting second(*loop);
+  const Endpoint where = listener->local();
+  auto busy = loop->listen(where, {}, second);
+  ASSERT_FALSE(busy);
+  EXPECT_EQ(busy.error().code, Errc::busy);
+  listener.reset();
+  auto free = loop->listen(where, {}, second);
+  EXPECT_TRUE(free) << free.error().message;
+}
+
+TEST_F(UringStreamTest, ListensOnIpv6AndFillsWildcardLocalAddresses) {
+  accepting = std::make_unique<Accepting>(*loop);
+  auto made = loop->listen(*Endpoint::parse("[::]:0", 0), {}, *accepting);
+  if (!made) GTEST_SKIP() << made.error().message;
+  listener = std::move(*made);
+  calling = std::make_unique<Calling>(*loop);
+  connecting = loop->connect(*Endpoint::parse("::1", listener->local().port), {}, *calling);
+  run_until([&] { return calling->calls == 1 && (accepting->accepted.size() == 1 || !client().open()); });
+  if (!client().open()) GTEST_SKIP() << calling->error.message;
+  EXPECT_EQ(server().stream().local().address_string(), "::1");
+}
+
+TEST_F(UringStreamTest, UnknownCongestionControlIsIgnored) {
+  SocketOptions options;
+  options.congestion_control = "no-such-algorithm";
+  connect_pair(options);
+  EXPECT_TRUE(client().open());
+}
+
+TEST_F(UringStreamTest, ListenerOutOfDescriptorsPausesAndGoesOn) {
+  listen();
+  rlimit old{};
+  ::getrlimit(RLIMIT_NOFILE, &old);
+  const int highest = ::dup(0);
+  ASSERT_GE(highest, 0);
+  call();  // the client has its descriptor; the server's would be `highest` after the close below, but for the limit
+  ::close(highest);
+  rlimit low = old;
+  low.rlim_cur = static_cast<rlim_t>(highest);
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &low), 0);
+  run_until([&] { return !notices.empty() || accepting->accepted.size() == 1; });
+  ::setrlimit(RLIMIT_NOFILE, &old);
+  EXPECT_EQ(accepting->accepted.size(), 0U);
+  run_until([&] { return accepting->accepted.size() == 1; });
+}
+
+TEST_F(UringStreamTest, ListenerMayBeDestroyedInItsOwnCallback) {
+  listen();
+  accepting->then = [&](End&) { listener.reset(); };
+  call();
+  run_until([&] { return calling->calls == 1 && accepting->accepted.size() == 1; });
+  EXPECT_EQ(listener, nullptr);
+}
+
+}  // namespace
+}  // namespace perilune::runtime::uring
