@@ -29,6 +29,7 @@ inline constexpr std::uint32_t max_sessions = 4096;
 inline constexpr std::uint32_t default_command_window = 128;                 // commands per session
 inline constexpr std::uint32_t min_command_window = 2;
 inline constexpr std::uint32_t max_immediate_commands = 16;                  // in progress beside the window
+inline constexpr std::uint32_t max_task_management = 32;                     // requests in progress per session
 inline constexpr std::uint32_t max_outstanding_r2t = 16;
 
 // SCSI

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+// One SCSI command as the target's session engine sees it: its header, its data-out plan, its place in the session. The
+// host derives its own command object from it (with the SCSI task and the memory) and keeps them in a slab.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+
+#include "base/intrusive_list.hpp"
+#include "base/limits.hpp"
+#include "iscsi/pdu/pdus.hpp"
+#include "iscsi/pdu/tx_queue.hpp"
+
+namespace perilune::iscsi {
+
+class TargetConnection;
+class TargetSession;
+
+class TargetCommand : public ListNode<TargetCommand> {
+ public:
+  TargetCommand() noexcept : hold(Delegate<void()>::to<&TargetCommand::on_unreferenced>(*this)) {}
+
+  // The request.
+  ScsiCommand pdu;
+  TargetSession* session = nullptr;
+  TargetConnection* connection = nullptr;  // its allegiance; nullptr when that connection is gone
+
+  // Keeps the object and its memory alive while the session, the decoder or the transmit queue refers to it.
+  TxHold hold;
+
+  [[nodiscard]] bool aborted() const noexcept { return aborted_; }
+  // The memory that was provided so far; empty when none.
+  [[nodiscard]] std::span<const iovec> data() const noexcept { return data_; }
+  // Data came or will come unasked: with the command, or before the F bit of its first burst.
+  [[nodiscard]] bool expects_unsolicited() const noexcept { return unsolicited_open_ || pdu.data_segment_length != 0; }
+  // Data came before there was memory for it.
+  [[nodiscard]] bool data_was_discarded() const noexcept { return unsolicited_received_ != 0 && data_.empty(); }
+
+ private:
+  friend class TargetSession;
+  friend class TargetConnection;
+  void on_unreferenced();
+
+  struct ReadyToTransferSlot {
+    Ttt ttt = reserved_tag;
+    std::uint32_t next_offset = 0;
+    std::uint32_t end_offset = 0;
+    DataSn next_data_sn;
+  };
+  struct Outcome {
+    std::uint8_t status = 0;
+    Bytes sense;
+  };
+
+  std::span<const iovec> data_;
+  std::uint32_t unsolicited_received_ = 0;  // the next unsolicited byte's offset
+  DataSn unsolicited_data_sn_;
+  std::uint32_t transfer_ = 0;              // bytes of data-out that the host wants, at most EDTL
+  std::uint32_t next_r2t_offset_ = 0;
+  std::uint32_t data_in_count_ = 0;         // Data-In and R2T PDUs sent: ExpDataSN
+  std::uint8_t r2t_count_ = 0;
+  std::array<ReadyToTransferSlot, limits::max_outstanding_r2t> r2t_{};
+  Outcome outcome_;
+  std::uint64_t outcome_wanted_ = 0;
+  bool delivered_ = false;         // on_command() was called
+  bool wants_data_ = false;        // begin_data_out() was called and on_data_out() not yet
+  bool unsolicited_open_ = false;  // the F bit of the unsolicited burst has not come yet
+  bool digest_failed_ = false;
+  bool outcome_waits_ = false;     // completed, but the peer still sends unsolicited data
+  bool aborted_ = false;
+  bool abort_waits_ = false;       // until nothing is received into its memory
+  bool active_ = false;            // in the session's table
+  bool counted_ = false;           // holds a slot of the command window
+};
+
+}  // namespace perilune::iscsi

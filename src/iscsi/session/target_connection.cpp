@@ -1,0 +1,400 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "iscsi/session/target_connection.hpp"
+
+#include <algorithm>
+
+#include "base/assert.hpp"
+
+namespace perilune::iscsi {
+
+TargetConnection::TargetConnection(TargetSession& session, const ConnectionParams& params, std::uint16_t cid, StatSn stat_sn,
+                                   TxChunkPool& chunks)
+    : session_(session),
+      params_(params),
+      cid_(cid),
+      stat_sn_(stat_sn),
+      decoder_(params.max_recv_data_segment_length),
+      tx_(chunks) {
+  decoder_.set_digests(params.header_digest, params.data_digest);
+  tx_.set_digests(params.header_digest, params.data_digest);
+  session_.connections_.push_back(this);
+}
+
+TargetConnection::~TargetConnection() {
+  if (receiving_ != nullptr) {
+    TargetCommand* command = receiving_;
+    if (end_receiving() != nullptr) command->hold.release();
+  }
+  session_.connection_gone(*this);
+}
+
+bool TargetConnection::feed(Bytes input) {
+  for (;;) {
+    switch (decoder_.next(input)) {
+      case PduDecoder::Event::need_more:
+        return true;
+      case PduDecoder::Event::header:
+        if (!on_header()) return false;
+        break;
+      case PduDecoder::Event::pdu:
+        if (!on_pdu()) return false;
+        break;
+      case PduDecoder::Event::error:
+        // Without markers there is no way to find the next PDU again (RFC 7143 7.7).
+        ++session_.stats_.digest_errors;
+        return drop(decoder_.fault() == PduDecoder::Fault::header_digest ? "header digest error"
+                                                                         : "data segment longer than declared");
+    }
+  }
+}
+
+bool TargetConnection::on_header() {
+  ignore_pdu_ = false;
+  if (draining_) {  // after logout nothing is served any more
+    ignore_pdu_ = true;
+    return true;
+  }
+  switch (opcode(decoder_.bhs())) {
+    case Opcode::scsi_command:
+      return command_header();
+    case Opcode::data_out:
+      return data_out_header();
+    case Opcode::nop_out:
+    case Opcode::text_request:
+      decoder_.collect();
+      return true;
+    default:
+      return true;
+  }
+}
+
+// Before the data of a command: is it to be taken at all, and where does its data go?
+bool TargetConnection::command_header() {
+  const ScsiCommand pdu = ScsiCommand::decode(decoder_.bhs());
+  const std::uint32_t length = decoder_.data_length();
+  if (!pdu.immediate && !session_.in_window(pdu.cmd_sn)) {
+    ++session_.stats_.ignored;  // RFC 7143 4.2.2.1: outside the window, silently
+    ignore_pdu_ = true;
+    return true;
+  }
+  if (pdu.initiator_task_tag == reserved_tag) return drop("SCSI command with the reserved task tag");
+  if (length != 0 && !pdu.write) return drop("data with a command that does not write");
+  if (length != 0 && !session_.params_.immediate_data) return drop("immediate data was not negotiated");
+  if (!pdu.final && (!pdu.write || session_.params_.initial_r2t)) return drop("unsolicited data was not negotiated");
+  if (length > pdu.expected_data_transfer_length) return drop("more immediate data than the transfer length");
+  if (length > session_.params_.first_burst_length) return drop("more immediate data than FirstBurstLength");
+  if (pdu.immediate && session_.immediate_used_ >= limits::max_immediate_commands) {
+    send_reject(RejectReason::immediate_command_rejected, decoder_.bhs());
+    ignore_pdu_ = true;
+    return true;
+  }
+  const bool twice = session_.by_itt_.find(pdu.initiator_task_tag) != nullptr;
+  if (twice || session_.shutting_down_) {
+    if (!pdu.immediate && pdu.cmd_sn == session_.exp_cmd_sn_) session_.advance(pdu.cmd_sn);
+    send_reject(twice ? RejectReason::task_in_progress : RejectReason::waiting_for_logout, decoder_.bhs());
+    session_.adjust_window();
+    ignore_pdu_ = true;
+    return true;
+  }
+  TargetCommand* command = session_.open_command(*this, pdu);
+  if (command == nullptr) return drop("out of command memory");
+  command->hold.retain();
+  receiving_ = command;
+  receiving_new_ = true;
+  if (length == 0) return true;
+  const bool in_order = pdu.immediate || pdu.cmd_sn == session_.exp_cmd_sn_;
+  if (in_order && !params_.data_digest) {
+    // Nothing but the end of the connection can stop this command now: learn at once where its data belongs.
+    receiving_new_ = false;
+    if (!pdu.immediate) session_.advance(pdu.cmd_sn);
+    session_.accept(*command);
+  } else {
+    const std::uint32_t most = std::min(pdu.expected_data_transfer_length, session_.params_.first_burst_length);
+    session_.host_.prepare_unsolicited(*command, most);
+  }
+  if (!command->data_.empty()) decoder_.deliver_into(command->data_);
+  return true;
+}
+
+bool TargetConnection::data_out_header() {
+  const DataOut pdu = DataOut::decode(decoder_.bhs());
+  const std::uint32_t length = decoder_.data_length();
+  TargetCommand* command = session_.by_itt_.find(pdu.initiator_task_tag);
+  if (command == nullptr) {
+    for (TargetSession::Deferred& d : session_.deferred_) {
+      if (d.command != nullptr && d.command->pdu.initiator_task_tag == pdu.initiator_task_tag) command = d.command;
+    }
+  }
+  if (command == nullptr || command->aborted_ || command->connection != this) {
+    ++session_.stats_.ignored;  // of a task that was aborted or answered early: swallowed
+    ignore_pdu_ = true;
+    return true;
+  }
+  std::uint32_t offset = 0;
+  if (pdu.target_transfer_tag == reserved_tag) {
+    if (!command->unsolicited_open_) return drop("unsolicited Data-Out after its burst ended");
+    if (pdu.data_sn != command->unsolicited_data_sn_) return drop("Data-Out out of sequence");
+    offset = command->unsolicited_received_;
+    const std::uint32_t most =
+        std::min(command->pdu.expected_data_transfer_length, session_.params_.first_burst_length);
+    if (pdu.buffer_offset != offset || length > most - offset) return drop("unsolicited Data-Out outside its burst");
+  } else {
+    const auto slot = std::find_if(command->r2t_.begin(), command->r2t_.end(), [&](const auto& s) {
+      return s.ttt == pdu.target_transfer_tag && s.next_offset != s.end_offset;
+    });
+    if (command->r2t_count_ == 0 || slot == command->r2t_.end()) return drop("Data-Out for no R2T");
+    if (pdu.data_sn != slot->next_data_sn) return drop("Data-Out out of sequence");
+    offset = slot->next_offset;
+    if (pdu.buffer_offset != offset || length > slot->end_offset - offset) return drop("Data-Out outside its R2T");
+    if (pdu.final != (offset + length == slot->end_offset)) return drop("Data-Out with a wrong F bit");
+  }
+  command->hold.retain();
+  receiving_ = command;
+  receiving_new_ = false;
+  if (!command->data_.empty()) decoder_.deliver_into(command->data_, offset);
+  return true;
+}
+
+// The command's data PDU is over (or its connection is). nullptr: it was aborted while it was received; otherwise the caller
+// takes over the reference.
+TargetCommand* TargetConnection::end_receiving() {
+  TargetCommand* command = receiving_;
+  receiving_ = nullptr;
+  decoder_.abandon_memory();
+  if (command == nullptr) return nullptr;
+  const bool refused = receiving_new_ && session_.shutting_down_;
+  if (command->abort_waits_) {
+    command->abort_waits_ = false;
+    session_.host_.abort(*command);
+  }
+  if (!command->aborted_ && !refused) return command;
+  command->hold.release();
+  return nullptr;
+}
+
+bool TargetConnection::on_pdu() {
+  if (ignore_pdu_) return true;
+  const std::uint8_t* bhs = decoder_.bhs();
+  const Opcode op = opcode(bhs);
+  if (op == Opcode::scsi_command) return command_pdu();
+  if (op == Opcode::data_out) return data_out_pdu();
+  if (!decoder_.data_digest_ok()) {
+    ++session_.stats_.digest_errors;
+    send_reject(RejectReason::data_digest_error, bhs);
+    return true;
+  }
+  switch (op) {
+    case Opcode::nop_out:
+    case Opcode::task_management_request:
+    case Opcode::text_request:
+    case Opcode::logout_request:
+      return ordered_pdu(bhs, decoder_.data());
+    case Opcode::snack_request:
+      send_reject(RejectReason::snack_reject, bhs);  // recovery level 0 (RFC 7143 11.16)
+      return true;
+    case Opcode::login_request:
+      return drop("Login Request in full-feature phase");
+    default:
+      send_reject(RejectReason::command_not_supported, bhs);
+      return true;
+  }
+}
+
+bool TargetConnection::command_pdu() {
+  const bool is_new = receiving_new_;
+  TargetCommand* command = end_receiving();
+  if (command == nullptr) return true;
+  if (!decoder_.data_digest_ok()) {
+    // RFC 7143 7.8: the whole command is discarded, its CmdSN stays a hole.
+    ++session_.stats_.digest_errors;
+    send_reject(RejectReason::data_digest_error, decoder_.bhs());
+    command->hold.release();
+    return true;
+  }
+  command->unsolicited_received_ = decoder_.data_length();
+  if (is_new) {
+    const ScsiCommand& pdu = command->pdu;
+    if (pdu.immediate) {
+      session_.accept(*command);
+    } else if (pdu.cmd_sn == session_.exp_cmd_sn_) {
+      session_.advance(pdu.cmd_sn);
+      session_.accept(*command);
+      session_.drain_deferred();
+    } else {
+      TargetSession::Deferred deferred;
+      deferred.cmd_sn = pdu.cmd_sn;
+      deferred.connection = this;
+      deferred.command = command;
+      auto& list = session_.deferred_;
+      const auto place = std::find_if(list.begin(), list.end(), [&](const auto& d) { return !d.cmd_sn.before(pdu.cmd_sn); });
+      if (place == list.end() || place->cmd_sn != pdu.cmd_sn) {
+        command->hold.retain();
+        list.insert(place, std::move(deferred));
+      }
+    }
+  } else {
+    if (command->active_ && !command->unsolicited_open_) session_.unsolicited_ended(*command);
+    session_.drain_deferred();
+  }
+  command->hold.release();
+  return true;
+}
+
+bool TargetConnection::data_out_pdu() {
+  TargetCommand* command = end_receiving();
+  if (command == nullptr) return true;
+  const DataOut pdu = DataOut::decode(decoder_.bhs());
+  ++session_.stats_.data_out_pdus;
+  if (!decoder_.data_digest_ok()) {
+    ++session_.stats_.digest_errors;
+    send_reject(RejectReason::data_digest_error, decoder_.bhs());
+    command->digest_failed_ = true;
+  }
+  const std::uint32_t length = decoder_.data_length();
+  if (pdu.target_transfer_tag == reserved_tag) {
+    command->unsolicited_received_ += length;
+    ++command->unsolicited_data_sn_;
+    if (pdu.final) {
+      command->unsolicited_open_ = false;
+      if (command->active_) session_.unsolicited_ended(*command);
+    }
+  } else {
+    for (auto& slot : command->r2t_) {
+      if (slot.ttt != pdu.target_transfer_tag || slot.next_offset == slot.end_offset) continue;
+      slot.next_offset += length;
+      ++slot.next_data_sn;
+      if (slot.next_offset == slot.end_offset) {
+        slot.ttt = reserved_tag;
+        --command->r2t_count_;
+        if (command->active_ && command->wants_data_) session_.pump_data_out(*command);
+      }
+      break;
+    }
+  }
+  command->hold.release();
+  return true;
+}
+
+// NOP-Out, Task Management, Text and Logout take their place in CmdSN order unless they are immediate.
+bool TargetConnection::ordered_pdu(const std::uint8_t* bhs, Bytes data) {
+  const bool no_answer_wanted = opcode(bhs) == Opcode::nop_out && initiator_task_tag(bhs) == reserved_tag;
+  if (immediate(bhs) || no_answer_wanted) return dispatch(bhs, data);
+  const CmdSn sn(load_be32(bhs + 24));
+  if (!session_.in_window(sn)) {
+    ++session_.stats_.ignored;
+    return true;
+  }
+  if (sn == session_.exp_cmd_sn_) {
+    session_.advance(sn);
+    session_.adjust_window();
+    if (!dispatch(bhs, data)) return false;
+    session_.drain_deferred();
+    return true;
+  }
+  auto& list = session_.deferred_;
+  const auto place = std::find_if(list.begin(), list.end(), [&](const auto& d) { return !d.cmd_sn.before(sn); });
+  if (place != list.end() && place->cmd_sn == sn) return true;  // a duplicate
+  TargetSession::Deferred deferred;
+  deferred.cmd_sn = sn;
+  deferred.connection = this;
+  deferred.pdu.assign(bhs, bhs + bhs_bytes);
+  deferred.pdu.insert(deferred.pdu.end(), data.begin(), data.end());
+  list.insert(place, std::move(deferred));
+  return true;
+}
+
+bool TargetConnection::dispatch(const std::uint8_t* bhs, Bytes data) {
+  switch (opcode(bhs)) {
+    case Opcode::nop_out:
+      return nop_out(bhs, data);
+    case Opcode::task_management_request:
+      if (session_.task_management_count_ >= limits::max_task_management) {
+        send_reject(RejectReason::immediate_command_rejected, bhs);
+        return true;
+      }
+      session_.start_task_management(*this, TaskManagementRequest::decode(bhs));
+      return true;
+    case Opcode::text_request:
+      session_.host_.on_text(*this, TextRequest::decode(bhs), data);
+      return true;
+    case Opcode::logout_request: {
+      const LogoutRequest pdu = LogoutRequest::decode(bhs);
+      const bool this_connection = pdu.reason == LogoutReason::close_session || pdu.cid == cid_;
+      if (pdu.reason == LogoutReason::close_session || (pdu.reason == LogoutReason::close_connection && this_connection)) {
+        session_.begin_logout(*this, pdu);
+        return true;
+      }
+      LogoutResponse response;
+      response.response = pdu.reason == LogoutReason::remove_connection_for_recovery
+                              ? LogoutResponseCode::connection_recovery_not_supported
+                              : LogoutResponseCode::cid_not_found;
+      response.initiator_task_tag = pdu.initiator_task_tag;
+      response.stat_sn = take_stat_sn();
+      number(response);
+      send(response);
+      return true;
+    }
+    default:
+      return true;
+  }
+}
+
+bool TargetConnection::nop_out(const std::uint8_t* bhs, Bytes data) {
+  const NopOut pdu = NopOut::decode(bhs);
+  if (pdu.target_transfer_tag != reserved_tag) {
+    if (pdu.target_transfer_tag == ping_ttt_) {
+      ping_ttt_ = reserved_tag;
+      session_.host_.on_ping_answered(*this);
+    }
+    return true;  // an answer to a ping that is no longer waited for is harmless
+  }
+  if (pdu.initiator_task_tag == reserved_tag) return true;  // it only carries ExpStatSN
+  NopIn answer;
+  answer.lun = 0;
+  answer.initiator_task_tag = pdu.initiator_task_tag;
+  answer.stat_sn = take_stat_sn();
+  number(answer);
+  // The echo is cut to what the initiator takes (RFC 7143 11.18).
+  send(answer, data.first(std::min<std::size_t>(data.size(), params_.max_xmit_data_segment_length)));
+  return true;
+}
+
+void TargetConnection::send_ping() {
+  if (ping_outstanding() || draining_) return;
+  if (next_ping_ttt_ == reserved_tag) next_ping_ttt_ = 1;
+  ping_ttt_ = next_ping_ttt_++;
+  NopIn ping;
+  ping.target_transfer_tag = ping_ttt_;
+  ping.stat_sn = stat_sn_;  // the next one, not consumed
+  number(ping);
+  send(ping);
+}
+
+void TargetConnection::send_async(AsyncEvent event, std::uint16_t parameter1, std::uint16_t parameter2,
+                                  std::uint16_t parameter3) {
+  AsyncMessage message;
+  message.async_event = event;
+  message.parameter1 = parameter1;
+  message.parameter2 = parameter2;
+  message.parameter3 = parameter3;
+  message.stat_sn = take_stat_sn();
+  number(message);
+  send(message);
+}
+
+void TargetConnection::send_text_response(TextResponse response, Bytes data) {
+  response.stat_sn = take_stat_sn();
+  number(response);
+  send(response, data);
+}
+
+void TargetConnection::send_reject(RejectReason reason, const std::uint8_t* rejected_bhs) {
+  ++session_.stats_.rejects;
+  RejectPdu reject;
+  reject.reason = reason;
+  reject.stat_sn = take_stat_sn();
+  number(reject);
+  send(reject, {rejected_bhs, bhs_bytes});
+}
+
+}  // namespace perilune::iscsi

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+// One connection of a target session in full-feature phase: decoder, transmit queue, StatSN (RFC 7143 4.2.2.2). Pure.
+//
+// The driver feeds received bytes (or receives large payloads directly), sends what tx() gathers, and closes the
+// connection when feed() says so or when draining() and tx() is empty.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+#include "iscsi/pdu/decoder.hpp"
+#include "iscsi/session/target_session.hpp"
+
+namespace perilune::iscsi {
+
+class TargetConnection {
+ public:
+  // `stat_sn`: the StatSN of the next status-bearing PDU (after the last Login Response).
+  TargetConnection(TargetSession& session, const ConnectionParams& params, std::uint16_t cid, StatSn stat_sn,
+                   TxChunkPool& chunks);
+  // Precondition: no send is in progress and no direct receive is outstanding.
+  ~TargetConnection();
+  TargetConnection(const TargetConnection&) = delete;
+  TargetConnection& operator=(const TargetConnection&) = delete;
+
+  // Handles every PDU in `input`. False: the connection must be dropped; drop_reason() says why.
+  [[nodiscard]] bool feed(Bytes input);
+  [[nodiscard]] std::string_view drop_reason() const noexcept { return drop_reason_; }
+
+  // Direct receiving (see PduDecoder): bytes missing, where they go, that they came.
+  [[nodiscard]] std::uint32_t missing_bytes() const noexcept { return decoder_.missing_bytes(); }
+  [[nodiscard]] std::size_t direct(std::span<iovec> out) const noexcept { return decoder_.direct(out); }
+  [[nodiscard]] bool commit_direct(std::uint32_t bytes) {
+    decoder_.commit_direct(bytes);
+    return feed({});
+  }
+
+  [[nodiscard]] TxQueue& tx() noexcept { return tx_; }
+  [[nodiscard]] TargetSession& session() noexcept { return session_; }
+  [[nodiscard]] std::uint16_t cid() const noexcept { return cid_; }
+  [[nodiscard]] bool draining() const noexcept { return draining_; }  // close once everything is sent
+
+  // Asks for an answer (RFC 7143 11.19). At most one ping is outstanding.
+  void send_ping();
+  [[nodiscard]] bool ping_outstanding() const noexcept { return ping_ttt_ != reserved_tag; }
+  void send_async(AsyncEvent event, std::uint16_t parameter1, std::uint16_t parameter2, std::uint16_t parameter3);
+  void send_text_response(TextResponse response, Bytes data);
+  void send_reject(RejectReason reason, const std::uint8_t* rejected_bhs);
+
+ private:
+  friend class TargetSession;
+
+  bool on_header();
+  bool on_pdu();
+  bool command_header();
+  bool command_pdu();
+  bool data_out_header();
+  bool data_out_pdu();
+  bool ordered_pdu(const std::uint8_t* bhs, Bytes data);  // NOP-Out, TMF, Text, Logout in CmdSN order
+  bool dispatch(const std::uint8_t* bhs, Bytes data);
+  bool nop_out(const std::uint8_t* bhs, Bytes data);
+  bool drop(std::string_view reason) {
+    drop_reason_ = reason;
+    return false;
+  }
+  TargetCommand* end_receiving();  // the command whose data PDU is complete, unless it was aborted meanwhile
+
+  // Fills the numbers that every target PDU carries.
+  template <class Pdu>
+  void number(Pdu& pdu) noexcept {
+    pdu.exp_cmd_sn = session_.exp_cmd_sn_;
+    pdu.max_cmd_sn = session_.max_cmd_sn_;
+  }
+  [[nodiscard]] StatSn take_stat_sn() noexcept {
+    const StatSn sn = stat_sn_;
+    ++stat_sn_;
+    return sn;
+  }
+  template <class Pdu>
+  void send(const Pdu& pdu, Bytes data = {}) {
+    std::uint8_t bhs[bhs_bytes];
+    pdu.encode(bhs);
+    tx_.push(bhs, data);
+    session_.host_.on_output(*this);
+  }
+
+  TargetSession& session_;
+  ConnectionParams params_;
+  std::uint16_t cid_;
+  StatSn stat_sn_;
+  PduDecoder decoder_;
+  TxQueue tx_;
+  TargetCommand* receiving_ = nullptr;  // the command whose data the decoder is delivering
+  bool receiving_new_ = false;          // it is a command PDU whose CmdSN is not consumed yet
+  bool ignore_pdu_ = false;
+  bool draining_ = false;
+  Ttt ping_ttt_ = reserved_tag;
+  Ttt next_ping_ttt_ = 1;
+  std::string_view drop_reason_;
+};
+
+}  // namespace perilune::iscsi

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the target's session engine asks of the program around it. The engine never blocks, waits or looks at a clock;
+// the host owns memory, SCSI, time and sockets. One thread.
+#pragma once
+
+#include <cstdint>
+
+#include "base/bytes.hpp"
+#include "iscsi/pdu/pdus.hpp"
+#include "iscsi/session/target_command.hpp"
+
+namespace perilune::iscsi {
+
+// A task management request in progress. The host keeps the reference until finish_task_management().
+struct TaskManagement : ListNode<TaskManagement> {
+  TaskManagementRequest pdu;
+  TargetSession* session = nullptr;
+  TargetConnection* connection = nullptr;  // nullptr when it is gone: finish all the same
+  TargetCommand* referenced = nullptr;     // ABORT TASK: the task, when the session has it
+  void* host_state = nullptr;
+};
+
+class TargetHost {
+ public:
+  virtual ~TargetHost() = default;
+
+  // Command objects. nullptr: none can be had (the command is answered with TASK SET FULL by a reserve of the engine).
+  [[nodiscard]] virtual TargetCommand* acquire_command(TargetSession& session) = 0;
+  virtual void release_command(TargetCommand& command) = 0;  // nothing refers to it any more
+
+  // Data comes before on_command() can be called (the command is out of order, or a digest must be checked first):
+  // provide_memory() of at least `bytes`. When there is none the data is discarded; command.data() is empty then.
+  virtual void prepare_unsolicited(TargetCommand& command, std::uint32_t bytes) = 0;
+
+  // A command, in CmdSN order. The host answers, now or later, with begin_data_out(), or with complete(). When
+  // unsolicited data is still to come (command.expects_unsolicited()), it provides memory for it before it returns.
+  virtual void on_command(TargetCommand& command) = 0;
+  // All data that begin_data_out() asked for is in the memory.
+  virtual void on_data_out(TargetCommand& command) = 0;
+  // A data PDU of the command arrived damaged (data digest): answer with CHECK CONDITION, PROTOCOL SERVICE CRC ERROR.
+  virtual void on_data_lost(TargetCommand& command) = 0;
+
+  // ABORT TASK (with `referenced`, when the session has it) and all the others but TASK REASSIGN. The host ends tasks by
+  // abort(), and when they are over answers with finish_task_management().
+  virtual void on_task_management(TaskManagement& request) = 0;
+  // End this command (logout, drop, request_abort()), then call abort_finished(): at once or later. Nothing is being
+  // received into its memory.
+  virtual void abort(TargetCommand& command) = 0;
+
+  virtual void on_text(TargetConnection& connection, const TextRequest& request, Bytes data) = 0;
+  // A logout was answered; after what is queued has been sent the connection is to be closed.
+  virtual void on_logged_out(TargetConnection& connection) = 0;
+  // The peer answered a NOP-In, or sent anything: the connection is alive. Called for answers to pings only.
+  virtual void on_ping_answered(TargetConnection& connection) = 0;
+  // Something was queued on an idle transmit queue: send it at the end of this turn.
+  virtual void on_output(TargetConnection& connection) = 0;
+
+  // Reservations of FirstBurstLength bytes for one command of the window (DESIGN 1.6).
+  [[nodiscard]] virtual bool reserve_slot(TargetSession& session) = 0;
+  virtual void release_slot(TargetSession& session) = 0;
+  // The last command of a session that is ending has ended.
+  virtual void on_session_idle(TargetSession& session) = 0;
+};
+
+}  // namespace perilune::iscsi

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+// The target's side of a session in full-feature phase (RFC 7143 4.2, 11): command window and order, the task table, data
+// transfer, task management, logout. Pure: PDUs come from its connections' decoders, answers go to their transmit
+// queues, everything else is asked of the TargetHost. One thread. No allocation per command after warm-up.
+//
+// The session owns what belongs to the I_T nexus (CmdSN, tasks), a TargetConnection what belongs to one TCP connection
+// (StatSN, digests, queue); recovery above level 0 and further connections add to these objects.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "base/intrusive_list.hpp"
+#include "iscsi/params/params.hpp"
+#include "iscsi/session/itt_table.hpp"
+#include "iscsi/session/residual.hpp"
+#include "iscsi/session/target_host.hpp"
+
+namespace perilune::iscsi {
+
+// Counters of one session; the names of the iSCSI MIB where it has one.
+struct TargetSessionStats {
+  std::uint64_t commands = 0;
+  std::uint64_t data_out_pdus = 0, data_in_pdus = 0, r2t_pdus = 0;
+  std::uint64_t bytes_read = 0, bytes_written = 0;
+  std::uint64_t task_management = 0, rejects = 0, digest_errors = 0, ignored = 0;
+};
+
+class TargetSession {
+ public:
+  TargetSession(TargetHost& host, const SessionParams& params, CmdSn first_cmd_sn, std::uint32_t window_max);
+  ~TargetSession();
+  TargetSession(const TargetSession&) = delete;
+  TargetSession& operator=(const TargetSession&) = delete;
+
+  // --- for the host ---
+  // Memory for data that may come unasked, before (or without) begin_data_out(): offset 0 of the command's data.
+  void provide_memory(TargetCommand& command, std::span<const iovec> memory);
+  // The host wants the first min(EDTL, wanted) bytes of data-out in `memory` (which contains what prepare_unsolicited()
+  // gave, at its start). Leads to on_data_out() (also from inside this call), on_data_lost() or an abort.
+  void begin_data_out(TargetCommand& command, std::span<const iovec> memory, std::uint64_t wanted_bytes);
+  // The command is over. `data_in`: memory that holds the data to send, kept until release_command(); `data_in_bytes`
+  // of it, clipped here to EDTL. `wanted_bytes`: what the device wanted to move either way (residuals, RFC 7143 11.4.5).
+  // `sense` is copied to the wire at once or, while the peer still sends unsolicited data, kept by reference until then.
+  void complete(TargetCommand& command, std::uint8_t status, Bytes sense, std::span<const iovec> data_in,
+                std::uint32_t data_in_bytes, std::uint64_t wanted_bytes);
+  // Somebody else ends this command (task management of another session). host.abort() follows, at once or, while a
+  // payload is being received into the command's memory, when that has ended.
+  void request_abort(TargetCommand& command);
+  // The command was ended by abort(): no response is sent (SAM-5: TAS=0, or the nexus is gone).
+  void abort_finished(TargetCommand& command);
+  void finish_task_management(TaskManagement& request, TmfResponse response);
+
+  // Ends every command (host.abort()); host.on_session_idle() follows when the last is over, also from inside.
+  void shut_down();
+  [[nodiscard]] bool idle() const noexcept { return active_count_ == 0; }
+  [[nodiscard]] bool shutting_down() const noexcept { return shutting_down_; }
+  // Visits every active command of this session; the visitor may end the one it is given.
+  template <class Visit>
+  void for_each_command(Visit visit) { active_.for_each(visit); }
+
+  [[nodiscard]] const SessionParams& params() const noexcept { return params_; }
+  [[nodiscard]] const TargetSessionStats& stats() const noexcept { return stats_; }
+  [[nodiscard]] TargetHost& host() noexcept { return host_; }
+  [[nodiscard]] CmdSn exp_cmd_sn() const noexcept { return exp_cmd_sn_; }
+  [[nodiscard]] CmdSn max_cmd_sn() const noexcept { return max_cmd_sn_; }
+
+ private:
+  friend class TargetConnection;
+  friend class TargetCommand;
+
+  // What waits for an earlier CmdSN: a whole PDU, or a SCSI command whose unsolicited data has begun.
+  struct Deferred {
+    CmdSn cmd_sn;
+    TargetConnection* connection = nullptr;
+    TargetCommand* command = nullptr;             // a SCSI command, or
+    std::vector<std::uint8_t> pdu;                // BHS and data of another kind
+  };
+
+  // --- window (RFC 7143 4.2.2.1) ---
+  [[nodiscard]] bool in_window(CmdSn sn) const noexcept { return !sn.before(exp_cmd_sn_) && !sn.after(max_cmd_sn_); }
+  void advance(CmdSn sn);            // sn == exp_cmd_sn_: consumed
+  void drain_deferred();
+  void adjust_window();
+  void free_slot();
+
+  // --- commands ---
+  [[nodiscard]] TargetCommand* open_command(TargetConnection& connection, const ScsiCommand& pdu);
+  void accept(TargetCommand& command);             // its CmdSN is consumed (or it is immediate): deliver it
+  void close_command(TargetCommand& command);
+  void respond(TargetCommand& command, std::uint8_t status, Bytes sense, std::span<const iovec> data_in,
+               std::uint32_t data_in_bytes, std::uint64_t wanted_bytes);
+  void send_data_in(TargetCommand& command, std::span<const iovec> data, std::uint32_t bytes, bool with_status,
+                    std::uint8_t status, const Residual& residual);
+  void pump_data_out(TargetCommand& command);
+  void send_r2t(TargetCommand& command);
+  void unsolicited_ended(TargetCommand& command);
+
+  void start_task_management(TargetConnection& connection, const TaskManagementRequest& pdu);
+  void answer_abort_of_unseen(TaskManagement& request);
+  void drop_deferred_of(const TaskManagementRequest& pdu);
+  void begin_logout(TargetConnection& connection, const LogoutRequest& pdu);
+  void command_gone();
+  void connection_gone(TargetConnection& connection);
+
+  TargetHost& host_;
+  SessionParams params_;
+  CmdSn exp_cmd_sn_;
+  CmdSn max_cmd_sn_;
+  std::uint32_t window_max_;
+  std::uint32_t slots_ = 0;          // commands that may be outstanding: window plus those in progress
+  std::uint32_t backed_slots_ = 0;   // of those, with a reservation of payload memory
+  std::uint32_t slots_used_ = 0;
+  std::uint32_t immediate_used_ = 0;
+  std::uint32_t active_count_ = 0;
+  std::uint32_t task_management_count_ = 0;
+  Ttt next_ttt_ = 1;
+  ItTable<TargetCommand> by_itt_;
+  IntrusiveList<TargetCommand> active_;
+  IntrusiveList<TaskManagement> task_management_;
+  std::vector<Deferred> deferred_;   // sorted by CmdSN, empty in ordinary life
+  std::vector<TargetConnection*> connections_;
+  TargetConnection* logout_connection_ = nullptr;
+  LogoutRequest logout_{};
+  bool shutting_down_ = false;
+  TargetSessionStats stats_;
+};
+
+}  // namespace perilune::iscsi

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a target server is asked to serve, as values.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "block/backstore.hpp"
+#include "iscsi/login/chap.hpp"
+#include "iscsi/params/params.hpp"
+#include "runtime/endpoint.hpp"
+#include "runtime/stream.hpp"
+#include "scsi/logical_unit.hpp"
+
+namespace perilune::target {
+
+struct UnitSpec {
+  std::uint16_t lun = 0;
+  scsi::UnitConfig config;
+  std::shared_ptr<block::Backstore> backstore;
+};
+
+// Who may log in, and how the target proves itself.
+struct AuthSpec {
+  std::vector<iscsi::ChapCredentials> accounts;           // empty: nobody has to prove anything
+  std::optional<iscsi::ChapCredentials> target_account;   // mutual CHAP
+};
+
+struct TargetSpec {
+  std::string name;   // IQN, EUI or NAA, normal form
+  std::string alias;
+  std::uint16_t portal_group_tag = 1;
+  AuthSpec auth;
+  std::vector<UnitSpec> units;
+};
+
+struct ServerConfig {
+  std::vector<runtime::Endpoint> portals;
+  // Addresses of this host that a wildcard portal answers on, for SendTargets; the address asked for is always listed.
+  std::vector<runtime::Endpoint> host_addresses;
+  std::vector<TargetSpec> targets;
+  AuthSpec discovery_auth;
+  iscsi::WantedParams params;
+  runtime::SocketOptions socket;
+  std::uint32_t command_window = limits::default_command_window;
+  std::uint32_t buffer_pages = 4096;  // of BufferPool::page_size_bytes: 64 MiB
+  std::chrono::seconds login_timeout = limits::login_timeout;
+  std::chrono::seconds ping_interval{15};  // of silence, then NOP-In; 0: never
+  std::chrono::seconds ping_timeout{30};
+  std::chrono::seconds drain_timeout{10};  // at shut-down, for commands in progress
+};
+
+// The smallest buffer pool a server can work with: the largest command with its private memory, beside one command's
+// unsolicited data.
+[[nodiscard]] std::uint32_t smallest_buffer_pool_pages(const ServerConfig& config);
+
+}  // namespace perilune::target

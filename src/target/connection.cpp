@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "target/connection.hpp"
+
+#include <fmt/format.h>
+
+#include "base/assert.hpp"
+#include "target/server.hpp"
+#include "target/session.hpp"
+
+namespace perilune::target {
+
+using Step = iscsi::TargetLogin::Step;
+
+Connection::Connection(Server& server, Shard& shard, std::unique_ptr<runtime::Stream> stream, std::uint64_t id)
+    : server_(server),
+      shard_(shard),
+      stream_(std::move(stream)),
+      id_(id),
+      flush_hook_(Delegate<void()>::to<&Connection::flush>(*this)),
+      timer_(shard.loop.timers(), Delegate<void()>::to<&Connection::on_timer>(*this)),
+      login_decoder_(limits::max_data_segment_before_login_bytes),
+      login_tx_(shard.chunks) {
+  iscsi::TargetLoginConfig config;
+  config.command_window = limits::min_command_window;
+  login_ = std::make_unique<iscsi::TargetLogin>(
+      config, iscsi::RandomFill::to<&runtime::Random::fill>(shard.loop.random()));
+}
+
+Connection::~Connection() = default;
+
+void Connection::start() {
+  stream_->set_handler(*this);
+  arm_timer(server_.config().login_timeout);
+  receive_more();
+}
+
+void Connection::arm_timer(std::chrono::nanoseconds delay) { timer_.arm(shard_.loop.now() + delay); }
+
+// ---- receiving ----
+
+void Connection::receive_more() {
+  if (receiving_ || closing_ || waits_for_decision_ || close_after_login_tx_ || quiescing_) return;
+  // A peer that does not read what it asked for is not read from either.
+  if (engine_ && engine_->tx().own_bytes() > max_own_tx_bytes) return;
+  receiving_ = true;
+  direct_bytes_ = 0;
+  if (engine_ && engine_->missing_bytes() >= direct_threshold_bytes) {
+    std::array<iovec, 64> iov;
+    const std::size_t count = engine_->direct({iov.data(), iov.size() - 1});
+    std::uint32_t bytes = 0;
+    for (std::size_t i = 0; i < count; ++i) bytes += static_cast<std::uint32_t>(iov[i].iov_len);
+    direct_bytes_ = bytes;
+    std::size_t used = count;
+    if (bytes == engine_->missing_bytes()) {
+      if (staging_.empty()) staging_.resize(staging_bytes);
+      iov[used++] = {staging_.data(), staging_.size()};
+    }
+    stream_->receive_into({iov.data(), used}, false);
+    return;
+  }
+  stream_->receive();
+}
+
+void Connection::on_received(int result, Bytes data) {
+  receiving_ = false;
+  if (closing_) return;
+  if (result <= 0) {
+    close(result == 0 ? std::string_view{} : std::string_view("receive failed"));
+    return;
+  }
+  if (quiescing_) return;  // never acknowledged: the initiator sends it again to whoever serves next
+  bytes_seen_ += static_cast<std::uint64_t>(result);
+  feeding_ = true;
+  if (direct_bytes_ != 0) {
+    const auto n = static_cast<std::uint32_t>(result);
+    const std::uint32_t payload = std::min(n, direct_bytes_);
+    direct_bytes_ = 0;
+    if (!engine_->commit_direct(payload)) close(engine_->drop_reason());
+    if (!closing_ && n > payload) feed(Bytes(staging_).first(n - payload));
+  } else {
+    feed(data);
+  }
+  feeding_ = false;
+  if (!closing_) receive_more();
+}
+
+void Connection::feed(Bytes data) {
+  if (!engine_) {
+    feed_login(data);
+  } else if (!engine_->feed(data)) {
+    close(engine_->drop_reason());
+  }
+}
+
+// ---- login ----
+
+void Connection::feed_login(Bytes data) {
+  using Event = iscsi::PduDecoder::Event;
+  while (!closing_ && !close_after_login_tx_) {
+    if (waits_for_decision_) {
+      early_.assign(data.begin(), data.end());
+      return;
+    }
+    if (engine_) {  // the peer may send at once behind its last Login Request
+      feed(data);
+      return;
+    }
+    switch (login_decoder_.next(data)) {
+      case Event::need_more:
+        return;
+      case Event::header:
+        login_decoder_.collect();
+        break;
+      case Event::pdu:
+        login_step(login_->receive(login_decoder_.bhs(), login_decoder_.data()));
+        break;
+      case Event::error:
+        close("data segment too long before login");
+        return;
+    }
+  }
+}
+
+void Connection::login_step(Step step) {
+  for (;;) {
+    switch (step) {
+      case Step::ask_target:
+        step = login_->answer_target(server_.find_target(login_->target_query(), *this));
+        continue;
+      case Step::ask_session:
+        waits_for_decision_ = true;
+        server_.decide_session(*this, login_->session_query());
+        return;
+      case Step::respond:
+        login_tx_.push(login_->response().bhs.data(), login_->response().data());
+        schedule_flush();
+        return;
+      case Step::complete:
+        login_tx_.push(login_->response().bhs.data(), login_->response().data());
+        enter_full_feature();
+        schedule_flush();
+        return;
+      case Step::respond_and_close:
+        login_tx_.push(login_->response().bhs.data(), login_->response().data());
+        close_after_login_tx_ = true;
+        close_reason_ = login_->failure().reason;
+        schedule_flush();
+        return;
+      case Step::close:
+        close(login_->failure().reason);
+        return;
+    }
+  }
+}
+
+void Connection::session_decided(const iscsi::SessionDecision& decision, Session* session) {
+  if (closing_) return;
+  session_ = session;
+  waits_for_decision_ = false;
+  login_step(login_->answer_session(decision));
+  if (feeding_) return;  // feed_login() goes on with what it holds
+  std::vector<std::uint8_t> early = std::move(early_);
+  early_.clear();
+  feeding_ = true;
+  if (!early.empty() && !closing_) feed(early);
+  feeding_ = false;
+  if (!closing_) receive_more();
+}
+
+void Connection::enter_full_feature() {
+  const iscsi::TargetLoginResult& result = login_->result();
+  session_ = server_.open_session(*this, result);
+  if (session_ == nullptr) {
+    close("out of resources");
+    return;
+  }
+  engine_ = std::make_unique<iscsi::TargetConnection>(session_->engine(), result.connection, result.cid, result.next_stat_sn,
+                                                      shard_.chunks);
+  session_->set_connection(this);
+  server_.logged_in(*this);
+  if (server_.config().ping_interval.count() > 0) {
+    arm_timer(server_.config().ping_interval);
+  } else {
+    timer_.cancel();
+  }
+}
+
+// ---- sending ----
+
+void Connection::schedule_flush() {
+  if (!closing_) shard_.loop.schedule(flush_hook_);
+}
+
+void Connection::flush() {
+  if (in_flight_ != nullptr || stream_closed_) return;
+  iscsi::TxQueue& queue = sending_queue();
+  if (queue.empty()) {
+    if (close_after_login_tx_) close(close_reason_);
+    else if (engine_ && (engine_->draining() || end_after_sending_)) close({});
+    return;
+  }
+  const std::size_t count = queue.gather(gather_);
+  in_flight_ = &queue;
+  stream_->send({gather_.data(), count});
+}
+
+void Connection::on_sent(int result) {
+  iscsi::TxQueue* queue = in_flight_;
+  in_flight_ = nullptr;
+  if (result < 0) {
+    if (!closing_) close("send failed");
+    return;
+  }
+  if (closing_) return;
+  queue->sent(static_cast<std::uint64_t>(result));
+  flush();
+  receive_more();
+}
+
+// ---- time and the end ----
+
+void Connection::on_timer() {
+  if (!engine_) {
+    close("login timeout");
+    return;
+  }
+  if (end_after_sending_) {
+    close({});
+    return;
+  }
+  const auto& config = server_.config();
+  const bool silent = bytes_seen_ == 0;
+  bytes_seen_ = 0;
+  if (!silent) {
+    arm_timer(config.ping_interval);
+    return;
+  }
+  if (engine_->ping_outstanding()) {
+    // Boot firmware (iPXE) never answers a NOP-In: whoever has never answered one is left to TCP's own keepalive.
+    if (ever_answered_ping_) {
+      close("no answer to NOP-In");
+      return;
+    }
+    arm_timer(config.ping_timeout);
+    return;
+  }
+  engine_->send_ping();
+  arm_timer(config.ping_timeout);
+}
+
+void Connection::end_after_sending() {
+  end_after_sending_ = true;
+  schedule_flush();
+  // A peer that does not read must not hold up the end.
+  arm_timer(std::chrono::seconds(1));
+}
+
+void Connection::quiesce() { quiescing_ = true; }
+
+bool Connection::quiet() noexcept {
+  return closing_ || !engine_ || (engine_->session().idle() && engine_->tx().empty() && in_flight_ == nullptr);
+}
+
+void Connection::close(std::string_view reason) {
+  if (closing_) return;
+  closing_ = true;
+  timer_.cancel();
+  flush_hook_.unlink();
+  if (!reason.empty()) {
+    shard_.log.event(EventLog::Level::warning, "connection_dropped",
+                     fmt::format("connection={} peer={} reason=\"{}\"", id_, stream_->peer().to_string(), reason));
+  }
+  server_.connection_closing(*this);
+  stream_->close();
+}
+
+void Connection::on_closed() {
+  stream_closed_ = true;
+  // Nothing touches the command memory any more: the engine may let go of it, and the session ends with its connection
+  // (recovery level 0).
+  if (engine_) engine_->tx().clear();
+  login_tx_.clear();
+  engine_.reset();
+  Session* session = session_;
+  if (session != nullptr) {
+    session_ = nullptr;
+    session->set_connection(nullptr);
+    session->end({});
+  }
+  server_.connection_closed(*this);  // destroys this
+}
+
+}  // namespace perilune::target

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+// One TCP connection of the target from accept to close: drives the login machine, then the session engine's connection,
+// on a runtime::Stream. One receive and one gather send are outstanding at most; answers of a turn leave together. One
+// thread (the shard's).
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/intrusive_list.hpp"
+#include "iscsi/login/target_login.hpp"
+#include "iscsi/session/target_connection.hpp"
+#include "runtime/loop.hpp"
+#include "target/shard.hpp"
+
+namespace perilune::target {
+
+class Server;
+class Session;
+
+class Connection final : public runtime::StreamHandler, public ListNode<Connection> {
+ public:
+  Connection(Server& server, Shard& shard, std::unique_ptr<runtime::Stream> stream, std::uint64_t id);
+  ~Connection() override;
+
+  void start();
+  // Ends it; the server destroys it from a later turn. `reason` goes to the log, once; empty: an ordinary end.
+  void close(std::string_view reason);
+  // Shutting down: nothing more is read; ends once nothing is in progress and everything is sent, or when told by close().
+  void quiesce();
+  [[nodiscard]] bool quiet() noexcept;
+  void end_after_sending();
+  // The session registry has decided (possibly later): goes on with the login.
+  void session_decided(const iscsi::SessionDecision& decision, Session* session);
+
+  [[nodiscard]] std::uint64_t id() const noexcept { return id_; }
+  [[nodiscard]] const runtime::Endpoint& local() const { return stream_->local(); }
+  [[nodiscard]] const runtime::Endpoint& peer() const { return stream_->peer(); }
+  [[nodiscard]] bool logged_in() const noexcept { return engine_ != nullptr; }
+  [[nodiscard]] bool closing() const noexcept { return closing_; }
+  [[nodiscard]] iscsi::TargetConnection* engine() noexcept { return engine_.get(); }
+  [[nodiscard]] const iscsi::TargetLogin& login() const { return *login_; }
+
+  void schedule_flush();
+  void ping_answered() noexcept { ever_answered_ping_ = true; }
+
+  // runtime::StreamHandler
+  void on_received(int result, Bytes data) override;
+  void on_sent(int result) override;
+  void on_closed() override;
+
+ private:
+  // Payloads of which at least this much is missing are received straight into their memory.
+  static constexpr std::uint32_t direct_threshold_bytes = 16384;
+  static constexpr std::size_t staging_bytes = 16384;  // behind a direct payload: the headers that follow it
+  static constexpr std::uint64_t max_own_tx_bytes = 8 * 1024 * 1024;
+
+  void receive_more();
+  void feed(Bytes data);
+  void feed_login(Bytes data);
+  void login_step(iscsi::TargetLogin::Step step);
+  void enter_full_feature();
+  void flush();
+  void on_timer();
+  void arm_timer(std::chrono::nanoseconds delay);
+  [[nodiscard]] iscsi::TxQueue& sending_queue() noexcept { return login_tx_.empty() && engine_ ? engine_->tx() : login_tx_; }
+
+  Server& server_;
+  Shard& shard_;
+  std::unique_ptr<runtime::Stream> stream_;
+  std::uint64_t id_;
+  runtime::TurnHook flush_hook_;
+  runtime::Timer timer_;
+
+  // Login.
+  std::unique_ptr<iscsi::TargetLogin> login_;
+  iscsi::PduDecoder login_decoder_;
+  iscsi::TxQueue login_tx_;
+  std::vector<std::uint8_t> early_;   // bytes that came while a decision is open
+  Session* session_ = nullptr;
+  bool waits_for_decision_ = false;
+  bool close_after_login_tx_ = false;
+
+  // Full-feature phase.
+  std::unique_ptr<iscsi::TargetConnection> engine_;
+
+  std::vector<std::uint8_t> staging_;
+  std::uint32_t direct_bytes_ = 0;  // of the receive in progress: payload before the staging; 0: not direct
+  std::array<iovec, 128> gather_{};
+  iscsi::TxQueue* in_flight_ = nullptr;
+  bool receiving_ = false;
+  bool feeding_ = false;
+  bool closing_ = false;
+  bool stream_closed_ = false;
+  bool quiescing_ = false;
+  bool end_after_sending_ = false;
+  bool ever_answered_ping_ = false;
+  std::uint64_t bytes_seen_ = 0;       // since the last tick of the timer
+  std::string close_reason_;
+};
+
+}  // namespace perilune::target

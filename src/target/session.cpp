@@ -1,0 +1,396 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "target/session.hpp"
+
+#include <algorithm>
+#include <cstddef>
+
+#include "base/assert.hpp"
+#include "scsi/sense.hpp"
+#include "target/connection.hpp"
+#include "target/server.hpp"
+
+namespace perilune::target {
+
+namespace {
+
+// RFC 7143 4.2.7.2: the SCSI port names of iSCSI.
+std::string initiator_port_name(const std::string& name, const iscsi::Isid& isid) {
+  static constexpr char digits[] = "0123456789abcdef";
+  std::string text = name + ",i,0x";
+  for (const std::uint8_t byte : isid) {
+    text += digits[byte >> 4];
+    text += digits[byte & 15];
+  }
+  return text;
+}
+
+std::string target_port_name(const std::string& name, std::uint16_t portal_group_tag) {
+  static constexpr char digits[] = "0123456789abcdef";
+  std::string text = name + ",t,0x";
+  for (int shift = 12; shift >= 0; shift -= 4) text += digits[(portal_group_tag >> shift) & 15];
+  return text;
+}
+
+scsi::NexusNames nexus_names(const TargetNode& node, const iscsi::TargetLoginResult& login) {
+  scsi::NexusNames names;
+  names.initiator_port = initiator_port_name(login.initiator_name, login.isid);
+  names.target_port = target_port_name(node.spec.name, node.spec.portal_group_tag);
+  names.relative_target_port = node.spec.portal_group_tag;
+  names.target_port_group = node.spec.portal_group_tag;
+  return names;
+}
+
+}  // namespace
+
+struct Session::Management {
+  scsi::TaskManagement scsi;
+  iscsi::TaskManagement* request = nullptr;
+};
+
+Session::Session(Server& server, Shard& shard, TargetNode* node, const iscsi::TargetLoginResult& login,
+                 std::uint32_t command_window)
+    : server_(server),
+      shard_(shard),
+      node_(node),
+      type_(login.session_type),
+      initiator_name_(login.initiator_name),
+      isid_(login.isid),
+      tsih_(login.tsih),
+      unsolicited_pages_(BufferPool::pages_for(login.session.first_burst_length)),
+      lending_(!login.connection.data_digest),
+      nexus_(node != nullptr ? std::make_unique<scsi::Nexus>(*node->device, nexus_names(*node, login)) : nullptr),
+      engine_(*this, login.session, login.exp_cmd_sn, command_window),
+      text_(login.session_type, login.connection.max_xmit_data_segment_length, 1) {}
+
+Session::~Session() { PERILUNE_ASSERT(engine_.idle() && connection_ == nullptr); }
+
+Command& Session::command_of(scsi::Task& task) noexcept {
+  // The task is a member of its command; offsetof on a non-standard-layout type is what every compiler we use supports.
+  _Pragma("GCC diagnostic push") _Pragma("GCC diagnostic ignored \"-Winvalid-offsetof\"")
+  auto* bytes = reinterpret_cast<std::uint8_t*>(&task) - offsetof(Command, task);
+  _Pragma("GCC diagnostic pop")
+  return *reinterpret_cast<Command*>(bytes);
+}
+
+// ---- command objects and memory ----
+
+iscsi::TargetCommand* Session::acquire_command(iscsi::TargetSession&) {
+  Command& command = shard_.commands.acquire();
+  command.owner = this;
+  command.admitted = command.executing = false;
+  command.reserved_pages = command.pages = 0;
+  return &command;
+}
+
+void Session::release_command(iscsi::TargetCommand& base) {
+  auto& command = static_cast<Command&>(base);
+  const std::span<std::uint8_t* const> all(command.page.data(), command.pages);
+  shard_.commands.release(command);  // first: returning pages may let a waiting command run
+  if (command.reserved_pages != 0) {
+    shard_.pool->release_reserved(all.first(command.reserved_pages));
+    --reservations_used_;
+  }
+  const auto shared = all.subspan(command.reserved_pages);
+  if (!shared.empty() || command.reserved_pages != 0) shard_.pool->release_shared(shared);
+}
+
+bool Session::reserve_slot(iscsi::TargetSession&) {
+  if (type_ == iscsi::SessionType::discovery) return false;
+  if (!shard_.pool->try_reserve(unsolicited_pages_)) return false;
+  ++reservations_;
+  return true;
+}
+
+void Session::release_slot(iscsi::TargetSession&) {
+  --reservations_;
+  shard_.pool->unreserve(unsolicited_pages_);
+}
+
+// Pages for data that comes unasked: from the session's reservation, or, for immediate commands and sessions that the
+// pool could promise nothing, from what is free right now.
+bool Session::take_unsolicited_pages(Command& command, std::uint32_t bytes) {
+  const std::uint32_t count = BufferPool::pages_for(bytes);
+  if (command.pages != 0) return true;
+  if (count > command.page.size()) return false;
+  const std::span<std::uint8_t*> out(command.page.data(), count);
+  if (!command.pdu.immediate && reservations_used_ < reservations_ && count <= unsolicited_pages_) {
+    shard_.pool->take_reserved(out);
+    ++reservations_used_;
+    command.reserved_pages = static_cast<std::uint16_t>(count);
+  } else if (!shard_.pool->take_shared(out)) {
+    return false;
+  }
+  command.pages = static_cast<std::uint16_t>(count);
+  for (std::uint32_t i = 0; i < count; ++i) command.iov[i] = {command.page[i], BufferPool::page_size_bytes};
+  engine_.provide_memory(command, {command.iov.data(), count});
+  return true;
+}
+
+void Session::prepare_unsolicited(iscsi::TargetCommand& base, std::uint32_t bytes) {
+  (void)take_unsolicited_pages(static_cast<Command&>(base), bytes);
+}
+
+// ---- the path of a command ----
+
+void Session::on_command(iscsi::TargetCommand& base) {
+  auto& command = static_cast<Command&>(base);
+  if (nexus_ == nullptr) {  // discovery sessions carry no SCSI (RFC 7143 4.3)
+    engine_.complete(command, static_cast<std::uint8_t>(scsi::ScsiStatus::busy), {}, {}, 0, 0);
+    return;
+  }
+  const iscsi::ScsiCommand& pdu = command.pdu;
+  scsi::Task& task = command.task;
+  task.nexus = nexus_.get();
+  task.lun = pdu.lun;
+  task.tag = pdu.initiator_task_tag;
+  task.attribute = static_cast<scsi::TaskAttribute>(pdu.attribute);
+  task.cdb = pdu.cdb;
+  task.expected_data_out_bytes = pdu.write ? pdu.expected_data_transfer_length : 0;
+  task.expected_data_in_bytes = pdu.read ? pdu.expected_data_transfer_length : 0;
+  task.done = Delegate<void(scsi::Task&)>::to<&Session::on_task_done>(*this);
+  task.cancelled = Delegate<void(scsi::Task&)>::to<&Session::on_task_cancelled>(*this);
+  node_->device->admit(task);
+  command.admitted = true;
+  if (task.finished()) {
+    finish(command);
+  } else if (task.need.data_out_bytes != 0) {
+    start_data_out(command);
+  } else {
+    start_data_in(command);
+  }
+}
+
+void Session::start_data_out(Command& command) {
+  scsi::Task& task = command.task;
+  if (lending_ && command.data().empty() && task.need.scratch_bytes == 0) {
+    const MutableBytes lent = node_->device->lend(task);
+    if (!lent.empty()) {
+      command.iov[0] = {lent.data(), lent.size()};
+      engine_.begin_data_out(command, {command.iov.data(), 1}, task.need.data_out_bytes);
+      return;
+    }
+  }
+  if (command.expects_unsolicited()) {
+    // Out of order or digested commands had their chance when their data came; where it found no room, it is lost.
+    const std::uint32_t first =
+        std::min(command.pdu.expected_data_transfer_length, engine_.params().first_burst_length);
+    if (command.data_was_discarded() || !take_unsolicited_pages(command, first)) {
+      fail_task_set_full(command);
+      return;
+    }
+  }
+  request_pages(command, BufferPool::pages_for(task.need.data_out_bytes) + BufferPool::pages_for(task.need.scratch_bytes));
+}
+
+void Session::start_data_in(Command& command) {
+  scsi::Task& task = command.task;
+  if (task.need.data_in_bytes != 0 && task.need.scratch_bytes == 0 && lending_) {
+    const MutableBytes lent = node_->device->lend(task);
+    if (!lent.empty()) {
+      command.iov[0] = {lent.data(), lent.size()};
+      run(command);
+      return;
+    }
+  }
+  request_pages(command, BufferPool::pages_for(task.need.data_in_bytes) + BufferPool::pages_for(task.need.scratch_bytes));
+}
+
+// The command's memory, whole or not yet: what is missing waits in the pool's queue.
+void Session::request_pages(Command& command, std::uint32_t pages) {
+  if (pages > Command::max_pages) {
+    fail_task_set_full(command);
+    return;
+  }
+  const std::uint32_t missing = pages > command.pages ? pages - command.pages : 0;
+  if (missing == 0 || shard_.pool->take_shared({command.page.data() + command.pages, missing})) {
+    command.pages = static_cast<std::uint16_t>(command.pages + missing);
+    memory_ready(command);
+    return;
+  }
+  struct Grant {
+    static void ready(void* context) {
+      auto& waiting = *static_cast<Command*>(context);
+      Session& session = *waiting.owner;
+      const std::uint32_t count = waiting.waiter.pages;
+      const bool taken = session.shard_.pool->take_shared({waiting.page.data() + waiting.pages, count});
+      PERILUNE_ASSERT(taken);
+      waiting.pages = static_cast<std::uint16_t>(waiting.pages + count);
+      session.memory_ready(waiting);
+    }
+  };
+  command.waiter.ready = Delegate<void()>::raw(&command, &Grant::ready);
+  shard_.pool->wait(command.waiter, missing);
+}
+
+void Session::memory_ready(Command& command) {
+  scsi::Task& task = command.task;
+  for (std::uint32_t i = 0; i < command.pages; ++i) command.iov[i] = {command.page[i], BufferPool::page_size_bytes};
+  const std::uint32_t data_bytes = task.need.data_out_bytes != 0 ? task.need.data_out_bytes : task.need.data_in_bytes;
+  const std::uint32_t data_pages = BufferPool::pages_for(data_bytes);
+  const std::uint32_t scratch_pages = BufferPool::pages_for(task.need.scratch_bytes);
+  // Unsolicited data may have taken more pages than the command uses; the tail is the private memory.
+  task.data = {command.iov.data(), data_pages};
+  task.scratch = {command.iov.data() + data_pages, scratch_pages};
+  if (task.need.data_out_bytes != 0) {
+    engine_.begin_data_out(command, {command.iov.data(), std::max<std::size_t>(data_pages, command.data().size())},
+                           task.need.data_out_bytes);
+  } else {
+    run(command);
+  }
+}
+
+void Session::on_data_out(iscsi::TargetCommand& command) { run(static_cast<Command&>(command)); }
+
+void Session::run(Command& command) {
+  command.executing = true;
+  if (node_->device->execute(command.task)) finish(command);
+}
+
+void Session::on_task_done(scsi::Task& task) { finish(command_of(task)); }
+
+void Session::finish(Command& command) {
+  scsi::Task& task = command.task;
+  command.executing = false;
+  if (task.aborted || command.aborted()) {
+    engine_.abort_finished(command);
+    return;
+  }
+  std::span<const iovec> data(command.iov);
+  if (!task.parameter_data.empty()) {
+    command.iov[0] = {task.parameter_data.data(), task.parameter_data.size()};
+    data = data.first(1);
+  }
+  engine_.complete(command, static_cast<std::uint8_t>(task.status), {task.sense.data(), task.sense_length}, data,
+                   task.data_in_length, task.data_transfer_length);
+}
+
+void Session::fail_task_set_full(Command& command) {
+  node_->device->abort(command.task);
+  engine_.complete(command, static_cast<std::uint8_t>(scsi::ScsiStatus::task_set_full), {}, {}, 0, 0);
+}
+
+// RFC 7143 7.8: CHECK CONDITION, ABORTED COMMAND, PROTOCOL SERVICE CRC ERROR.
+void Session::on_data_lost(iscsi::TargetCommand& base) {
+  auto& command = static_cast<Command&>(base);
+  scsi::Task& task = command.task;
+  const bool descriptor_format = task.unit != nullptr && task.unit->descriptor_sense();
+  node_->device->abort(task);
+  const scsi::Sense sense{scsi::SenseKey::aborted_command, scsi::AdditionalSense{0x47, 0x05}, {}, {}};
+  task.sense_length = static_cast<std::uint8_t>(scsi::encode_sense(sense, descriptor_format, task.sense));
+  engine_.complete(command, static_cast<std::uint8_t>(scsi::ScsiStatus::check_condition),
+                   {task.sense.data(), task.sense_length}, {}, 0, 0);
+}
+
+// ---- task management and the end ----
+
+void Session::abort(iscsi::TargetCommand& base) {
+  auto& command = static_cast<Command&>(base);
+  command.waiter.unlink();
+  const bool executing = command.executing;
+  if (command.admitted && nexus_ != nullptr) node_->device->abort(command.task);
+  if (!executing) engine_.abort_finished(command);  // otherwise finish() does, from inside abort() or later
+}
+
+void Session::on_task_cancelled(scsi::Task& task) { engine_.request_abort(command_of(task)); }
+
+void Session::on_task_management(iscsi::TaskManagement& request) {
+  using iscsi::TmfFunction;
+  auto* management = new Management;  // control path
+  management->request = &request;
+  scsi::TaskManagement& tm = management->scsi;
+  tm.nexus = nexus_.get();
+  tm.lun = request.pdu.lun;
+  tm.tag = request.pdu.referenced_task_tag;
+  tm.done = Delegate<void(scsi::TaskManagement&)>::to<&Session::on_management_done>(*this);
+  request.host_state = management;
+  bool known = nexus_ != nullptr;
+  switch (request.pdu.function) {
+    case TmfFunction::abort_task: tm.function = scsi::TmFunction::abort_task; break;
+    case TmfFunction::abort_task_set: tm.function = scsi::TmFunction::abort_task_set; break;
+    case TmfFunction::clear_task_set: tm.function = scsi::TmFunction::clear_task_set; break;
+    case TmfFunction::logical_unit_reset: tm.function = scsi::TmFunction::lun_reset; break;
+    case TmfFunction::target_warm_reset: tm.function = scsi::TmFunction::target_warm_reset; break;
+    case TmfFunction::target_cold_reset: tm.function = scsi::TmFunction::target_cold_reset; break;
+    default: known = false; break;
+  }
+  if (!known) {
+    delete management;
+    engine_.finish_task_management(request, iscsi::TmfResponse::function_not_supported);
+    return;
+  }
+  if (node_->device->manage(tm)) answer_management(*management);
+}
+
+void Session::on_management_done(scsi::TaskManagement& tm) {
+  _Pragma("GCC diagnostic push") _Pragma("GCC diagnostic ignored \"-Winvalid-offsetof\"")
+  auto* bytes = reinterpret_cast<std::uint8_t*>(&tm) - offsetof(Management, scsi);
+  _Pragma("GCC diagnostic pop")
+  answer_management(*reinterpret_cast<Management*>(bytes));
+}
+
+void Session::answer_management(Management& management) {
+  iscsi::TaskManagement& request = *management.request;
+  scsi::TmResponse outcome = management.scsi.response;
+  const bool cold = request.pdu.function == iscsi::TmfFunction::target_cold_reset;
+  delete &management;
+  // A task that the device no longer has, but whose answer waits for the end of its data, is ours to end.
+  if (outcome == scsi::TmResponse::task_does_not_exist && request.referenced != nullptr) {
+    iscsi::TargetCommand* left = nullptr;
+    engine_.for_each_command([&](iscsi::TargetCommand& command) {
+      if (&command == request.referenced && command.pdu.initiator_task_tag == request.pdu.referenced_task_tag) left = &command;
+    });
+    if (left != nullptr) {
+      engine_.request_abort(*left);
+      outcome = scsi::TmResponse::function_complete;
+    }
+  }
+  iscsi::TmfResponse response = iscsi::TmfResponse::function_rejected;
+  switch (outcome) {
+    case scsi::TmResponse::function_complete: response = iscsi::TmfResponse::function_complete; break;
+    case scsi::TmResponse::function_succeeded: response = iscsi::TmfResponse::function_succeeded; break;
+    case scsi::TmResponse::function_rejected: response = iscsi::TmfResponse::function_rejected; break;
+    case scsi::TmResponse::not_supported: response = iscsi::TmfResponse::function_not_supported; break;
+    case scsi::TmResponse::incorrect_lun: response = iscsi::TmfResponse::lun_does_not_exist; break;
+    case scsi::TmResponse::task_does_not_exist: response = iscsi::TmfResponse::task_does_not_exist; break;
+  }
+  engine_.finish_task_management(request, response);
+  if (cold) server_.cold_reset(*node_);
+}
+
+void Session::end(std::string_view reason) {
+  if (connection_ != nullptr) connection_->close(reason);
+  if (!engine_.shutting_down()) engine_.shut_down();
+  else if (engine_.idle()) server_.session_idle(*this);
+}
+
+void Session::on_session_idle(iscsi::TargetSession&) { server_.session_idle(*this); }
+
+// ---- connection matters ----
+
+void Session::on_output(iscsi::TargetConnection&) {
+  if (connection_ != nullptr) connection_->schedule_flush();
+}
+
+void Session::on_logged_out(iscsi::TargetConnection&) {
+  if (connection_ != nullptr) connection_->schedule_flush();
+}
+
+void Session::on_ping_answered(iscsi::TargetConnection&) {
+  if (connection_ != nullptr) connection_->ping_answered();
+}
+
+void Session::on_text(iscsi::TargetConnection& connection, const iscsi::TextRequest& request, Bytes data) {
+  auto step = text_.receive(request, data);
+  if (step == iscsi::TargetText::Step::ask_targets) {
+    step = text_.answer_targets(server_.send_targets(*this, text_.send_targets()));
+  }
+  if (step == iscsi::TargetText::Step::respond) {
+    connection.send_text_response(text_.response(), text_.data());
+  } else {
+    std::uint8_t bhs[iscsi::bhs_bytes];
+    request.encode(bhs);
+    connection.send_reject(text_.reject_reason(), bhs);
+  }
+}
+
+}  // namespace perilune::target

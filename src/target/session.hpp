@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+// A session of the target: binds the iSCSI session engine to an I_T nexus of the SCSI device, and gives the commands
+// their memory. One thread (the shard's).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "base/delegate.hpp"
+#include "base/intrusive_list.hpp"
+#include "iscsi/login/target_login.hpp"
+#include "iscsi/login/text_exchange.hpp"
+#include "iscsi/session/target_connection.hpp"
+#include "scsi/device.hpp"
+#include "target/shard.hpp"
+
+namespace perilune::target {
+
+class Connection;
+class Server;
+struct TargetNode;
+
+class Session final : public iscsi::TargetHost, public ListNode<Session> {
+ public:
+  // `node` is nullptr in a discovery session.
+  Session(Server& server, Shard& shard, TargetNode* node, const iscsi::TargetLoginResult& login, std::uint32_t command_window);
+  ~Session() override;  // precondition: engine().idle(), no connection
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  [[nodiscard]] iscsi::TargetSession& engine() noexcept { return engine_; }
+  [[nodiscard]] std::uint16_t tsih() const noexcept { return tsih_; }
+  [[nodiscard]] const std::string& initiator_name() const noexcept { return initiator_name_; }
+  [[nodiscard]] const iscsi::Isid& isid() const noexcept { return isid_; }
+  [[nodiscard]] TargetNode* node() const noexcept { return node_; }
+  [[nodiscard]] iscsi::SessionType type() const noexcept { return type_; }
+  [[nodiscard]] Connection* connection() const noexcept { return connection_; }
+  void set_connection(Connection* connection) noexcept { connection_ = connection; }
+
+  // Drops the connection and ends every command; the server destroys the session when the last is over.
+  void end(std::string_view reason);
+  // Drops it from a later turn: for those who are called from inside its own callbacks.
+  [[nodiscard]] bool ending() const noexcept { return engine_.shutting_down(); }
+
+  // iscsi::TargetHost
+  iscsi::TargetCommand* acquire_command(iscsi::TargetSession& session) override;
+  void release_command(iscsi::TargetCommand& command) override;
+  void prepare_unsolicited(iscsi::TargetCommand& command, std::uint32_t bytes) override;
+  void on_command(iscsi::TargetCommand& command) override;
+  void on_data_out(iscsi::TargetCommand& command) override;
+  void on_data_lost(iscsi::TargetCommand& command) override;
+  void on_task_management(iscsi::TaskManagement& request) override;
+  void abort(iscsi::TargetCommand& command) override;
+  void on_text(iscsi::TargetConnection& connection, const iscsi::TextRequest& request, Bytes data) override;
+  void on_logged_out(iscsi::TargetConnection& connection) override;
+  void on_ping_answered(iscsi::TargetConnection& connection) override;
+  void on_output(iscsi::TargetConnection& connection) override;
+  bool reserve_slot(iscsi::TargetSession& session) override;
+  void release_slot(iscsi::TargetSession& session) override;
+  void on_session_idle(iscsi::TargetSession& session) override;
+
+ private:
+  struct Management;  // a task management function that waits for the device
+
+  void start_data_out(Command& command);
+  void start_data_in(Command& command);
+  void request_pages(Command& command, std::uint32_t pages);
+  void memory_ready(Command& command);
+  [[nodiscard]] bool take_unsolicited_pages(Command& command, std::uint32_t bytes);
+  void run(Command& command);
+  void finish(Command& command);
+  void fail_task_set_full(Command& command);
+  void on_task_done(scsi::Task& task);
+  void on_task_cancelled(scsi::Task& task);
+  void on_management_done(scsi::TaskManagement& request);
+  void answer_management(Management& management);
+  [[nodiscard]] static Command& command_of(scsi::Task& task) noexcept;
+
+  Server& server_;
+  Shard& shard_;
+  TargetNode* node_;
+  iscsi::SessionType type_;
+  std::string initiator_name_;
+  iscsi::Isid isid_;
+  std::uint16_t tsih_;
+  std::uint32_t unsolicited_pages_;      // one reservation: FirstBurstLength
+  std::uint32_t reservations_ = 0;       // held by the engine's window
+  std::uint32_t reservations_used_ = 0;  // by commands
+  bool lending_ = true;                  // data digests need a stable copy
+  std::unique_ptr<scsi::Nexus> nexus_;
+  iscsi::TargetSession engine_;
+  iscsi::TargetText text_;
+  Connection* connection_ = nullptr;
+};
+
+}  // namespace perilune::target
