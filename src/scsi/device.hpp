@@ -15,6 +15,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -116,22 +117,33 @@ class Device {
 
   [[nodiscard]] std::uint32_t tasks() const noexcept { return tasks_; }
 
+  // For src/scsi alone: command handlers that need the nexus or the map.
+  void report_luns(Task& task);
+  [[nodiscard]] std::optional<UnitAttention> take_attention(Task& task);
+
  private:
   friend class Nexus;
   friend class LogicalUnit;
-  struct Router;
 
   void forget(Nexus& nexus);
   [[nodiscard]] UnitAttention first_attention(const NexusNames& names) const;
+  void map_changed();
+
   void admit_on_unit(Task& task, Nexus::Slot& slot);
   void admit_without_unit(Task& task, bool well_known);
-  void report_luns(Task& task, bool well_known);
+
   void enter(Task& task);
-  void leave(Task& task);  // out of the task set; wakes what waited for it and ends task management
+  void leave(Task& task);  // out of the task set; what follows from it comes with after_leaving()
+  void finish(Task& task);
+  void after_leaving(LogicalUnit& unit);
+  void wake(LogicalUnit& unit);
+  [[nodiscard]] bool drive(Task& task);  // true: over
+  static void operation_ended(void* context, block::BlockOp& op);
+
   [[nodiscard]] static bool affects(const TaskManagement& request, const Task& task) noexcept;
-  void take(TaskManagement& request, LogicalUnit& unit);
-  void raise_after(const TaskManagement& request, LogicalUnit& unit);
-  void map_changed(const LogicalUnit* added);
+  [[nodiscard]] bool take_tasks(TaskManagement& request);
+  void apply_reset(const TaskManagement& request, LogicalUnit& unit);
+  void settle_managements();
 
   std::string name_;
   std::vector<std::unique_ptr<LogicalUnit>> units_;  // sorted by number

@@ -47,29 +47,41 @@ class LogicalUnit {
   void resized();
 
   // State of mode pages and of START STOP UNIT.
-  [[nodiscard]] bool write_cache_enabled() const noexcept { return wce_; }
+  [[nodiscard]] bool write_cache_enabled() const noexcept { return state_.wce; }
   [[nodiscard]] bool write_protected() const noexcept {
-    return swp_ || config_.read_only || channel_.geometry().read_only;
+    return state_.swp || config_.read_only || channel_.geometry().read_only;
   }
-  [[nodiscard]] bool descriptor_sense() const noexcept { return d_sense_; }
+  [[nodiscard]] bool descriptor_sense() const noexcept { return state_.d_sense; }
 
   [[nodiscard]] std::uint32_t tasks() const noexcept { return task_count_; }
+  [[nodiscard]] Device& device() const noexcept { return device_; }
+
+  // For src/scsi alone.
+  struct State {
+    bool wce = false;            // Caching mode page; without a cache it stays 0
+    bool swp = false;            // Control mode page
+    bool d_sense = false;
+    bool stopped = false;        // START STOP UNIT
+    bool flush_failed = false;   // sticky: what a failed flush lost, the next flush cannot make good
+  };
+  [[nodiscard]] State& state() noexcept { return state_; }
+  [[nodiscard]] const State& state() const noexcept { return state_; }
+  void reset() noexcept;  // logical unit reset (SAM-5 6.3.3): mode pages return to their defaults
+  void raise_for_others(const Nexus* nexus, UnitAttention attention);  // on every nexus but this one
 
  private:
   friend class Device;
   friend class Nexus;
-  friend struct UnitAccess;  // the command handlers
+
+  [[nodiscard]] bool can_start(const Task& task);
+  static bool stands_in_the_way(const Task& other, const Task& task, bool older) noexcept;
+  static bool is_barrier(const Task& task) noexcept;
 
   Device& device_;
   std::uint16_t number_;
   UnitConfig config_;
   block::Channel& channel_;
-
-  bool wce_;
-  bool swp_ = false;
-  bool d_sense_ = false;
-  bool stopped_ = false;
-  bool flush_failed_ = false;  // sticky: a lost write cannot be made good by the next flush
+  State state_;
 
   IntrusiveList<Task> task_set_;  // in the order of admission
   std::uint32_t task_count_ = 0;

@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: Apache-2.0
+// READ, WRITE, VERIFY, WRITE AND VERIFY, COMPARE AND WRITE, SYNCHRONIZE CACHE, PRE-FETCH (SBC-3 clause 5).
+#include <algorithm>
+
+#include "base/assert.hpp"
+#include "scsi/handlers.hpp"
+#include "scsi/operation.hpp"
+#include "scsi/transfer.hpp"
+
+namespace perilune::scsi {
+namespace {
+
+// Steps shared by the commands below; what a step means is told where it is used.
+enum Step : std::uint8_t { begin = 0, working = 1, reading_back = 2, flushing = 3, comparing = 4 };
+
+bool fua_bit(const Task& task) noexcept { return task.row->cdb_length > 6 && (task.cdb[1] & 0x08) != 0; }
+
+// LBA and count are inside the medium and the limits: the task takes them over.
+bool accept_range(Command& command, const BlockRange& range, std::uint64_t max_blocks) noexcept {
+  if (!check_range(command, range.lba, range.blocks) || !check_count(command, range, max_blocks)) return false;
+  command.task.lba = range.lba;
+  command.task.blocks = range.blocks;
+  return true;
+}
+
+bool accept_transfer(Command& command) noexcept {
+  if (!accept_range(command, cdb_range(command.task), advertised::max_transfer_blocks(command.unit))) return false;
+  command.task.data_transfer_length =
+      static_cast<std::uint32_t>(command.task.blocks * command.unit.geometry().block_size_bytes);
+  return true;
+}
+
+// Data-out of as many whole blocks as the initiator announced (SAM-5 5.4.2: the smaller of the two is transferred).
+void take_whole_blocks(Command& command) noexcept {
+  Task& task = command.task;
+  const std::uint32_t block = command.unit.geometry().block_size_bytes;
+  task.transfer_blocks = std::min(task.expected_data_out_bytes, task.data_transfer_length) / block;
+  task.need.data_out_bytes = task.transfer_blocks * block;
+}
+
+std::uint32_t scratch_for(std::uint64_t bytes) noexcept {
+  return static_cast<std::uint32_t>(std::min<std::uint64_t>(bytes, advertised::scratch_bytes));
+}
+
+// A write that must be durable fails at once when an earlier flush has failed: nothing can tell what became of the
+// data before it.
+bool durable_is_possible(Command& command) noexcept {
+  if (!command.unit.state().flush_failed || !wants_durable(command.unit, fua_bit(command.task))) return true;
+  fail_command(command.task, SenseKey::medium_error, asc::write_error);
+  return false;
+}
+
+}  // namespace
+
+// ---- READ
+
+bool admit_read(Command& command) {
+  if (!accept_transfer(command)) return false;
+  Task& task = command.task;
+  const std::uint64_t block = command.unit.geometry().block_size_bytes;
+  const std::uint64_t wanted = std::min(task.expected_data_in_bytes, task.data_transfer_length);
+  task.transfer_blocks = static_cast<std::uint32_t>((wanted + block - 1) / block);
+  task.need.data_in_bytes = static_cast<std::uint32_t>(task.transfer_blocks * block);
+  return true;
+}
+
+Progress run_read(Command& command) {
+  Task& task = command.task;
+  if (task.step == begin) {
+    // FUA: what the cache holds goes to the medium first, so that the data read is what the medium has.
+    task.step = working;
+    if (fua_bit(task) && command.unit.geometry().write_cache) return prepare_flush(command);
+  } else {
+    if (operation_failed(command)) return Progress::over;
+    task.position += task.slice_blocks;
+  }
+  if (task.position < task.transfer_blocks) return prepare_transfer(command, block::OpKind::read, task.data, 0);
+  task.data_in_length = task.need.data_in_bytes;
+  return good(task);
+}
+
+// ---- WRITE
+
+bool admit_write(Command& command) {
+  if (!accept_transfer(command) || !durable_is_possible(command)) return false;
+  take_whole_blocks(command);
+  return true;
+}
+
+Progress run_write(Command& command) {
+  Task& task = command.task;
+  const bool durable = wants_durable(command.unit, fua_bit(task));
+  if (task.step != begin) {
+    if (operation_failed(command)) return Progress::over;
+    if (task.step == flushing) return good(task);
+    task.position += task.slice_blocks;
+  }
+  task.step = working;
+  if (task.position < task.transfer_blocks) {
+    return prepare_transfer(command, block::OpKind::write, task.data, 0, durable);
+  }
+  if (durable && !command.unit.geometry().fua && task.transfer_blocks != 0) {
+    task.step = flushing;
+    return prepare_flush(command);
+  }
+  return good(task);
+}
+
+// ---- WRITE AND VERIFY: write, flush to the medium, read all of it back; BYTCHK = 1 compares too
+
+bool admit_write_and_verify(Command& command) {
+  if (!accept_transfer(command) || !durable_is_possible(command)) return false;
+  take_whole_blocks(command);
+  command.task.need.scratch_bytes = scratch_for(command.task.need.data_out_bytes);
+  return true;
+}
+
+namespace {
+
+// Compares what was read into scratch with the data-out of the same blocks. False: MISCOMPARE is set.
+bool slice_matches(Command& command, std::uint64_t data_offset) noexcept {
+  Task& task = command.task;
+  const std::uint32_t block = command.unit.geometry().block_size_bytes;
+  const auto at = first_difference(task.data, data_offset, task.scratch, 0, std::uint64_t{task.slice_blocks} * block);
+  if (!at) return true;
+  check_condition(task, {.key = SenseKey::miscompare,
+                         .additional = asc::miscompare_during_verify,
+                         .information = task.op.lba.value() + *at / block,
+                         .field = std::nullopt});
+  return false;
+}
+
+}  // namespace
+
+Progress run_write_and_verify(Command& command) {
+  Task& task = command.task;
+  if (task.step != begin && operation_failed(command)) return Progress::over;
+  switch (task.step) {
+    case working: task.position += task.slice_blocks; [[fallthrough]];
+    case begin:
+      task.step = working;
+      if (task.position < task.transfer_blocks) return prepare_transfer(command, block::OpKind::write, task.data, 0);
+      task.position = 0;
+      if (task.transfer_blocks == 0) return good(task);
+      task.step = flushing;
+      if (command.unit.geometry().write_cache) return prepare_flush(command);
+      break;
+    case reading_back: {
+      const std::uint64_t offset = task.position * command.unit.geometry().block_size_bytes;
+      if ((task.cdb[1] & 0x02) != 0 && !slice_matches(command, offset)) return Progress::over;
+      task.position += task.slice_blocks;
+      break;
+    }
+    default: break;
+  }
+  task.step = reading_back;
+  if (task.position == task.transfer_blocks) return good(task);
+  return prepare_scratch(command, block::OpKind::read, task.transfer_blocks);
+}
+
+// ---- VERIFY: reads; BYTCHK 01 compares with as much data-out, 11 with one block
+
+bool admit_verify(Command& command) {
+  Task& task = command.task;
+  const std::uint8_t bytchk = (task.cdb[1] >> 1) & 0x03;
+  if (bytchk == 2) {
+    invalid_field_in_cdb(task, 1, std::uint8_t{2});
+    return false;
+  }
+  const BlockRange range = cdb_range(task);
+  if (!accept_range(command, range, advertised::max_transfer_blocks(command.unit))) return false;
+  const std::uint64_t block = command.unit.geometry().block_size_bytes;
+  if (bytchk != 0 && range.blocks != 0) {
+    task.data_transfer_length = static_cast<std::uint32_t>(bytchk == 3 ? block : range.blocks * block);
+    if (task.expected_data_out_bytes < task.data_transfer_length) {
+      invalid_field_in_cdb(task, range.blocks_byte, std::uint8_t{7});
+      return false;
+    }
+    task.need.data_out_bytes = task.data_transfer_length;
+  }
+  task.need.scratch_bytes = scratch_for(range.blocks * block);
+  return true;
+}
+
+Progress run_verify(Command& command) {
+  Task& task = command.task;
+  const std::uint64_t block = command.unit.geometry().block_size_bytes;
+  const std::uint8_t bytchk = (task.cdb[1] >> 1) & 0x03;
+  if (task.step != begin) {
+    if (operation_failed(command)) return Progress::over;
+    if (bytchk == 1 && !slice_matches(command, task.position * block)) return Progress::over;
+    if (bytchk == 3) {
+      for (std::uint32_t i = 0; i < task.slice_blocks; ++i) {
+        if (!first_difference(task.data, 0, task.scratch, i * block, block)) continue;
+        check_condition(task, {.key = SenseKey::miscompare,
+                               .additional = asc::miscompare_during_verify,
+                               .information = task.op.lba.value() + i,
+                               .field = std::nullopt});
+        return Progress::over;
+      }
+    }
+    task.position += task.slice_blocks;
+  }
+  task.step = working;
+  if (task.position == task.blocks) return good(task);
+  return prepare_scratch(command, block::OpKind::read, task.blocks);
+}
+
+// ---- COMPARE AND WRITE
+
+bool admit_compare_and_write(Command& command) {
+  Task& task = command.task;
+  const BlockRange range{load_be64(task.cdb.data() + 2), task.cdb[13], 2, 13};
+  if (!accept_range(command, range, advertised::max_compare_and_write_blocks(command.unit)) ||
+      !durable_is_possible(command)) {
+    return false;
+  }
+  if (range.blocks == 0) return true;
+  const auto bytes = static_cast<std::uint32_t>(range.blocks * command.unit.geometry().block_size_bytes);
+  task.data_transfer_length = 2 * bytes;
+  if (task.expected_data_out_bytes != task.data_transfer_length) {
+    invalid_field_in_cdb(task, 13, std::uint8_t{7});
+    return false;
+  }
+  task.transfer_blocks = static_cast<std::uint32_t>(range.blocks);
+  task.need.data_out_bytes = task.data_transfer_length;
+  task.need.scratch_bytes = scratch_for(bytes);
+  return true;
+}
+
+Progress run_compare_and_write(Command& command) {
+  Task& task = command.task;
+  const std::uint64_t block = command.unit.geometry().block_size_bytes;
+  const bool durable = wants_durable(command.unit, fua_bit(task));
+  if (task.step != begin && operation_failed(command)) return Progress::over;
+  switch (task.step) {
+    case comparing: {
+      const std::uint64_t offset = task.position * block;
+      if (const auto at = first_difference(task.data, offset, task.scratch, 0, task.slice_blocks * block)) {
+        check_condition(task, {.key = SenseKey::miscompare,
+                               .additional = asc::miscompare_during_verify,
+                               .information = offset + *at,  // in the data-out buffer (SBC-3 5.2)
+                               .field = std::nullopt});
+        return Progress::over;
+      }
+      task.position += task.slice_blocks;
+      break;
+    }
+    case working: task.position += task.slice_blocks; break;
+    case flushing: return good(task);
+    default: task.step = comparing; break;
+  }
+  if (task.step == comparing) {
+    if (task.position < task.transfer_blocks) return prepare_scratch(command, block::OpKind::read, task.transfer_blocks);
+    task.position = 0;
+    task.step = working;
+  }
+  if (task.position < task.transfer_blocks) {
+    return prepare_transfer(command, block::OpKind::write, task.data, task.transfer_blocks * block, durable);
+  }
+  if (durable && !command.unit.geometry().fua && task.transfer_blocks != 0) {
+    task.step = flushing;
+    return prepare_flush(command);
+  }
+  return good(task);
+}
+
+// ---- SYNCHRONIZE CACHE, PRE-FETCH
+
+bool admit_synchronize_cache(Command& command) {
+  const BlockRange range = cdb_range(command.task);
+  if (!check_range(command, range.lba, range.blocks)) return false;
+  if (!command.unit.state().flush_failed) return true;
+  fail_command(command.task, SenseKey::medium_error, asc::write_error);
+  return false;
+}
+
+// The whole cache, and with IMMED too the status comes after the flush: both are more than was asked for.
+Progress run_synchronize_cache(Command& command) {
+  Task& task = command.task;
+  if (task.step == begin) {
+    task.step = flushing;
+    return prepare_flush(command);
+  }
+  return operation_failed(command) ? Progress::over : good(task);
+}
+
+bool admit_pre_fetch(Command& command) {
+  const BlockRange range = cdb_range(command.task);
+  return check_range(command, range.lba, range.blocks);
+}
+
+// GOOD, not CONDITION MET: no cache of ours promises to hold the blocks (SBC-3 5.9).
+Progress run_pre_fetch(Command& command) { return good(command.task); }
+
+}  // namespace perilune::scsi

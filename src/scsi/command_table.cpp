@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "scsi/command_table.hpp"
+
+#include <bit>
+
+#include "scsi/handlers.hpp"
+#include "scsi/logical_unit.hpp"
+#include "scsi/sense.hpp"
+#include "scsi/task.hpp"
+
+namespace perilune::scsi {
+namespace {
+
+using enum SerialClass;
+using Usage = std::array<std::uint8_t, 16>;
+
+// What most rows allow.
+constexpr std::uint16_t about = allow::stopped | allow::read_only | allow::write_exclusive | allow::exclusive_access |
+                                allow::standby;  // tells about the unit, not its data
+constexpr std::uint16_t reading = allow::read_only | allow::write_exclusive;
+constexpr std::uint16_t writing = 0;
+
+// The masks of the block commands: options of byte 1; then LBA, count, group number in the places of each length.
+constexpr Usage cdb6(std::uint8_t opcode) { return {opcode, 0x1f, 0xff, 0xff, 0xff, 0}; }
+constexpr Usage cdb10(std::uint8_t opcode, std::uint8_t options) {
+  return {opcode, options, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff, 0};
+}
+constexpr Usage cdb12(std::uint8_t opcode, std::uint8_t options) {
+  return {opcode, options, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f, 0};
+}
+constexpr Usage cdb16(std::uint8_t opcode, std::uint8_t options) {
+  return {opcode, options, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f, 0};
+}
+
+constexpr CommandRow control(std::uint8_t cdb_length, Usage usage, std::uint16_t flags, Progress (*run)(Command&)) {
+  return {.opcode = usage[0], .cdb_length = cdb_length, .usage = usage, .flags = flags, .timeout_s = 10, .run = run};
+}
+constexpr CommandRow service(std::uint8_t cdb_length, Usage usage, std::uint16_t flags, Progress (*run)(Command&)) {
+  CommandRow row = control(cdb_length, usage, flags, run);
+  row.has_service_action = true;
+  row.service_action = usage[1];
+  return row;
+}
+constexpr CommandRow data(std::uint8_t cdb_length, Usage usage, SerialClass serial, std::uint16_t flags,
+                          bool (*admit)(Command&), Progress (*run)(Command&), std::uint16_t timeout_s = 30) {
+  return {.opcode = usage[0], .cdb_length = cdb_length, .usage = usage, .serial = serial, .flags = flags,
+          .timeout_s = timeout_s, .admit = admit, .run = run};
+}
+constexpr CommandRow unmap_row() {
+  CommandRow row = data(10, {0x42, 0, 0, 0, 0, 0, 0x1f, 0xff, 0xff, 0}, range, writing | needs::thin, admit_unmap,
+                        run_unmap, 60);
+  row.prepare = prepare_unmap;
+  return row;
+}
+
+constexpr std::uint8_t dpo = 0x10;
+constexpr std::uint8_t fua = 0x08;
+constexpr std::uint8_t bytchk = 0x06;
+
+constexpr auto table = std::to_array<CommandRow>({
+    // Any device (SPC-4)
+    control(6, {0x00}, reading | allow::exclusive_access, run_test_unit_ready),
+    control(6, {0x03, 0x01, 0, 0, 0xff, 0}, about | allow::unit_attention | allow::no_unit, run_request_sense),
+    control(6, {0x12, 0x01, 0xff, 0xff, 0xff, 0}, about | allow::unit_attention | allow::no_unit, run_inquiry),
+    data(6, {0x15, 0x11, 0, 0, 0xff, 0}, whole, allow::stopped | allow::read_only, admit_mode_select, run_mode_select),
+    control(6, {0x1a, 0x08, 0xff, 0xff, 0xff, 0}, about, run_mode_sense_6),
+    data(10, {0x55, 0x11, 0, 0, 0, 0, 0, 0xff, 0xff, 0}, whole, allow::stopped | allow::read_only, admit_mode_select,
+         run_mode_select),
+    control(10, {0x5a, 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0}, about, run_mode_sense_10),
+    control(12, {0xa0, 0, 0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0}, about | allow::unit_attention | allow::no_unit,
+            run_report_luns),
+    service(12, {0xa3, 0x0c, 0x87, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0}, about,
+            run_report_supported_operation_codes),
+    service(12, {0xa3, 0x0d, 0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0}, about,
+            run_report_supported_task_management),
+    // Direct access (SBC-3)
+    data(6, {0x1b, 0x01, 0, 0, 0x05, 0}, whole, allow::stopped | allow::read_only, admit_start_stop, run_start_stop),
+    control(10, {0x25}, reading | allow::exclusive_access, run_read_capacity_10),
+    service(16, {0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0}, reading | allow::exclusive_access,
+            run_read_capacity_16),
+    control(10, {0x37, 0, 0x1f, 0, 0, 0, 0, 0xff, 0xff, 0}, reading, run_read_defect_data_10),
+    control(12, {0xb7, 0x1f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0}, reading, run_read_defect_data_12),
+    data(6, cdb6(0x08), read, reading, admit_read, run_read),
+    data(10, cdb10(0x28, dpo | fua), read, reading, admit_read, run_read),
+    data(12, cdb12(0xa8, dpo | fua), read, reading, admit_read, run_read),
+    data(16, cdb16(0x88, dpo | fua), read, reading, admit_read, run_read),
+    data(6, cdb6(0x0a), write, writing, admit_write, run_write),
+    data(10, cdb10(0x2a, dpo | fua), write, writing, admit_write, run_write),
+    data(12, cdb12(0xaa, dpo | fua), write, writing, admit_write, run_write),
+    data(16, cdb16(0x8a, dpo | fua), write, writing, admit_write, run_write),
+    data(10, cdb10(0x2e, dpo | 0x02), range, writing, admit_write_and_verify, run_write_and_verify),
+    data(12, cdb12(0xae, dpo | 0x02), range, writing, admit_write_and_verify, run_write_and_verify),
+    data(16, cdb16(0x8e, dpo | 0x02), range, writing, admit_write_and_verify, run_write_and_verify),
+    data(10, cdb10(0x2f, dpo | bytchk), read, reading, admit_verify, run_verify),
+    data(12, cdb12(0xaf, dpo | bytchk), read, reading, admit_verify, run_verify),
+    data(16, cdb16(0x8f, dpo | bytchk), read, reading, admit_verify, run_verify),
+    data(10, cdb10(0x34, 0x02), none, reading, admit_pre_fetch, run_pre_fetch),
+    data(16, cdb16(0x90, 0x02), none, reading, admit_pre_fetch, run_pre_fetch),
+    data(10, cdb10(0x35, 0x06), none, allow::read_only, admit_synchronize_cache, run_synchronize_cache, 60),
+    data(16, cdb16(0x91, 0x06), none, allow::read_only, admit_synchronize_cache, run_synchronize_cache, 60),
+    data(10, cdb10(0x41, 0x08), range, writing, admit_write_same, run_write_same, 60),
+    data(16, cdb16(0x93, 0x09), range, writing, admit_write_same, run_write_same, 60),
+    unmap_row(),
+    data(16, {0x89, dpo | fua, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0xff, 0x1f, 0}, exclusive,
+         writing, admit_compare_and_write, run_compare_and_write),
+});
+
+// Place of the first row of each operation code; rows of one code stand together.
+constexpr std::uint8_t no_row = 0xff;
+constexpr auto first_row = [] {
+  std::array<std::uint8_t, 256> places{};
+  places.fill(no_row);
+  for (std::size_t i = table.size(); i-- > 0;) places[table[i].opcode] = static_cast<std::uint8_t>(i);
+  return places;
+}();
+
+constexpr bool table_is_sound() {
+  for (std::size_t i = 0; i < table.size(); ++i) {
+    const CommandRow& row = table[i];
+    if (row.usage[0] != row.opcode || row.run == nullptr) return false;
+    if (i > 0 && table[i - 1].opcode == row.opcode && !row.has_service_action) return false;
+    if (first_row[row.opcode] != i && (i == 0 || table[i - 1].opcode != row.opcode)) return false;
+    for (std::size_t b = row.cdb_length; b < row.usage.size(); ++b) {
+      if (row.usage[b] != 0) return false;
+    }
+  }
+  return table.size() < no_row;
+}
+static_assert(table_is_sound());
+
+}  // namespace
+
+std::span<const CommandRow> command_rows() noexcept { return table; }
+
+const CommandRow* find_row(std::uint8_t opcode, std::uint16_t service_action, bool& opcode_known) noexcept {
+  const std::uint8_t place = first_row[opcode];
+  opcode_known = place != no_row;
+  if (!opcode_known) return nullptr;
+  if (!table[place].has_service_action) return &table[place];
+  for (std::size_t i = place; i < table.size() && table[i].opcode == opcode; ++i) {
+    if (table[i].service_action == service_action) return &table[i];
+  }
+  return nullptr;
+}
+
+bool available(const CommandRow& row, const LogicalUnit& unit) noexcept {
+  return (row.flags & needs::thin) == 0 || unit.geometry().thin;
+}
+
+std::uint8_t usage_of(const CommandRow& row, const LogicalUnit& unit, std::size_t index) noexcept {
+  std::uint8_t bits = row.usage[index];
+  // WRITE SAME: UNMAP is evaluated where blocks can be deallocated.
+  if (index == 1 && (row.opcode == 0x41 || row.opcode == 0x93) && !unit.geometry().thin) {
+    bits &= static_cast<std::uint8_t>(~0x08);
+  }
+  return bits;
+}
+
+bool check_cdb(const CommandRow& row, const LogicalUnit& unit, Task& task) noexcept {
+  for (std::size_t i = 1; i < row.cdb_length; ++i) {
+    std::uint8_t accepted = usage_of(row, unit, i);
+    if (i == 1 && row.has_service_action) accepted |= 0x1f;
+    const auto stray = static_cast<std::uint8_t>(task.cdb[i] & ~accepted);
+    if (stray == 0) continue;
+    invalid_field_in_cdb(task, static_cast<std::uint16_t>(i), static_cast<std::uint8_t>(std::bit_width(stray) - 1));
+    return false;
+  }
+  return true;
+}
+
+}  // namespace perilune::scsi

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+// SCSI is data (DESIGN 1.8): one constexpr row per operation code and service action. Dispatch, INVALID FIELD IN CDB
+// with its pointer, what is allowed in which state, serialization and REPORT SUPPORTED OPERATION CODES all come from
+// here. Sources: SPC-4 clause 6, SBC-3 clause 5.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+
+namespace perilune::scsi {
+
+class Device;
+class LogicalUnit;
+struct Task;
+
+// How commands of the same unit that are in progress at once stand to each other.
+enum class SerialClass : std::uint8_t {
+  none,       // touches no data: waits for nobody
+  read,
+  write,
+  range,      // several operations over one range: not beside another write to a block of it
+  exclusive,  // atomic over its range: not beside anything that touches a block of it
+  whole,      // not beside any command that touches data
+};
+
+// Flags of a row: in which states of the unit the command is served.
+namespace allow {
+inline constexpr std::uint16_t unit_attention = 0x0001;  // served although a unit attention is pending, and leaves it
+inline constexpr std::uint16_t stopped = 0x0002;         // after START STOP UNIT with START = 0
+inline constexpr std::uint16_t read_only = 0x0004;       // does not change the medium
+inline constexpr std::uint16_t no_unit = 0x0008;         // answered at a LUN where no unit is, and at the W-LUN
+// For the later issues on reservations and ALUA; kept beside the others so that a new row states them.
+inline constexpr std::uint16_t write_exclusive = 0x0010;   // under another's Write Exclusive reservation
+inline constexpr std::uint16_t exclusive_access = 0x0020;  // under another's Exclusive Access reservation
+inline constexpr std::uint16_t standby = 0x0040;           // in target port group state standby
+}  // namespace allow
+
+// Needs of a row.
+namespace needs {
+inline constexpr std::uint16_t thin = 0x0100;  // exists only on a thinly provisioned unit
+}
+
+struct Command {
+  Device& device;
+  LogicalUnit& unit;
+  Task& task;
+};
+
+enum class Progress : std::uint8_t {
+  over,    // status and sense are set
+  submit,  // task.op is prepared: submit it, and call again when it has ended
+};
+
+struct CommandRow {
+  std::uint8_t opcode = 0;
+  bool has_service_action = false;
+  std::uint8_t service_action = 0;
+  std::uint8_t cdb_length = 0;
+  std::array<std::uint8_t, 16> usage{};  // CDB usage data: the bits that are evaluated; byte 0 is the operation code
+  SerialClass serial = SerialClass::none;
+  std::uint16_t flags = 0;
+  std::uint16_t timeout_s = 0;  // RECOMMENDED COMMAND TIMEOUT
+
+  // Checks fields and range, sets task.need, lba and blocks, or fails: then returns false. nullptr: nothing to check and
+  // no data to move; when nothing is in its way, the command runs inside admit().
+  bool (*admit)(Command&) = nullptr;
+  // Once all data-out is there, before serialization: for ranges that stand in the parameter list. As admit.
+  bool (*prepare)(Command&) = nullptr;
+  // Called first with task.step == 0, and again after each operation.
+  Progress (*run)(Command&) = nullptr;
+
+  [[nodiscard]] constexpr bool allows(std::uint16_t flag) const noexcept { return (flags & flag) != 0; }
+};
+
+[[nodiscard]] std::span<const CommandRow> command_rows() noexcept;
+
+// The row for this CDB on any unit; nullptr: none. opcode_known tells whether other service actions are served.
+[[nodiscard]] const CommandRow* find_row(std::uint8_t opcode, std::uint16_t service_action, bool& opcode_known) noexcept;
+
+// Whether this unit serves the row.
+[[nodiscard]] bool available(const CommandRow& row, const LogicalUnit& unit) noexcept;
+// The bits that this unit evaluates in byte `index`.
+[[nodiscard]] std::uint8_t usage_of(const CommandRow& row, const LogicalUnit& unit, std::size_t index) noexcept;
+// False when a bit is set that this unit does not evaluate; then the command has ended with the pointer to it.
+[[nodiscard]] bool check_cdb(const CommandRow& row, const LogicalUnit& unit, Task& task) noexcept;
+
+}  // namespace perilune::scsi

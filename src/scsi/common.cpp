@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the command handlers share.
+#include <algorithm>
+
+#include "scsi/device.hpp"
+#include "scsi/handlers.hpp"
+
+namespace perilune::scsi {
+
+std::uint32_t advertised::max_transfer_blocks(const LogicalUnit& unit) noexcept {
+  const block::Geometry& geometry = unit.geometry();
+  const std::uint32_t most = limits::max_transfer_bytes / geometry.block_size_bytes;
+  return geometry.max_transfer_blocks == 0 ? most : std::min(most, geometry.max_transfer_blocks);
+}
+
+std::uint8_t advertised::max_compare_and_write_blocks(const LogicalUnit& unit) noexcept {
+  return static_cast<std::uint8_t>(std::min<std::uint32_t>(255, max_transfer_blocks(unit) / 2));
+}
+
+Progress good(Task& task) noexcept {
+  task.status = ScsiStatus::good;
+  task.sense_length = 0;
+  return Progress::over;
+}
+
+Progress reply(Task& task, std::size_t allocation_length) {
+  if (task.parameter_data.size() > allocation_length) task.parameter_data.resize(allocation_length);
+  task.data_in_length = task.data_transfer_length = static_cast<std::uint32_t>(task.parameter_data.size());
+  return good(task);
+}
+
+bool operation_failed(Command& command) noexcept {
+  Task& task = command.task;
+  const block::BlockOp& op = task.op;
+  const auto medium = [&](AdditionalSense additional) {
+    const bool has_range = op.kind != block::OpKind::flush;
+    check_condition(task, {.key = SenseKey::medium_error,
+                           .additional = additional,
+                           .information = has_range ? std::optional(op.lba.value()) : std::nullopt,
+                           .field = std::nullopt});
+  };
+  if (op.kind == block::OpKind::flush && op.status != block::OpStatus::ok) command.unit.state().flush_failed = true;
+  switch (op.status) {
+    case block::OpStatus::ok: return false;
+    case block::OpStatus::read_error: medium(asc::unrecovered_read_error); break;
+    case block::OpStatus::write_error: medium(asc::write_error); break;
+    case block::OpStatus::no_space: fail_command(task, SenseKey::data_protect, asc::space_allocation_failed); break;
+    case block::OpStatus::write_protected: fail_command(task, SenseKey::data_protect, asc::write_protected); break;
+    case block::OpStatus::not_ready: fail_command(task, SenseKey::not_ready, asc::not_ready); break;
+    case block::OpStatus::out_of_range: lba_out_of_range(task, command.unit.geometry().blocks.value()); break;
+    case block::OpStatus::unsupported:
+      fail_command(task, SenseKey::hardware_error, asc::internal_target_failure);
+      break;
+    case block::OpStatus::aborted: fail_command(task, SenseKey::aborted_command, asc::none); break;
+  }
+  return true;
+}
+
+BlockRange cdb_range(const Task& task) noexcept {
+  const std::uint8_t* cdb = task.cdb.data();
+  switch (cdb[0] >> 5) {  // group code (SPC-4 4.2.5.1)
+    case 0: return {load_be24(cdb + 1) & 0x1fffff, cdb[4] == 0 ? 256u : cdb[4], 1, 4};
+    case 1:
+    case 2: return {load_be32(cdb + 2), load_be16(cdb + 7), 2, 7};
+    case 5: return {load_be32(cdb + 2), load_be32(cdb + 6), 2, 6};
+    default: return {load_be64(cdb + 2), load_be32(cdb + 10), 2, 10};
+  }
+}
+
+bool check_range(Command& command, std::uint64_t lba, std::uint64_t blocks) noexcept {
+  const std::uint64_t capacity = command.unit.geometry().blocks.value();
+  if (lba <= capacity && blocks <= capacity - lba) return true;
+  lba_out_of_range(command.task, std::max(lba, capacity));
+  return false;
+}
+
+bool check_count(Command& command, const BlockRange& range, std::uint64_t max_blocks) noexcept {
+  if (range.blocks <= max_blocks) return true;
+  invalid_field_in_cdb(command.task, range.blocks_byte, std::uint8_t{7});
+  return false;
+}
+
+bool wants_durable(const LogicalUnit& unit, bool fua) noexcept {
+  return unit.geometry().write_cache && (fua || !unit.write_cache_enabled());
+}
+
+}  // namespace perilune::scsi

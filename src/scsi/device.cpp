@@ -1,0 +1,381 @@
+// SPDX-License-Identifier: Apache-2.0
+// The router: from a task to the row of the command table that serves it.
+#include "scsi/device.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <utility>
+
+#include "base/assert.hpp"
+#include "scsi/command_table.hpp"
+#include "scsi/handlers.hpp"
+#include "scsi/lun.hpp"
+#include "scsi/sense.hpp"
+
+namespace perilune::scsi {
+namespace {
+
+constexpr std::size_t max_lost_nexuses = 4096;
+
+std::uint64_t hash_names(const NexusNames& names) noexcept {  // FNV-1a; a collision only picks 29/07 for 29/00
+  std::uint64_t hash = 0xcbf29ce484222325u;
+  auto mix = [&](std::string_view text) {
+    for (const char c : text) hash = (hash ^ static_cast<std::uint8_t>(c)) * 0x100000001b3u;
+    hash = (hash ^ 0xff) * 0x100000001b3u;
+  };
+  mix(names.initiator_port);
+  mix(names.target_port);
+  return hash;
+}
+
+void begin(Task& task) noexcept {
+  task.need = {};
+  task.over = false;
+  task.aborted = false;
+  task.status = ScsiStatus::good;
+  task.sense_length = 0;
+  task.parameter_data.clear();
+  task.data_in_length = 0;
+  task.data_transfer_length = 0;
+  task.unit = nullptr;
+  task.row = nullptr;
+  task.phase = Task::Phase::outside;
+  task.lent = false;
+  task.step = 0;
+  task.serial = static_cast<std::uint8_t>(SerialClass::none);
+  task.lba = task.blocks = task.position = 0;
+  task.slice_blocks = task.transfer_blocks = task.descriptor = 0;
+}
+
+bool well_formed(const block::Geometry& geometry) noexcept {
+  const std::uint32_t logical = geometry.block_size_bytes;
+  return std::has_single_bit(logical) && logical >= 512 && logical <= 4096 && geometry.blocks.value() != 0 &&
+         geometry.blocks.value() <= (std::uint64_t{1} << 62) / logical;
+}
+
+}  // namespace
+
+Device::Device(std::string name) : name_(std::move(name)) {}
+
+Device::~Device() { PERILUNE_ASSERT(nexuses_.empty()); }
+
+LogicalUnit* Device::unit(std::uint16_t number) noexcept {
+  for (const auto& unit : units_) {
+    if (unit->number() == number) return unit.get();
+  }
+  return nullptr;
+}
+
+Result<LogicalUnit*> Device::add_unit(std::uint16_t number, UnitConfig config, block::Channel& channel) {
+  if (number > max_lun) return fail(Errc::invalid_argument, "logical unit number over 16383");
+  if (unit(number) != nullptr) return fail(Errc::already_exists, "logical unit number in use");
+  if (!well_formed(channel.geometry())) {
+    return fail(Errc::invalid_argument, "a disk needs blocks of 512 to 4096 bytes, a power of two, and at least one of them");
+  }
+  auto fresh = std::make_unique<LogicalUnit>(*this, number, std::move(config), channel);
+  LogicalUnit* added = fresh.get();
+  const auto place = std::find_if(units_.begin(), units_.end(), [&](const auto& u) { return u->number() > number; });
+  units_.insert(place, std::move(fresh));
+  map_changed();
+  return added;
+}
+
+Status Device::remove_unit(std::uint16_t number) {
+  const auto place = std::find_if(units_.begin(), units_.end(), [&](const auto& u) { return u->number() == number; });
+  if (place == units_.end()) return fail(Errc::not_found, "no such logical unit");
+  if (!(*place)->task_set_.empty()) return fail(Errc::busy, "logical unit has commands in progress");
+  const std::unique_ptr<LogicalUnit> removed = std::move(*place);
+  units_.erase(place);
+  map_changed();
+  return {};
+}
+
+void Device::map_changed() {
+  nexuses_.for_each([](Nexus& nexus) {
+    nexus.refresh_map(UnitAttention::power_on);
+    nexus.raise_on_all(UnitAttention::reported_luns_changed);
+  });
+}
+
+UnitAttention Device::first_attention(const NexusNames& names) const {
+  const bool known = std::find(lost_nexuses_.begin(), lost_nexuses_.end(), hash_names(names)) != lost_nexuses_.end();
+  return known ? UnitAttention::nexus_loss : UnitAttention::power_on;
+}
+
+void Device::forget(Nexus& nexus) {
+  const std::uint64_t hash = hash_names(nexus.names_);
+  if (std::find(lost_nexuses_.begin(), lost_nexuses_.end(), hash) != lost_nexuses_.end()) return;
+  if (lost_nexuses_.size() < max_lost_nexuses) {
+    lost_nexuses_.push_back(hash);
+  } else {
+    lost_nexuses_[next_lost_] = hash;
+    next_lost_ = (next_lost_ + 1) % max_lost_nexuses;
+  }
+}
+
+// ---- admission
+
+void Device::admit(Task& task) {
+  PERILUNE_ASSERT(task.nexus != nullptr && task.phase == Task::Phase::outside);
+  begin(task);
+  const LunAddress address = decode_lun(task.lun);
+  Nexus::Slot* slot = address.kind == LunAddress::Kind::unit ? task.nexus->slot(address.number) : nullptr;
+  if (slot == nullptr) {
+    admit_without_unit(task, address.kind == LunAddress::Kind::report_luns_well_known);
+    task.over = true;
+    return;
+  }
+  admit_on_unit(task, *slot);
+  if (task.phase == Task::Phase::outside) task.over = true;
+}
+
+namespace {
+
+// The row for the CDB of this task, or nullptr and the sense for it.
+const CommandRow* look_up(Task& task, const LogicalUnit& unit) noexcept {
+  const std::uint8_t opcode = task.cdb[0];
+  bool opcode_known = false;
+  const CommandRow* row = find_row(opcode, task.cdb[1] & 0x1f, opcode_known);
+  if (row != nullptr && available(*row, unit)) return row;
+  if (row == nullptr && opcode_known) {
+    invalid_field_in_cdb(task, 1, std::uint8_t{4});  // SERVICE ACTION
+  } else {
+    fail_command(task, SenseKey::illegal_request, asc::invalid_operation_code);
+  }
+  return nullptr;
+}
+
+bool check_state(const CommandRow& row, const LogicalUnit& unit, Task& task) noexcept {
+  if (task.attribute == TaskAttribute::aca) {  // there is no ACA condition to be in (SAM-5 8.7.5)
+    fail_command(task, SenseKey::illegal_request, asc::invalid_message);
+    return false;
+  }
+  if (unit.state().stopped && !row.allows(allow::stopped)) {
+    fail_command(task, SenseKey::not_ready, asc::initializing_command_required);
+    return false;
+  }
+  if (unit.write_protected() && !row.allows(allow::read_only)) {
+    const bool hard = unit.geometry().read_only || !unit.state().swp;
+    fail_command(task, SenseKey::data_protect, hard ? asc::write_protected : asc::software_write_protected);
+    return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+void Device::admit_on_unit(Task& task, Nexus::Slot& slot) {
+  LogicalUnit& unit = *slot.unit;
+  task.unit = &unit;
+  bool known = false;
+  const CommandRow* row = find_row(task.cdb[0], task.cdb[1] & 0x1f, known);
+  const bool exempt = row != nullptr && row->allows(allow::unit_attention);
+  if (!slot.attentions.empty() && !exempt) {
+    fail_command(task, SenseKey::unit_attention, additional_sense(slot.attentions.take()));
+    return;
+  }
+  row = look_up(task, unit);
+  if (row == nullptr || !check_cdb(*row, unit, task) || !check_state(*row, unit, task)) return;
+  task.row = row;
+  task.serial = static_cast<std::uint8_t>(row->serial);
+  Command command{*this, unit, task};
+  if (row->admit != nullptr) {
+    if (row->admit(command)) enter(task);
+    return;
+  }
+  // Nothing to move: at once, unless it has to keep its place among ordered commands.
+  task.sequence = ++sequence_;
+  const bool in_order = task.attribute == TaskAttribute::ordered ? unit.task_set_.empty() : unit.can_start(task);
+  if (exempt || task.attribute == TaskAttribute::head_of_queue || in_order) {
+    (void)row->run(command);
+  } else {
+    enter(task);
+  }
+}
+
+void Device::admit_without_unit(Task& task, bool well_known) {
+  bool known = false;
+  const CommandRow* row = find_row(task.cdb[0], task.cdb[1] & 0x1f, known);
+  const bool ready = well_known && task.cdb[0] == 0x00;
+  if (row == nullptr || !(row->allows(allow::no_unit) || ready)) {
+    fail_command(task, SenseKey::illegal_request,
+                 well_known ? asc::invalid_operation_code : asc::logical_unit_not_supported);
+    return;
+  }
+  for (std::size_t i = 1; i < row->cdb_length; ++i) {
+    const auto stray = static_cast<std::uint8_t>(task.cdb[i] & ~row->usage[i]);
+    if (stray == 0) continue;
+    invalid_field_in_cdb(task, static_cast<std::uint16_t>(i), static_cast<std::uint8_t>(std::bit_width(stray) - 1));
+    return;
+  }
+  answer_without_unit(*this, task, well_known);
+}
+
+void Device::report_luns(Task& task) {
+  const std::uint8_t select = task.cdb[2];
+  if (select > 2) {
+    invalid_field_in_cdb(task, 2, std::uint8_t{7});
+    return;
+  }
+  auto& out = task.parameter_data;
+  out.assign(8, 0);
+  auto append = [&out](std::uint64_t lun) {
+    out.resize(out.size() + 8);
+    store_be64(out.data() + out.size() - 8, lun);
+  };
+  if (select != 0) append(report_luns_well_known_lun);  // 1: well known only, 2: all (SPC-4 6.33)
+  if (select != 1) {
+    const auto& slots = task.nexus->slots_;
+    for (std::size_t lun = 0; lun < slots.size(); ++lun) {
+      if (slots[lun].unit != nullptr) append(encode_lun(static_cast<std::uint16_t>(lun)));
+    }
+  }
+  store_be32(out.data(), static_cast<std::uint32_t>(out.size() - 8));
+  for (Nexus::Slot& slot : task.nexus->slots_) slot.attentions.clear(UnitAttention::reported_luns_changed);
+  reply(task, load_be32(task.cdb.data() + 6));
+}
+
+std::optional<UnitAttention> Device::take_attention(Task& task) {
+  const LunAddress address = decode_lun(task.lun);
+  Nexus::Slot* slot = address.kind == LunAddress::Kind::unit ? task.nexus->slot(address.number) : nullptr;
+  if (slot == nullptr || slot->attentions.empty()) return std::nullopt;
+  return slot->attentions.take();
+}
+
+// ---- the task set
+
+void Device::enter(Task& task) {
+  LogicalUnit& unit = *task.unit;
+  task.sequence = ++sequence_;
+  task.phase = Task::Phase::admitted;
+  unit.task_set_.push_back(task);
+  ++unit.task_count_;
+  ++tasks_;
+  ++task.nexus->tasks_;
+  if (LogicalUnit::is_barrier(task)) ++unit.barriers_;
+}
+
+void Device::leave(Task& task) {
+  LogicalUnit& unit = *task.unit;
+  if (task.phase == Task::Phase::blocked) --unit.blocked_;
+  if (LogicalUnit::is_barrier(task)) --unit.barriers_;
+  task.phase = Task::Phase::outside;
+  task.lent = false;
+  IntrusiveList<Task>::remove(task);
+  IntrusiveList<Task, StartableTag>::remove(task);
+  --unit.task_count_;
+  --tasks_;
+  --task.nexus->tasks_;
+  managements_.for_each([&](TaskManagement& request) {
+    if (affects(request, task)) --request.affected;
+  });
+  task.over = true;
+  if (task.aborted) {
+    task.status = ScsiStatus::task_aborted;
+    task.sense_length = 0;
+    task.data_in_length = 0;
+    task.parameter_data.clear();
+  }
+}
+
+void Device::finish(Task& task) {
+  LogicalUnit& unit = *task.unit;
+  leave(task);
+  task.done(task);
+  after_leaving(unit);
+}
+
+void Device::after_leaving(LogicalUnit& unit) {
+  if (unit.blocked_ != 0) wake(unit);
+  if (!managements_.empty()) settle_managements();
+}
+
+void Device::wake(LogicalUnit& unit) {
+  if (unit.waking_) {
+    unit.wake_again_ = true;
+    return;
+  }
+  unit.waking_ = true;
+  do {
+    unit.wake_again_ = false;
+    IntrusiveList<Task, StartableTag> startable;
+    unit.task_set_.for_each([&](Task& task) {
+      if (task.phase != Task::Phase::blocked || !unit.can_start(task)) return;
+      --unit.blocked_;
+      task.phase = Task::Phase::running;
+      startable.push_back(task);
+    });
+    while (!startable.empty()) {
+      Task& task = startable.pop_front();
+      if (drive(task)) finish(task);
+    }
+  } while (unit.wake_again_ && unit.blocked_ != 0);
+  unit.waking_ = false;
+}
+
+MutableBytes Device::lend(Task& task) {
+  if (task.phase != Task::Phase::admitted || task.lent) return {};
+  LogicalUnit& unit = *task.unit;
+  const block::Geometry& geometry = unit.geometry();
+  const auto serial = static_cast<SerialClass>(task.serial);
+  if (!geometry.lends_memory || (serial != SerialClass::read && serial != SerialClass::write)) return {};
+  if ((task.row->run != run_read && task.row->run != run_write) || task.blocks != task.transfer_blocks) return {};
+  const bool for_write = serial == SerialClass::write;
+  const bool fua = task.row->cdb_length > 6 && (task.cdb[1] & 0x08) != 0;
+  if (for_write ? wants_durable(unit, fua) : (fua && geometry.write_cache)) return {};
+  if (!unit.can_start(task)) return {};
+  std::uint8_t* memory = unit.channel().lend(Lba(task.lba), BlockCount(task.blocks), for_write);
+  if (memory == nullptr) return {};
+  task.lent = true;
+  return {memory, static_cast<std::size_t>(task.blocks) * geometry.block_size_bytes};
+}
+
+// ---- execution
+
+bool Device::execute(Task& task) {
+  PERILUNE_ASSERT(task.phase == Task::Phase::admitted || task.phase == Task::Phase::cancelled);
+  LogicalUnit& unit = *task.unit;
+  bool over = task.aborted || task.lent;
+  if (!over) {
+    Command command{*this, unit, task};
+    over = task.row->prepare != nullptr && !task.row->prepare(command);
+  }
+  if (!over) {
+    if (!unit.can_start(task)) {
+      task.phase = Task::Phase::blocked;
+      ++unit.blocked_;
+      return false;
+    }
+    task.phase = Task::Phase::running;
+    over = drive(task);
+  } else if (task.lent && !task.aborted) {
+    if (static_cast<SerialClass>(task.serial) == SerialClass::read) {
+      task.data_in_length = task.need.data_in_bytes;
+    }
+    good(task);
+  }
+  if (!over) return false;
+  leave(task);
+  after_leaving(unit);
+  return true;
+}
+
+bool Device::drive(Task& task) {
+  LogicalUnit& unit = *task.unit;
+  Command command{*this, unit, task};
+  for (;;) {
+    if (task.aborted || task.row->run(command) == Progress::over) return true;
+    task.op.status = block::OpStatus::ok;
+    task.op.os_errno = 0;
+    task.op.done = Delegate<void(block::BlockOp&)>::raw(&task, operation_ended);
+    if (!unit.channel().submit(task.op)) return false;
+  }
+}
+
+void Device::operation_ended(void* context, block::BlockOp&) {
+  Task& task = *static_cast<Task*>(context);
+  Device& device = task.unit->device();
+  if (device.drive(task)) device.finish(task);
+}
+
+}  // namespace perilune::scsi

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+// Aborts and task management (SAM-5 clause 7).
+#include "base/assert.hpp"
+#include "scsi/device.hpp"
+#include "scsi/lun.hpp"
+
+namespace perilune::scsi {
+
+void Device::abort(Task& task) {
+  switch (task.phase) {
+    case Task::Phase::outside: return;
+    case Task::Phase::running: task.aborted = true; return;
+    case Task::Phase::admitted:
+    case Task::Phase::cancelled: {
+      LogicalUnit& unit = *task.unit;
+      task.aborted = true;
+      leave(task);
+      after_leaving(unit);
+      return;
+    }
+    case Task::Phase::blocked:
+      task.aborted = true;
+      finish(task);
+      return;
+  }
+}
+
+bool Device::affects(const TaskManagement& request, const Task& task) noexcept {
+  if (task.sequence >= request.sequence) return false;
+  switch (request.function) {
+    case TmFunction::abort_task:
+      return task.unit == request.unit && task.nexus == request.nexus && task.tag == request.tag;
+    case TmFunction::abort_task_set: return task.unit == request.unit && task.nexus == request.nexus;
+    case TmFunction::clear_task_set:
+    case TmFunction::lun_reset: return task.unit == request.unit;
+    case TmFunction::target_warm_reset:
+    case TmFunction::target_cold_reset: return true;
+    case TmFunction::i_t_nexus_reset: return task.nexus == request.nexus;
+    default: return false;
+  }
+}
+
+namespace {
+
+bool needs_unit(TmFunction function) noexcept {
+  switch (function) {
+    case TmFunction::target_warm_reset:
+    case TmFunction::target_cold_reset:
+    case TmFunction::i_t_nexus_reset: return false;
+    default: return true;
+  }
+}
+
+}  // namespace
+
+bool Device::manage(TaskManagement& request) {
+  PERILUNE_ASSERT(request.nexus != nullptr && !request.linked());
+  request.unit = nullptr;
+  request.affected = 0;
+  request.response = TmResponse::function_complete;
+  if (request.function == TmFunction::clear_aca) {
+    request.response = TmResponse::not_supported;
+    return true;
+  }
+  if (needs_unit(request.function)) {
+    const LunAddress address = decode_lun(request.lun);
+    Nexus::Slot* slot = address.kind == LunAddress::Kind::unit ? request.nexus->slot(address.number) : nullptr;
+    if (slot == nullptr) {
+      request.response = TmResponse::incorrect_lun;
+      return true;
+    }
+    request.unit = slot->unit;
+  }
+  if (request.function == TmFunction::query_task || request.function == TmFunction::query_task_set) {
+    const bool one = request.function == TmFunction::query_task;
+    const bool present = request.unit->task_set_.find([&](const Task& task) {
+      return task.nexus == request.nexus && (!one || task.tag == request.tag);
+    }) != nullptr;
+    if (present) request.response = TmResponse::function_succeeded;
+    return true;
+  }
+  return take_tasks(request);
+}
+
+bool Device::take_tasks(TaskManagement& request) {
+  request.sequence = ++sequence_;
+  request.affected = 1;  // held by this call
+  managements_.push_back(request);
+
+  // Mark all of them first: the callbacks below may change the task sets.
+  IntrusiveList<Task, StartableTag> called;
+  for (const auto& unit : units_) {
+    if (request.unit != nullptr && request.unit != unit.get()) continue;
+    unit->task_set_.for_each([&](Task& task) {
+      if (!affects(request, task)) return;
+      ++request.affected;
+      if (task.nexus != request.nexus && request.function == TmFunction::clear_task_set) {
+        task.nexus->raise(*unit, UnitAttention::commands_cleared);
+      }
+      const bool waits = task.phase == Task::Phase::admitted || task.phase == Task::Phase::blocked;
+      if (waits && !task.aborted) called.push_back(task);
+      task.aborted = true;
+    });
+    apply_reset(request, *unit);
+  }
+  if (request.function == TmFunction::abort_task && request.affected == 1) {
+    request.response = TmResponse::task_does_not_exist;
+  }
+  while (!called.empty()) {
+    Task& task = called.pop_front();
+    if (task.phase == Task::Phase::admitted && task.cancelled) {
+      task.phase = Task::Phase::cancelled;
+      task.cancelled(task);
+    } else {
+      abort(task);
+    }
+  }
+  if (--request.affected != 0) return false;
+  IntrusiveList<TaskManagement>::remove(request);
+  return true;
+}
+
+void Device::apply_reset(const TaskManagement& request, LogicalUnit& unit) {
+  switch (request.function) {
+    case TmFunction::lun_reset:
+      unit.reset();
+      unit.raise_for_others(request.nexus, UnitAttention::device_reset);
+      break;
+    case TmFunction::target_warm_reset:
+      unit.reset();
+      unit.raise_for_others(request.nexus, UnitAttention::bus_reset);
+      break;
+    case TmFunction::target_cold_reset:
+      unit.reset();
+      unit.raise_for_others(request.nexus, UnitAttention::power_on);
+      break;
+    case TmFunction::i_t_nexus_reset: request.nexus->raise(unit, UnitAttention::nexus_loss); break;
+    default: break;
+  }
+}
+
+void Device::settle_managements() {
+  for (;;) {
+    TaskManagement* request =
+        managements_.find([](const TaskManagement& candidate) { return candidate.affected == 0; });
+    if (request == nullptr) return;
+    IntrusiveList<TaskManagement>::remove(*request);
+    request->done(*request);
+  }
+}
+
+}  // namespace perilune::scsi

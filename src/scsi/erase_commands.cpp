@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+// WRITE SAME and UNMAP (SBC-3 5.41, 5.28): the commands that erase, or fill, without carrying the data.
+#include <algorithm>
+#include <array>
+
+#include "scsi/handlers.hpp"
+#include "scsi/operation.hpp"
+#include "scsi/transfer.hpp"
+
+namespace perilune::scsi {
+namespace {
+
+enum Step : std::uint8_t { begin = 0, erasing = 1, filling = 2, flushing = 3 };
+
+constexpr std::uint8_t unmap_bit = 0x08;
+constexpr std::uint8_t no_data_bit = 0x01;  // NDOB, WRITE SAME(16) alone
+
+bool durable_is_possible(Command& command) noexcept {
+  if (!command.unit.state().flush_failed || !wants_durable(command.unit, false)) return true;
+  fail_command(command.task, SenseKey::medium_error, asc::write_error);
+  return false;
+}
+
+// The end of a command that wrote: flushed, when the channel knows no FUA.
+Progress written(Command& command) noexcept {
+  Task& task = command.task;
+  if (wants_durable(command.unit, false) && !command.unit.geometry().fua) {
+    task.step = flushing;
+    return prepare_flush(command);
+  }
+  return good(task);
+}
+
+}  // namespace
+
+// ---- WRITE SAME. WSNZ is 1: a count of 0 is refused.
+
+bool admit_write_same(Command& command) {
+  Task& task = command.task;
+  const BlockRange range = cdb_range(task);
+  if (!check_range(command, range.lba, range.blocks)) return false;
+  if (range.blocks == 0) {
+    invalid_field_in_cdb(task, range.blocks_byte, std::uint8_t{7});
+    return false;
+  }
+  if (!check_count(command, range, advertised::max_write_same_blocks) || !durable_is_possible(command)) return false;
+  const std::uint32_t block = command.unit.geometry().block_size_bytes;
+  const std::uint32_t data_bytes = (task.cdb[1] & no_data_bit) != 0 ? 0 : block;
+  if (task.expected_data_out_bytes != data_bytes) {  // one block, or none with NDOB
+    invalid_field_in_cdb(task, range.blocks_byte, std::uint8_t{7});
+    return false;
+  }
+  task.lba = range.lba;
+  task.blocks = range.blocks;
+  task.data_transfer_length = task.need.data_out_bytes = data_bytes;
+  task.need.scratch_bytes =
+      static_cast<std::uint32_t>(std::min<std::uint64_t>(range.blocks * block, advertised::scratch_bytes));
+  return true;
+}
+
+Progress run_write_same(Command& command) {
+  Task& task = command.task;
+  const std::uint32_t block = command.unit.geometry().block_size_bytes;
+  const bool durable = wants_durable(command.unit, false);
+  const bool no_data = task.need.data_out_bytes == 0;
+  switch (task.step) {
+    case begin:
+      // Zeroes the channel can write by itself. With UNMAP it may deallocate, but reads give zeroes in any case.
+      if (no_data || all_zero(task.data, block)) {
+        task.step = erasing;
+        return prepare_erase(command, block::OpKind::write_zeroes, task.lba, task.blocks,
+                             (task.cdb[1] & unmap_bit) != 0, durable);
+      }
+      break;
+    case erasing:
+      if (task.op.status == block::OpStatus::unsupported) break;
+      return operation_failed(command) ? Progress::over : written(command);
+    case filling:
+      if (operation_failed(command)) return Progress::over;
+      task.position += task.slice_blocks;
+      if (task.position == task.blocks) return written(command);
+      return prepare_scratch(command, block::OpKind::write, task.blocks, durable);
+    default: return operation_failed(command) ? Progress::over : good(task);
+  }
+  task.step = filling;
+  static constexpr std::array<std::uint8_t, 4096> zeroes{};
+  const std::array<iovec, 1> zero_block{{{const_cast<std::uint8_t*>(zeroes.data()), block}}};
+  replicate(no_data ? std::span<const iovec>(zero_block) : task.data, block, task.scratch, task.need.scratch_bytes);
+  return prepare_scratch(command, block::OpKind::write, task.blocks, durable);
+}
+
+// ---- UNMAP
+
+namespace {
+
+struct UnmapDescriptor {
+  std::uint64_t lba = 0;
+  std::uint32_t blocks = 0;
+};
+
+UnmapDescriptor descriptor_at(const Task& task, std::uint32_t index) noexcept {
+  std::array<std::uint8_t, 16> bytes{};
+  gather(task.data, 8 + std::uint64_t{index} * 16, bytes);
+  return {load_be64(bytes.data()), load_be32(bytes.data() + 8)};
+}
+
+}  // namespace
+
+bool admit_unmap(Command& command) {
+  Task& task = command.task;
+  const std::uint32_t list_bytes = load_be16(task.cdb.data() + 7);
+  task.data_transfer_length = list_bytes;
+  task.need.data_out_bytes = std::min(list_bytes, task.expected_data_out_bytes);
+  return durable_is_possible(command);
+}
+
+// Checks the whole list before anything is unmapped; transfer_blocks counts the descriptors.
+bool prepare_unmap(Command& command) {
+  Task& task = command.task;
+  const std::uint32_t list_bytes = task.need.data_out_bytes;
+  task.transfer_blocks = 0;
+  if (task.data_transfer_length == 0) return true;
+  std::array<std::uint8_t, 8> header{};
+  if (list_bytes < header.size() || gather(task.data, 0, header) < header.size()) {
+    fail_command(task, SenseKey::illegal_request, asc::parameter_list_length_error);
+    return false;
+  }
+  // What is not there, and a last descriptor that is not whole, is ignored (SBC-3 5.28.2).
+  const std::uint32_t count = std::min<std::uint32_t>(load_be16(header.data() + 2), list_bytes - 8) / 16;
+  if (count > advertised::max_unmap_descriptors) {
+    invalid_field_in_parameters(task, 2);
+    return false;
+  }
+  std::uint64_t total = 0;
+  std::uint64_t low = ~std::uint64_t{0};
+  std::uint64_t high = 0;
+  for (std::uint32_t i = 0; i < count; ++i) {
+    const UnmapDescriptor descriptor = descriptor_at(task, i);
+    if (!check_range(command, descriptor.lba, descriptor.blocks)) return false;
+    total += descriptor.blocks;
+    if (total > advertised::max_unmap_blocks) {
+      invalid_field_in_parameters(task, static_cast<std::uint16_t>(8 + i * 16 + 8));
+      return false;
+    }
+    if (descriptor.blocks == 0) continue;
+    low = std::min(low, descriptor.lba);
+    high = std::max(high, descriptor.lba + descriptor.blocks);
+  }
+  if (high != 0) {
+    task.lba = low;
+    task.blocks = high - low;
+  }
+  task.transfer_blocks = count;
+  return true;
+}
+
+Progress run_unmap(Command& command) {
+  Task& task = command.task;
+  if (task.step != begin && operation_failed(command)) return Progress::over;
+  if (task.step == flushing) return good(task);
+  const bool wrote = task.step == erasing;
+  while (task.descriptor < task.transfer_blocks) {
+    const UnmapDescriptor descriptor = descriptor_at(task, task.descriptor++);
+    if (descriptor.blocks == 0) continue;
+    task.step = erasing;
+    return prepare_erase(command, block::OpKind::unmap, descriptor.lba, descriptor.blocks, true,
+                         wants_durable(command.unit, false));
+  }
+  return wrote ? written(command) : good(task);
+}
+
+}  // namespace perilune::scsi

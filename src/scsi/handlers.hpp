@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+// The functions that the command table names, and what they share. For src/scsi alone.
+#pragma once
+
+#include <cstdint>
+
+#include "base/limits.hpp"
+#include "scsi/command_table.hpp"
+#include "scsi/logical_unit.hpp"
+#include "scsi/sense.hpp"
+#include "scsi/task.hpp"
+
+namespace perilune::scsi {
+
+// What VPD B0h advertises and the commands hold to.
+namespace advertised {
+inline constexpr std::uint32_t max_unmap_blocks = 1048576;
+inline constexpr std::uint32_t max_unmap_descriptors = 256;
+inline constexpr std::uint32_t max_write_same_blocks = 32768;
+inline constexpr std::uint32_t scratch_bytes = 262144;  // of commands that work in slices
+
+[[nodiscard]] std::uint32_t max_transfer_blocks(const LogicalUnit& unit) noexcept;
+[[nodiscard]] std::uint8_t max_compare_and_write_blocks(const LogicalUnit& unit) noexcept;
+}  // namespace advertised
+
+// Commands without block data: they end at once and leave their answer in task.parameter_data.
+Progress run_test_unit_ready(Command&);
+Progress run_request_sense(Command&);
+Progress run_inquiry(Command&);
+Progress run_mode_sense_6(Command&);
+Progress run_mode_sense_10(Command&);
+Progress run_read_capacity_10(Command&);
+Progress run_read_capacity_16(Command&);
+Progress run_report_luns(Command&);
+Progress run_report_supported_operation_codes(Command&);
+Progress run_report_supported_task_management(Command&);
+Progress run_read_defect_data_10(Command&);
+Progress run_read_defect_data_12(Command&);
+
+bool admit_mode_select(Command&);
+Progress run_mode_select(Command&);
+bool admit_start_stop(Command&);
+Progress run_start_stop(Command&);
+
+// Block commands.
+bool admit_read(Command&);
+Progress run_read(Command&);
+bool admit_write(Command&);
+Progress run_write(Command&);
+bool admit_write_and_verify(Command&);
+Progress run_write_and_verify(Command&);
+bool admit_verify(Command&);
+Progress run_verify(Command&);
+bool admit_compare_and_write(Command&);
+Progress run_compare_and_write(Command&);
+bool admit_write_same(Command&);
+Progress run_write_same(Command&);
+bool admit_unmap(Command&);
+bool prepare_unmap(Command&);
+Progress run_unmap(Command&);
+bool admit_synchronize_cache(Command&);
+Progress run_synchronize_cache(Command&);
+bool admit_pre_fetch(Command&);
+Progress run_pre_fetch(Command&);
+
+// INQUIRY, REPORT LUNS, REQUEST SENSE (and TEST UNIT READY at the W-LUN) where no unit is.
+void answer_without_unit(Device& device, Task& task, bool well_known);
+
+// Shared.
+
+// Ends the command with GOOD.
+Progress good(Task& task) noexcept;
+// Ends the command with GOOD and parameter_data clipped to the allocation length of the CDB.
+Progress reply(Task& task, std::size_t allocation_length);
+// The operation that has just ended failed: the command has ended with the sense for it.
+[[nodiscard]] bool operation_failed(Command& command) noexcept;
+
+// LBA and count as the CDB's length places them; a READ(6) count of 0 is 256.
+struct BlockRange {
+  std::uint64_t lba = 0;
+  std::uint64_t blocks = 0;
+  std::uint8_t lba_byte = 2;     // of the CDB, for field pointers
+  std::uint8_t blocks_byte = 7;
+};
+[[nodiscard]] BlockRange cdb_range(const Task& task) noexcept;
+// False and 05/21/00 when the range passes the end. lba == capacity with no blocks is inside.
+[[nodiscard]] bool check_range(Command& command, std::uint64_t lba, std::uint64_t blocks) noexcept;
+// False and INVALID FIELD IN CDB when the count is over the advertised limit.
+[[nodiscard]] bool check_count(Command& command, const BlockRange& range, std::uint64_t max_blocks) noexcept;
+
+// A write of this unit has to be on stable media when it ends: FUA, or WCE = 0 over a cache.
+[[nodiscard]] bool wants_durable(const LogicalUnit& unit, bool fua) noexcept;
+
+}  // namespace perilune::scsi

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+// INQUIRY (SPC-4 6.6) and the vital product data pages (SPC-4 7.8, SBC-3 6.5).
+#include <algorithm>
+#include <bit>
+#include <string_view>
+
+#include "scsi/device.hpp"
+#include "scsi/handlers.hpp"
+#include "scsi/lun.hpp"
+
+namespace perilune::scsi {
+namespace {
+
+constexpr std::string_view vendor = "PERILUNE";  // eight characters
+constexpr std::size_t max_serial_bytes = 64;
+constexpr std::size_t max_name_bytes = 236;      // of a name string designator, padding not counted
+
+using Buffer = std::vector<std::uint8_t>;
+
+bool printable(char c) noexcept { return c >= 0x20 && c <= 0x7e; }
+
+// Left-aligned ASCII, filled with spaces (SPC-4 4.3.1).
+void put_text(std::uint8_t* out, std::size_t width, std::string_view text) {
+  for (std::size_t i = 0; i < width; ++i) {
+    out[i] = i < text.size() && printable(text[i]) ? static_cast<std::uint8_t>(text[i]) : std::uint8_t{' '};
+  }
+}
+
+void append(Buffer& out, std::string_view text) { out.insert(out.end(), text.begin(), text.end()); }
+
+std::string_view serial_of(const LogicalUnit& unit) noexcept {
+  return std::string_view(unit.identity().serial).substr(0, max_serial_bytes);
+}
+
+void standard_data(Buffer& out, std::uint8_t peripheral, std::string_view product, std::string_view revision,
+                   std::uint8_t protocol) {
+  out.assign(96, 0);
+  out[0] = peripheral;
+  out[2] = 0x06;         // SPC-4
+  out[3] = 0x10 | 0x02;  // HISUP, response data format 2
+  out[4] = static_cast<std::uint8_t>(out.size() - 5);
+  out[7] = 0x02;  // CMDQUE
+  put_text(&out[8], 8, vendor);
+  put_text(&out[16], 16, product);
+  put_text(&out[32], 4, revision);
+  std::size_t at = 58;  // version descriptors (SPC-4 table 141)
+  for (const std::uint16_t version : {std::uint16_t{0x00a0} /* SAM-5 */, std::uint16_t{0x0460} /* SPC-4 */,
+                                      std::uint16_t{0x04c0} /* SBC-3 */}) {
+    store_be16(&out[at], version);
+    at += 2;
+  }
+  if (protocol == 5) store_be16(&out[at], 0x0960);  // iSCSI
+}
+
+// ---- designators of VPD 83h (SPC-4 7.8.5)
+
+enum : std::uint8_t { code_binary = 1, code_ascii = 2, code_utf8 = 3 };
+enum : std::uint8_t { of_unit = 0x00, of_port = 0x10, of_device = 0x20 };
+enum : std::uint8_t { type_t10 = 1, type_naa = 3, type_relative_port = 4, type_port_group = 5, type_name = 8 };
+
+// Appends the header; the caller appends `length` bytes. A protocol identifier goes with ports and devices alone.
+void designator(Buffer& out, std::uint8_t code_set, std::uint8_t association, std::uint8_t type, std::uint8_t length,
+                std::uint8_t protocol) {
+  const bool of_protocol = association != of_unit;
+  out.push_back(static_cast<std::uint8_t>((of_protocol ? protocol << 4 : 0) | code_set));
+  out.push_back(static_cast<std::uint8_t>((of_protocol ? 0x80 : 0) | association | type));
+  out.push_back(0);
+  out.push_back(length);
+}
+
+void name_designator(Buffer& out, std::uint8_t association, std::string_view name, std::uint8_t protocol) {
+  if (name.empty() || name.size() > max_name_bytes) return;
+  const std::size_t padded = (name.size() + 1 + 3) / 4 * 4;  // at least one NUL, a multiple of four
+  designator(out, code_utf8, association, type_name, static_cast<std::uint8_t>(padded), protocol);
+  append(out, name);
+  out.resize(out.size() + padded - name.size());
+}
+
+void put_number(Buffer& out, std::uint16_t number) {
+  out.insert(out.end(), {0, 0, static_cast<std::uint8_t>(number >> 8), static_cast<std::uint8_t>(number)});
+}
+
+void device_identification(Buffer& out, const Command& command) {
+  const NexusNames& names = command.task.nexus->names();
+  const std::uint8_t protocol = names.protocol_identifier;
+  designator(out, code_binary, of_unit, type_naa, 8, protocol);
+  out.resize(out.size() + 8);
+  const std::uint64_t id = command.unit.identity().naa_id & 0x0fff'ffff'ffff'ffffu;
+  store_be64(out.data() + out.size() - 8, 0x3000'0000'0000'0000u | id);
+
+  const std::string_view serial = serial_of(command.unit);
+  designator(out, code_ascii, of_unit, type_t10, static_cast<std::uint8_t>(vendor.size() + serial.size()), protocol);
+  append(out, vendor);
+  append(out, serial);
+
+  designator(out, code_binary, of_port, type_relative_port, 4, protocol);
+  put_number(out, names.relative_target_port);
+  designator(out, code_binary, of_port, type_port_group, 4, protocol);
+  put_number(out, names.target_port_group);
+  name_designator(out, of_port, names.target_port, protocol);
+  name_designator(out, of_device, command.device.name(), protocol);
+}
+
+void extended_inquiry(Buffer& out, const Command& command) {
+  out.resize(64);
+  out[5] = 0x07;                                              // HEADSUP, ORDSUP, SIMPSUP
+  out[6] = command.unit.geometry().write_cache ? 0x01 : 0x00; // V_SUP
+}
+
+void block_limits(Buffer& out, const Command& command) {
+  const block::Geometry& geometry = command.unit.geometry();
+  const std::uint32_t physical = std::max(geometry.physical_block_size_bytes / geometry.block_size_bytes, 1u);
+  const std::uint32_t most = advertised::max_transfer_blocks(command.unit);
+  out.resize(64);
+  out[4] = 0x01;  // WSNZ
+  out[5] = advertised::max_compare_and_write_blocks(command.unit);
+  store_be16(&out[6], static_cast<std::uint16_t>(std::min(physical, 0xffffu)));
+  store_be32(&out[8], most);
+  store_be32(&out[12], most >= physical ? most / physical * physical : most);
+  if (geometry.thin) {
+    store_be32(&out[20], advertised::max_unmap_blocks);
+    store_be32(&out[24], advertised::max_unmap_descriptors);
+    store_be32(&out[28], std::max(geometry.unmap_granularity_blocks, 1u));
+    store_be32(&out[32], 0x8000'0000u);  // UGAVALID, alignment 0
+  }
+  store_be64(&out[36], advertised::max_write_same_blocks);
+}
+
+void device_characteristics(Buffer& out, const Command& command) {
+  out.resize(64);
+  store_be16(&out[4], command.unit.geometry().rotational ? 0x0000 : 0x0001);  // not reported; non-rotating
+}
+
+void block_provisioning(Buffer& out, const Command& command) {
+  const block::Geometry& geometry = command.unit.geometry();
+  out.resize(8);
+  if (!geometry.thin) return;
+  out[5] = static_cast<std::uint8_t>(0x80 | 0x40 | 0x20 | (geometry.unmap_zeroes ? 0x04 : 0));  // LBPU, LBPWS, LBPWS10, LBPRZ
+  out[6] = 0x02;  // thin
+}
+
+void supported_pages(Buffer& out, const Command&);
+void unit_serial_number(Buffer& out, const Command& command) { append(out, serial_of(command.unit)); }
+
+struct VpdPage {
+  std::uint8_t code;
+  void (*build)(Buffer&, const Command&);  // appends to the four bytes of the header
+};
+constexpr VpdPage pages[] = {
+    {0x00, supported_pages},   {0x80, unit_serial_number},      {0x83, device_identification}, {0x86, extended_inquiry},
+    {0xb0, block_limits},      {0xb1, device_characteristics}, {0xb2, block_provisioning},
+};
+
+void supported_pages(Buffer& out, const Command&) {
+  for (const VpdPage& page : pages) out.push_back(page.code);
+}
+
+}  // namespace
+
+Progress run_inquiry(Command& command) {
+  Task& task = command.task;
+  const std::uint16_t allocation = load_be16(task.cdb.data() + 3);
+  Buffer& out = task.parameter_data;
+  if ((task.cdb[1] & 0x01) == 0) {
+    if (task.cdb[2] != 0) {
+      invalid_field_in_cdb(task, 2, std::uint8_t{7});
+      return Progress::over;
+    }
+    const UnitIdentity& identity = command.unit.identity();
+    standard_data(out, 0x00, identity.product, identity.revision, task.nexus->names().protocol_identifier);
+    return reply(task, allocation);
+  }
+  const auto* page = std::find_if(std::begin(pages), std::end(pages),
+                                  [&](const VpdPage& candidate) { return candidate.code == task.cdb[2]; });
+  if (page == std::end(pages)) {
+    invalid_field_in_cdb(task, 2, std::uint8_t{7});
+    return Progress::over;
+  }
+  out.assign(4, 0);
+  page->build(out, command);
+  out[1] = page->code;
+  store_be16(&out[2], static_cast<std::uint16_t>(out.size() - 4));
+  return reply(task, allocation);
+}
+
+void answer_without_unit(Device& device, Task& task, bool well_known) {
+  switch (task.cdb[0]) {
+    case 0x12:  // INQUIRY: no unit here, PERIPHERAL QUALIFIER 3 and type 1Fh (SPC-4 6.6.2); or the W-LUN, type 1Eh
+      if ((task.cdb[1] & 0x01) != 0 || task.cdb[2] != 0) {
+        const bool vpd = (task.cdb[1] & 0x01) != 0;
+        return invalid_field_in_cdb(task, vpd ? 1 : 2, vpd ? std::uint8_t{0} : std::uint8_t{7});
+      }
+      standard_data(task.parameter_data, well_known ? 0x1e : 0x7f, well_known ? "REPORT LUNS" : "", "0001",
+                    task.nexus->names().protocol_identifier);
+      reply(task, load_be16(task.cdb.data() + 3));
+      return;
+    case 0xa0: device.report_luns(task); return;
+    case 0x03: {  // REQUEST SENSE: the sense is the data
+      Sense sense;
+      if (!well_known) {
+        sense.key = SenseKey::illegal_request;
+        sense.additional = asc::logical_unit_not_supported;
+      }
+      task.parameter_data.resize(32);
+      task.parameter_data.resize(encode_sense(sense, (task.cdb[1] & 0x01) != 0, task.parameter_data));
+      reply(task, task.cdb[4]);
+      return;
+    }
+    default: good(task); return;
+  }
+}
+
+}  // namespace perilune::scsi

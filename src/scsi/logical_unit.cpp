@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "scsi/logical_unit.hpp"
+
+#include <utility>
+
+#include "base/assert.hpp"
+#include "scsi/command_table.hpp"
+#include "scsi/device.hpp"
+
+namespace perilune::scsi {
+
+UnitIdentity UnitIdentity::from_id(std::uint64_t id) {
+  static constexpr char digits[] = "0123456789abcdef";
+  UnitIdentity identity;
+  identity.naa_id = id & 0x0fff'ffff'ffff'ffffu;
+  for (int shift = 56; shift >= 0; shift -= 4) identity.serial.push_back(digits[(identity.naa_id >> shift) & 0xf]);
+  return identity;
+}
+
+LogicalUnit::LogicalUnit(Device& device, std::uint16_t number, UnitConfig config, block::Channel& channel)
+    : device_(device), number_(number), config_(std::move(config)), channel_(channel) {
+  state_.wce = channel_.geometry().write_cache;
+}
+
+LogicalUnit::~LogicalUnit() { PERILUNE_ASSERT(task_set_.empty()); }
+
+void LogicalUnit::reset() noexcept {
+  const bool flush_failed = state_.flush_failed;
+  state_ = State{};
+  state_.wce = channel_.geometry().write_cache;
+  state_.flush_failed = flush_failed;
+}
+
+void LogicalUnit::resized() { raise_for_others(nullptr, UnitAttention::capacity_changed); }
+
+void LogicalUnit::raise_for_others(const Nexus* nexus, UnitAttention attention) {
+  device_.nexuses_.for_each([&](Nexus& other) {
+    if (&other != nexus) other.raise(*this, attention);
+  });
+}
+
+bool LogicalUnit::is_barrier(const Task& task) noexcept {
+  if (task.attribute == TaskAttribute::ordered || task.attribute == TaskAttribute::head_of_queue) return true;
+  switch (static_cast<SerialClass>(task.serial)) {
+    case SerialClass::range:
+    case SerialClass::exclusive:
+    case SerialClass::whole: return true;
+    default: return false;
+  }
+}
+
+namespace {
+
+bool overlap(const Task& a, const Task& b) noexcept {
+  // Ranges were checked against the capacity: the sums do not wrap.
+  return a.blocks != 0 && b.blocks != 0 && a.lba < b.lba + b.blocks && b.lba < a.lba + a.blocks;
+}
+
+bool conflict(const Task& a, const Task& b) noexcept {
+  const auto x = static_cast<SerialClass>(a.serial);
+  const auto y = static_cast<SerialClass>(b.serial);
+  if (x == SerialClass::none || y == SerialClass::none) return false;
+  if (x == SerialClass::whole || y == SerialClass::whole) return true;
+  if (!overlap(a, b)) return false;
+  if (x == SerialClass::exclusive || y == SerialClass::exclusive) return true;
+  if (x == SerialClass::range) return y != SerialClass::read;
+  if (y == SerialClass::range) return x != SerialClass::read;
+  return false;  // plain reads and writes that overlap: any order (SAM-5 8.6, SIMPLE)
+}
+
+}  // namespace
+
+bool LogicalUnit::stands_in_the_way(const Task& other, const Task& task, bool older) noexcept {
+  const bool urgent = task.attribute == TaskAttribute::head_of_queue;
+  if (!urgent) {  // SAM-5 8.7
+    if (other.attribute == TaskAttribute::head_of_queue) return true;
+    if (older && (other.attribute == TaskAttribute::ordered || task.attribute == TaskAttribute::ordered)) return true;
+  }
+  const bool started = other.phase == Task::Phase::running || other.lent;
+  // One that waits goes first, so that a COMPARE AND WRITE is not starved by the reads that come after it.
+  const bool goes_first = !urgent && older && other.phase == Task::Phase::blocked;
+  return (started || goes_first) && conflict(other, task);
+}
+
+bool LogicalUnit::can_start(const Task& task) {
+  if (barriers_ == 0) return true;
+  bool older = true;
+  return task_set_.find([&](const Task& other) {
+    if (&other == &task) {
+      older = false;
+      return false;
+    }
+    return stands_in_the_way(other, task, older);
+  }) == nullptr;
+}
+
+}  // namespace perilune::scsi

@@ -1,0 +1,367 @@
+// SPDX-License-Identifier: Apache-2.0
+// MODE SENSE, MODE SELECT (SPC-4 6.9 to 6.12, pages in SPC-4 7.5 and SBC-3 6.4) and START STOP UNIT (SBC-3 5.25).
+#include <algorithm>
+#include <array>
+#include <optional>
+
+#include "base/assert.hpp"
+#include "scsi/device.hpp"
+#include "scsi/handlers.hpp"
+#include "scsi/operation.hpp"
+#include "scsi/transfer.hpp"
+
+namespace perilune::scsi {
+namespace {
+
+using Buffer = std::vector<std::uint8_t>;
+using State = LogicalUnit::State;
+
+enum Step : std::uint8_t { begin = 0, flushing = 1 };
+
+constexpr std::uint8_t wce_bit = 0x04;      // Caching, byte 2
+constexpr std::uint8_t d_sense_bit = 0x04;  // Control, byte 2
+constexpr std::uint8_t swp_bit = 0x08;      // Control, byte 4
+constexpr std::size_t max_page_bytes = 32;
+
+struct PageBytes {
+  std::array<std::uint8_t, max_page_bytes> bytes{};
+  std::size_t size = 0;
+};
+
+struct ModePage {
+  std::uint8_t code;
+  std::uint8_t subpage;
+  PageBytes (*values)(const State&);
+  PageBytes (*changeable)(const LogicalUnit&);  // the bits that MODE SELECT may set
+  void (*apply)(State&, Bytes page);
+};
+
+PageBytes page_0(std::uint8_t code, std::size_t size) {
+  PageBytes page;
+  page.size = size;
+  page.bytes[0] = code;
+  page.bytes[1] = static_cast<std::uint8_t>(size - 2);
+  return page;
+}
+
+PageBytes caching_values(const State& state) {
+  PageBytes page = page_0(0x08, 20);
+  if (state.wce) page.bytes[2] |= wce_bit;
+  return page;
+}
+PageBytes caching_mask(const LogicalUnit& unit) {
+  PageBytes page = page_0(0x08, 20);
+  if (unit.geometry().write_cache) page.bytes[2] = wce_bit;
+  return page;
+}
+void caching_apply(State& state, Bytes page) { state.wce = (page[2] & wce_bit) != 0; }
+
+PageBytes control_values(const State& state) {
+  PageBytes page = page_0(0x0a, 12);
+  if (state.d_sense) page.bytes[2] |= d_sense_bit;
+  page.bytes[3] = 0x10;  // unrestricted reordering; QERR 0
+  if (state.swp) page.bytes[4] |= swp_bit;
+  page.bytes[8] = page.bytes[9] = 0xff;  // BUSY TIMEOUT PERIOD: unlimited
+  return page;
+}
+PageBytes control_mask(const LogicalUnit&) {
+  PageBytes page = page_0(0x0a, 12);
+  page.bytes[2] = d_sense_bit;
+  page.bytes[4] = swp_bit;
+  return page;
+}
+void control_apply(State& state, Bytes page) {
+  state.d_sense = (page[2] & d_sense_bit) != 0;
+  state.swp = (page[4] & swp_bit) != 0;
+}
+
+PageBytes control_extension() {
+  PageBytes page;
+  page.size = 32;
+  page.bytes[0] = 0x40 | 0x0a;  // SPF
+  page.bytes[1] = 0x01;
+  page.bytes[3] = 28;
+  return page;
+}
+PageBytes control_extension_values(const State&) {
+  PageBytes page = control_extension();
+  page.bytes[6] = limits::max_sense_bytes;  // MAXIMUM SENSE DATA LENGTH
+  return page;
+}
+PageBytes control_extension_mask(const LogicalUnit&) { return control_extension(); }
+
+PageBytes exceptions_values(const State&) {
+  PageBytes page = page_0(0x1c, 12);
+  page.bytes[2] = 0x08;  // DEXCPT: no informational exceptions are reported
+  return page;
+}
+PageBytes exceptions_mask(const LogicalUnit&) { return page_0(0x1c, 12); }
+
+void apply_nothing(State&, Bytes) {}
+
+constexpr ModePage pages[] = {  // ascending
+    {0x08, 0x00, caching_values, caching_mask, caching_apply},
+    {0x0a, 0x00, control_values, control_mask, control_apply},
+    {0x0a, 0x01, control_extension_values, control_extension_mask, apply_nothing},
+    {0x1c, 0x00, exceptions_values, exceptions_mask, apply_nothing},
+};
+
+// ---- MODE SENSE
+
+struct SenseRequest {
+  bool ten = false;
+  std::uint8_t control = 0;  // PC
+  std::uint8_t code = 0;
+  std::uint8_t subpage = 0;
+  bool block_descriptor = true;
+  bool long_lba = false;
+};
+
+void append_block_descriptor(Buffer& out, const block::Geometry& geometry, bool long_lba) {
+  const std::uint64_t blocks = geometry.blocks.value();
+  const std::size_t at = out.size();
+  if (long_lba) {
+    out.resize(at + 16);
+    store_be64(&out[at], blocks);
+    store_be32(&out[at + 12], geometry.block_size_bytes);
+  } else {
+    out.resize(at + 8);
+    store_be32(&out[at], static_cast<std::uint32_t>(std::min<std::uint64_t>(blocks, 0xffff'ffffu)));
+    store_be24(&out[at + 5], geometry.block_size_bytes);
+  }
+}
+
+// False: no such page.
+bool append_pages(Buffer& out, const LogicalUnit& unit, const SenseRequest& request) {
+  State defaults;
+  defaults.wce = unit.geometry().write_cache;
+  bool found = false;
+  for (const ModePage& page : pages) {
+    if (request.code != 0x3f && request.code != page.code) continue;
+    if (request.subpage != 0xff && request.subpage != page.subpage) continue;
+    found = true;
+    const PageBytes content = request.control == 1   ? page.changeable(unit)
+                              : request.control == 2 ? page.values(defaults)
+                                                     : page.values(unit.state());
+    out.insert(out.end(), content.bytes.begin(), content.bytes.begin() + static_cast<std::ptrdiff_t>(content.size));
+  }
+  return found;
+}
+
+Progress mode_sense(Command& command, const SenseRequest& request, std::size_t allocation) {
+  Task& task = command.task;
+  const LogicalUnit& unit = command.unit;
+  if (request.control == 3) {
+    fail_command(task, SenseKey::illegal_request, asc::saving_parameters_not_supported);
+    return Progress::over;
+  }
+  if (request.code == 0x3f && request.subpage != 0 && request.subpage != 0xff) {
+    invalid_field_in_cdb(task, 3, std::uint8_t{7});
+    return Progress::over;
+  }
+  Buffer& out = task.parameter_data;
+  const std::size_t header = request.ten ? 8 : 4;
+  out.assign(header, 0);
+  if (request.block_descriptor) append_block_descriptor(out, unit.geometry(), request.long_lba);
+  const std::size_t descriptor_bytes = out.size() - header;
+  if (!append_pages(out, unit, request)) {
+    const bool known = std::any_of(std::begin(pages), std::end(pages),
+                                   [&](const ModePage& page) { return page.code == request.code; });
+    invalid_field_in_cdb(task, known ? 3 : 2, known ? std::uint8_t{7} : std::uint8_t{5});
+    return Progress::over;
+  }
+  const auto device_specific = static_cast<std::uint8_t>((unit.write_protected() ? 0x80 : 0) | 0x10);  // WP, DPOFUA
+  if (request.ten) {
+    store_be16(&out[0], static_cast<std::uint16_t>(out.size() - 2));
+    out[3] = device_specific;
+    out[4] = request.long_lba && request.block_descriptor ? 0x01 : 0x00;
+    store_be16(&out[6], static_cast<std::uint16_t>(descriptor_bytes));
+  } else {
+    out[0] = static_cast<std::uint8_t>(out.size() - 1);
+    out[2] = device_specific;
+    out[3] = static_cast<std::uint8_t>(descriptor_bytes);
+  }
+  return reply(task, allocation);
+}
+
+}  // namespace
+
+Progress run_mode_sense_6(Command& command) {
+  const auto& cdb = command.task.cdb;
+  return mode_sense(command,
+                    {.ten = false,
+                     .control = static_cast<std::uint8_t>(cdb[2] >> 6),
+                     .code = static_cast<std::uint8_t>(cdb[2] & 0x3f),
+                     .subpage = cdb[3],
+                     .block_descriptor = (cdb[1] & 0x08) == 0},
+                    cdb[4]);
+}
+
+Progress run_mode_sense_10(Command& command) {
+  const auto& cdb = command.task.cdb;
+  return mode_sense(command,
+                    {.ten = true,
+                     .control = static_cast<std::uint8_t>(cdb[2] >> 6),
+                     .code = static_cast<std::uint8_t>(cdb[2] & 0x3f),
+                     .subpage = cdb[3],
+                     .block_descriptor = (cdb[1] & 0x08) == 0,
+                     .long_lba = (cdb[1] & 0x10) != 0},
+                    load_be16(cdb.data() + 7));
+}
+
+// ---- MODE SELECT
+
+bool admit_mode_select(Command& command) {
+  Task& task = command.task;
+  if ((task.cdb[1] & 0x01) != 0) {  // SP: nothing is saved
+    invalid_field_in_cdb(task, 1, std::uint8_t{0});
+    return false;
+  }
+  const std::uint32_t list_bytes = task.cdb[0] == 0x55 ? load_be16(task.cdb.data() + 7) : task.cdb[4];
+  if ((task.cdb[1] & 0x10) == 0 && list_bytes != 0) {  // PF: vendor-specific lists are not known here
+    invalid_field_in_cdb(task, 1, std::uint8_t{4});
+    return false;
+  }
+  task.data_transfer_length = list_bytes;
+  task.need.data_out_bytes = std::min(list_bytes, task.expected_data_out_bytes);
+  return true;
+}
+
+namespace {
+
+// The parameter list of MODE SELECT. Nothing changes until all of it was found good.
+class SelectList {
+ public:
+  SelectList(Command& command, Bytes list) noexcept : command_(command), list_(list) {}
+
+  // The state that the list asks for; nullopt: the command has ended with the sense for it.
+  std::optional<State> parse() {
+    State wanted = command_.unit.state();
+    if (!header()) return std::nullopt;
+    while (at_ < list_.size()) {
+      if (!page(wanted)) return std::nullopt;
+    }
+    return wanted;
+  }
+
+ private:
+  bool too_short() {
+    fail_command(command_.task, SenseKey::illegal_request, asc::parameter_list_length_error);
+    return false;
+  }
+  bool wrong(std::size_t byte, std::optional<std::uint8_t> bit = std::nullopt) {
+    invalid_field_in_parameters(command_.task, static_cast<std::uint16_t>(byte), bit);
+    return false;
+  }
+
+  bool header() {
+    const bool ten = command_.task.cdb[0] == 0x55;
+    const std::size_t header_bytes = ten ? 8 : 4;
+    if (list_.size() < header_bytes) return too_short();
+    const std::size_t medium_type = ten ? 2 : 1;
+    if (list_[medium_type] != 0) return wrong(medium_type);
+    const bool long_lba = ten && (list_[4] & 0x01) != 0;
+    const std::size_t descriptor_bytes = ten ? load_be16(&list_[6]) : list_[3];
+    if (descriptor_bytes != 0 && descriptor_bytes != (long_lba ? 16u : 8u)) return wrong(ten ? 6 : 3);
+    if (list_.size() - header_bytes < descriptor_bytes) return too_short();
+    at_ = header_bytes + descriptor_bytes;
+    return descriptor_bytes == 0 || block_descriptor(header_bytes, long_lba);
+  }
+
+  // The format of the medium does not change: what is there now, or the values that mean "as it is".
+  bool block_descriptor(std::size_t at, bool long_lba) {
+    const block::Geometry& geometry = command_.unit.geometry();
+    const std::uint64_t all = long_lba ? ~std::uint64_t{0} : 0xffff'ffffu;
+    const std::uint64_t blocks = long_lba ? load_be64(&list_[at]) : load_be32(&list_[at]);
+    if (blocks != 0 && blocks != all && blocks != geometry.blocks.value()) return wrong(at);
+    const std::size_t length_at = at + (long_lba ? 12 : 5);
+    const std::uint32_t length = long_lba ? load_be32(&list_[length_at]) : load_be24(&list_[length_at]);
+    return length == geometry.block_size_bytes || wrong(length_at);
+  }
+
+  bool page(State& wanted) {
+    const bool sub_format = (list_[at_] & 0x40) != 0;
+    const std::size_t prefix = sub_format ? 4 : 2;
+    if (list_.size() - at_ < prefix) return too_short();
+    const std::uint8_t code = list_[at_] & 0x3f;
+    const std::uint8_t subpage = sub_format ? list_[at_ + 1] : 0;
+    const std::size_t length = prefix + (sub_format ? load_be16(&list_[at_ + 2]) : list_[at_ + 1]);
+    const auto* found = std::find_if(std::begin(pages), std::end(pages), [&](const ModePage& candidate) {
+      return candidate.code == code && candidate.subpage == subpage && (candidate.subpage != 0) == sub_format;
+    });
+    if (found == std::end(pages)) return wrong(at_, std::uint8_t{5});
+    const PageBytes mask = found->changeable(command_.unit);
+    if (length != mask.size) return wrong(at_ + prefix - 1);
+    if (list_.size() - at_ < length) return too_short();
+    const PageBytes current = found->values(command_.unit.state());
+    for (std::size_t i = prefix; i < length; ++i) {
+      const auto changed = static_cast<std::uint8_t>((list_[at_ + i] ^ current.bytes[i]) & ~mask.bytes[i]);
+      if (changed != 0) return wrong(at_ + i);
+    }
+    found->apply(wanted, list_.subspan(at_, length));
+    at_ += length;
+    return true;
+  }
+
+  Command& command_;
+  Bytes list_;
+  std::size_t at_ = 0;
+};
+
+std::optional<State> parse_select(Command& command) {
+  Buffer list(command.task.need.data_out_bytes);
+  const std::size_t there = gather(command.task.data, 0, list);
+  PERILUNE_ASSERT(there == list.size());
+  if (list.size() < command.task.data_transfer_length) {
+    fail_command(command.task, SenseKey::illegal_request, asc::parameter_list_length_error);
+    return std::nullopt;
+  }
+  return SelectList(command, list).parse();
+}
+
+}  // namespace
+
+Progress run_mode_select(Command& command) {
+  Task& task = command.task;
+  if (task.data_transfer_length == 0) return good(task);
+  if (task.step == flushing && operation_failed(command)) return Progress::over;
+  const std::optional<State> wanted = parse_select(command);
+  if (!wanted) return Progress::over;
+  State& state = command.unit.state();
+  if (state.wce && !wanted->wce && task.step == begin) {  // what is in the cache becomes durable before WCE is 0
+    if (state.flush_failed) {
+      fail_command(task, SenseKey::medium_error, asc::write_error);
+      return Progress::over;
+    }
+    task.step = flushing;
+    return prepare_flush(command);
+  }
+  const bool changed = state.wce != wanted->wce || state.swp != wanted->swp || state.d_sense != wanted->d_sense;
+  state = *wanted;
+  if (changed) command.unit.raise_for_others(task.nexus, UnitAttention::mode_parameters_changed);
+  return good(task);
+}
+
+// ---- START STOP UNIT: IMMED, NO_FLUSH and START; a fixed disk, so no LOEJ, and no power conditions
+
+bool admit_start_stop(Command& command) {
+  const bool stops = (command.task.cdb[4] & 0x05) == 0;
+  if (!stops || !command.unit.state().flush_failed) return true;
+  fail_command(command.task, SenseKey::medium_error, asc::write_error);
+  return false;
+}
+
+Progress run_start_stop(Command& command) {
+  Task& task = command.task;
+  const bool start = (task.cdb[4] & 0x01) != 0;
+  const bool no_flush = (task.cdb[4] & 0x04) != 0;
+  if (!start && !no_flush && task.step == begin) {
+    task.step = flushing;
+    return prepare_flush(command);
+  }
+  if (task.step == flushing && operation_failed(command)) return Progress::over;
+  command.unit.state().stopped = !start;
+  return good(task);
+}
+
+}  // namespace perilune::scsi

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "scsi/nexus.hpp"
+
+#include <utility>
+
+#include "base/assert.hpp"
+#include "scsi/device.hpp"
+
+namespace perilune::scsi {
+
+Nexus::Nexus(Device& device, NexusNames names, std::optional<std::vector<LunMapping>> map)
+    : device_(device), names_(std::move(names)), map_(std::move(map)) {
+  refresh_map(device_.first_attention(names_));
+  device_.nexuses_.push_back(*this);
+}
+
+Nexus::~Nexus() {
+  PERILUNE_ASSERT(tasks_ == 0);
+  device_.forget(*this);
+}
+
+void Nexus::set_map(std::optional<std::vector<LunMapping>> map) {
+  map_ = std::move(map);
+  refresh_map(UnitAttention::power_on);
+  raise_on_all(UnitAttention::reported_luns_changed);
+}
+
+void Nexus::raise(const LogicalUnit& unit, UnitAttention attention) noexcept {
+  for (Slot& slot : slots_) {
+    if (slot.unit == &unit) slot.attentions.raise(attention);
+  }
+}
+
+void Nexus::raise_on_all(UnitAttention attention) noexcept {
+  for (Slot& slot : slots_) {
+    if (slot.unit != nullptr) slot.attentions.raise(attention);
+  }
+}
+
+void Nexus::refresh_map(UnitAttention for_new_units) {
+  std::vector<Slot> fresh;
+  auto place = [&](std::uint16_t lun, LogicalUnit* unit) {
+    if (unit == nullptr || lun > Device::max_lun) return;
+    if (fresh.size() <= lun) fresh.resize(std::size_t{lun} + 1);
+    fresh[lun].unit = unit;
+    if (lun < slots_.size() && slots_[lun].unit == unit) {
+      fresh[lun].attentions = slots_[lun].attentions;
+    } else {
+      fresh[lun].attentions.raise(for_new_units);
+    }
+  };
+  if (map_) {
+    for (const LunMapping& entry : *map_) place(entry.lun, device_.unit(entry.unit));
+  } else {
+    for (const auto& unit : device_.units_) place(unit->number(), unit.get());
+  }
+  slots_ = std::move(fresh);
+}
+
+}  // namespace perilune::scsi

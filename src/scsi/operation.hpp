@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+// Preparing task.op for the next step of a command. For src/scsi alone.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "scsi/command_table.hpp"
+#include "scsi/handlers.hpp"
+
+namespace perilune::scsi {
+
+// The next slice of the task's blocks, from task.position to task.transfer_blocks, with the bytes at data_offset +
+// position of `data`. Sets slice_blocks: all that is left, unless `data` has too many pieces.
+Progress prepare_transfer(Command& command, block::OpKind kind, std::span<const iovec> data, std::uint64_t data_offset,
+                          bool durable = false) noexcept;
+
+// The next slice, from task.position to end_block, with the scratch memory from its start; as much as fits in it.
+Progress prepare_scratch(Command& command, block::OpKind kind, std::uint64_t end_block, bool durable = false) noexcept;
+
+Progress prepare_flush(Command& command) noexcept;
+
+// unmap or write_zeroes.
+Progress prepare_erase(Command& command, block::OpKind kind, std::uint64_t lba, std::uint64_t blocks, bool may_unmap,
+                       bool durable) noexcept;
+
+}  // namespace perilune::scsi

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// Sense data (SPC-4 4.5): what goes with CHECK CONDITION, in fixed (70h) or descriptor (72h) format.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "base/bytes.hpp"
+#include "scsi/unit_attention.hpp"
+
+namespace perilune::scsi {
+
+struct Task;
+
+enum class SenseKey : std::uint8_t {
+  no_sense = 0x0,
+  not_ready = 0x2,
+  medium_error = 0x3,
+  hardware_error = 0x4,
+  illegal_request = 0x5,
+  unit_attention = 0x6,
+  data_protect = 0x7,
+  aborted_command = 0xb,
+  miscompare = 0xe,
+};
+
+namespace asc {
+inline constexpr AdditionalSense none{0x00, 0x00};
+inline constexpr AdditionalSense not_ready{0x04, 0x00};
+inline constexpr AdditionalSense initializing_command_required{0x04, 0x02};
+inline constexpr AdditionalSense write_error{0x0c, 0x00};
+inline constexpr AdditionalSense unrecovered_read_error{0x11, 0x00};
+inline constexpr AdditionalSense parameter_list_length_error{0x1a, 0x00};
+inline constexpr AdditionalSense miscompare_during_verify{0x1d, 0x00};
+inline constexpr AdditionalSense invalid_operation_code{0x20, 0x00};
+inline constexpr AdditionalSense lba_out_of_range{0x21, 0x00};
+inline constexpr AdditionalSense invalid_field_in_cdb{0x24, 0x00};
+inline constexpr AdditionalSense logical_unit_not_supported{0x25, 0x00};
+inline constexpr AdditionalSense invalid_field_in_parameter_list{0x26, 0x00};
+inline constexpr AdditionalSense write_protected{0x27, 0x00};
+inline constexpr AdditionalSense software_write_protected{0x27, 0x02};
+inline constexpr AdditionalSense space_allocation_failed{0x27, 0x07};
+inline constexpr AdditionalSense saving_parameters_not_supported{0x39, 0x00};
+inline constexpr AdditionalSense internal_target_failure{0x44, 0x00};
+inline constexpr AdditionalSense invalid_message{0x49, 0x00};
+}  // namespace asc
+
+// Which field is wrong (SPC-4 4.5.2.4.2). A field is named by its first byte and most significant bit.
+struct FieldPointer {
+  bool in_cdb = true;  // else in the parameter list
+  std::uint16_t byte = 0;
+  std::optional<std::uint8_t> bit;
+};
+
+struct Sense {
+  SenseKey key = SenseKey::no_sense;
+  AdditionalSense additional;
+  std::optional<std::uint64_t> information;  // an LBA, or an offset for MISCOMPARE
+  std::optional<FieldPointer> field;
+};
+
+// Bytes written: 18 in fixed format, 8 and more in descriptor format. `out` holds at least 32 bytes. In fixed format an
+// information that needs more than 32 bits is left out (VALID = 0).
+std::size_t encode_sense(const Sense& sense, bool descriptor_format, MutableBytes out) noexcept;
+
+// Ends the command with CHECK CONDITION in the format that its unit's D_SENSE asks for. Data-in is dropped.
+void check_condition(Task& task, const Sense& sense) noexcept;
+
+// The common ones.
+void invalid_field_in_cdb(Task& task, std::uint16_t byte, std::optional<std::uint8_t> bit = std::nullopt) noexcept;
+void invalid_field_in_parameters(Task& task, std::uint16_t byte, std::optional<std::uint8_t> bit = std::nullopt) noexcept;
+void fail_command(Task& task, SenseKey key, AdditionalSense additional) noexcept;
+void lba_out_of_range(Task& task, std::uint64_t first_bad_lba) noexcept;
+
+}  // namespace perilune::scsi
