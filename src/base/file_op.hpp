@@ -10,8 +10,9 @@
 
 namespace perilune::runtime {
 
-// One operation, embedded by its owner and alive until `done` is called. result: bytes moved (may be short at the end
-// of a file), 0 for the others, or -errno.
+// One operation, embedded by its owner and alive until `done` is called. result: bytes moved, 0 for the others, or
+// -errno. A transfer may come back short at any point (a partly cached range, an interrupted device, the end of the
+// file): the caller asks for the rest; 0 bytes read means the end of the file.
 struct FileOp : ListNode<FileOp> {
   Delegate<void(FileOp&, int result)> done;
   // For the implementation:

@@ -25,6 +25,8 @@ struct FileProperties {
   bool is_block_device = false;
   bool direct = false;
   bool read_only = false;
+  bool rotational = false;
+  bool device_writes_through = false;         // a block device without a volatile write cache
 };
 
 class BlockFile {

@@ -19,7 +19,7 @@ constexpr Duration accept_pause = std::chrono::milliseconds(100);
 
 class Acceptor final : public Event {
  public:
-  Acceptor(Reactor& reactor, UniqueFd fd, AcceptHandler& handler)
+  Acceptor(Reactor& reactor, posix::UniqueFd fd, AcceptHandler& handler)
       : Event(reactor.ring()), reactor_(reactor), fd_(std::move(fd)), handler_(handler),
         pause_(reactor.timers(), Delegate<void()>::to<&Acceptor::start>(*this)), local_(local_endpoint(fd_.get())) {
     reactor.keep(*this);
@@ -32,7 +32,7 @@ class Acceptor final : public Event {
 
  private:
   void on_event(int result, unsigned flags) override {
-    if (result >= 0) accept(UniqueFd(result));
+    if (result >= 0) accept(posix::UniqueFd(result));
     if (abandoned() || (flags & IORING_CQE_F_MORE) != 0) return;
     // Ended. Out of descriptors or memory: wait until somebody has closed some; what came waits in the backlog.
     const bool exhausted = result == -EMFILE || result == -ENFILE || result == -ENOBUFS || result == -ENOMEM;
@@ -41,7 +41,7 @@ class Acceptor final : public Event {
     if (transient) start();
     else pause_.arm(reactor_.now() + accept_pause);
   }
-  void accept(UniqueFd fd) {
+  void accept(posix::UniqueFd fd) {
     if (abandoned()) return;
     const Endpoint local = local_.is_wildcard() ? local_endpoint(fd.get()) : local_;
     const Endpoint peer = peer_endpoint(fd.get());
@@ -54,7 +54,7 @@ class Acceptor final : public Event {
   }
 
   Reactor& reactor_;
-  UniqueFd fd_;
+  posix::UniqueFd fd_;
   AcceptHandler& handler_;
   Timer pause_;
   Endpoint local_;
@@ -110,7 +110,7 @@ class Connector final : public Event, public Deferred {
   Endpoint peer_;
   SocketAddress address_;
   ConnectHandler& handler_;
-  UniqueFd fd_;
+  posix::UniqueFd fd_;
   std::optional<Error> error_;
 };
 

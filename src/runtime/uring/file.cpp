@@ -9,6 +9,7 @@
 #include <cerrno>
 
 #include "base/assert.hpp"
+#include "runtime/posix/open_block_file.hpp"
 
 namespace perilune::runtime::uring {
 namespace {
@@ -24,7 +25,7 @@ alignas(4096) std::uint8_t zeroes[zero_chunk_bytes];  // never written: the kern
 
 }  // namespace
 
-UringFile::UringFile(Reactor& reactor, UniqueFd fd, const FileProperties& properties, bool in_memory)
+UringFile::UringFile(Reactor& reactor, posix::UniqueFd fd, const FileProperties& properties, bool in_memory)
     : reactor_(reactor), fd_(std::move(fd)), slot_(reactor.ring().take_slot(fd_.get())), properties_(properties),
       in_memory_(in_memory) {
   if (properties_.direct) reactor_.use_fixed_buffers();
@@ -33,6 +34,12 @@ UringFile::UringFile(Reactor& reactor, UniqueFd fd, const FileProperties& proper
 UringFile::~UringFile() {
   PERILUNE_ASSERT(outstanding_ == 0);
   reactor_.ring().drop_slot(slot_);
+}
+
+Result<std::unique_ptr<BlockFile>> Reactor::open_file(const std::string& path, const OpenOptions& options) {
+  auto opened = posix::open_block_file(path, options);
+  if (!opened) return tl::unexpected(std::move(opened.error()));
+  return std::make_unique<UringFile>(*this, std::move(opened->fd), opened->properties, opened->in_memory);
 }
 
 io_uring_sqe& UringFile::begin(FileOp& op, Stage stage) {

@@ -17,8 +17,7 @@ namespace perilune::runtime::uring {
 
 class UringFile final : public BlockFile {
  public:
-  [[nodiscard]] static Result<std::unique_ptr<BlockFile>> open(Reactor& reactor, const std::string& path,
-                                                               const OpenOptions& options);
+  UringFile(Reactor& reactor, posix::UniqueFd fd, const FileProperties& properties, bool in_memory);
   ~UringFile() override;
 
   [[nodiscard]] const FileProperties& properties() const override { return properties_; }
@@ -34,7 +33,6 @@ class UringFile final : public BlockFile {
  private:
   enum class Stage : std::uint64_t { simple, zero_range, zero_write };
 
-  UringFile(Reactor& reactor, UniqueFd fd, const FileProperties& properties, bool in_memory);
   [[nodiscard]] io_uring_sqe& begin(FileOp& op, Stage stage);
   void transfer(FileOp& op, bool is_write, ByteOffset offset, std::span<const iovec> iov, bool durable);
   void allocate(FileOp& op, Stage stage, int mode, std::uint64_t offset, std::uint64_t length);
@@ -43,7 +41,7 @@ class UringFile final : public BlockFile {
   [[nodiscard]] bool read_cached(ByteOffset offset, std::span<const iovec> iov, int& result);
 
   Reactor& reactor_;
-  UniqueFd fd_;
+  posix::UniqueFd fd_;
   int slot_;
   FileProperties properties_;
   bool in_memory_;                 // tmpfs

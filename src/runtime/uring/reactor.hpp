@@ -11,7 +11,7 @@
 #include "runtime/uring/polling.hpp"
 #include "runtime/uring/receive_buffers.hpp"
 #include "runtime/uring/ring.hpp"
-#include "runtime/uring/unique_fd.hpp"
+#include "runtime/posix/unique_fd.hpp"
 #include "runtime/uring/uring_loop.hpp"
 
 namespace perilune::runtime::uring {
@@ -103,7 +103,7 @@ class Reactor final : public UringLoop {
   UringOptions options_;
   std::unique_ptr<Ring> ring_;
   std::unique_ptr<ReceiveBuffers> buffers_;
-  UniqueFd doorbell_fd_;
+  posix::UniqueFd doorbell_fd_;
   std::unique_ptr<Doorbell> doorbell_;
   bool doorbell_armed_ = false;
   PollingPolicy polling_;

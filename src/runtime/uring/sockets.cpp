@@ -97,15 +97,15 @@ Endpoint peer_endpoint(int fd) noexcept {
   return to_endpoint(address);
 }
 
-Result<UniqueFd> make_socket(const Endpoint& family_of, const SocketOptions& options) {
+Result<posix::UniqueFd> make_socket(const Endpoint& family_of, const SocketOptions& options) {
   // Blocking: the ring polls by itself, and would hand EAGAIN of a non-blocking socket straight to us.
-  UniqueFd fd(::socket(family_of.is_ipv6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP));
+  posix::UniqueFd fd(::socket(family_of.is_ipv6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP));
   if (!fd) return fail_errno(errno, "socket");
   if (auto status = apply_options(fd.get(), options); !status) return tl::unexpected(status.error());
   return fd;
 }
 
-Result<UniqueFd> make_listener(const Endpoint& local, const SocketOptions& options) {
+Result<posix::UniqueFd> make_listener(const Endpoint& local, const SocketOptions& options) {
   auto fd = make_socket(local, options);
   if (!fd) return fd;
   const std::string where = "listen on " + local.to_string();

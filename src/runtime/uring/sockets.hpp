@@ -7,7 +7,7 @@
 #include "base/result.hpp"
 #include "runtime/endpoint.hpp"
 #include "runtime/stream.hpp"
-#include "runtime/uring/unique_fd.hpp"
+#include "runtime/posix/unique_fd.hpp"
 
 namespace perilune::runtime::uring {
 
@@ -24,7 +24,7 @@ struct SocketAddress {
 
 // A TCP socket with the options set. Linux hands every one of them on from a listener to what it accepts, so accepted
 // sockets need none of these calls.
-[[nodiscard]] Result<UniqueFd> make_socket(const Endpoint& family_of, const SocketOptions& options);
-[[nodiscard]] Result<UniqueFd> make_listener(const Endpoint& local, const SocketOptions& options);
+[[nodiscard]] Result<posix::UniqueFd> make_socket(const Endpoint& family_of, const SocketOptions& options);
+[[nodiscard]] Result<posix::UniqueFd> make_listener(const Endpoint& local, const SocketOptions& options);
 
 }  // namespace perilune::runtime::uring

@@ -8,7 +8,7 @@
 
 namespace perilune::runtime::uring {
 
-UringStream::UringStream(Reactor& reactor, UniqueFd fd, const Endpoint& local, const Endpoint& peer) noexcept
+UringStream::UringStream(Reactor& reactor, posix::UniqueFd fd, const Endpoint& local, const Endpoint& peer) noexcept
     : reactor_(reactor), fd_(std::move(fd)), local_(local), peer_(peer) {}
 
 UringStream::~UringStream() {

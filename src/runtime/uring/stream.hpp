@@ -14,7 +14,7 @@ namespace perilune::runtime::uring {
 
 class UringStream final : public Stream, public Deferred, public ListNode<UringStream> {
  public:
-  UringStream(Reactor& reactor, UniqueFd fd, const Endpoint& local, const Endpoint& peer) noexcept;
+  UringStream(Reactor& reactor, posix::UniqueFd fd, const Endpoint& local, const Endpoint& peer) noexcept;
   ~UringStream() override;
 
   void set_handler(StreamHandler& handler) override { handler_ = &handler; }
@@ -44,7 +44,7 @@ class UringStream final : public Stream, public Deferred, public ListNode<UringS
 
   Reactor& reactor_;
   StreamHandler* handler_ = nullptr;
-  UniqueFd fd_;
+  posix::UniqueFd fd_;
   int slot_ = -1;
   std::uint32_t operations_ = 0;
   bool receiving_ = false;

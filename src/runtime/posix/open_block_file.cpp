@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "runtime/uring/file_open.hpp"
+#include "runtime/posix/open_block_file.hpp"
 
 #include <fcntl.h>
 #include <linux/fs.h>
@@ -13,9 +13,9 @@
 #include <fstream>
 #include <string>
 
-#include "runtime/uring/file.hpp"
+#include "runtime/posix/direct_alignment.hpp"
 
-namespace perilune::runtime::uring {
+namespace perilune::runtime::posix {
 namespace {
 
 std::uint64_t queue_attribute(dev_t device, const char* name) {
@@ -28,11 +28,20 @@ std::uint64_t queue_attribute(dev_t device, const char* name) {
   return 0;
 }
 
+bool device_writes_through(dev_t device) {
+  std::ifstream in("/sys/dev/block/" + std::to_string(major(device)) + ":" + std::to_string(minor(device)) +
+                   "/queue/write_cache");
+  std::string mode;
+  return std::getline(in, mode) && mode == "write through";
+}
+
 Status describe_device(int fd, const struct stat& info, FileProperties& out) {
   unsigned physical = 512;
   if (::ioctl(fd, BLKGETSIZE64, &out.size_bytes) != 0) return fail_errno(errno, "size of the block device");
   if (::ioctl(fd, BLKPBSZGET, &physical) == 0) out.physical_block_bytes = physical;
   out.is_block_device = true;
+  out.rotational = queue_attribute(info.st_rdev, "rotational") != 0;
+  out.device_writes_through = device_writes_through(info.st_rdev);
   // Without write-zeroes a punched range is not sure to read as zeroes.
   if (queue_attribute(info.st_rdev, "discard_max_bytes") > 0 && queue_attribute(info.st_rdev, "write_zeroes_max_bytes") > 0) {
     out.discard_granularity_bytes = static_cast<std::uint32_t>(queue_attribute(info.st_rdev, "discard_granularity"));
@@ -43,6 +52,7 @@ Status describe_device(int fd, const struct stat& info, FileProperties& out) {
 void describe_regular(int fd, const struct stat& info, FileProperties& out) {
   out.size_bytes = static_cast<std::uint64_t>(info.st_size);
   out.physical_block_bytes = static_cast<std::uint32_t>(info.st_blksize);
+  out.rotational = queue_attribute(info.st_dev, "rotational") != 0;
   // Beyond the end there is nothing that a hole could take away: a question, not a change.
   const off_t beyond = ((info.st_size >> 20) + 1) << 20;
   const bool punches = !out.read_only && ::fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, beyond, 4096) == 0;
@@ -67,33 +77,34 @@ void go_direct(int fd, FileProperties& out) {
 
 }  // namespace
 
-Result<std::unique_ptr<BlockFile>> UringFile::open(Reactor& reactor, const std::string& path, const OpenOptions& options) {
+Result<OpenedBlockFile> open_block_file(const std::string& path, const OpenOptions& options, bool exclusive) {
+  OpenedBlockFile out;
   // O_NONBLOCK until it is known what this is: opening a FIFO would wait for somebody to come.
-  UniqueFd fd(::open(path.c_str(), (options.read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK));
-  if (!fd) return fail_errno(errno, path);
+  out.fd.reset(::open(path.c_str(), (options.read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK));
+  if (!out.fd) return fail_errno(errno, path);
   struct stat info{};
-  if (::fstat(fd.get(), &info) != 0) return fail_errno(errno, path);
+  if (::fstat(out.fd.get(), &info) != 0) return fail_errno(errno, path);
   if (!S_ISREG(info.st_mode) && !S_ISBLK(info.st_mode)) {
     return fail(Errc::invalid_argument, path + ": neither a regular file nor a block device");
   }
-  const int flags = ::fcntl(fd.get(), F_GETFL);
-  if (flags < 0 || ::fcntl(fd.get(), F_SETFL, flags & ~O_NONBLOCK) != 0) return fail_errno(errno, path);
-  FileProperties properties;
-  properties.read_only = options.read_only;
-  if (S_ISBLK(info.st_mode)) {
-    if (auto status = describe_device(fd.get(), info, properties); !status) return tl::unexpected(status.error());
-  } else {
-    describe_regular(fd.get(), info, properties);
+  if (S_ISBLK(info.st_mode) && exclusive) {
+    // The claim belongs to the open itself; without O_CREAT the flag means nothing for other kinds of file.
+    out.fd.reset(::open(path.c_str(), (options.read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_EXCL));
+    if (!out.fd) return fail_errno(errno, path);
   }
-  struct statfs fs{};
-  const bool in_memory = S_ISREG(info.st_mode) && ::fstatfs(fd.get(), &fs) == 0 &&
-                         (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC);
-  if (options.prefer_direct && !in_memory) go_direct(fd.get(), properties);
-  return std::unique_ptr<BlockFile>(new UringFile(reactor, std::move(fd), properties, in_memory));
+  const int flags = ::fcntl(out.fd.get(), F_GETFL);
+  if (flags < 0 || ::fcntl(out.fd.get(), F_SETFL, flags & ~O_NONBLOCK) != 0) return fail_errno(errno, path);
+  out.properties.read_only = options.read_only;
+  if (S_ISBLK(info.st_mode)) {
+    if (auto status = describe_device(out.fd.get(), info, out.properties); !status) return tl::unexpected(status.error());
+  } else {
+    describe_regular(out.fd.get(), info, out.properties);
+    out.sparse = info.st_blocks * 512 < info.st_size;
+    struct statfs fs{};
+    out.in_memory = ::fstatfs(out.fd.get(), &fs) == 0 && (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC);
+  }
+  if (options.prefer_direct && !out.in_memory) go_direct(out.fd.get(), out.properties);
+  return out;
 }
 
-Result<std::unique_ptr<BlockFile>> Reactor::open_file(const std::string& path, const OpenOptions& options) {
-  return UringFile::open(*this, path, options);
-}
-
-}  // namespace perilune::runtime::uring
+}  // namespace perilune::runtime::posix

@@ -6,9 +6,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "runtime/uring/file_open.hpp"
+#include "runtime/posix/direct_alignment.hpp"
 
-namespace perilune::runtime::uring {
+namespace perilune::runtime::posix {
 
 DirectAlignment direct_alignment(int fd) noexcept {
   DirectAlignment out;
@@ -20,4 +20,4 @@ DirectAlignment direct_alignment(int fd) noexcept {
   return out;
 }
 
-}  // namespace perilune::runtime::uring
+}  // namespace perilune::runtime::posix

@@ -5,7 +5,7 @@
 
 #include <utility>
 
-namespace perilune::runtime::uring {
+namespace perilune::runtime::posix {
 
 // Owns a file descriptor; -1 when empty.
 class UniqueFd {
@@ -30,4 +30,4 @@ class UniqueFd {
   int fd_ = -1;
 };
 
-}  // namespace perilune::runtime::uring
+}  // namespace perilune::runtime::posix

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-namespace perilune::runtime::uring {
+namespace perilune::runtime::posix {
 
 // What O_DIRECT asks for on this descriptor (statx STATX_DIOALIGN, kernel 6.1).
 struct DirectAlignment {
@@ -13,4 +13,4 @@ struct DirectAlignment {
 };
 [[nodiscard]] DirectAlignment direct_alignment(int fd) noexcept;
 
-}  // namespace perilune::runtime::uring
+}  // namespace perilune::runtime::posix
