@@ -16,7 +16,7 @@
 #include <string_view>
 
 #include "base/result.hpp"
-#include "block/backstore.hpp"
+#include "base/block_op.hpp"
 #include "runtime/loop.hpp"
 
 namespace perilune::attach {

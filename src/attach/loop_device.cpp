@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "attach/loop_device.hpp"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/loop.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <ctime>
+
+#include "attach/mounts.hpp"
+#include "attach/unique_fd.hpp"
+
+namespace perilune::attach {
+
+namespace {
+
+constexpr int max_bind_attempts = 64;  // others take free devices too
+constexpr auto release_patience = std::chrono::seconds(10);
+
+void pause_briefly() {
+  const timespec tick{0, 20'000'000};
+  ::nanosleep(&tick, nullptr);
+}
+
+std::optional<dev_t> device_number(const std::string& name) {
+  const std::string text = read_small_file("/sys/class/block/" + name + "/dev");
+  unsigned major = 0, minor = 0;
+  if (std::sscanf(text.c_str(), "%u:%u", &major, &minor) != 2) return std::nullopt;
+  return makedev(major, minor);
+}
+
+// Where neither devtmpfs nor udev works (containers), nobody makes the node but us.
+void make_node(const std::string& name) {
+  const std::string path = "/dev/" + name;
+  struct stat st{};
+  const auto number = device_number(name);
+  if (!number) return;
+  if (::stat(path.c_str(), &st) == 0) {
+    if (S_ISBLK(st.st_mode) && st.st_rdev == *number) return;
+    ::unlink(path.c_str());  // left over from an earlier device
+  }
+  static_cast<void>(::mknod(path.c_str(), S_IFBLK | 0600, *number));
+}
+
+void make_partition_nodes(int number) {
+  for (const std::string& name : disk_and_partitions(loop_name(number))) make_node(name);
+}
+
+// Nodes of partitions that the kernel no longer knows.
+void remove_partition_nodes(int number) {
+  const std::string prefix = loop_name(number) + "p";
+  DIR* dir = ::opendir("/dev");
+  if (dir == nullptr) return;
+  while (const dirent* entry = ::readdir(dir)) {
+    const std::string name = entry->d_name;
+    struct stat st{};
+    const std::string path = "/dev/" + name;
+    if (name.starts_with(prefix) && !device_number(name) && ::lstat(path.c_str(), &st) == 0 && S_ISBLK(st.st_mode)) {
+      ::unlink(path.c_str());
+    }
+  }
+  ::closedir(dir);
+}
+
+void write_setting(const std::string& path, std::string_view value) {
+  const UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+  if (fd.valid()) static_cast<void>(!::write(fd.get(), value.data(), value.size()));
+}
+
+// Limits that the loop driver does not set itself. What the kernel refuses stays as it was.
+void set_queue_limits(int number, const LoopSettings& settings) {
+  const std::string queue = "/sys/block/" + loop_name(number) + "/queue/";
+  const std::string possible = read_small_file(queue + "max_hw_sectors_kb");
+  unsigned hardware_kb = 0;
+  std::from_chars(possible.data(), possible.data() + possible.size(), hardware_kb);
+  if (hardware_kb != 0) write_setting(queue + "max_sectors_kb", std::to_string(std::min(hardware_kb, 1024u)));
+  write_setting(queue + "rotational", settings.rotational ? "1" : "0");
+}
+
+Result<UniqueFd> open_loop(int number, int flags) {
+  const std::string path = loop_device(number);
+  UniqueFd fd(::open(path.c_str(), flags | O_CLOEXEC));
+  if (!fd.valid() && errno == ENOENT) {
+    make_node(loop_name(number));
+    fd = UniqueFd(::open(path.c_str(), flags | O_CLOEXEC));
+  }
+  if (!fd.valid()) return fail_errno(errno, path);
+  return fd;
+}
+
+loop_config make_config(int file, const LoopSettings& settings) {
+  loop_config config{};
+  config.fd = static_cast<__u32>(file);
+  config.block_size = settings.block_size_bytes;
+  if (settings.read_only) config.info.lo_flags |= LO_FLAGS_READ_ONLY;
+  if (settings.scan_partitions) config.info.lo_flags |= LO_FLAGS_PARTSCAN;
+  if (settings.direct_io) config.info.lo_flags |= LO_FLAGS_DIRECT_IO;
+  std::strncpy(reinterpret_cast<char*>(config.info.lo_file_name), settings.label.c_str(), LO_NAME_SIZE - 1);
+  return config;
+}
+
+// A loop device that was only set to go with its last user stays after all.
+void keep_bound(int fd) {
+  loop_info64 info{};
+  if (::ioctl(fd, LOOP_GET_STATUS64, &info) != 0) return;
+  info.lo_flags &= ~static_cast<__u32>(LO_FLAGS_AUTOCLEAR);
+  static_cast<void>(::ioctl(fd, LOOP_SET_STATUS64, &info));
+}
+
+Status wait_until_free(int number, ReleaseMode mode) {
+  const auto deadline = std::chrono::steady_clock::now() + release_patience;
+  while (loop_is_bound(number)) {
+    if (std::chrono::steady_clock::now() < deadline) {
+      pause_briefly();
+      continue;
+    }
+    if (mode == ReleaseMode::force) break;  // its last user will take it along
+    if (auto fd = open_loop(number, O_RDONLY)) keep_bound(fd->get());
+    return fail(Errc::busy, loop_device(number) + " is held open by another process", EBUSY);
+  }
+  remove_partition_nodes(number);
+  return {};
+}
+
+}  // namespace
+
+std::string loop_name(int number) { return "loop" + std::to_string(number); }
+std::string loop_device(int number) { return "/dev/" + loop_name(number); }
+
+std::optional<int> parse_loop_device(std::string_view text) {
+  if (text.starts_with("/dev/")) text.remove_prefix(5);
+  if (!text.starts_with("loop")) return std::nullopt;
+  text.remove_prefix(4);
+  int number = -1;
+  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (parsed.ec != std::errc{} || parsed.ptr != text.data() + text.size() || number < 0) return std::nullopt;
+  return number;
+}
+
+std::vector<int> all_loops() {
+  std::vector<int> numbers;
+  DIR* dir = ::opendir("/sys/block");
+  if (dir == nullptr) return numbers;
+  while (const dirent* entry = ::readdir(dir)) {
+    if (const auto number = parse_loop_device(entry->d_name)) numbers.push_back(*number);
+  }
+  ::closedir(dir);
+  std::sort(numbers.begin(), numbers.end());
+  return numbers;
+}
+
+bool loop_is_bound(int number) {
+  struct stat st{};
+  return ::stat(("/sys/block/" + loop_name(number) + "/loop").c_str(), &st) == 0;
+}
+
+std::string loop_backing_file(int number) {
+  return read_small_file("/sys/block/" + loop_name(number) + "/loop/backing_file");
+}
+
+std::optional<std::string> loop_label(int number) {
+  auto fd = open_loop(number, O_RDONLY);
+  loop_info64 info{};
+  if (!fd || ::ioctl(fd->get(), LOOP_GET_STATUS64, &info) != 0) return std::nullopt;
+  info.lo_file_name[LO_NAME_SIZE - 1] = 0;
+  return std::string(reinterpret_cast<const char*>(info.lo_file_name));
+}
+
+Result<BoundLoop> bind_loop(const std::string& file, const LoopSettings& settings) {
+  const int access = settings.read_only ? O_RDONLY : O_RDWR;
+  const UniqueFd backing(::open(file.c_str(), access | O_CLOEXEC));
+  if (!backing.valid()) return fail_errno(errno, file);
+  const UniqueFd control(::open("/dev/loop-control", O_RDWR | O_CLOEXEC));
+  if (!control.valid()) return fail_errno(errno, "/dev/loop-control");
+  const loop_config config = make_config(backing.get(), settings);
+  for (int attempt = 0; attempt < max_bind_attempts; ++attempt) {
+    const int number = ::ioctl(control.get(), LOOP_CTL_GET_FREE);
+    if (number < 0) return fail_errno(errno, "no free loop device");
+    auto fd = open_loop(number, access);
+    if (!fd) return tl::unexpected(fd.error());
+    if (::ioctl(fd->get(), LOOP_CONFIGURE, &config) != 0) {
+      if (errno == EBUSY) continue;  // somebody else took it in between
+      return fail_errno(errno, "LOOP_CONFIGURE " + loop_device(number));
+    }
+    set_queue_limits(number, settings);
+    if (settings.scan_partitions) make_partition_nodes(number);
+    return BoundLoop{number, read_small_file("/sys/block/" + loop_name(number) + "/loop/dio") == "1"};
+  }
+  return fail(Errc::busy, "no free loop device: others take them as fast as we ask", EBUSY);
+}
+
+Status release_loop(int number, ReleaseMode mode) {
+  if (!loop_is_bound(number)) return wait_until_free(number, mode);
+  {
+    const bool read_only = read_small_file("/sys/block/" + loop_name(number) + "/ro") == "1";
+    const int access = read_only ? O_RDONLY : O_RDWR;
+    auto fd = open_loop(number, access | (mode == ReleaseMode::exclusive ? O_EXCL : 0));
+    if (!fd && mode == ReleaseMode::force) fd = open_loop(number, O_RDONLY);
+    if (!fd) {
+      if (fd.error().os_errno != EBUSY) return tl::unexpected(fd.error());
+      return fail(Errc::busy, loop_device(number) + " is in use (mounted elsewhere?)", EBUSY);
+    }
+    if (::fsync(fd->get()) != 0 && mode == ReleaseMode::exclusive) {
+      return fail_errno(errno, "the last flush of " + loop_device(number));
+    }
+    if (::ioctl(fd->get(), LOOP_CLR_FD, 0) != 0 && errno != ENXIO) return fail_errno(errno, "LOOP_CLR_FD");
+  }
+  return wait_until_free(number, mode);
+}
+
+}  // namespace perilune::attach
