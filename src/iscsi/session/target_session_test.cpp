@@ -1,0 +1,633 @@
+// SPDX-License-Identifier: Apache-2.0
+// The target's session engine against bytes: PDUs in, PDUs out, a host that records. Layouts from RFC 7143 section 11.
+#include <gtest/gtest.h>
+
+#include <deque>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "iscsi/session/target_connection.hpp"
+
+namespace perilune::iscsi {
+namespace {
+
+constexpr std::uint8_t check_condition = 0x02;
+
+struct Pdu {
+  std::vector<std::uint8_t> bhs;
+  std::vector<std::uint8_t> data;
+  [[nodiscard]] Opcode op() const { return opcode(bhs.data()); }
+};
+
+// Keeps commands until the test decides; hands out plain memory.
+class RecordingHost : public TargetHost {
+ public:
+  struct Item : TargetCommand {
+    std::vector<std::uint8_t> memory;
+    iovec iov{};
+  };
+  TargetCommand* acquire_command(TargetSession&) override {
+    ++live;
+    items.push_back(std::make_unique<Item>());
+    return items.back().get();
+  }
+  void release_command(TargetCommand&) override { --live; }
+  void prepare_unsolicited(TargetCommand& command, std::uint32_t bytes) override {
+    if (refuse_memory) return;
+    provide(command, bytes);
+  }
+  void provide(TargetCommand& command, std::size_t bytes) {
+    auto& item = static_cast<Item&>(command);
+    item.memory.resize(bytes);
+    item.iov = {item.memory.data(), item.memory.size()};
+    command.session->provide_memory(command, {&item.iov, 1});
+  }
+  void on_command(TargetCommand& command) override {
+    commands.push_back(&command);
+    if (command.pdu.write && auto_write) {
+      auto& item = static_cast<Item&>(command);
+      if (item.memory.size() < command.pdu.expected_data_transfer_length) {
+        item.memory.resize(command.pdu.expected_data_transfer_length);
+        item.iov = {item.memory.data(), item.memory.size()};
+      }
+      command.session->begin_data_out(command, {&item.iov, 1}, command.pdu.expected_data_transfer_length);
+    }
+  }
+  void on_data_out(TargetCommand& command) override { written.push_back(&command); }
+  void on_data_lost(TargetCommand& command) override {
+    command.session->complete(command, check_condition, as_bytes("\x70"), {}, 0, 0);
+  }
+  void on_task_management(TaskManagement& request) override {
+    managed.push_back(&request);
+    if (request.referenced != nullptr) request.session->request_abort(*request.referenced);
+  }
+  void abort(TargetCommand& command) override {
+    aborted.push_back(&command);
+    if (!hold_aborts) command.session->abort_finished(command);
+  }
+  void on_text(TargetConnection&, const TextRequest&, Bytes data) override { texts.emplace_back(as_text(data)); }
+  void on_logged_out(TargetConnection&) override { ++logouts; }
+  void on_ping_answered(TargetConnection&) override { ++pings; }
+  void on_output(TargetConnection&) override {}
+  bool reserve_slot(TargetSession&) override { return reservations < reservations_max ? (++reservations, true) : false; }
+  void release_slot(TargetSession&) override { --reservations; }
+  void on_session_idle(TargetSession&) override { ++idle; }
+
+  std::deque<std::unique_ptr<Item>> items;
+  std::vector<TargetCommand*> commands, written, aborted;
+  std::vector<TaskManagement*> managed;
+  std::vector<std::string> texts;
+  int live = 0, logouts = 0, pings = 0, idle = 0, reservations = 0, reservations_max = 1000;
+  bool auto_write = true, hold_aborts = false, refuse_memory = false;
+};
+
+class TargetSessionTest : public testing::Test {
+ protected:
+  void SetUp() override { begin({}, {}, CmdSn(100)); }
+  void begin(SessionParams session_params, ConnectionParams connection_params, CmdSn first) {
+    connection.reset();
+    session.reset();
+    connection_params.max_recv_data_segment_length = 65536;
+    session = std::make_unique<TargetSession>(host, session_params, first, 32);
+    connection = std::make_unique<TargetConnection>(*session, connection_params, std::uint16_t{0}, StatSn(7), chunks);
+    next = first;
+    digests = connection_params.data_digest;
+  }
+  void TearDown() override {
+    connection.reset();
+    if (session) {
+      session->shut_down();
+      EXPECT_TRUE(session->idle());
+    }
+    session.reset();
+    EXPECT_EQ(host.live, 0);
+    EXPECT_EQ(host.reservations, 0);
+  }
+
+  // Sends a PDU through a queue of our own, so that digests and padding are right.
+  template <class P>
+  bool send(const P& pdu, Bytes data = {}, bool damage = false) {
+    std::uint8_t bhs[bhs_bytes];
+    pdu.encode(bhs);
+    TxChunkPool pool;
+    TxQueue queue(pool);
+    queue.set_digests(false, digests);
+    queue.push(bhs, data);
+    iovec out[4];
+    const std::size_t n = queue.gather(out);
+    std::vector<std::uint8_t> wire;
+    for (std::size_t i = 0; i < n; ++i) {
+      const auto* p = static_cast<const std::uint8_t*>(out[i].iov_base);
+      wire.insert(wire.end(), p, p + out[i].iov_len);
+    }
+    if (damage) wire[bhs_bytes] ^= 1;
+    return connection->feed(wire);
+  }
+  ScsiCommand read_command(Itt itt, std::uint32_t edtl) {
+    ScsiCommand pdu;
+    pdu.read = true;
+    pdu.initiator_task_tag = itt;
+    pdu.expected_data_transfer_length = edtl;
+    pdu.cmd_sn = next;
+    ++next;
+    return pdu;
+  }
+  ScsiCommand write_command(Itt itt, std::uint32_t edtl) {
+    ScsiCommand pdu = read_command(itt, edtl);
+    pdu.read = false;
+    pdu.write = true;
+    return pdu;
+  }
+  static DataOut data_out(Itt itt, Ttt ttt, std::uint32_t sn, std::uint32_t offset, bool final) {
+    DataOut pdu;
+    pdu.initiator_task_tag = itt;
+    pdu.target_transfer_tag = ttt;
+    pdu.data_sn = DataSn(sn);
+    pdu.buffer_offset = offset;
+    pdu.final = final;
+    return pdu;
+  }
+  // Everything the target has to say since the last call.
+  std::vector<Pdu> output() {
+    std::vector<std::uint8_t> wire;
+    while (!connection->tx().empty()) {
+      iovec out[16];
+      const std::size_t n = connection->tx().gather(out);
+      std::size_t bytes = 0;
+      for (std::size_t i = 0; i < n; ++i) {
+        const auto* p = static_cast<const std::uint8_t*>(out[i].iov_base);
+        wire.insert(wire.end(), p, p + out[i].iov_len);
+        bytes += out[i].iov_len;
+      }
+      connection->tx().sent(bytes);
+    }
+    PduDecoder decoder(262144);
+    decoder.set_digests(false, digests);
+    std::vector<Pdu> pdus;
+    Bytes input(wire);
+    for (;;) {
+      switch (decoder.next(input)) {
+        case PduDecoder::Event::need_more:
+          EXPECT_TRUE(decoder.idle());
+          return pdus;
+        case PduDecoder::Event::header: decoder.collect(); break;
+        case PduDecoder::Event::pdu:
+          pdus.push_back({{decoder.bhs(), decoder.bhs() + bhs_bytes}, {decoder.data().begin(), decoder.data().end()}});
+          break;
+        case PduDecoder::Event::error: ADD_FAILURE(); return pdus;
+      }
+    }
+  }
+  void complete_good(TargetCommand& command, std::vector<std::uint8_t>& data) {
+    iov = {data.data(), data.size()};
+    session->complete(command, 0, {}, {&iov, 1}, static_cast<std::uint32_t>(data.size()), data.size());
+  }
+
+  RecordingHost host;
+  TxChunkPool chunks;
+  std::unique_ptr<TargetSession> session;
+  std::unique_ptr<TargetConnection> connection;
+  CmdSn next;
+  bool digests = false;
+  iovec iov{};
+};
+
+TEST_F(TargetSessionTest, ReadIsAnsweredByDataInWithStatusAndNumbers) {
+  ASSERT_TRUE(send(read_command(5, 512)));
+  ASSERT_EQ(host.commands.size(), 1u);
+  std::vector<std::uint8_t> data(512, 0xab);
+  complete_good(*host.commands[0], data);
+  const auto pdus = output();
+  ASSERT_EQ(pdus.size(), 1u);
+  const std::vector<std::uint8_t>& b = pdus[0].bhs;
+  EXPECT_EQ(b[0], 0x25);               // SCSI Data-In
+  EXPECT_EQ(b[1], 0x81);               // F and S
+  EXPECT_EQ(b[3], 0x00);               // GOOD
+  EXPECT_EQ(load_be24(&b[5]), 512u);
+  EXPECT_EQ(load_be32(&b[16]), 5u);    // ITT
+  EXPECT_EQ(load_be32(&b[20]), 0xffffffffu);
+  EXPECT_EQ(load_be32(&b[24]), 7u);    // StatSN
+  EXPECT_EQ(load_be32(&b[28]), 101u);  // ExpCmdSN
+  EXPECT_EQ(load_be32(&b[36]), 0u);    // DataSN
+  EXPECT_EQ(load_be32(&b[40]), 0u);    // Buffer Offset
+  EXPECT_EQ(pdus[0].data, data);
+}
+
+TEST_F(TargetSessionTest, DataInIsCutByTheInitiatorsSegmentLengthAndByBursts) {
+  SessionParams sp;
+  sp.max_burst_length = 1536;
+  ConnectionParams cp;
+  cp.max_xmit_data_segment_length = 1024;
+  begin(sp, cp, CmdSn(1));
+  ASSERT_TRUE(send(read_command(1, 4096)));
+  std::vector<std::uint8_t> data(4096, 1);
+  complete_good(*host.commands[0], data);
+  const auto pdus = output();
+  std::vector<std::pair<std::uint32_t, bool>> shape;
+  for (const Pdu& pdu : pdus) {
+    const DataIn in = DataIn::decode(pdu.bhs.data());
+    EXPECT_EQ(in.data_sn.value(), shape.size());
+    shape.emplace_back(in.data_segment_length, in.final);
+  }
+  const std::vector<std::pair<std::uint32_t, bool>> expected = {{1024, false}, {512, true}, {1024, false},
+                                                                {512, true},   {1024, true}};
+  EXPECT_EQ(shape, expected);
+  EXPECT_TRUE(DataIn::decode(pdus.back().bhs.data()).has_status);
+}
+
+TEST_F(TargetSessionTest, ResidualsSayWhatTheDeviceWantedToMove) {
+  ASSERT_TRUE(send(read_command(1, 512)));
+  ASSERT_TRUE(send(read_command(2, 4096)));
+  std::vector<std::uint8_t> data(1024, 1);
+  complete_good(*host.commands[0], data);
+  const DataIn over = DataIn::decode(output()[0].bhs.data());
+  EXPECT_TRUE(over.overflow);
+  EXPECT_FALSE(over.underflow);
+  EXPECT_EQ(over.residual_count, 512u);
+  EXPECT_EQ(over.data_segment_length, 512u);
+  complete_good(*host.commands[1], data);
+  const DataIn under = DataIn::decode(output()[0].bhs.data());
+  EXPECT_TRUE(under.underflow);
+  EXPECT_EQ(under.residual_count, 3072u);
+}
+
+TEST_F(TargetSessionTest, SenseTravelsWithItsLengthInAScsiResponse) {
+  ASSERT_TRUE(send(read_command(1, 512)));
+  session->complete(*host.commands[0], check_condition, as_bytes("SENSE"), {}, 0, 0);
+  const auto pdus = output();
+  ASSERT_EQ(pdus.size(), 1u);
+  EXPECT_EQ(pdus[0].bhs[0], 0x21);
+  EXPECT_EQ(pdus[0].bhs[3], 0x02);
+  EXPECT_EQ(pdus[0].bhs[1], 0x82);  // final, U
+  EXPECT_EQ(load_be32(&pdus[0].bhs[44]), 512u);
+  EXPECT_EQ(pdus[0].data, (std::vector<std::uint8_t>{0, 5, 'S', 'E', 'N', 'S', 'E'}));
+}
+
+TEST_F(TargetSessionTest, ImmediateDataGoesStraightToItsMemory) {
+  ASSERT_TRUE(send(write_command(3, 8), as_bytes("12345678")));
+  ASSERT_EQ(host.written.size(), 1u);
+  EXPECT_EQ(host.items[0]->memory, (std::vector<std::uint8_t>{'1', '2', '3', '4', '5', '6', '7', '8'}));
+  session->complete(*host.written[0], 0, {}, {}, 0, 8);
+  const auto pdus = output();
+  ASSERT_EQ(pdus.size(), 1u);
+  EXPECT_EQ(pdus[0].op(), Opcode::scsi_response);
+}
+
+TEST_F(TargetSessionTest, SolicitedDataIsAskedForInBurstsUpToTheAgreedNumber) {
+  SessionParams sp;
+  sp.max_burst_length = 1024;
+  sp.max_outstanding_r2t = 2;
+  begin(sp, {}, CmdSn(1));
+  ASSERT_TRUE(send(write_command(9, 3000)));
+  auto pdus = output();
+  ASSERT_EQ(pdus.size(), 2u);
+  const auto first = ReadyToTransfer::decode(pdus[0].bhs.data());
+  const auto second = ReadyToTransfer::decode(pdus[1].bhs.data());
+  EXPECT_EQ(first.r2t_sn.value(), 0u);
+  EXPECT_EQ(first.desired_data_transfer_length, 1024u);
+  EXPECT_EQ(first.stat_sn.value(), 7u) << "the next StatSN, not consumed";
+  EXPECT_EQ(second.buffer_offset, 1024u);
+  EXPECT_NE(first.target_transfer_tag, second.target_transfer_tag);
+  const std::string block(1024, 'x');
+  ASSERT_TRUE(send(data_out(9, first.target_transfer_tag, 0, 0, true), as_bytes(block)));
+  pdus = output();
+  ASSERT_EQ(pdus.size(), 1u);
+  const auto third = ReadyToTransfer::decode(pdus[0].bhs.data());
+  EXPECT_EQ(third.buffer_offset, 2048u);
+  EXPECT_EQ(third.desired_data_transfer_length, 952u);
+  ASSERT_TRUE(send(data_out(9, second.target_transfer_tag, 0, 1024, true), as_bytes(block)));
+  EXPECT_TRUE(host.written.empty());
+  ASSERT_TRUE(send(data_out(9, third.target_transfer_tag, 0, 2048, true), as_bytes(block.substr(0, 952))));
+  ASSERT_EQ(host.written.size(), 1u);
+  session->complete(*host.written[0], 0, {}, {}, 0, 3000);
+  EXPECT_EQ(ScsiResponse::decode(output()[0].bhs.data()).exp_data_sn.value(), 3u) << "three R2Ts were sent";
+}
+
+TEST_F(TargetSessionTest, UnsolicitedDataOutEndsWithItsFinalBitThenR2tsFollow) {
+  SessionParams sp;
+  sp.initial_r2t = false;
+  sp.first_burst_length = 1024;
+  begin(sp, {}, CmdSn(1));
+  ScsiCommand pdu = write_command(4, 2048);
+  pdu.final = false;
+  ASSERT_TRUE(send(pdu, as_bytes(std::string(512, 'a'))));
+  EXPECT_TRUE(output().empty());
+  ASSERT_TRUE(send(data_out(4, reserved_tag, 0, 512, true), as_bytes(std::string(512, 'b'))));
+  const auto pdus = output();
+  ASSERT_EQ(pdus.size(), 1u);
+  const auto r2t = ReadyToTransfer::decode(pdus[0].bhs.data());
+  EXPECT_EQ(r2t.buffer_offset, 1024u);
+  EXPECT_EQ(r2t.desired_data_transfer_length, 1024u);
+  ASSERT_TRUE(send(data_out(4, r2t.target_transfer_tag, 0, 1024, true), as_bytes(std::string(1024, 'c'))));
+  ASSERT_EQ(host.written.size(), 1u);
+  EXPECT_EQ(as_text(host.items[0]->memory), std::string(512, 'a') + std::string(512, 'b') + std::string(1024, 'c'));
+  session->complete(*host.written[0], 0, {}, {}, 0, 2048);
+}
+
+TEST_F(TargetSessionTest, AnEarlyFailureWaitsForTheEndOfUnsolicitedData) {
+  SessionParams sp;
+  sp.initial_r2t = false;
+  begin(sp, {}, CmdSn(1));
+  host.auto_write = false;
+  ScsiCommand pdu = write_command(4, 1024);
+  pdu.final = false;
+  ASSERT_TRUE(send(pdu));
+  session->complete(*host.commands[0], check_condition, as_bytes("no"), {}, 0, 0);
+  EXPECT_TRUE(output().empty());
+  ASSERT_TRUE(send(data_out(4, reserved_tag, 0, 0, true), as_bytes(std::string(1024, 'b'))));
+  const auto pdus = output();
+  ASSERT_EQ(pdus.size(), 1u);
+  EXPECT_EQ(pdus[0].bhs[3], check_condition);
+}
+
+struct BadWrite {
+  const char* name;
+  bool initial_r2t, immediate_data, final_bit;
+  std::uint32_t edtl;
+  std::size_t data;
+};
+class BadWrites : public TargetSessionTest, public testing::WithParamInterface<BadWrite> {};
+
+TEST_P(BadWrites, DropTheConnection) {
+  SessionParams sp;
+  sp.initial_r2t = GetParam().initial_r2t;
+  sp.immediate_data = GetParam().immediate_data;
+  sp.first_burst_length = 512;
+  begin(sp, {}, CmdSn(1));
+  ScsiCommand pdu = write_command(1, GetParam().edtl);
+  pdu.final = GetParam().final_bit;
+  EXPECT_FALSE(send(pdu, as_bytes(std::string(GetParam().data, 'x'))));
+  EXPECT_FALSE(connection->drop_reason().empty());
+}
+INSTANTIATE_TEST_SUITE_P(
+    Rfc7143, BadWrites,
+    testing::Values(BadWrite{"ImmediateNotAgreed", true, false, true, 512, 512}, BadWrite{"OverFirstBurst", true, true, true, 4096, 516},
+                    BadWrite{"OverTransferLength", true, true, true, 8, 12}, BadWrite{"UnsolicitedNotAgreed", true, true, false, 4096, 0}),
+    [](const auto& param_info) { return param_info.param.name; });
+
+TEST_F(TargetSessionTest, DataOutOutsideItsR2tDropsTheConnection) {
+  for (int variant = 0; variant < 5; ++variant) {
+    begin({}, {}, CmdSn(1));
+    ASSERT_TRUE(send(write_command(1, 1024)));
+    const auto r2t = ReadyToTransfer::decode(output()[0].bhs.data());
+    DataOut pdu = data_out(1, r2t.target_transfer_tag, 0, 0, true);
+    std::string data(1024, 'x');
+    if (variant == 0) pdu.buffer_offset = 0xfffffff0;
+    if (variant == 1) data.resize(1028);
+    if (variant == 2) pdu.data_sn = DataSn(1);
+    if (variant == 3) pdu.target_transfer_tag = r2t.target_transfer_tag + 77;
+    if (variant == 4) pdu.final = false;
+    EXPECT_FALSE(send(pdu, as_bytes(data))) << variant;
+    connection.reset();
+    session->shut_down();
+  }
+}
+
+TEST_F(TargetSessionTest, CommandsOutsideTheWindowAreIgnoredInSilence) {
+  ScsiCommand below = read_command(1, 512);
+  below.cmd_sn = CmdSn(99);
+  ASSERT_TRUE(send(below));
+  ScsiCommand above = read_command(2, 512);
+  above.cmd_sn = session->max_cmd_sn().plus(1);
+  ASSERT_TRUE(send(above));
+  EXPECT_TRUE(host.commands.empty());
+  EXPECT_TRUE(output().empty());
+  EXPECT_EQ(session->stats().ignored, 2u);
+}
+
+TEST_F(TargetSessionTest, TheWindowWrapsAndNeverGoesBack) {
+  begin({}, {}, CmdSn(0xfffffff0));
+  CmdSn max = session->max_cmd_sn();
+  std::vector<std::uint8_t> data(4, 0);
+  for (Itt itt = 0; itt < 64; ++itt) {
+    ASSERT_TRUE(send(read_command(itt, 4)));
+    ASSERT_EQ(host.commands.size(), itt + 1);
+    complete_good(*host.commands.back(), data);
+    EXPECT_FALSE(session->max_cmd_sn().before(max));
+    max = session->max_cmd_sn();
+    (void)output();
+  }
+  EXPECT_EQ(session->exp_cmd_sn().value(), 0x30u);
+  EXPECT_LE(max.ahead_of(session->exp_cmd_sn()) + 1, 32);
+}
+
+TEST_F(TargetSessionTest, AClosedWindowOpensWithTheAnswer) {
+  host.reservations_max = 2;
+  begin({}, {}, CmdSn(1));
+  ASSERT_TRUE(send(read_command(1, 4)));
+  ASSERT_TRUE(send(read_command(2, 4)));
+  ASSERT_TRUE(send(read_command(3, 4)));  // beyond the window
+  ASSERT_EQ(host.commands.size(), 2u);
+  std::vector<std::uint8_t> data(4, 0);
+  complete_good(*host.commands[0], data);
+  const DataIn answer = DataIn::decode(output()[0].bhs.data());
+  EXPECT_EQ(answer.exp_cmd_sn.value(), 3u);
+  EXPECT_EQ(answer.max_cmd_sn.value(), 3u);
+}
+
+TEST_F(TargetSessionTest, CommandsBehindAHoleWaitForIt) {
+  const ScsiCommand first = read_command(1, 4);
+  const ScsiCommand second = read_command(2, 4);
+  const ScsiCommand third = read_command(3, 4);
+  ASSERT_TRUE(send(third));
+  ASSERT_TRUE(send(second));
+  EXPECT_TRUE(host.commands.empty());
+  ASSERT_TRUE(send(first));
+  ASSERT_EQ(host.commands.size(), 3u);
+  EXPECT_EQ(host.commands[0]->pdu.initiator_task_tag, 1u);
+  EXPECT_EQ(host.commands[2]->pdu.initiator_task_tag, 3u);
+}
+
+TEST_F(TargetSessionTest, ADamagedCommandIsRejectedAndItsNumberStaysAHole) {
+  ConnectionParams cp;
+  cp.data_digest = true;
+  begin({}, cp, CmdSn(1));
+  const ScsiCommand command = write_command(1, 8);
+  ASSERT_TRUE(send(command, as_bytes("abcdefgh"), true));
+  auto pdus = output();
+  ASSERT_EQ(pdus.size(), 1u);
+  EXPECT_EQ(pdus[0].bhs[0], 0x3f);
+  EXPECT_EQ(pdus[0].bhs[2], 0x02);  // data digest error
+  EXPECT_EQ(pdus[0].data.size(), 48u);
+  EXPECT_EQ(session->exp_cmd_sn().value(), 1u);
+  EXPECT_TRUE(host.commands.empty());
+  ASSERT_TRUE(send(command, as_bytes("abcdefgh")));
+  EXPECT_EQ(host.written.size(), 1u);
+}
+
+TEST_F(TargetSessionTest, ADamagedDataOutFailsItsTask) {
+  ConnectionParams cp;
+  cp.data_digest = true;
+  begin({}, cp, CmdSn(1));
+  ASSERT_TRUE(send(write_command(1, 8)));
+  const auto r2t = ReadyToTransfer::decode(output()[0].bhs.data());
+  ASSERT_TRUE(send(data_out(1, r2t.target_transfer_tag, 0, 0, true), as_bytes("abcdefgh"), true));
+  const auto pdus = output();
+  ASSERT_EQ(pdus.size(), 2u);
+  EXPECT_EQ(pdus[0].op(), Opcode::reject);
+  EXPECT_EQ(pdus[1].op(), Opcode::scsi_response);
+  EXPECT_EQ(pdus[1].bhs[3], check_condition);
+  EXPECT_TRUE(host.written.empty());
+}
+
+TEST_F(TargetSessionTest, AbortTaskEndsTheTaskBeforeItsOwnAnswer) {
+  host.hold_aborts = true;
+  ASSERT_TRUE(send(read_command(1, 512)));
+  TaskManagementRequest tmf;
+  tmf.immediate = true;
+  tmf.function = TmfFunction::abort_task;
+  tmf.initiator_task_tag = 50;
+  tmf.referenced_task_tag = 1;
+  tmf.cmd_sn = next;
+  ASSERT_TRUE(send(tmf));
+  ASSERT_EQ(host.aborted.size(), 1u);
+  EXPECT_TRUE(output().empty());
+  session->abort_finished(*host.aborted[0]);
+  session->finish_task_management(*host.managed[0], TmfResponse::function_complete);
+  const auto pdus = output();
+  ASSERT_EQ(pdus.size(), 1u) << "no answer to the aborted task";
+  EXPECT_EQ(pdus[0].bhs[0], 0x22);
+  EXPECT_EQ(pdus[0].bhs[2], 0x00);
+}
+
+TEST_F(TargetSessionTest, AbortOfATaskThatNeverCameFillsItsHole) {
+  const ScsiCommand lost = read_command(1, 4);
+  const ScsiCommand later = read_command(2, 4);
+  ASSERT_TRUE(send(later));
+  TaskManagementRequest tmf;
+  tmf.immediate = true;
+  tmf.function = TmfFunction::abort_task;
+  tmf.initiator_task_tag = 50;
+  tmf.referenced_task_tag = 1;
+  tmf.ref_cmd_sn = lost.cmd_sn;
+  tmf.cmd_sn = next;
+  ASSERT_TRUE(send(tmf));
+  const auto pdus = output();
+  ASSERT_EQ(pdus.size(), 1u);
+  EXPECT_EQ(pdus[0].bhs[2], 0x00);
+  ASSERT_EQ(host.commands.size(), 1u) << "the command behind the hole runs";
+  ASSERT_TRUE(send(lost));
+  EXPECT_EQ(host.commands.size(), 1u) << "the lost one is outside the window now";
+  tmf.initiator_task_tag = 51;
+  tmf.referenced_task_tag = 77;
+  tmf.ref_cmd_sn = lost.cmd_sn;
+  ASSERT_TRUE(send(tmf));
+  EXPECT_EQ(output()[0].bhs[2], 0x01) << "task does not exist";
+}
+
+TEST_F(TargetSessionTest, AnAbortWaitsUntilNothingIsReceivedIntoTheMemory) {
+  std::uint8_t bhs[48];
+  const ScsiCommand pdu = write_command(1, 8);
+  ScsiCommand with_data = pdu;
+  with_data.data_segment_length = 8;
+  with_data.encode(bhs);
+  ASSERT_TRUE(connection->feed({bhs, 48}));
+  ASSERT_TRUE(connection->feed(as_bytes("abcd")));
+  ASSERT_EQ(host.commands.size(), 1u);
+  session->request_abort(*host.commands[0]);
+  EXPECT_TRUE(host.aborted.empty());
+  EXPECT_EQ(host.live, 1);
+  ASSERT_TRUE(connection->feed(as_bytes("efgh")));
+  EXPECT_EQ(host.aborted.size(), 1u);
+  EXPECT_EQ(host.live, 0);
+  EXPECT_TRUE(output().empty());
+}
+
+TEST_F(TargetSessionTest, NopOutIsEchoedAndPingsAreMatched) {
+  NopOut nop;
+  nop.initiator_task_tag = 9;
+  nop.immediate = true;
+  nop.cmd_sn = next;
+  ASSERT_TRUE(send(nop, as_bytes("ping")));
+  auto pdus = output();
+  ASSERT_EQ(pdus.size(), 1u);
+  EXPECT_EQ(pdus[0].op(), Opcode::nop_in);
+  EXPECT_EQ(as_text(pdus[0].data), "ping");
+  EXPECT_EQ(load_be32(&pdus[0].bhs[24]), 7u);
+  connection->send_ping();
+  pdus = output();
+  ASSERT_EQ(pdus.size(), 1u);
+  const NopIn ping = NopIn::decode(pdus[0].bhs.data());
+  EXPECT_EQ(ping.initiator_task_tag, reserved_tag);
+  EXPECT_EQ(ping.stat_sn.value(), 8u);
+  NopOut answer;
+  answer.immediate = true;
+  answer.target_transfer_tag = ping.target_transfer_tag;
+  answer.cmd_sn = next;
+  ASSERT_TRUE(send(answer));
+  EXPECT_EQ(host.pings, 1);
+  EXPECT_FALSE(connection->ping_outstanding());
+  ASSERT_TRUE(send(answer));
+  EXPECT_EQ(host.pings, 1);
+}
+
+TEST_F(TargetSessionTest, LogoutIsAnsweredWhenEveryTaskHasEnded) {
+  host.hold_aborts = true;
+  ASSERT_TRUE(send(read_command(1, 512)));
+  LogoutRequest logout;
+  logout.immediate = true;
+  logout.initiator_task_tag = 60;
+  logout.cmd_sn = next;
+  ASSERT_TRUE(send(logout));
+  EXPECT_TRUE(output().empty());
+  session->abort_finished(*host.aborted[0]);
+  const auto pdus = output();
+  ASSERT_EQ(pdus.size(), 1u);
+  EXPECT_EQ(pdus[0].bhs[0], 0x26);
+  EXPECT_EQ(pdus[0].bhs[2], 0x00);
+  EXPECT_TRUE(connection->draining());
+  EXPECT_EQ(host.idle, 1);
+  host.hold_aborts = false;
+}
+
+TEST_F(TargetSessionTest, UnknownOpcodesAndSnackAreRejected) {
+  for (const auto& [first, reason] : std::vector<std::pair<std::uint8_t, std::uint8_t>>{
+           {0x1c, 0x05}, {0x3f, 0x05}, {0x21, 0x05}, {0x10, 0x03}}) {
+    std::uint8_t bhs[48] = {first, 0x80};
+    ASSERT_TRUE(connection->feed({bhs, 48}));
+    const auto pdus = output();
+    ASSERT_EQ(pdus.size(), 1u);
+    EXPECT_EQ(pdus[0].op(), Opcode::reject);
+    EXPECT_EQ(pdus[0].bhs[2], reason);
+  }
+  std::uint8_t login[48] = {0x43, 0x87};
+  EXPECT_FALSE(connection->feed({login, 48}));
+}
+
+TEST_F(TargetSessionTest, ATaskTagInUseIsRejected) {
+  ASSERT_TRUE(send(read_command(1, 4)));
+  ASSERT_TRUE(send(read_command(1, 4)));
+  const auto pdus = output();
+  ASSERT_EQ(pdus.size(), 1u);
+  EXPECT_EQ(pdus[0].bhs[2], 0x07);
+  EXPECT_EQ(host.commands.size(), 1u);
+}
+
+TEST_F(TargetSessionTest, ImmediateCommandsAreBoundedAndDoNotTouchTheWindow) {
+  for (Itt itt = 0; itt < 40; ++itt) {
+    ScsiCommand pdu = read_command(itt, 4);
+    pdu.immediate = true;
+    pdu.cmd_sn = session->exp_cmd_sn();
+    ASSERT_TRUE(send(pdu));
+  }
+  EXPECT_EQ(host.commands.size(), limits::max_immediate_commands);
+  EXPECT_EQ(session->exp_cmd_sn().value(), 100u);
+  const auto pdus = output();
+  EXPECT_EQ(pdus.size(), 40u - limits::max_immediate_commands);
+  EXPECT_EQ(pdus[0].bhs[2], 0x06);
+}
+
+TEST(ItTable, FindsWhatIsThereThroughGrowthAndErasure) {
+  ItTable<int> table(4);
+  std::vector<int> values(500);
+  for (std::uint32_t i = 0; i < 500; ++i) table.insert(i * 0x10001u, values[i]);
+  for (std::uint32_t i = 0; i < 500; i += 2) table.erase(i * 0x10001u);
+  for (std::uint32_t i = 0; i < 500; ++i) {
+    EXPECT_EQ(table.find(i * 0x10001u), i % 2 == 0 ? nullptr : &values[i]) << i;
+  }
+  EXPECT_EQ(table.size(), 250u);
+}
+
+}  // namespace
+}  // namespace perilune::iscsi
