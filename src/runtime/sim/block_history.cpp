@@ -73,7 +73,9 @@ BlockHistory::Write BlockHistory::begin_write(Lba first, MutableBytes out) {
   return write;
 }
 
-BlockHistory::Write BlockHistory::begin_zero(Lba first, BlockCount count) { return begin(first, count.value(), true); }
+BlockHistory::Write BlockHistory::begin_zero(Lba first, BlockCount count) {
+  return begin(first, count.value(), true);
+}
 
 void BlockHistory::end_write(Write write, Outcome outcome, bool durable) {
   const auto it = extents_.find(write.version);
@@ -94,8 +96,10 @@ void BlockHistory::end_write(Write write, Outcome outcome, bool durable) {
     if (!v->certain) b.unsettled = true;
     prune(b);
   }
-  if (outcome == Outcome::failed) it->second.state = State::failed;
-  else extents_.erase(it);
+  if (outcome == Outcome::failed)
+    it->second.state = State::failed;
+  else
+    extents_.erase(it);
 }
 
 BlockHistory::Flush BlockHistory::begin_flush() noexcept { return Flush{tick_++}; }
@@ -106,7 +110,8 @@ void BlockHistory::end_flush(Flush flush, bool succeeded) {
     // After a power loss nobody has read, an old acknowledgement says nothing about what there was to flush.
     bool changed = false;
     for (Version& v : b.versions) {
-      if (v.state == State::closed && v.certain && v.ended < flush.started && !v.durable) v.durable = changed = true;
+      if (v.state == State::closed && v.certain && v.ended < flush.started && !v.durable)
+        v.durable = changed = true;
     }
     if (changed) prune(b);
   }
@@ -127,8 +132,8 @@ bool BlockHistory::replaced(const Block& block, const Version& v, std::uint64_t 
   });
 }
 
-// Forgets versions that a durable one replaced: they can never be seen again, but by reads that were under way. The
-// newest stay for those.
+// Forgets versions that a durable one replaced: they can never be seen again, but by reads that were under
+// way. The newest stay for those.
 void BlockHistory::prune(Block& block) {
   constexpr std::size_t keep = 64;
   auto& list = block.versions;
@@ -138,9 +143,10 @@ void BlockHistory::prune(Block& block) {
     if (w.state == State::closed && w.durable) newest_durable = std::max(newest_durable, w.began);
   }
   const auto end = list.end() - static_cast<std::ptrdiff_t>(keep);
-  list.erase(std::remove_if(list.begin(), end,
-                            [&](const Version& v) { return v.state == State::closed && v.ended < newest_durable; }),
-             end);
+  list.erase(
+      std::remove_if(list.begin(), end,
+                     [&](const Version& v) { return v.state == State::closed && v.ended < newest_durable; }),
+      end);
 }
 
 std::string BlockHistory::end_read(Read read, Bytes data) {
@@ -172,8 +178,10 @@ std::string BlockHistory::judge(std::uint64_t lba, Bytes data, std::uint64_t rea
     illegal = &v;
   }
   const std::string what = zero ? "zeroes" : "version " + std::to_string(id);
-  return where + "read " + what + (illegal != nullptr ? ", replaced before the read" : ", which was never legal here") +
-         "; newest is version " + std::to_string(b.versions.back().id) + (b.versions.back().durable ? " (durable)" : "");
+  return where + "read " + what +
+         (illegal != nullptr ? ", replaced before the read" : ", which was never legal here") +
+         "; newest is version " + std::to_string(b.versions.back().id) +
+         (b.versions.back().durable ? " (durable)" : "");
 }
 
 void BlockHistory::power_lost() {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The judge of what a disk returns: it knows every version of every block that was ever written, in which order they
-// were acknowledged, flushed, or may have been lost, and says whether a block that was read is one of the legal ones.
+// The judge of what a disk returns: it knows every version of every block that was ever written, in which
+// order they were acknowledged, flushed, or may have been lost, and says whether a block that was read is one
+// of the legal ones.
 //
 //   auto w = history.begin_write(lba, buffer);   // fills the buffer with this version's bytes
 //   ... the write is sent ...
@@ -9,11 +10,14 @@
 //   auto r = history.begin_read(lba, count); ... history.end_read(r, data)   // {} or what is wrong
 //
 // The rules:
-//  - A read sees, for each block, a version that no other acknowledged version replaced before the read began: a version is
-//    replaced by one that began after it was acknowledged. Versions that overlap in time may be seen in either order.
-//  - After power_lost() what was acknowledged but neither FUA nor covered by a flush may be gone: legal are the last
-//    durable version and every one not replaced by it. The first read afterwards that meets no open write settles which
-//    one it is.
+//  - A read sees, for each block, a version that no other acknowledged version replaced before the read
+//  began: a version is
+//    replaced by one that began after it was acknowledged. Versions that overlap in time may be seen in
+//    either order.
+//  - After power_lost() what was acknowledged but neither FUA nor covered by a flush may be gone: legal are
+//  the last
+//    durable version and every one not replaced by it. The first read afterwards that meets no open write
+//    settles which one it is.
 //  - A write that failed (or was never answered) may take effect at any time until settle_failed() is called.
 #pragma once
 
@@ -32,16 +36,20 @@ enum class Outcome : std::uint8_t { acknowledged, failed };
 class BlockHistory {
  public:
   // One ticket of begin_*: to be given back once.
-  struct Write { std::uint64_t version = 0; };
-  struct Flush { std::uint64_t started = 0; };
+  struct Write {
+    std::uint64_t version = 0;
+  };
+  struct Flush {
+    std::uint64_t started = 0;
+  };
   struct Read {
     Lba first;
     std::uint64_t count = 0;
     std::uint64_t started = 0;
   };
 
-  // A new medium: every block reads as zeroes. block_bytes is a multiple of 512; torn blocks are violations, so it
-  // is the unit that the disk writes atomically.
+  // A new medium: every block reads as zeroes. block_bytes is a multiple of 512; torn blocks are violations,
+  // so it is the unit that the disk writes atomically.
   BlockHistory(std::uint64_t seed, std::uint32_t block_bytes, BlockCount blocks);
 
   // Fills `out` (a whole number of blocks) with the content to write.
@@ -74,11 +82,11 @@ class BlockHistory {
   struct Version {
     std::uint64_t id = 0;
     std::uint64_t began = 0;
-    std::uint64_t ended = 0;   // when acknowledged or settled; meaningful when closed
+    std::uint64_t ended = 0;  // when acknowledged or settled; meaningful when closed
     State state = State::open;
     bool zero = false;
     bool durable = false;
-    bool certain = false;      // acknowledged, and no power loss since could have taken it away
+    bool certain = false;         // acknowledged, and no power loss since could have taken it away
     bool met_power_loss = false;  // while open: its answer may be older than the loss
   };
   struct Block {
@@ -95,7 +103,8 @@ class BlockHistory {
   Block& block(std::uint64_t lba);
   static Version* find(Block& block, std::uint64_t id) noexcept;
   [[nodiscard]] static bool precedes(const Version& a, const Version& b) noexcept;
-  [[nodiscard]] static bool replaced(const Block& block, const Version& v, std::uint64_t read_started) noexcept;
+  [[nodiscard]] static bool replaced(const Block& block, const Version& v,
+                                     std::uint64_t read_started) noexcept;
   static void prune(Block& block);
   void fill(std::uint64_t lba, std::uint64_t version, MutableBytes out) const;
   [[nodiscard]] std::uint64_t identify(std::uint64_t lba, Bytes data, bool& zero) const;

@@ -15,7 +15,9 @@ class BlockHistoryTest : public ::testing::Test {
     history.end_write(history.begin_write(Lba(lba), data), Outcome::acknowledged, durable);
     return data;
   }
-  bool legal(std::uint64_t lba, const std::vector<std::uint8_t>& data) { return history.check(Lba(lba), data).empty(); }
+  bool legal(std::uint64_t lba, const std::vector<std::uint8_t>& data) {
+    return history.check(Lba(lba), data).empty();
+  }
   void flush() { history.end_flush(history.begin_flush(), true); }
 
   BlockHistory history{1, block, BlockCount(100)};
@@ -83,7 +85,7 @@ TEST_F(BlockHistoryTest, APowerLossMayTakeWhatWasNotFlushed) {
   const auto later = write(5, false);
   history.power_lost();
   EXPECT_FALSE(legal(5, zeroes));
-  EXPECT_TRUE(legal(5, later));    // it survived: from now on it stays
+  EXPECT_TRUE(legal(5, later));  // it survived: from now on it stays
   EXPECT_FALSE(legal(5, durable));
 }
 

@@ -36,13 +36,16 @@ void Connection::make_pipe(Pipe& pipe) {
 
 void Connection::attach(int side, SimStream* stream, const runtime::SocketOptions& options) {
   sides_[side].stream = stream;
-  sides_[side].user_timeout =
-      options.user_timeout.count() > 0 ? Duration(options.user_timeout) : world_.options().network.default_user_timeout;
+  sides_[side].user_timeout = options.user_timeout.count() > 0
+                                  ? Duration(options.user_timeout)
+                                  : world_.options().network.default_user_timeout;
   if (options.send_buffer_bytes > 0) {
-    pipes_[side].send_limit = std::max<std::size_t>(2048, static_cast<std::size_t>(options.send_buffer_bytes));
+    pipes_[side].send_limit =
+        std::max<std::size_t>(2048, static_cast<std::size_t>(options.send_buffer_bytes));
   }
   if (options.receive_buffer_bytes > 0) {
-    pipes_[1 - side].window = std::max<std::size_t>(2048, static_cast<std::size_t>(options.receive_buffer_bytes));
+    pipes_[1 - side].window =
+        std::max<std::size_t>(2048, static_cast<std::size_t>(options.receive_buffer_bytes));
   }
 }
 
@@ -183,9 +186,8 @@ void Connection::host_gone(int side, bool power) {
   if (power) {
     drop_outgoing(side);
     const Duration wait = world_.options().network.keepalive_time;
-    world_.at(wait + wait / 4, Event::network_reset, id_, [self = shared_from_this(), side] {
-      self->fail_side(1 - side, -ETIMEDOUT);
-    });
+    world_.at(wait + wait / 4, Event::network_reset, id_,
+              [self = shared_from_this(), side] { self->fail_side(1 - side, -ETIMEDOUT); });
   } else if (was_open && s.error == 0) {
     // The kernel closes for the dead process: orderly, or by reset when something was unread or by ill luck.
     if (prng_.coin()) {

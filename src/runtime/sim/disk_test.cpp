@@ -18,7 +18,8 @@ constexpr std::uint64_t disk_bytes = 64 * 4096;
 
 struct AlignedBuffer {
   explicit AlignedBuffer(std::size_t bytes)
-      : data(static_cast<std::uint8_t*>(std::aligned_alloc(4096, (bytes + 4095) / 4096 * 4096))), size(bytes) {
+      : data(static_cast<std::uint8_t*>(std::aligned_alloc(4096, (bytes + 4095) / 4096 * 4096))),
+        size(bytes) {
     std::fill_n(data, size, std::uint8_t{0});
   }
   ~AlignedBuffer() { std::free(data); }
@@ -216,7 +217,8 @@ TEST_F(SimDiskTest, CompletionsComeInAnotherOrderThanSubmissions) {
     }
     while (std::any_of(ops.begin(), ops.end(), [](const auto& op) { return !op->ended; })) {
       ASSERT_TRUE(world->step());
-      for (std::size_t i = 1; i < ops.size(); ++i) reordered |= ops[i]->calls == 1 && ops[i - 1]->calls == 0 && !ops[i - 1]->ended;
+      for (std::size_t i = 1; i < ops.size(); ++i)
+        reordered |= ops[i]->calls == 1 && ops[i - 1]->calls == 0 && !ops[i - 1]->ended;
     }
     for (const auto& op : ops) EXPECT_LE(op->calls, 1);
     TearDown();
@@ -306,8 +308,10 @@ class JourneyTest : public SimDiskTest {
     std::erase_if(works, [&](const std::unique_ptr<Work>& work) {
       if (!work->op.ended) return false;
       EXPECT_GE(work->op.result, 0);
-      if (work->is_flush) history.end_flush(work->flush, true);
-      else history.end_write(work->write, Outcome::acknowledged, work->durable);
+      if (work->is_flush)
+        history.end_flush(work->flush, true);
+      else
+        history.end_write(work->write, Outcome::acknowledged, work->durable);
       return true;
     });
   }

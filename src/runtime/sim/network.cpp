@@ -23,7 +23,8 @@ Network::Link& Network::link(const SimHost& a, const SimHost& b) {
   if (fresh) {
     const NetworkOptions& options = world_.options().network;
     const auto span = static_cast<std::uint64_t>((options.latency_max - options.latency_min).count());
-    it->second.base = options.latency_min + Duration(static_cast<Duration::rep>(world_.prng().below(span + 1)));
+    it->second.base =
+        options.latency_min + Duration(static_cast<Duration::rep>(world_.prng().below(span + 1)));
   }
   return it->second;
 }
@@ -60,10 +61,11 @@ std::size_t Network::reset_connections(const SimHost& a, const SimHost& b) {
 }
 
 std::size_t Network::open_connections() const {
-  return static_cast<std::size_t>(std::count_if(connections_.begin(), connections_.end(), [](const auto& weak) {
-    const auto connection = weak.lock();
-    return connection && (connection->stream(0) != nullptr || connection->stream(1) != nullptr);
-  }));
+  return static_cast<std::size_t>(
+      std::count_if(connections_.begin(), connections_.end(), [](const auto& weak) {
+        const auto connection = weak.lock();
+        return connection && (connection->stream(0) != nullptr || connection->stream(1) != nullptr);
+      }));
 }
 
 void Network::prune() {
@@ -136,7 +138,8 @@ std::unique_ptr<runtime::Connecting> Network::connect(SimLoop& loop, const Endpo
   auto connecting = std::make_unique<SimConnecting>(a, handler);
   if (loop.dead()) return connecting;
   if (!a->local.is_loopback() && !loop.host().has_address(a->local)) {
-    connecting->finish(fail(Errc::io, a->local.to_string() + ": Cannot assign requested address", EADDRNOTAVAIL));
+    connecting->finish(
+        fail(Errc::io, a->local.to_string() + ": Cannot assign requested address", EADDRNOTAVAIL));
     return connecting;
   }
   a->lost = world_.prng().per_million(world_.options().network.lose_per_million_connects);
@@ -159,7 +162,8 @@ void Network::attempt(const std::shared_ptr<ConnectAttempt>& a) {
     retry(a);
     return;
   }
-  if (listener == nullptr || world_.prng().per_million(world_.options().network.refuse_per_million_connects)) {
+  if (listener == nullptr ||
+      world_.prng().per_million(world_.options().network.refuse_per_million_connects)) {
     refuse(a);
     return;
   }
@@ -192,8 +196,10 @@ void Network::establish(const std::shared_ptr<ConnectAttempt>& a, SimListener& l
   const Duration back = latency(a->loop->host(), server, world_.prng());
   world_.at(back, Event::connect_answer, connection->id(), [a, connection] {
     if (a->loop->dead()) return;
-    if (a->owner != nullptr) a->owner->finish(connection);
-    else connection->close(0);  // abandoned: the server sees an end
+    if (a->owner != nullptr)
+      a->owner->finish(connection);
+    else
+      connection->close(0);  // abandoned: the server sees an end
   });
 }
 

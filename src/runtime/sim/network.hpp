@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The network between the hosts of a world: links with latency that can be cut, listeners, connection attempts.
+// The network between the hosts of a world: links with latency that can be cut, listeners, connection
+// attempts.
 #pragma once
 
 #include <map>
@@ -23,8 +24,8 @@ class Network {
   explicit Network(World& world) noexcept : world_(world) {}
   ~Network();
 
-  // Faults, for tests. A cut link swallows everything in both directions for `span` of virtual time (retransmission
-  // then carries on), or until heal().
+  // Faults, for tests. A cut link swallows everything in both directions for `span` of virtual time
+  // (retransmission then carries on), or until heal().
   void cut(const SimHost& a, const SimHost& b, Duration span);
   void cut(const SimHost& a, const SimHost& b);
   void heal(const SimHost& a, const SimHost& b);

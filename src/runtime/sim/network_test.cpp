@@ -78,8 +78,10 @@ class SimNetwork : public ::testing::Test, public runtime::AcceptHandler, public
   }
   void on_connected(Result<std::unique_ptr<runtime::Stream>> stream) override {
     connecting.reset();
-    if (stream) client = std::make_unique<Peer>(std::move(*stream));
-    else error = stream.error();
+    if (stream)
+      client = std::make_unique<Peer>(std::move(*stream));
+    else
+      error = stream.error();
   }
   void listen(const char* where = "10.0.0.2:3260") {
     auto result = loop_b->listen(*Endpoint::parse(where, 0), {}, *this);

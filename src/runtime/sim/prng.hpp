@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The simulator's random numbers: xoshiro256** seeded by splitmix64. Integers only, nothing from <random>, whose
-// distributions differ between libraries: a seed means the same run on every compiler.
+// The simulator's random numbers: xoshiro256** seeded by splitmix64. Integers only, nothing from <random>,
+// whose distributions differ between libraries: a seed means the same run on every compiler.
 #pragma once
 
 #include <bit>
@@ -42,8 +42,12 @@ class Prng {
     return static_cast<std::uint64_t>((static_cast<Wide>(next()) * bound) >> 64);
   }
   // first .. last, both possible.
-  std::uint64_t between(std::uint64_t first, std::uint64_t last) noexcept { return first + below(last - first + 1); }
-  bool chance(std::uint64_t numerator, std::uint64_t denominator) noexcept { return below(denominator) < numerator; }
+  std::uint64_t between(std::uint64_t first, std::uint64_t last) noexcept {
+    return first + below(last - first + 1);
+  }
+  bool chance(std::uint64_t numerator, std::uint64_t denominator) noexcept {
+    return below(denominator) < numerator;
+  }
   bool per_million(std::uint64_t n) noexcept { return n != 0 && chance(n, 1'000'000); }
   bool coin() noexcept { return (next() >> 63) != 0; }
   Prng fork() noexcept { return Prng(next()); }

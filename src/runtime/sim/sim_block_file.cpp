@@ -35,14 +35,16 @@ int SimBlockFile::check(ByteOffset offset, std::uint64_t length, bool writes) co
   const std::uint32_t alignment = properties_.offset_alignment_bytes;
   if (offset.value() % alignment != 0 || length % alignment != 0) return -EINVAL;
   if (!writes) return 0;
-  if (offset.value() > properties_.size_bytes || length > properties_.size_bytes - offset.value()) return -ENOSPC;
+  if (offset.value() > properties_.size_bytes || length > properties_.size_bytes - offset.value())
+    return -ENOSPC;
   return 0;
 }
 
 int SimBlockFile::check_memory(std::span<const iovec> iov) const {
   PERILUNE_ASSERT(iov.size() <= 64);
   for (const iovec& part : iov) {
-    if (std::bit_cast<std::uintptr_t>(part.iov_base) % properties_.memory_alignment_bytes != 0) return -EINVAL;
+    if (std::bit_cast<std::uintptr_t>(part.iov_base) % properties_.memory_alignment_bytes != 0)
+      return -EINVAL;
     if (part.iov_len % properties_.offset_alignment_bytes != 0) return -EINVAL;
   }
   return 0;
@@ -66,7 +68,8 @@ bool SimBlockFile::read(FileOp& op, ByteOffset offset, std::span<const iovec> io
   return result != 0 || submit(std::move(p), result);
 }
 
-bool SimBlockFile::write(FileOp& op, ByteOffset offset, std::span<const iovec> iov, bool durable, int& result) {
+bool SimBlockFile::write(FileOp& op, ByteOffset offset, std::span<const iovec> iov, bool durable,
+                         int& result) {
   auto p = std::make_shared<Pending>(*this, op, Kind::write);
   p->offset = offset.value();
   p->length = total_length(iov);
@@ -107,8 +110,9 @@ std::uint64_t SimBlockFile::summary(const Pending& p) const {
 
 Duration SimBlockFile::delay(Kind kind) {
   const DiskOptions& d = disk_.options();
-  auto ns = d.latency_min.count() +
-            static_cast<Duration::rep>(prng_.below(static_cast<std::uint64_t>(d.latency_mean.count()) * 2 + 1));
+  auto ns =
+      d.latency_min.count() +
+      static_cast<Duration::rep>(prng_.below(static_cast<std::uint64_t>(d.latency_mean.count()) * 2 + 1));
   if (kind == Kind::sync) ns *= 5;
   if (prng_.chance(1, 200)) ns *= static_cast<Duration::rep>(prng_.between(10, 100));
   return Duration(ns);
@@ -141,11 +145,19 @@ bool SimBlockFile::submit(std::shared_ptr<Pending> pending, int& result) {
 void SimBlockFile::apply(Pending& p) {
   p.applied = true;
   switch (p.kind) {
-    case Kind::read: apply_read(p); break;
-    case Kind::write: apply_write(p); break;
-    case Kind::sync: apply_sync(p); break;
+    case Kind::read:
+      apply_read(p);
+      break;
+    case Kind::write:
+      apply_write(p);
+      break;
+    case Kind::sync:
+      apply_sync(p);
+      break;
     case Kind::punch:
-    case Kind::zero: apply_zero(p); break;
+    case Kind::zero:
+      apply_zero(p);
+      break;
   }
 }
 
@@ -193,7 +205,8 @@ void SimBlockFile::apply_write(Pending& p) {
   data.resize(maybe_shorten(data.size()));
   disk_.write(ByteOffset(p.offset), data);
   loop_.world().note(Event::disk_apply, hash_bytes(data));
-  if (p.durable && !faults.ignore_durable_write) disk_.make_durable(ByteOffset(p.offset), ByteCount(data.size()));
+  if (p.durable && !faults.ignore_durable_write)
+    disk_.make_durable(ByteOffset(p.offset), ByteCount(data.size()));
   p.result = static_cast<int>(data.size());
 }
 
@@ -238,8 +251,10 @@ void SimBlockFile::crash() {
     if (prng_.coin()) continue;
     if (p->kind == Kind::write) {
       const std::vector<std::uint8_t> data = gather(*p);
-      if (prng_.coin()) disk_.write(ByteOffset(p->offset), data);
-      else disk_.write_torn(ByteOffset(p->offset), data);
+      if (prng_.coin())
+        disk_.write(ByteOffset(p->offset), data);
+      else
+        disk_.write_torn(ByteOffset(p->offset), data);
     } else if (p->kind == Kind::punch || p->kind == Kind::zero) {
       disk_.zero(ByteOffset(p->offset), ByteCount(p->length));
     }

@@ -18,14 +18,16 @@ class SimBlockFile final : public runtime::BlockFile {
   ~SimBlockFile() override;
 
   [[nodiscard]] const runtime::FileProperties& properties() const override { return properties_; }
-  [[nodiscard]] bool read(runtime::FileOp& op, ByteOffset offset, std::span<const iovec> iov, int& result) override;
+  [[nodiscard]] bool read(runtime::FileOp& op, ByteOffset offset, std::span<const iovec> iov,
+                          int& result) override;
   [[nodiscard]] bool write(runtime::FileOp& op, ByteOffset offset, std::span<const iovec> iov, bool durable,
                            int& result) override;
   [[nodiscard]] bool sync(runtime::FileOp& op, int& result) override;
   [[nodiscard]] bool punch(runtime::FileOp& op, ByteOffset offset, ByteCount length, int& result) override;
   [[nodiscard]] bool zero(runtime::FileOp& op, ByteOffset offset, ByteCount length, int& result) override;
 
-  // The process is gone: what was under way may reach the disk whole, in part or not at all; nothing completes.
+  // The process is gone: what was under way may reach the disk whole, in part or not at all; nothing
+  // completes.
   void crash();
 
  private:

@@ -40,16 +40,20 @@ const SimDisk::Page* SimDisk::find_page(std::uint64_t offset) const {
 void SimDisk::read(ByteOffset offset, MutableBytes out) const {
   for_each_unit(offset.value(), out.size(), page_bytes, [&](std::uint64_t at, std::uint64_t n) {
     std::uint8_t* to = out.data() + (at - offset.value());
-    if (const Page* p = find_page(at)) std::memcpy(to, p->current + at % page_bytes, n);
-    else std::memset(to, 0, n);
+    if (const Page* p = find_page(at))
+      std::memcpy(to, p->current + at % page_bytes, n);
+    else
+      std::memset(to, 0, n);
   });
 }
 
 void SimDisk::read_durable(ByteOffset offset, MutableBytes out) const {
   for_each_unit(offset.value(), out.size(), page_bytes, [&](std::uint64_t at, std::uint64_t n) {
     std::uint8_t* to = out.data() + (at - offset.value());
-    if (const Page* p = find_page(at)) std::memcpy(to, p->durable + at % page_bytes, n);
-    else std::memset(to, 0, n);
+    if (const Page* p = find_page(at))
+      std::memcpy(to, p->durable + at % page_bytes, n);
+    else
+      std::memset(to, 0, n);
   });
 }
 
@@ -57,8 +61,10 @@ void SimDisk::apply(std::uint64_t offset, std::uint64_t length, const std::uint8
   PERILUNE_ASSERT(offset <= options_.size_bytes && length <= options_.size_bytes - offset);
   for_each_unit(offset, length, page_bytes, [&](std::uint64_t at, std::uint64_t n) {
     std::uint8_t* to = page(at).current + at % page_bytes;
-    if (data != nullptr) std::memcpy(to, data + (at - offset), n);
-    else std::memset(to, 0, n);
+    if (data != nullptr)
+      std::memcpy(to, data + (at - offset), n);
+    else
+      std::memset(to, 0, n);
   });
   Operation op{++sequence_, offset, length, {}};
   if (data != nullptr) op.data.assign(data, data + length);
@@ -82,8 +88,10 @@ void SimDisk::write_torn(ByteOffset offset, Bytes data) {
 
 void SimDisk::maybe_write_back() {
   constexpr std::size_t most = 4096;
-  if (log_.size() >= most) make_durable(log_[most / 2].sequence);
-  else if (options_.writeback && prng_.chance(1, 64)) make_durable(log_[prng_.below(log_.size())].sequence);
+  if (log_.size() >= most)
+    make_durable(log_[most / 2].sequence);
+  else if (options_.writeback && prng_.chance(1, 64))
+    make_durable(log_[prng_.below(log_.size())].sequence);
 }
 
 void SimDisk::persist_piece(const Operation& op, std::uint64_t offset, std::uint64_t length) {
@@ -92,8 +100,10 @@ void SimDisk::persist_piece(const Operation& op, std::uint64_t offset, std::uint
   if (newest > op.sequence) return;
   newest = op.sequence;
   std::uint8_t* to = p.durable + offset % page_bytes;
-  if (op.data.empty()) std::memset(to, 0, length);
-  else std::memcpy(to, op.data.data() + (offset - op.offset), length);
+  if (op.data.empty())
+    std::memset(to, 0, length);
+  else
+    std::memcpy(to, op.data.data() + (offset - op.offset), length);
 }
 
 void SimDisk::persist(const Operation& op) {
@@ -136,8 +146,10 @@ void SimDisk::survive(const Operation& op, std::uint64_t mode) {
     if (keep) persist_piece(op, at, n);
     ++(keep ? kept : dropped);
   });
-  if (kept == 0) ++lost_;
-  else if (dropped != 0) ++torn_;
+  if (kept == 0)
+    ++lost_;
+  else if (dropped != 0)
+    ++torn_;
 }
 
 void SimDisk::lose_power() {

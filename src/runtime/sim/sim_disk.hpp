@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// A disk of the simulated world. It knows two states: what reads see (current) and what is on stable media (durable).
-// Everything written is volatile until a sync or a durable write; at a power failure each volatile sector survives or
-// not by the seed, so that writes are lost, torn between sectors and reordered. This class has no time in it: the
-// delays are SimBlockFile's.
+// A disk of the simulated world. It knows two states: what reads see (current) and what is on stable media
+// (durable). Everything written is volatile until a sync or a durable write; at a power failure each volatile
+// sector survives or not by the seed, so that writes are lost, torn between sectors and reordered. This class
+// has no time in it: the delays are SimBlockFile's.
 #pragma once
 
 #include <cstdint>
@@ -23,8 +23,8 @@ struct DiskFaults {
   std::uint32_t read_error_per_million = 0;   // -EIO
   std::uint32_t write_error_per_million = 0;  // -EIO; a part of the sectors may have been written
   std::uint32_t no_space_per_million = 0;     // -ENOSPC for writes and zeroing
-  // -EIO, and what was to be synced may be lost for good although reads still show it, as page caches do it: a later sync
-  // that succeeds does not bring it back.
+  // -EIO, and what was to be synced may be lost for good although reads still show it, as page caches do it:
+  // a later sync that succeeds does not bring it back.
   std::uint32_t sync_error_per_million = 0;
   // Lies, planted to prove that a durability test can fail.
   bool ignore_sync = false;           // a sync answers 0 and does nothing
@@ -77,7 +77,8 @@ class SimDisk {
   // What stands on stable media.
   void read_durable(ByteOffset offset, MutableBytes out) const;
   [[nodiscard]] std::size_t volatile_operations() const noexcept { return log_.size(); }
-  // Over all power failures: operations of which some sectors survived and some did not; operations lost whole.
+  // Over all power failures: operations of which some sectors survived and some did not; operations lost
+  // whole.
   [[nodiscard]] std::uint64_t torn() const noexcept { return torn_; }
   [[nodiscard]] std::uint64_t lost() const noexcept { return lost_; }
 

@@ -23,7 +23,8 @@ enum class Crash : std::uint8_t {
 
 class SimHost {
  public:
-  SimHost(World& world, std::uint32_t id, std::string name, std::initializer_list<std::string_view> addresses);
+  SimHost(World& world, std::uint32_t id, std::string name,
+          std::initializer_list<std::string_view> addresses);
   ~SimHost();
 
   // A loop of this host's process. The first one after a crash is the restart.
@@ -33,9 +34,9 @@ class SimHost {
   [[nodiscard]] SimDisk* find_disk(const std::string& path) noexcept;
   [[nodiscard]] SimRecordStore& records() noexcept { return records_; }
 
-  // Ends every loop of this host at once. Nothing of the caller's is destroyed: the owner of the objects on those
-  // loops destroys them after this call (never from a callback of such a loop). Timers, hooks, posted work,
-  // connections and file operations are void.
+  // Ends every loop of this host at once. Nothing of the caller's is destroyed: the owner of the objects on
+  // those loops destroys them after this call (never from a callback of such a loop). Timers, hooks, posted
+  // work, connections and file operations are void.
   void crash(Crash kind);
 
   [[nodiscard]] World& world() noexcept { return world_; }

@@ -45,11 +45,11 @@ void SimLoop::request_turn() {
   turn_requested_ = true;
   const LoopOptions& options = world_.options().loop;
   // At least one microsecond, so that virtual time moves on under a loop that keeps itself busy.
-  auto delay = Duration(1000 + static_cast<Duration::rep>(
-                                   prng_.below(static_cast<std::uint64_t>(options.max_turn_delay.count()) + 1)));
+  auto delay = Duration(1000 + static_cast<Duration::rep>(prng_.below(
+                                   static_cast<std::uint64_t>(options.max_turn_delay.count()) + 1)));
   if (prng_.per_million(options.stall_per_million_turns)) {
-    delay += Duration(static_cast<Duration::rep>(
-        prng_.below(static_cast<std::uint64_t>(options.max_stall.count()) + 1)));
+    delay += Duration(
+        static_cast<Duration::rep>(prng_.below(static_cast<std::uint64_t>(options.max_stall.count()) + 1)));
   }
   world_.at(delay, Event::turn, id_, [this] { turn(); });
 }

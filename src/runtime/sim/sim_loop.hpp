@@ -33,9 +33,9 @@ class SimRandom final : public runtime::Random {
   Prng prng_;
 };
 
-// Made by SimHost::add_loop and owned by the host until the world ends, so that what lived on a crashed loop can be
-// destroyed afterwards: after a crash no callback is ever made again, every call does nothing or fails with
-// `cancelled`, and streams and files may be destroyed at any moment.
+// Made by SimHost::add_loop and owned by the host until the world ends, so that what lived on a crashed loop
+// can be destroyed afterwards: after a crash no callback is ever made again, every call does nothing or fails
+// with `cancelled`, and streams and files may be destroyed at any moment.
 class SimLoop final : public runtime::Loop {
  public:
   SimLoop(SimHost& host, std::uint64_t id);
@@ -53,8 +53,8 @@ class SimLoop final : public runtime::Loop {
   [[nodiscard]] std::unique_ptr<runtime::Connecting> connect(const runtime::Endpoint& peer,
                                                              const runtime::SocketOptions& options,
                                                              runtime::ConnectHandler& handler) override;
-  [[nodiscard]] Result<std::unique_ptr<runtime::BlockFile>> open_file(const std::string& path,
-                                                                      const runtime::OpenOptions& options) override;
+  [[nodiscard]] Result<std::unique_ptr<runtime::BlockFile>> open_file(
+      const std::string& path, const runtime::OpenOptions& options) override;
   void register_buffers(BufferPool& pool) override { (void)pool; }
 
   // For the other parts of the world.

@@ -9,8 +9,8 @@
 
 namespace perilune::sim {
 
-// Records of a simulated host. A put that answered is durable. A put that fails (fail_per_million) has left either the old or
-// the new value, as a failed rename or directory sync does.
+// Records of a simulated host. A put that answered is durable. A put that fails (fail_per_million) has left
+// either the old or the new value, as a failed rename or directory sync does.
 class SimRecordStore final : public runtime::RecordStore {
  public:
   explicit SimRecordStore(World& world) noexcept : world_(world) {}

@@ -87,8 +87,10 @@ std::optional<int> SimStream::end_result() const {
 
 void SimStream::run_receive() {
   if (closing_) return;
-  if (receiving_ == Receiving::selected) run_selected();
-  else if (receiving_ == Receiving::directed) run_directed();
+  if (receiving_ == Receiving::selected)
+    run_selected();
+  else if (receiving_ == Receiving::directed)
+    run_directed();
 }
 
 void SimStream::finish_receive(int result, Bytes data) {
@@ -107,7 +109,8 @@ void SimStream::run_selected() {
   // The size of the buffer the loop happens to choose; sometimes less comes than is there.
   std::size_t n = std::min(there, select_limit_);
   if (prng_.chance(1, 4)) n = prng_.below(n) + 1;
-  std::vector<std::uint8_t> buffer(n);  // of this very size, and gone after the call: a sanitizer sees every misuse
+  std::vector<std::uint8_t> buffer(
+      n);  // of this very size, and gone after the call: a sanitizer sees every misuse
   connection_->read(side_, buffer);
   finish_receive(static_cast<int>(n), buffer);
 }
@@ -125,8 +128,10 @@ void SimStream::run_directed() {
   fill_directed(limit);
   const bool complete = wait_all_ ? filled_ == into_total_ : filled_ > 0;
   const auto end = connection_->readable(side_) == 0 ? end_result() : std::nullopt;
-  if (complete || (filled_ > 0 && end)) finish_receive(static_cast<int>(filled_), {});
-  else if (end) finish_receive(*end, {});
+  if (complete || (filled_ > 0 && end))
+    finish_receive(static_cast<int>(filled_), {});
+  else if (end)
+    finish_receive(*end, {});
 }
 
 void SimStream::send(std::span<const iovec> iov) {
@@ -255,7 +260,9 @@ void SimListener::run_accept() {
 }
 
 SimConnecting::SimConnecting(std::shared_ptr<ConnectAttempt> attempt, runtime::ConnectHandler& handler)
-    : attempt_(std::move(attempt)), handler_(handler), ready_(Delegate<void()>::to<&SimConnecting::run>(*this)) {
+    : attempt_(std::move(attempt)),
+      handler_(handler),
+      ready_(Delegate<void()>::to<&SimConnecting::run>(*this)) {
   attempt_->owner = this;
 }
 

@@ -14,7 +14,8 @@ namespace perilune::sim {
 
 class SimStream final : public runtime::Stream {
  public:
-  SimStream(SimLoop& loop, std::shared_ptr<Connection> connection, int side, const runtime::SocketOptions& options);
+  SimStream(SimLoop& loop, std::shared_ptr<Connection> connection, int side,
+            const runtime::SocketOptions& options);
   ~SimStream() override;
 
   void set_handler(runtime::StreamHandler& handler) override { handler_ = &handler; }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// A seeded virtual world: one clock, hosts with loops, a network and disks, all in one thread. Everything that
-// happens is an event ordered by (virtual time, sequence); every choice comes from the seed; every event enters the
-// trace hash. The same seed gives the same hash in every process, with every compiler and at every load address.
+// A seeded virtual world: one clock, hosts with loops, a network and disks, all in one thread. Everything
+// that happens is an event ordered by (virtual time, sequence); every choice comes from the seed; every event
+// enters the trace hash. The same seed gives the same hash in every process, with every compiler and at every
+// load address.
 //
 //   sim::World world(seed);
 //   sim::SimHost& server = world.add_host("server", {"10.0.0.1"});
@@ -65,10 +66,11 @@ struct NetworkOptions {
   std::uint64_t bandwidth_max_bytes_per_s = 2'000'000'000;
   std::uint32_t reset_per_million_segments = 0;
   std::uint32_t refuse_per_million_connects = 0;
-  std::uint32_t lose_per_million_connects = 0;   // the attempt runs into its timeout
-  Duration connect_timeout{std::chrono::seconds(127)};   // what Linux does with its six SYN retries
+  std::uint32_t lose_per_million_connects = 0;          // the attempt runs into its timeout
+  Duration connect_timeout{std::chrono::seconds(127)};  // what Linux does with its six SYN retries
   Duration default_user_timeout{std::chrono::seconds(924)};
-  Duration keepalive_time{std::chrono::seconds(30)};     // until a connection to a host that lost power is found dead
+  Duration keepalive_time{
+      std::chrono::seconds(30)};  // until a connection to a host that lost power is found dead
 };
 
 struct LoopOptions {
@@ -100,12 +102,13 @@ class World final : private runtime::BuggifyHook {
   [[nodiscard]] Instant now() const noexcept { return now_; }
   // Runs the next event; false when nothing will ever happen again.
   bool step();
-  // Steps until predicate() holds (true), or until `limit` of virtual time has gone by or nothing is left (false).
+  // Steps until predicate() holds (true), or until `limit` of virtual time has gone by or nothing is left
+  // (false).
   bool run_until(const std::function<bool()>& predicate, Duration limit);
   void run_for(Duration span);
 
-  // Runs `work` after `delay`, outside every loop's turn: for faults, crashes and restarts written by a test. Not
-  // bound to any host; what it captures must outlive it.
+  // Runs `work` after `delay`, outside every loop's turn: for faults, crashes and restarts written by a test.
+  // Not bound to any host; what it captures must outlive it.
   void at(Duration delay, Event event, std::uint64_t detail, std::function<void()> work);
   void after(Duration delay, std::function<void()> work) { at(delay, Event::user, 0, std::move(work)); }
   // Enters a fact into the trace.
