@@ -21,6 +21,7 @@
 #include "base/result.hpp"
 #include "block/backstore.hpp"
 #include "crypto/secret.hpp"
+#include "iscsi/session/initiator_command.hpp"
 #include "runtime/loop.hpp"
 
 namespace perilune::initiator {
@@ -31,18 +32,20 @@ struct ChapCredentials {
   std::string mutual_user;       // empty: one-way
   crypto::Secret mutual_secret;
   std::vector<std::uint8_t> algorithms;  // CHAP_A ids in order of preference; empty: 8, 7, 6, 5 (SHA3-256 .. MD5)
+  [[nodiscard]] ChapCredentials clone() const;
 };
 
 enum class DigestPreference : std::uint8_t { none, crc32c, crc32c_or_none, none_or_crc32c };
 
-struct SessionConfig {
+// Everything about a session but its secrets; may be copied.
+struct SessionSettings {
   std::string initiator_name;
   std::string initiator_alias;
   std::string target_name;             // empty: discovery session
   runtime::Endpoint portal;
   std::uint16_t portal_group_tag = 1;
-  std::array<std::uint8_t, 6> isid{};  // stable for (interface, target): persistent reservations depend on it
-  std::optional<ChapCredentials> chap;
+  std::array<std::uint8_t, 6> isid{};  // stable for (interface, target): persistent reservations depend on it;
+                                       // zero: stable_isid() of the names
 
   // What we offer (RFC 7143 13); what is agreed is in SessionInfo.
   bool initial_r2t = false;
@@ -68,6 +71,11 @@ struct SessionConfig {
   runtime::SocketOptions socket;
 };
 
+struct SessionConfig : SessionSettings {
+  std::optional<ChapCredentials> chap;
+  [[nodiscard]] SessionConfig clone() const;  // secrets are copied only when somebody asks for it
+};
+
 enum class SessionState : std::uint8_t { free, logging_in, logged_in, reconnecting, logging_out, failed };
 
 // What was agreed and counted; a snapshot.
@@ -91,25 +99,24 @@ struct LoginFailure {
   std::uint8_t status_detail = 0;
 };
 
-// One SCSI command. Embedded by its owner, alive until done.
-struct ScsiRequest : ListNode<ScsiRequest> {
-  enum class Direction : std::uint8_t { none, in, out };
-  std::uint64_t lun = 0;                      // eight LUN bytes, big-endian
-  std::array<std::uint8_t, 16> cdb{};
-  Direction direction = Direction::none;
-  std::span<const iovec> data;                // stays put until done
+// One SCSI command. Embedded by its owner, alive until done. The base holds what goes over the wire and what came back:
+//   request: lun (eight LUN bytes, big-endian), cdb, direction, attribute, data (stays put until done; under 4 GiB)
+//   outcome: status (SAM-5 status byte), sense and sense_length, transferred_bytes (what really moved)
+struct ScsiRequest : iscsi::InitiatorCommand, ListNode<ScsiRequest> {
   std::chrono::milliseconds timeout{0};       // 0: SessionConfig::command_timeout
   bool replay_safe = false;                   // may be sent again after a reconnect
   Delegate<void(ScsiRequest&)> done;
 
-  // Outcome. error_code is set when no SCSI status came (session failed, aborted, timed out).
+  // Set when no SCSI status came: connection (session failed), cancelled, timed_out, protocol, limit, invalid_argument.
   std::optional<Errc> error_code;
-  std::uint8_t status = 0;                    // SAM-5 status byte
-  std::uint8_t sense_length = 0;
-  std::array<std::uint8_t, 252> sense{};
-  std::uint32_t transferred_bytes = 0;        // data that really moved, residuals applied
 
-  std::uint64_t engine_space[16] = {};        // for the session engine
+ private:
+  friend class SessionImpl;
+  runtime::Instant deadline_{};
+  std::uint8_t replays_ = 0;
+  bool timed_out_ = false;
+  bool cancelled_ = false;
+  bool internal_ = false;  // of the session itself: passes the hold of a reconnect
 };
 
 class SessionObserver {

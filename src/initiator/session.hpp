@@ -36,18 +36,18 @@ struct SessionStatistics {
   std::uint64_t connection_failures = 0, reconnects = 0, replayed_commands = 0, aborted_commands = 0;
 };
 
-// One task management function. Embedded by its owner, alive until done.
-struct TaskManagement : ListNode<TaskManagement> {
-  enum class Function : std::uint8_t { abort_task_set = 2, clear_task_set = 4, lun_reset = 5, target_warm_reset = 6, target_cold_reset = 7 };
-  Function function = Function::lun_reset;
-  std::uint64_t lun = 0;
+// One task management function; the base has function, lun and the target's response. Embedded by its owner, alive until
+// done. (For ABORT TASK see Session::abort().)
+struct TaskManagement : iscsi::InitiatorTask {
   Delegate<void(TaskManagement&)> done;
-  // Outcome: error_code when no response came (session failed, timed out), else RFC 7143 11.6.1.
-  std::optional<Errc> error_code;
-  std::uint8_t response = 0;
+  std::optional<Errc> error_code;  // set when no response came: connection, timed_out, protocol (rejected), limit
 
-  std::uint64_t engine_space[8] = {};
+ private:
+  friend class SessionImpl;
+  runtime::Instant deadline_{};
 };
+
+class SessionImpl;
 
 class Session {
  public:
@@ -68,6 +68,9 @@ class Session {
   void logout();
   // Drops the connection as if the network had cut it (tests, administration): reconnect follows.
   void drop_connection();
+  // The loop is dead and will call nothing any more (a crash in the simulator): lets go of everything at once, also of
+  // requests that are outstanding; none of them is called. Only the destructor may follow.
+  void abandon();
 
   [[nodiscard]] SessionInfo info() const;
   [[nodiscard]] const SessionConfig& config() const noexcept;
@@ -86,8 +89,7 @@ class Session {
   void watch_identity(std::uint64_t lun, std::vector<std::uint8_t> vpd83_page);
 
  private:
-  class Impl;
-  std::unique_ptr<Impl> impl_;
+  std::unique_ptr<SessionImpl> impl_;
 };
 
 inline constexpr std::uint32_t max_send_targets_bytes = 4u << 20;

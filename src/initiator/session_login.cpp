@@ -1,0 +1,417 @@
+// SPDX-License-Identifier: Apache-2.0
+// The supervisor's life: attempts, redirects, reconnects, logout.
+#include <algorithm>
+#include <utility>
+
+#include "base/assert.hpp"
+#include "initiator/session_impl.hpp"
+
+namespace perilune::initiator {
+
+namespace {
+
+std::vector<iscsi::Digest> digest_list(DigestPreference preference) {
+  using iscsi::Digest;
+  switch (preference) {
+    case DigestPreference::none: return {Digest::none};
+    case DigestPreference::crc32c: return {Digest::crc32c};
+    case DigestPreference::crc32c_or_none: return {Digest::crc32c, Digest::none};
+    case DigestPreference::none_or_crc32c: return {Digest::none, Digest::crc32c};
+  }
+  return {Digest::none};
+}
+
+// A refusal that trying again will not change. "Not found" is none: a target that restarts is not found for a moment.
+bool is_final(iscsi::LoginStatus status) {
+  using iscsi::LoginStatus;
+  return status == LoginStatus::authentication_failure || status == LoginStatus::authorization_failure ||
+         status == LoginStatus::target_removed || status == LoginStatus::unsupported_version;
+}
+
+}  // namespace
+
+SessionImpl::SessionImpl(runtime::Loop& loop, SessionConfig config, SessionObserver& observer)
+    : loop_(loop),
+      config_(std::move(config)),
+      observer_(observer),
+      engine_(std::make_shared<Engine>(iscsi::InitiatorLimits{
+          .commands = std::clamp<std::uint32_t>(config_.commands_max, 1, 32768),
+          .pending_commands = 65536,
+          .text_bytes = max_send_targets_bytes})),
+      current_portal_(config_.portal),
+      refused_hook_(Delegate<void()>::to<&SessionImpl::call_refused>(*this)),
+      logout_hook_(Delegate<void()>::to<&SessionImpl::finish_logout>(*this)),
+      login_timer_(loop.timers(), Delegate<void()>::to<&SessionImpl::login_timed_out>(*this)),
+      retry_timer_(loop.timers(), Delegate<void()>::to<&SessionImpl::retry>(*this)),
+      hold_timer_(loop.timers(), Delegate<void()>::to<&SessionImpl::hold_expired>(*this)),
+      logout_timer_(loop.timers(), Delegate<void()>::to<&SessionImpl::logout_timed_out>(*this)),
+      tick_timer_(loop.timers(), Delegate<void()>::to<&SessionImpl::tick>(*this)) {
+  if (config_.isid == std::array<std::uint8_t, 6>{}) {
+    config_.isid = stable_isid(config_.initiator_name, "default", config_.target_name);
+  }
+  time2wait_ = std::chrono::seconds(config_.default_time2wait);
+}
+
+SessionImpl::~SessionImpl() {
+  PERILUNE_ASSERT(held_.empty() && refused_.empty());
+  if (driver_) ConnectionDriver::detach(std::move(driver_));
+}
+
+void SessionImpl::abandon() {
+  if (driver_) driver_->abandon();
+  engine_->session.close();
+  engine_->session.completed().clear();
+  engine_->session.completed_tasks().clear();
+  driver_.reset();
+  held_.clear();
+  refused_.clear();
+  refused_tasks_.clear();
+}
+
+void SessionImpl::set_state(SessionState state) {
+  if (state == state_) return;
+  const SessionState from = std::exchange(state_, state);
+  observer_.on_state(from, state);
+}
+
+void SessionImpl::start() {
+  PERILUNE_ASSERT(!started_);
+  started_ = true;
+  set_state(SessionState::logging_in);
+  attempt();
+}
+
+iscsi::InitiatorLoginConfig SessionImpl::login_config() const {
+  iscsi::InitiatorLoginConfig login;
+  login.session_type = config_.target_name.empty() ? iscsi::SessionType::discovery : iscsi::SessionType::normal;
+  login.initiator_name = config_.initiator_name;
+  login.initiator_alias = config_.initiator_alias;
+  login.target_name = config_.target_name;
+  login.isid = config_.isid;
+  if (config_.chap) {
+    login.account = iscsi::ChapCredentials{config_.chap->user, config_.chap->secret.clone()};
+    if (!config_.chap->mutual_user.empty()) {
+      login.target_account = iscsi::ChapCredentials{config_.chap->mutual_user, config_.chap->mutual_secret.clone()};
+    }
+    if (!config_.chap->algorithms.empty()) {
+      login.algorithms.clear();
+      for (std::uint8_t id : config_.chap->algorithms) {
+        if (auto algorithm = iscsi::chap_algorithm(std::uint64_t{id})) login.algorithms.push_back(*algorithm);
+      }
+    }
+  }
+  iscsi::WantedParams& params = login.params;
+  params.initial_r2t = config_.initial_r2t;
+  params.immediate_data = config_.immediate_data;
+  params.max_burst_length = config_.max_burst_length;
+  params.first_burst_length = std::min(config_.first_burst_length, config_.max_burst_length);
+  params.max_recv_data_segment_length = config_.max_recv_data_segment_length;
+  params.max_outstanding_r2t = static_cast<std::uint16_t>(std::min<std::uint32_t>(config_.max_outstanding_r2t, 65535));
+  params.default_time2wait = config_.default_time2wait;
+  params.default_time2retain = config_.default_time2retain;
+  params.header_digest = digest_list(config_.header_digest);
+  params.data_digest = digest_list(config_.data_digest);
+  return login;
+}
+
+void SessionImpl::attempt() {
+  PERILUNE_ASSERT(driver_ == nullptr);
+  driver_ = std::make_unique<ConnectionDriver>(loop_, *this, engine_);
+  if (config_.login_timeout.count() > 0) login_timer_.arm(loop_.now() + config_.login_timeout);
+  driver_->start(current_portal_, config_.socket, login_config());
+}
+
+void SessionImpl::login_timed_out() {
+  ++past_.timeout_err;
+  if (driver_) driver_->close(Error{Errc::timed_out, "no login within the time limit", 0});
+}
+
+void SessionImpl::on_login(const iscsi::InitiatorLoginResult& result) {
+  login_timer_.cancel();
+  iscsi::InitiatorSessionParameters parameters;
+  parameters.initial_r2t = result.session.initial_r2t;
+  parameters.immediate_data = result.session.immediate_data;
+  parameters.data_pdu_in_order = result.session.data_pdu_in_order;
+  parameters.data_sequence_in_order = result.session.data_sequence_in_order;
+  parameters.first_burst_bytes = result.session.first_burst_length;
+  parameters.max_burst_bytes = result.session.max_burst_length;
+  parameters.max_outstanding_r2t = result.session.max_outstanding_r2t;
+  engine_->session.open(parameters, result.next_cmd_sn, result.next_cmd_sn, result.max_cmd_sn);
+
+  info_.tsih = result.tsih;
+  info_.portal_group_tag = result.target_portal_group_tag.value_or(0);
+  info_.target_alias = result.target_alias;
+  info_.header_digest = result.connection.header_digest;
+  info_.data_digest = result.connection.data_digest;
+  info_.initial_r2t = result.session.initial_r2t;
+  info_.immediate_data = result.session.immediate_data;
+  info_.first_burst_length = result.session.first_burst_length;
+  info_.max_burst_length = result.session.max_burst_length;
+  info_.max_recv_data_segment_length = result.connection.max_recv_data_segment_length;
+  info_.max_xmit_data_segment_length = result.connection.max_xmit_data_segment_length;
+  info_.max_outstanding_r2t = result.session.max_outstanding_r2t;
+  if (driver_->local() != nullptr) info_.local = *driver_->local();
+  info_.current_portal = driver_->portal();
+  time2wait_ = std::chrono::seconds(result.session.default_time2wait);
+}
+
+void SessionImpl::on_attached() {
+  redirects_ = 0;
+  ping_open_ = false;
+  draining_ = false;
+  arm_tick(loop_.now() + config_.noop_interval);
+  if (logging_out_) {
+    logout_when_idle();
+    return;
+  }
+  if (!ever_logged_in_) {
+    ever_logged_in_ = true;
+    set_state(SessionState::logged_in);
+    observer_.on_logged_in();
+    return;
+  }
+  ++past_.reconnects;
+  ++info_.reconnects;
+  verifying_ = true;
+  verify_at_ = watched_.begin();
+  verify_tries_ = 0;
+  verify_next_identity();
+}
+
+// After every identity has been checked: what was held goes out, in its old order.
+void SessionImpl::ready() {
+  verifying_ = false;
+  failing_fast_ = false;
+  hold_timer_.cancel();
+  backoff_ = std::chrono::milliseconds(0);
+  IntrusiveList<ScsiRequest> held;
+  held.splice_back(held_);
+  while (!held.empty()) hand_over(held.pop_front());
+  driver_->kick();
+  set_state(SessionState::logged_in);
+}
+
+void SessionImpl::on_progress() {
+  drain();
+  drain_events();
+  if (logging_out_ || draining_) logout_when_idle();
+  if (units_changed_) {
+    units_changed_ = false;
+    observer_.on_units_changed();
+  }
+}
+
+void SessionImpl::on_down(ConnectionLoss loss) {
+  login_timer_.cancel();
+  tick_timer_.cancel();
+  logout_timer_.cancel();
+  rung_ = Rung::none;
+  verifying_ = false;
+  logout_sent_ = false;
+  const ConnectionDriver::Octets octets = driver_->octets();
+  past_.txdata_octets += octets.sent;
+  past_.rxdata_octets += octets.received;
+  past_.login_pdus += octets.login_pdus;
+  engine_->session.close();
+  driver_.reset();
+  drain_events();
+  if (text_answer_) std::exchange(text_answer_, {})(tl::unexpected<Error>(loss.error));
+  reclaim_after_loss();
+  if (logging_out_) {
+    fail_held(Errc::connection);
+    finish_logout();
+    return;
+  }
+  if (loss.during_login) {
+    down_while_logging_in(std::move(loss));
+  } else {
+    down_while_logged_in(std::move(loss));
+  }
+}
+
+// RFC 7143 11.13.5 class 1, bounded. A target may not send us to ourselves unless it is there itself.
+bool SessionImpl::follow_redirect(const ConnectionLoss& loss) {
+  if (!loss.login_status || iscsi::status_class(*loss.login_status) != 1) return false;
+  if (++redirects_ > max_redirects) return false;
+  const std::string_view text = loss.redirect_address;
+  auto to = runtime::Endpoint::parse(text.substr(0, text.find(',')), 3260);
+  if (!to || to->port == 0 || to->is_wildcard()) return false;
+  if (to->is_loopback() && !current_portal_.is_loopback()) return false;
+  current_portal_ = *to;
+  if (*loss.login_status == iscsi::LoginStatus::target_moved_permanently) config_.portal = *to;
+  return true;
+}
+
+void SessionImpl::down_while_logging_in(ConnectionLoss loss) {
+  if (follow_redirect(loss)) {
+    attempt();
+    return;
+  }
+  current_portal_ = config_.portal;
+  if (ever_logged_in_ && !(loss.login_status && is_final(*loss.login_status))) {
+    schedule_reconnect();
+    return;
+  }
+  LoginFailure failure;
+  failure.error = std::move(loss.error);
+  if (loss.login_status) {
+    failure.status_class = iscsi::status_class(*loss.login_status);
+    failure.status_detail = iscsi::status_detail(*loss.login_status);
+  }
+  give_up(std::move(failure));
+}
+
+void SessionImpl::down_while_logged_in(ConnectionLoss) {
+  ++past_.connection_failures;
+  current_portal_ = config_.portal;
+  set_state(SessionState::reconnecting);
+  if (logging_out_) return;  // the observer has had enough
+  if (config_.replacement_timeout.count() == 0) {
+    hold_expired();
+  } else if (config_.replacement_timeout.count() > 0 && !hold_timer_.armed()) {
+    hold_timer_.arm(loop_.now() + config_.replacement_timeout);
+  }
+  schedule_reconnect();
+}
+
+// Time2Wait first (RFC 7143 13.15), then twice as long each time, with an eighth of it at random.
+void SessionImpl::schedule_reconnect() {
+  using std::chrono::milliseconds;
+  const bool first = backoff_.count() == 0;
+  const milliseconds wait = first ? milliseconds(time2wait_) : std::min<milliseconds>(backoff_, max_backoff);
+  backoff_ = std::max(milliseconds(500), first ? wait : wait * 2);
+  backoff_ = std::min<milliseconds>(backoff_, max_backoff);
+  std::uint8_t dice[2];
+  loop_.random().fill(dice);
+  const milliseconds jitter = first ? milliseconds(0) : milliseconds(wait.count() * load_be16(dice) / (8 * 65536));
+  retry_timer_.arm(loop_.now() + wait + jitter);
+}
+
+void SessionImpl::retry() { attempt(); }
+
+// replacement_timeout has passed: nothing waits for this session any more, though it keeps trying.
+void SessionImpl::hold_expired() {
+  failing_fast_ = true;
+  fail_held(Errc::connection);
+}
+
+void SessionImpl::give_up(LoginFailure failure) {
+  retry_timer_.cancel();
+  hold_timer_.cancel();
+  fail_held(Errc::connection);
+  set_state(SessionState::failed);
+  observer_.on_failed(failure);  // may destroy this
+}
+
+// --- logout --------------------------------------------------------------------------------------------------------
+
+void SessionImpl::logout() {
+  if (logging_out_ || state_ == SessionState::failed || !started_) return;
+  logging_out_ = true;
+  retry_timer_.cancel();
+  hold_timer_.cancel();
+  set_state(SessionState::logging_out);
+  if (driver_ == nullptr) {
+    fail_held(Errc::connection);
+    loop_.schedule(logout_hook_);
+  } else if (!driver_->attached() || verifying_) {
+    fail_held(Errc::connection);
+    driver_->close(Error{Errc::cancelled, "logout", 0});
+  } else {
+    logout_when_idle();
+  }
+}
+
+// Sends the Logout once nothing is outstanding; for a logout that the target asked for, too.
+void SessionImpl::logout_when_idle() {
+  if (logout_sent_ || driver_ == nullptr || !driver_->attached()) return;
+  if (engine_->session.outstanding() + engine_->session.pending() != 0) return;
+  if (logging_out_ && open_requests_ != 0) return;
+  logout_sent_ = true;
+  if (config_.logout_timeout.count() > 0) logout_timer_.arm(loop_.now() + config_.logout_timeout);
+  if (!engine_->session.logout(iscsi::LogoutReason::close_session)) {
+    driver_->close(Error{Errc::limit, "no task tag for the logout", 0});
+    return;
+  }
+  driver_->kick();
+}
+
+void SessionImpl::logout_timed_out() {
+  if (driver_ == nullptr) return;
+  ++past_.timeout_err;
+  driver_->close(Error{Errc::timed_out, "the target did not answer the logout", 0});
+}
+
+void SessionImpl::finish_logout() {
+  if (state_ == SessionState::free) return;
+  if (open_requests_ != 0) {  // refused ones are called first
+    loop_.schedule(logout_hook_);
+    return;
+  }
+  set_state(SessionState::free);
+  observer_.on_logged_out();  // may destroy this
+}
+
+void SessionImpl::drop_connection() {
+  if (driver_) driver_->close(Error{Errc::connection, "dropped on request", 0});
+}
+
+// --- identities ----------------------------------------------------------------------------------------------------
+
+std::vector<std::uint8_t> unit_designators(Bytes page) {
+  std::vector<std::uint8_t> out;
+  if (page.size() < 4 || page[1] != 0x83) return out;
+  const std::size_t end = std::min<std::size_t>(page.size(), 4u + load_be16(page.data() + 2));
+  for (std::size_t at = 4; at + 4 <= end;) {
+    const std::size_t length = 4u + page[at + 3];
+    if (at + length > end) break;
+    if (((page[at + 1] >> 4) & 3) == 0) out.insert(out.end(), page.begin() + static_cast<std::ptrdiff_t>(at),
+                                                  page.begin() + static_cast<std::ptrdiff_t>(at + length));
+    at += length;
+  }
+  return out;
+}
+
+void SessionImpl::watch_identity(std::uint64_t lun, std::vector<std::uint8_t> page) {
+  auto designators = unit_designators(page);
+  if (!designators.empty()) watched_[lun] = Watched{std::move(designators), false};
+}
+
+void SessionImpl::verify_next_identity() {
+  if (verify_at_ == watched_.end()) {
+    ready();
+    return;
+  }
+  verify_data_.assign(4096, 0);
+  verify_iov_ = {verify_data_.data(), verify_data_.size()};
+  verify_request_.lun = verify_at_->first;
+  verify_request_.cdb = {0x12, 0x01, 0x83, 0x10, 0x00, 0x00};
+  verify_request_.direction = ScsiRequest::Direction::in;
+  verify_request_.data = {&verify_iov_, 1};
+  verify_request_.internal_ = true;
+  verify_request_.done = Delegate<void(ScsiRequest&)>::to<&SessionImpl::identity_read>(*this);
+  ++open_requests_;
+  hand_over(verify_request_);
+  driver_->kick();
+}
+
+void SessionImpl::identity_read(ScsiRequest& request) {
+  if (!verifying_ || driver_ == nullptr) return;  // the connection went: the next one begins again
+  const bool good = !request.error_code && request.status == 0;
+  const std::uint8_t key = request.sense_length >= 3 ? request.sense[2] & 0xf : 0;
+  if (!good && key != 5) {  // unit attentions after the login, BUSY: again, then another connection
+    if (++verify_tries_ < 32) {
+      verify_next_identity();
+    } else {
+      driver_->close(Error{Errc::io, "the unit's identity cannot be read", 0});
+    }
+    return;
+  }
+  const auto now = good ? unit_designators(Bytes(verify_data_).first(request.transferred_bytes)) : std::vector<std::uint8_t>{};
+  verify_at_->second.gone = now != verify_at_->second.designators;
+  verify_tries_ = 0;
+  ++verify_at_;
+  verify_next_identity();
+}
+
+}  // namespace perilune::initiator
