@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: Apache-2.0
+// `perilune serve`: a target from the command line, without configuration files.
+#include <fmt/format.h>
+#include <ifaddrs.h>
+#include <netinet/in.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <csignal>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+
+#include "block/open_backstore.hpp"
+#include "cli/stderr_log.hpp"
+#include "cli/verbs.hpp"
+#include "crypto/hash.hpp"
+#include "iscsi/names/names.hpp"
+#include "runtime/uring/uring_loop.hpp"
+#include "target/server.hpp"
+
+namespace perilune::cli {
+
+namespace {
+
+struct ServeOptions {
+  std::vector<std::string> portals = {"127.0.0.1:3260"};
+  std::string target;
+  std::string alias;
+  bool read_only = false;
+  bool verbose = false;
+  bool quiet = false;
+  std::uint32_t block_size = 512;
+  std::string chap_user, chap_secret_file, mutual_user, mutual_secret_file;
+  std::string discovery_user, discovery_secret_file, discovery_mutual_user, discovery_mutual_secret_file;
+  std::vector<std::string> backings;
+};
+
+// Exit codes: 1 something failed while running or starting, 2 wrong usage.
+int complain(const Error& error) {
+  fmt::print(stderr, "perilune serve: {}\n", error.message);
+  return error.code == Errc::invalid_argument ? 2 : 1;
+}
+
+std::string read_small_file(const char* path) {
+  std::ifstream file(path);
+  std::string line;
+  std::getline(file, line);
+  return line;
+}
+
+// The secret is the file's first line. A file that others may read is refused: it is no secret any more.
+Result<crypto::Secret> read_secret(const std::string& path) {
+  std::error_code error;
+  const auto status = std::filesystem::status(path, error);
+  if (error) return fail(Errc::not_found, fmt::format("{}: {}", path, error.message()));
+  using std::filesystem::perms;
+  if ((status.permissions() & (perms::group_read | perms::others_read | perms::group_write | perms::others_write)) != perms::none) {
+    return fail(Errc::permission, fmt::format("{}: others may read this secret; chmod 600 it", path));
+  }
+  std::ifstream file(path);
+  std::string line;
+  if (!std::getline(file, line)) return fail(Errc::invalid_argument, fmt::format("{}: empty or unreadable", path));
+  if (!line.empty() && line.back() == '\r') line.pop_back();
+  crypto::Secret secret(line);
+  crypto::wipe({reinterpret_cast<std::uint8_t*>(line.data()), line.size()});
+  return secret;
+}
+
+Result<target::AuthSpec> read_auth(std::string_view option, const std::string& user, const std::string& secret_file,
+                                   const std::string& mutual_user, const std::string& mutual_secret_file) {
+  target::AuthSpec auth;
+  if (user.empty() != secret_file.empty()) {
+    return fail(Errc::invalid_argument, fmt::format("--{0}-user and --{0}-secret-file go together", option));
+  }
+  if (mutual_user.empty() != mutual_secret_file.empty()) {
+    return fail(Errc::invalid_argument, fmt::format("--mutual-{0}-user and --mutual-{0}-secret-file go together", option));
+  }
+  if (user.empty()) {
+    if (!mutual_user.empty()) return fail(Errc::invalid_argument, fmt::format("--mutual-{0}-user needs --{0}-user too", option));
+    return auth;
+  }
+  auto secret = read_secret(secret_file);
+  if (!secret) return tl::unexpected(secret.error());
+  iscsi::ChapCredentials account{user, std::move(*secret)};
+  if (Status status = iscsi::check_chap(account); !status) return tl::unexpected(status.error());
+  if (!mutual_user.empty()) {
+    auto mutual = read_secret(mutual_secret_file);
+    if (!mutual) return tl::unexpected(mutual.error());
+    auth.target_account = iscsi::ChapCredentials{mutual_user, std::move(*mutual)};
+    if (Status status = iscsi::check_chap(account, *auth.target_account); !status) return tl::unexpected(status.error());
+  }
+  auth.accounts.push_back(std::move(account));
+  return auth;
+}
+
+Result<scsi::UnitIdentity> identity_of(const std::string& backing) {
+  const std::string machine = read_small_file("/etc/machine-id");
+  auto digest = crypto::hash(crypto::HashAlgorithm::sha256, {as_bytes(machine), as_bytes(std::string_view("\0unit\0", 6)), as_bytes(backing)});
+  if (!digest) return tl::unexpected(digest.error());
+  return scsi::UnitIdentity::from_id(load_be64(digest->data.data()) >> 4);
+}
+
+Result<std::string> target_name(const ServeOptions& options, const std::string& first_identity) {
+  if (!options.target.empty()) {
+    auto name = iscsi::normalize_name(options.target);
+    if (!name) return fail(Errc::invalid_argument, fmt::format("--target: {}", name.error().message));
+    return name;
+  }
+  char host[256] = {};
+  if (::gethostname(host, sizeof host - 1) != 0) host[0] = '\0';
+  const std::string machine = read_small_file("/etc/machine-id");
+  return iscsi::default_name(host, as_bytes(machine), first_identity);
+}
+
+std::vector<runtime::Endpoint> host_addresses() {
+  std::vector<runtime::Endpoint> result;
+  ifaddrs* list = nullptr;
+  if (::getifaddrs(&list) != 0) return result;
+  for (const ifaddrs* entry = list; entry != nullptr; entry = entry->ifa_next) {
+    if (entry->ifa_addr == nullptr) continue;
+    runtime::Endpoint endpoint;
+    if (entry->ifa_addr->sa_family == AF_INET) {
+      std::memcpy(endpoint.address.data(), &reinterpret_cast<const sockaddr_in*>(entry->ifa_addr)->sin_addr, 4);
+    } else if (entry->ifa_addr->sa_family == AF_INET6) {
+      endpoint.is_ipv6 = true;
+      std::memcpy(endpoint.address.data(), &reinterpret_cast<const sockaddr_in6*>(entry->ifa_addr)->sin6_addr, 16);
+    } else {
+      continue;
+    }
+    result.push_back(endpoint);
+  }
+  ::freeifaddrs(list);
+  return result;
+}
+
+Result<target::ServerConfig> make_config(const ServeOptions& options) {
+  target::ServerConfig config;
+  for (const std::string& text : options.portals) {
+    auto portal = runtime::Endpoint::parse(text, 3260);
+    if (!portal) return fail(Errc::invalid_argument, fmt::format("--portal: {}", portal.error().message));
+    config.portals.push_back(*portal);
+  }
+  config.host_addresses = host_addresses();
+  config.params.first_burst_length = 262144;
+  config.params.max_burst_length = 1048576;
+  config.params.default_time2retain = 0;
+
+  target::TargetSpec spec;
+  spec.alias = options.alias;
+  auto auth = read_auth("chap", options.chap_user, options.chap_secret_file, options.mutual_user, options.mutual_secret_file);
+  if (!auth) return tl::unexpected(auth.error());
+  spec.auth = std::move(*auth);
+  auto discovery = read_auth("discovery-chap", options.discovery_user, options.discovery_secret_file,
+                             options.discovery_mutual_user, options.discovery_mutual_secret_file);
+  if (!discovery) return tl::unexpected(discovery.error());
+  config.discovery_auth = std::move(*discovery);
+
+  block::BackstoreOptions backing_options;
+  backing_options.block_size_bytes = options.block_size;
+  backing_options.read_only = options.read_only;
+  std::string first_identity;
+  for (const std::string& text : options.backings) {
+    auto backstore = block::open_backstore(text, backing_options);
+    if (!backstore) return tl::unexpected(backstore.error());
+    target::UnitSpec unit;
+    unit.lun = static_cast<std::uint16_t>(spec.units.size());
+    unit.backstore = std::move(*backstore);
+    unit.config.read_only = options.read_only;
+    auto identity = identity_of(unit.backstore->identity());
+    if (!identity) return tl::unexpected(identity.error());
+    unit.config.identity = std::move(*identity);
+    if (first_identity.empty()) first_identity = text.rfind("ram:", 0) == 0 ? text : unit.backstore->identity();
+    spec.units.push_back(std::move(unit));
+  }
+  auto name = target_name(options, first_identity);
+  if (!name) return tl::unexpected(name.error());
+  spec.name = std::move(*name);
+  config.targets.push_back(std::move(spec));
+  return config;
+}
+
+// SIGTERM and SIGINT as readable events of the loop.
+class StopSignals {
+ public:
+  explicit StopSignals(std::function<void()> stop) : stop_(std::move(stop)) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
+    fd_ = ::signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+  }
+  ~StopSignals() {
+    watch_.reset();
+    if (fd_ >= 0) ::close(fd_);
+  }
+  StopSignals(const StopSignals&) = delete;
+  StopSignals& operator=(const StopSignals&) = delete;
+  void watch(runtime::Loop& loop) {
+    watch_ = loop.watch_readable(fd_, Delegate<void()>::to<&StopSignals::on_readable>(*this));
+  }
+
+ private:
+  void on_readable() {
+    signalfd_siginfo info;
+    while (::read(fd_, &info, sizeof info) == static_cast<ssize_t>(sizeof info)) stop_();
+  }
+  std::function<void()> stop_;
+  int fd_ = -1;
+  std::unique_ptr<runtime::FdWatch> watch_;
+};
+
+void announce(const ServeOptions& options, const target::Server& server, const std::string& name) {
+  for (runtime::Endpoint portal : server.bound_portals()) {
+    if (portal.is_wildcard()) {
+      portal.address = {};
+      if (portal.is_ipv6) portal.address[15] = 1;
+      else portal.address = {127, 0, 0, 1};
+    }
+    for (std::size_t lun = 0; lun < options.backings.size(); ++lun) {
+      fmt::print("iscsi://{}/{}/{}\n", portal.to_string(), name, lun);
+    }
+  }
+  fmt::print("ready\n");
+  std::fflush(stdout);
+}
+
+int serve(const ServeOptions& options) {
+  std::signal(SIGPIPE, SIG_IGN);
+  auto config = make_config(options);
+  if (!config) return complain(config.error());
+  const std::string name = config->targets.front().name;
+  StderrLog log(options.verbose ? EventLog::Level::debug : options.quiet ? EventLog::Level::error : EventLog::Level::info);
+  for (const target::UnitSpec& unit : config->targets.front().units) {
+    log.event(EventLog::Level::info, "unit", fmt::format("lun={} {}", unit.lun, unit.backstore->describe()));
+  }
+  runtime::UringOptions loop_options;
+  loop_options.notice = [&log](std::string_view line) { log.event(EventLog::Level::warning, "reactor", line); };
+  auto loop = runtime::UringLoop::create(std::move(loop_options));
+  if (!loop) return complain(loop.error());
+  auto server = target::Server::create(**loop, std::move(*config), log);
+  if (!server) return complain(server.error());
+
+  int exit_code = 0;
+  StopSignals signals([&] {
+    (*server)->stop([&](Status status) {
+      if (!status) exit_code = complain(status.error());
+      (*loop)->stop();
+    });
+  });
+  signals.watch(**loop);
+  if (Status status = (*server)->start(); !status) return complain(status.error());
+  announce(options, **server, name);
+  (*loop)->run();
+  return exit_code;
+}
+
+}  // namespace
+
+int run_serve(int argc, char** argv) {
+  ServeOptions options;
+  CLI::App app("Serve disks as an iSCSI target until SIGTERM.\n"
+               "BACKING is a file or block device, ram:SIZE or null:SIZE (SIZE with K, M, G, T); they become LUN 0, 1, ...",
+               "perilune serve");
+  app.add_option("BACKING", options.backings, "what to serve")->required();
+  app.add_option("--portal", options.portals, "address and port to listen on, again for more; port 0 picks a free one")
+      ->capture_default_str();
+  app.add_option("--target", options.target, "iSCSI name of the target; default: derived from this machine and the first BACKING");
+  app.add_option("--alias", options.alias, "a name for people");
+  app.add_flag("--read-only", options.read_only, "refuse writes");
+  app.add_option("--block-size", options.block_size, "logical block size in bytes")->check(CLI::IsMember({512, 4096}))->capture_default_str();
+  app.add_option("--chap-user", options.chap_user, "initiators log in with this name (CHAP)");
+  app.add_option("--chap-secret-file", options.chap_secret_file, "file (mode 0600) whose first line is the secret, 12 to 255 bytes");
+  app.add_option("--mutual-chap-user", options.mutual_user, "the name by which the target proves itself");
+  app.add_option("--mutual-chap-secret-file", options.mutual_secret_file, "and its secret");
+  app.add_option("--discovery-chap-user", options.discovery_user, "the same for discovery sessions");
+  app.add_option("--discovery-chap-secret-file", options.discovery_secret_file);
+  app.add_option("--mutual-discovery-chap-user", options.discovery_mutual_user);
+  app.add_option("--mutual-discovery-chap-secret-file", options.discovery_mutual_secret_file);
+  app.add_flag("-v,--verbose", options.verbose, "log more");
+  app.add_flag("-q,--quiet", options.quiet, "log errors only");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  return serve(options);
+}
+
+}  // namespace perilune::cli
