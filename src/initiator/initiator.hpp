@@ -31,7 +31,7 @@ struct ChapCredentials {
   crypto::Secret secret;
   std::string mutual_user;       // empty: one-way
   crypto::Secret mutual_secret;
-  std::vector<std::uint8_t> algorithms;  // CHAP_A ids in order of preference; empty: 8, 7, 6, 5 (SHA3-256 .. MD5)
+  std::vector<std::uint8_t> algorithms;  // CHAP_A ids in order of preference; empty: 8, 6, 5, 7 (see session_login.cpp)
   [[nodiscard]] ChapCredentials clone() const;
 };
 
