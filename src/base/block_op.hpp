@@ -36,6 +36,7 @@ enum class OpStatus : std::uint8_t {
 };
 
 // One operation. Embedded in its owner's task, alive until it ends. A Channel never allocates for it.
+// While it is pending, its list node belongs to the channel that holds it.
 struct BlockOp : ListNode<BlockOp> {
   OpKind kind = OpKind::read;
   bool fua = false;        // write, unmap, write_zeroes: on stable media before the end
@@ -50,7 +51,7 @@ struct BlockOp : ListNode<BlockOp> {
 
   runtime::FileOp file_op;           // for the backend at the bottom
   std::uint64_t backend_space[6] = {};
-  std::uint64_t filter_space[8] = {};
+  std::uint64_t filter_space[12] = {};  // three words for each of four filters
 };
 
 // True facts only: what is advertised on the wire is derived from this.

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "block/backends/file.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <climits>
+#include <cstdlib>
+#include <cstring>
+
+namespace perilune::block {
+namespace {
+
+std::string canonical(const std::string& path) {
+  char buffer[PATH_MAX];
+  return ::realpath(path.c_str(), buffer) != nullptr ? buffer : path;
+}
+
+tl::unexpected<Error> explain(const std::string& path, const Error& error, bool read_only) {
+  switch (error.os_errno) {
+    case ENOENT:
+      return fail(Errc::not_found, fmt::format("{}: no such file (create one with: truncate -s 1G {})", path, path), ENOENT);
+    case EISDIR:
+      return fail(Errc::invalid_argument, path + ": is a directory", EISDIR);
+    case EACCES:
+    case EROFS:
+      return fail(Errc::permission,
+                  fmt::format("{}: {}{}", path, std::strerror(error.os_errno),
+                              read_only ? "" : " (it is opened for writing; read-only may be possible)"),
+                  error.os_errno);
+    case EBUSY:
+      return fail(Errc::busy, path + ": in use (mounted, or claimed by another program)", EBUSY);
+    default:
+      return tl::unexpected<Error>(error);
+  }
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Backstore>> FileBackstore::open(const std::string& path, const BackstoreOptions& options) {
+  struct stat info{};
+  if (::stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode)) {
+    return fail(Errc::invalid_argument, path + ": is a directory");
+  }
+  runtime::OpenOptions how{options.read_only, options.direct};
+  auto opened = runtime::posix::open_block_file(path, how, true);
+  if (!opened) return explain(path, opened.error(), options.read_only);
+  if (opened->properties.size_bytes < options.block_size_bytes) {
+    return fail(Errc::invalid_argument,
+                opened->properties.size_bytes == 0
+                    ? fmt::format("{}: is empty (give it a size with: truncate -s 1G {})", path, path)
+                    : fmt::format("{}: holds less than one block of {} bytes", path, options.block_size_bytes));
+  }
+  std::unique_ptr<FileBackstore> self(new FileBackstore);
+  self->file_ = std::move(*opened);
+  if (auto status = self->lock(path); !status) return tl::unexpected(status.error());
+  auto& properties = self->file_.properties;
+  if (properties.offset_alignment_bytes > options.block_size_bytes) {
+    properties.direct = false;
+    properties.memory_alignment_bytes = properties.offset_alignment_bytes = 1;
+  }
+  self->identity_ = canonical(path);
+  self->geometry_ = file_geometry(properties, options.block_size_bytes);
+  return self;
+}
+
+Status FileBackstore::lock(const std::string& path) {
+  struct flock whole{};
+  whole.l_type = file_.properties.read_only ? F_RDLCK : F_WRLCK;
+  whole.l_whence = SEEK_SET;
+  locked_ = ::fcntl(file_.fd.get(), F_OFD_SETLK, &whole) == 0;
+  if (!locked_ && (errno == EAGAIN || errno == EACCES)) {
+    return fail(Errc::busy, path + ": locked: it is served already, or in use by another program", errno);
+  }
+  return {};  // a file system without locks: describe() says so
+}
+
+std::string FileBackstore::path_for_channels() const {
+  // Through the descriptor it is the same file for certain, whatever has been renamed since.
+  std::string own = fmt::format("/proc/self/fd/{}", file_.fd.get());
+  return ::access(own.c_str(), F_OK) == 0 ? own : identity_;
+}
+
+std::string FileBackstore::describe() const {
+  const auto& p = file_.properties;
+  const std::uint64_t tail = p.size_bytes % geometry_.block_size_bytes;
+  return fmt::format("{} {}, {}{}{}{}{}{}", p.is_block_device ? "block device" : "file", identity_, format_size(p.size_bytes),
+                     p.direct ? ", O_DIRECT" : ", page cache", file_.sparse ? ", sparse" : "",
+                     p.read_only ? ", read-only" : "", locked_ ? "" : ", not locked (the file system has no locks)",
+                     tail == 0 ? "" : fmt::format(", the last {} bytes are not served (less than a block)", tail));
+}
+
+Result<std::unique_ptr<Channel>> FileBackstore::open_channel(runtime::Loop& loop) {
+  auto file = loop.open_file(path_for_channels(), {file_.properties.read_only, file_.properties.direct});
+  if (!file) return fail(file.error().code, fmt::format("{}: {}", identity_, file.error().message), file.error().os_errno);
+  return make_file_channel(std::move(*file), geometry_, health_);
+}
+
+}  // namespace perilune::block

@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "block/backends/file_channel.hpp"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+
+#include "base/assert.hpp"
+#include "block/admission.hpp"
+
+namespace perilune::block {
+namespace {
+
+constexpr std::size_t max_iovecs = 65;
+constexpr std::size_t bounce_alignment = 4096;
+
+enum class Stage : std::uint64_t { transfer, deallocate, zero, flush };
+
+// BlockOp::backend_space, by index.
+enum : std::size_t { owner = 0, stage_of = 1, bytes_done = 2, bounce_memory = 3 };
+
+OpStatus status_of(OpKind kind, int os_errno) {
+  switch (os_errno) {
+    case ENOSPC:
+    case EDQUOT: return OpStatus::no_space;
+    case EROFS:
+    case EPERM: return OpStatus::write_protected;
+    case ENODEV:
+    case ENXIO: return OpStatus::not_ready;
+    case EOPNOTSUPP: return OpStatus::unsupported;
+    default: return kind == OpKind::read ? OpStatus::read_error : OpStatus::write_error;
+  }
+}
+
+class FileChannel final : public Channel {
+ public:
+  FileChannel(std::unique_ptr<runtime::BlockFile> file, const Geometry& geometry, std::shared_ptr<FlushHealth> health)
+      : file_(std::move(file)), geometry_(geometry), health_(std::move(health)) {}
+  ~FileChannel() override { PERILUNE_ASSERT(waiting_.empty() && bounce_bytes_ == 0); }
+
+  [[nodiscard]] const Geometry& geometry() const override { return geometry_; }
+  [[nodiscard]] bool submit(BlockOp& op) override;
+
+ private:
+  [[nodiscard]] bool start(BlockOp& op);
+  [[nodiscard]] bool go_on(BlockOp& op);
+  [[nodiscard]] bool issue(BlockOp& op, int& result);
+  [[nodiscard]] bool issue_transfer(BlockOp& op, int& result);
+  [[nodiscard]] bool step(BlockOp& op, int result);
+  [[nodiscard]] bool step_transfer(BlockOp& op, int result);
+  [[nodiscard]] bool next_stage_after_change(BlockOp& op);
+  [[nodiscard]] bool end(BlockOp& op, OpStatus status, int os_errno = 0);
+  [[nodiscard]] bool misaligned(const BlockOp& op) const;
+  [[nodiscard]] bool take_bounce(BlockOp& op);
+  void return_bounce(BlockOp& op);
+  void start_waiting();
+  static void completed(void* context, runtime::FileOp& file_op, int result);
+  [[nodiscard]] static std::uint8_t* bounce(const BlockOp& op) {
+    return reinterpret_cast<std::uint8_t*>(op.backend_space[bounce_memory]);
+  }
+  static void set_stage(BlockOp& op, Stage stage) { op.backend_space[stage_of] = static_cast<std::uint64_t>(stage); }
+
+  std::unique_ptr<runtime::BlockFile> file_;
+  Geometry geometry_;
+  std::shared_ptr<FlushHealth> health_;
+  std::size_t bounce_bytes_ = 0;
+  IntrusiveList<BlockOp> waiting_;  // for bounce memory
+};
+
+bool FileChannel::submit(BlockOp& op) {
+  const auto ended = refuse_or_skip(geometry_, op);
+  if (ended) return end(op, *ended);
+  const bool durable = op.kind == OpKind::flush || (op.kind != OpKind::read && op.fua);
+  if (durable) {
+    if (const int failed = health_->failed_errno.load(std::memory_order_relaxed); failed != 0) {
+      return end(op, OpStatus::write_error, failed);
+    }
+  }
+  op.backend_space[owner] = reinterpret_cast<std::uint64_t>(this);
+  op.backend_space[bytes_done] = 0;
+  op.backend_space[bounce_memory] = 0;
+  op.file_op.done = Delegate<void(runtime::FileOp&, int)>::raw(&op, completed);
+  switch (op.kind) {
+    case OpKind::read:
+    case OpKind::write:
+      set_stage(op, Stage::transfer);
+      break;
+    case OpKind::flush:
+      set_stage(op, Stage::flush);
+      break;
+    case OpKind::unmap:
+      if (!geometry_.thin) return end(op, OpStatus::unsupported, EOPNOTSUPP);
+      set_stage(op, Stage::deallocate);
+      break;
+    case OpKind::write_zeroes:
+      set_stage(op, op.may_unmap && geometry_.thin && geometry_.unmap_zeroes ? Stage::deallocate : Stage::zero);
+      break;
+  }
+  return start(op);
+}
+
+bool FileChannel::start(BlockOp& op) {
+  if (static_cast<Stage>(op.backend_space[stage_of]) == Stage::transfer && misaligned(op) &&
+      (!waiting_.empty() || !take_bounce(op))) {
+    waiting_.push_back(op);  // somebody holds bounce memory, and starts this one when it comes back
+    return false;
+  }
+  if (!go_on(op)) return false;
+  return_bounce(op);
+  return true;
+}
+
+// True when the operation has ended.
+bool FileChannel::go_on(BlockOp& op) {
+  for (;;) {
+    int result = 0;
+    if (!issue(op, result)) return false;
+    if (step(op, result)) return true;
+  }
+}
+
+bool FileChannel::issue(BlockOp& op, int& result) {
+  const ByteOffset offset(byte_offset(geometry_, op));
+  const ByteCount length(byte_length(geometry_, op));
+  switch (static_cast<Stage>(op.backend_space[stage_of])) {
+    case Stage::transfer: return issue_transfer(op, result);
+    case Stage::deallocate: return file_->punch(op.file_op, offset, length, result);
+    case Stage::zero: return file_->zero(op.file_op, offset, length, result);
+    case Stage::flush: return file_->sync(op.file_op, result);
+  }
+  return true;
+}
+
+bool FileChannel::issue_transfer(BlockOp& op, int& result) {
+  const std::uint64_t done = op.backend_space[bytes_done];
+  std::array<iovec, max_iovecs> rest;
+  std::span<const iovec> iov = op.data;
+  if (bounce(op) != nullptr) {
+    rest[0] = {bounce(op) + done, byte_length(geometry_, op) - done};
+    iov = {rest.data(), 1};
+  } else if (done > 0) {
+    std::size_t count = 0;
+    std::uint64_t skip = done;
+    for (const iovec& part : op.data) {
+      const std::uint64_t skipped = std::min<std::uint64_t>(skip, part.iov_len);
+      skip -= skipped;
+      if (skipped == part.iov_len) continue;
+      rest[count++] = {static_cast<std::uint8_t*>(part.iov_base) + skipped, part.iov_len - skipped};
+    }
+    iov = {rest.data(), count};
+  }
+  const ByteOffset offset(byte_offset(geometry_, op) + done);
+  if (op.kind == OpKind::read) return file_->read(op.file_op, offset, iov, result);
+  return file_->write(op.file_op, offset, iov, op.fua, result);
+}
+
+// What the end of one file operation means. True when the operation has ended.
+bool FileChannel::step(BlockOp& op, int result) {
+  if (result == -EINTR) return false;
+  const auto stage = static_cast<Stage>(op.backend_space[stage_of]);
+  if (stage == Stage::transfer) return step_transfer(op, result);
+  if (stage == Stage::flush && result < 0) {
+    health_->failed_errno.store(-result, std::memory_order_relaxed);
+    return end(op, OpStatus::write_error, -result);
+  }
+  if (result < 0) return end(op, status_of(op.kind, -result), -result);
+  if (stage == Stage::flush || !op.fua) return end(op, OpStatus::ok);
+  set_stage(op, Stage::flush);
+  return false;
+}
+
+bool FileChannel::step_transfer(BlockOp& op, int result) {
+  const std::uint64_t total = byte_length(geometry_, op);
+  // Nothing moved, within the geometry: the file has been cut short behind our back.
+  if (result == 0) result = -EIO;
+  if (result < 0) return end(op, status_of(op.kind, -result), -result);
+  std::uint64_t done = std::min(total, op.backend_space[bytes_done] + static_cast<std::uint64_t>(result));
+  if (done < total) {
+    // O_DIRECT goes on only from an aligned offset: what lies before it is moved once more.
+    done -= done % file_->properties().offset_alignment_bytes;
+    if (done <= op.backend_space[bytes_done]) return end(op, status_of(op.kind, EIO), EIO);
+    op.backend_space[bytes_done] = done;
+    return false;
+  }
+  if (op.kind == OpKind::read && bounce(op) != nullptr) {
+    const std::uint8_t* from = bounce(op);
+    for (const iovec& part : op.data) {
+      std::memcpy(part.iov_base, from, part.iov_len);
+      from += part.iov_len;
+    }
+  }
+  return end(op, OpStatus::ok);
+}
+
+bool FileChannel::end(BlockOp& op, OpStatus status, int os_errno) {
+  op.status = status;
+  op.os_errno = os_errno;
+  return true;
+}
+
+void FileChannel::completed(void* context, runtime::FileOp&, int result) {
+  BlockOp& op = *static_cast<BlockOp*>(context);
+  auto* const self = reinterpret_cast<FileChannel*>(op.backend_space[owner]);
+  if (!self->step(op, result) && !self->go_on(op)) return;
+  self->return_bounce(op);
+  self->start_waiting();  // first: `done` may destroy what it likes
+  op.done(op);
+}
+
+// --- memory that O_DIRECT does not take ---
+
+bool FileChannel::misaligned(const BlockOp& op) const {
+  const std::uint32_t alignment = file_->properties().memory_alignment_bytes;
+  if (alignment <= 1) return false;
+  std::uint64_t bits = 0;
+  for (const iovec& part : op.data) bits |= reinterpret_cast<std::uint64_t>(part.iov_base) | part.iov_len;
+  return (bits & (alignment - 1)) != 0;
+}
+
+bool FileChannel::take_bounce(BlockOp& op) {
+  const std::uint64_t bytes = byte_length(geometry_, op);
+  const std::size_t rounded = (bytes + bounce_alignment - 1) / bounce_alignment * bounce_alignment;
+  // One operation always fits, however large: otherwise it would wait for ever.
+  if (bounce_bytes_ > 0 && bounce_bytes_ + rounded > bounce_limit_bytes) return false;
+  auto* memory = static_cast<std::uint8_t*>(std::aligned_alloc(bounce_alignment, rounded));
+  PERILUNE_ASSERT(memory != nullptr);
+  bounce_bytes_ += rounded;
+  op.backend_space[bounce_memory] = reinterpret_cast<std::uint64_t>(memory);
+  if (op.kind == OpKind::write) {
+    std::uint8_t* to = memory;
+    for (const iovec& part : op.data) {
+      std::memcpy(to, part.iov_base, part.iov_len);
+      to += part.iov_len;
+    }
+  }
+  return true;
+}
+
+void FileChannel::return_bounce(BlockOp& op) {
+  if (bounce(op) == nullptr) return;
+  const std::uint64_t bytes = byte_length(geometry_, op);
+  std::free(bounce(op));
+  op.backend_space[bounce_memory] = 0;
+  bounce_bytes_ -= (bytes + bounce_alignment - 1) / bounce_alignment * bounce_alignment;
+}
+
+// In the order in which they came.
+void FileChannel::start_waiting() {
+  while (!waiting_.empty() && take_bounce(waiting_.front())) {
+    BlockOp& op = waiting_.pop_front();
+    if (!go_on(op)) continue;
+    return_bounce(op);
+    op.done(op);
+  }
+}
+
+}  // namespace
+
+Geometry file_geometry(const runtime::FileProperties& properties, std::uint32_t block_size_bytes) {
+  Geometry g;
+  g.block_size_bytes = block_size_bytes;
+  const std::uint32_t physical = std::bit_floor(std::clamp<std::uint32_t>(properties.physical_block_bytes, 512, 65536));
+  g.physical_block_size_bytes = std::max(block_size_bytes, physical);
+  g.blocks = BlockCount(properties.size_bytes / block_size_bytes);
+  // A disk's own cache is volatile unless it says otherwise; the page cache always is.
+  g.write_cache = !(properties.is_block_device && properties.direct && properties.device_writes_through);
+  g.thin = properties.discard_granularity_bytes > 0;
+  g.unmap_zeroes = g.thin;
+  g.read_only = properties.read_only;
+  g.rotational = properties.rotational;
+  g.unmap_granularity_blocks = std::max<std::uint32_t>(1, properties.discard_granularity_bytes / block_size_bytes);
+  g.memory_alignment_bytes = properties.memory_alignment_bytes;
+  return g;
+}
+
+std::unique_ptr<Channel> make_file_channel(std::unique_ptr<runtime::BlockFile> file, const Geometry& geometry,
+                                           std::shared_ptr<FlushHealth> health) {
+  return std::make_unique<FileChannel>(std::move(file), geometry, std::move(health));
+}
+
+}  // namespace perilune::block

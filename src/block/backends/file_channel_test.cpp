@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+// The channel over a scripted file: what no real disk does on demand.
+#include "block/backends/file_channel.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <deque>
+#include <string>
+#include <vector>
+
+namespace perilune::block {
+namespace {
+
+// Moves at most `piece` bytes per call; sync answers come from `sync_results` (then 0). Everything ends at once.
+class ScriptedFile final : public runtime::BlockFile {
+ public:
+  explicit ScriptedFile(std::vector<std::string>& log) : log_(log), bytes(1 << 16, 0) { properties_.size_bytes = bytes.size(); }
+  [[nodiscard]] const runtime::FileProperties& properties() const override { return properties_; }
+  [[nodiscard]] bool read(runtime::FileOp&, ByteOffset offset, std::span<const iovec> iov, int& result) override {
+    result = move(offset.value(), iov, false);
+    log_.push_back("read " + std::to_string(offset.value()));
+    return true;
+  }
+  [[nodiscard]] bool write(runtime::FileOp&, ByteOffset offset, std::span<const iovec> iov, bool durable, int& result) override {
+    result = next_write_error != 0 ? -next_write_error : move(offset.value(), iov, true);
+    log_.push_back((durable ? "durable write " : "write ") + std::to_string(offset.value()));
+    return true;
+  }
+  [[nodiscard]] bool sync(runtime::FileOp&, int& result) override {
+    result = 0;
+    if (!sync_results.empty()) {
+      result = sync_results.front();
+      sync_results.pop_front();
+    }
+    log_.push_back("sync");
+    return true;
+  }
+  [[nodiscard]] bool punch(runtime::FileOp&, ByteOffset offset, ByteCount length, int& result) override {
+    log_.push_back("punch " + std::to_string(offset.value()) + "+" + std::to_string(length.value()));
+    result = 0;
+    return true;
+  }
+  [[nodiscard]] bool zero(runtime::FileOp&, ByteOffset offset, ByteCount length, int& result) override {
+    log_.push_back("zero " + std::to_string(offset.value()) + "+" + std::to_string(length.value()));
+    result = 0;
+    return true;
+  }
+
+ private:
+  int move(std::uint64_t offset, std::span<const iovec> iov, bool to_file) {
+    if (!interruptions.empty()) {
+      const int error = interruptions.front();
+      interruptions.pop_front();
+      return error;
+    }
+    std::size_t moved = 0;
+    for (const iovec& part : iov) {
+      const std::size_t n = std::min(part.iov_len, piece - moved);
+      if (to_file) std::memcpy(bytes.data() + offset + moved, part.iov_base, n);
+      else std::memcpy(part.iov_base, bytes.data() + offset + moved, n);
+      moved += n;
+      if (moved == piece) break;
+    }
+    return static_cast<int>(moved);
+  }
+  std::vector<std::string>& log_;
+
+ public:
+  std::vector<std::uint8_t> bytes;
+  std::size_t piece = 1 << 20;
+  int next_write_error = 0;
+  std::deque<int> sync_results;
+  std::deque<int> interruptions;
+  runtime::FileProperties properties_;
+};
+
+class FileChannelTest : public ::testing::Test {
+ protected:
+  FileChannelTest() { make(); }
+  void make(runtime::FileProperties change = {}) {
+    auto owned = std::make_unique<ScriptedFile>(log);
+    file = owned.get();
+    change.size_bytes = file->bytes.size();
+    file->properties_ = change;
+    channel = make_file_channel(std::move(owned), file_geometry(change, 512), health);
+  }
+  OpStatus run(OpKind kind, std::uint64_t lba, std::span<const iovec> iov, std::uint64_t blocks, bool fua = false,
+               bool may_unmap = false) {
+    BlockOp op;
+    op.kind = kind;
+    op.lba = Lba(lba);
+    op.blocks = BlockCount(blocks);
+    op.data = iov;
+    op.fua = fua;
+    op.may_unmap = may_unmap;
+    EXPECT_TRUE(channel->submit(op));
+    os_errno = op.os_errno;
+    return op.status;
+  }
+  std::vector<std::string> log;
+  ScriptedFile* file = nullptr;
+  std::shared_ptr<FlushHealth> health = std::make_shared<FlushHealth>();
+  std::unique_ptr<Channel> channel;
+  int os_errno = 0;
+};
+
+TEST_F(FileChannelTest, ShortTransfersAreContinuedAcrossVectors) {
+  file->piece = 700;
+  std::vector<std::uint8_t> a(512), b(1024), c(512);
+  for (std::size_t i = 0; i < 512; ++i) a[i] = c[i] = static_cast<std::uint8_t>(i);
+  for (std::size_t i = 0; i < 1024; ++i) b[i] = static_cast<std::uint8_t>(i * 7);
+  const iovec out[] = {{a.data(), 512}, {b.data(), 1024}, {c.data(), 512}};
+  EXPECT_EQ(run(OpKind::write, 2, out, 4), OpStatus::ok);
+  const std::vector<std::string> expected = {"write 1024", "write 1724", "write 2424"};
+  EXPECT_EQ(log, expected);
+  EXPECT_TRUE(std::equal(a.begin(), a.end(), file->bytes.begin() + 1024));
+  EXPECT_TRUE(std::equal(b.begin(), b.end(), file->bytes.begin() + 1536));
+  EXPECT_TRUE(std::equal(c.begin(), c.end(), file->bytes.begin() + 2560));
+  std::vector<std::uint8_t> in(2048);
+  const iovec whole{in.data(), in.size()};
+  EXPECT_EQ(run(OpKind::read, 2, {&whole, 1}, 4), OpStatus::ok);
+  EXPECT_TRUE(std::equal(in.begin(), in.end(), file->bytes.begin() + 1024));
+}
+
+TEST_F(FileChannelTest, DirectTransfersGoOnFromAnAlignedOffset) {
+  runtime::FileProperties p;
+  p.direct = true;
+  p.offset_alignment_bytes = 512;
+  make(p);
+  file->piece = 700;
+  std::vector<std::uint8_t> data(1536, 1);
+  const iovec iov{data.data(), data.size()};
+  EXPECT_EQ(run(OpKind::write, 0, {&iov, 1}, 3), OpStatus::ok);
+  const std::vector<std::string> expected = {"write 0", "write 512", "write 1024"};
+  EXPECT_EQ(log, expected);
+}
+
+TEST_F(FileChannelTest, DirectTransferThatMovesLessThanAnythingAlignedIsAnError) {
+  runtime::FileProperties p;
+  p.direct = true;
+  p.offset_alignment_bytes = 512;
+  make(p);
+  file->piece = 100;
+  std::vector<std::uint8_t> data(512);
+  const iovec iov{data.data(), data.size()};
+  EXPECT_EQ(run(OpKind::read, 0, {&iov, 1}, 1), OpStatus::read_error);
+}
+
+TEST_F(FileChannelTest, InterruptedTransfersAreTriedAgain) {
+  file->interruptions = {-EINTR, -EINTR};
+  std::vector<std::uint8_t> data(512);
+  const iovec iov{data.data(), data.size()};
+  EXPECT_EQ(run(OpKind::read, 0, {&iov, 1}, 1), OpStatus::ok);
+}
+
+TEST_F(FileChannelTest, ErrorsKeepTheirMeaning) {
+  std::vector<std::uint8_t> data(512);
+  const iovec iov{data.data(), data.size()};
+  const std::pair<int, OpStatus> cases[] = {{EIO, OpStatus::write_error},   {ENOSPC, OpStatus::no_space},
+                                            {EDQUOT, OpStatus::no_space},   {EROFS, OpStatus::write_protected},
+                                            {ENXIO, OpStatus::not_ready},   {EINVAL, OpStatus::write_error}};
+  for (const auto& [error, status] : cases) {
+    file->next_write_error = error;
+    EXPECT_EQ(run(OpKind::write, 0, {&iov, 1}, 1), status) << error;
+    EXPECT_EQ(os_errno, error);
+  }
+}
+
+// The kernel reports a failed write-back once, and calls the pages clean: the next fsync would say that all is well.
+TEST_F(FileChannelTest, AFailedFlushIsNeverForgottenOnAnyChannel) {
+  file->sync_results = {-EIO};
+  auto other = make_file_channel(std::make_unique<ScriptedFile>(log), channel->geometry(), health);
+  EXPECT_EQ(run(OpKind::flush, 0, {}, 0), OpStatus::write_error);
+  EXPECT_EQ(os_errno, EIO);
+  log.clear();
+  EXPECT_EQ(run(OpKind::flush, 0, {}, 0), OpStatus::write_error);
+  EXPECT_EQ(os_errno, EIO);
+  std::vector<std::uint8_t> data(512);
+  const iovec iov{data.data(), data.size()};
+  EXPECT_EQ(run(OpKind::write, 0, {&iov, 1}, 1, true), OpStatus::write_error);
+  EXPECT_EQ(run(OpKind::write_zeroes, 0, {}, 1, true), OpStatus::write_error);
+  EXPECT_TRUE(log.empty());
+  EXPECT_EQ(run(OpKind::write, 0, {&iov, 1}, 1), OpStatus::ok);  // nothing is promised about it
+  EXPECT_EQ(run(OpKind::read, 0, {&iov, 1}, 1), OpStatus::ok);
+  std::swap(channel, other);
+  EXPECT_EQ(run(OpKind::flush, 0, {}, 0), OpStatus::write_error);
+}
+
+TEST_F(FileChannelTest, AFailedFlushAfterZeroesFailsTheZeroes) {
+  file->sync_results = {-EIO};
+  EXPECT_EQ(run(OpKind::write_zeroes, 0, {}, 8, true), OpStatus::write_error);
+  EXPECT_EQ(run(OpKind::flush, 0, {}, 0), OpStatus::write_error);
+}
+
+TEST_F(FileChannelTest, ZeroesPunchOnlyWhenTheyMay) {
+  runtime::FileProperties p;
+  p.discard_granularity_bytes = 4096;
+  make(p);
+  EXPECT_EQ(run(OpKind::write_zeroes, 1, {}, 2), OpStatus::ok);
+  EXPECT_EQ(run(OpKind::write_zeroes, 1, {}, 2, false, true), OpStatus::ok);
+  EXPECT_EQ(run(OpKind::unmap, 1, {}, 2), OpStatus::ok);
+  const std::vector<std::string> expected = {"zero 512+1024", "punch 512+1024", "punch 512+1024"};
+  EXPECT_EQ(log, expected);
+}
+
+TEST_F(FileChannelTest, WithoutHolesUnmapIsUnsupported) {
+  EXPECT_FALSE(channel->geometry().thin);
+  EXPECT_EQ(run(OpKind::unmap, 0, {}, 1), OpStatus::unsupported);
+  EXPECT_TRUE(log.empty());
+}
+
+TEST_F(FileChannelTest, GeometryOfDevicesAndFiles) {
+  runtime::FileProperties p;
+  p.size_bytes = 1 << 20;
+  EXPECT_TRUE(file_geometry(p, 512).write_cache);
+  p.is_block_device = true;
+  p.device_writes_through = true;
+  EXPECT_TRUE(file_geometry(p, 512).write_cache);  // through the page cache
+  p.direct = true;
+  EXPECT_FALSE(file_geometry(p, 512).write_cache);
+  p.physical_block_bytes = 512;
+  EXPECT_EQ(file_geometry(p, 4096).physical_block_size_bytes, 4096U);
+  p.physical_block_bytes = 1 << 20;  // a network file system's st_blksize
+  EXPECT_EQ(file_geometry(p, 512).physical_block_size_bytes, 65536U);
+}
+
+}  // namespace
+}  // namespace perilune::block

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+// ram: and null:
+#include "block/block_test_support.hpp"
+
+namespace perilune::block {
+namespace {
+
+using Ram = BlockTest;
+using Null = BlockTest;
+
+TEST_F(Ram, HoldsWhatWasWrittenAndEndsAtOnce) {
+  open("ram:1M");
+  Buffer out(4096, 7);
+  EXPECT_EQ(write(3, out), OpStatus::ok);
+  EXPECT_TRUE(ended_at_once);
+  Buffer in(4096 + 1024);
+  EXPECT_EQ(read(2, in), OpStatus::ok);
+  EXPECT_EQ(in.data()[511], 0);
+  EXPECT_EQ(in.data()[512], 7);
+  EXPECT_EQ(in.data()[512 + 4095], 7);
+  EXPECT_EQ(in.data()[512 + 4096], 0);
+  EXPECT_EQ(flush(), OpStatus::ok);
+}
+
+TEST_F(Ram, LendsTheMemoryItself) {
+  open("ram:1M");
+  ASSERT_TRUE(channel->geometry().lends_memory);
+  std::uint8_t* lent = channel->lend(Lba(100), BlockCount(8), true);
+  ASSERT_NE(lent, nullptr);
+  std::fill_n(lent, 4096, std::uint8_t{0xab});
+  Buffer in(4096);
+  EXPECT_EQ(read(100, in), OpStatus::ok);
+  EXPECT_TRUE(in.all(0xab));
+  EXPECT_EQ(channel->lend(Lba(100), BlockCount(8), false), lent);
+  EXPECT_EQ(channel->lend(Lba(2048), BlockCount(1), false), nullptr);
+  EXPECT_EQ(channel->lend(Lba(1), BlockCount(UINT64_MAX), false), nullptr);
+}
+
+TEST_F(Ram, ReadOnlyLendsForReadingOnly) {
+  BackstoreOptions options;
+  options.read_only = true;
+  open("ram:1M", options);
+  EXPECT_EQ(channel->lend(Lba(0), BlockCount(1), true), nullptr);
+  EXPECT_NE(channel->lend(Lba(0), BlockCount(1), false), nullptr);
+}
+
+TEST_F(Ram, UnmapAndZeroesClearExactlyTheirBlocks) {
+  open("ram:1M");
+  for (const OpKind kind : {OpKind::unmap, OpKind::write_zeroes}) {
+    // Inside one page; from within a page over whole pages into another; whole pages; up to the end.
+    const std::pair<std::uint64_t, std::uint64_t> ranges[] = {{1, 3}, {5, 30}, {8, 16}, {2041, 7}};
+    for (const auto& [first, count] : ranges) {
+      Buffer data(1 << 20, 0x99);
+      ASSERT_EQ(write(0, data), OpStatus::ok);
+      EXPECT_EQ(range(kind, first, count), OpStatus::ok);
+      ASSERT_EQ(read(0, data), OpStatus::ok);
+      for (std::size_t i = 0; i < data.size(); ++i) {
+        ASSERT_EQ(data.data()[i], i >= first * 512 && i < (first + count) * 512 ? 0 : 0x99) << first << " " << i;
+      }
+    }
+  }
+}
+
+TEST_F(Ram, EveryStartIsANewIdentityAndChannelsShareTheBytes) {
+  auto a = open_backstore("ram:1M", {});
+  auto b = open_backstore("ram:1M", {});
+  ASSERT_TRUE(a && b);
+  EXPECT_NE((*a)->identity(), (*b)->identity());
+  EXPECT_TRUE((*a)->identity().starts_with("ram:"));
+  open("ram:1M");
+  Buffer out(512, 5);
+  EXPECT_EQ(write(0, out), OpStatus::ok);
+  auto second = store->open_channel(*loop);
+  ASSERT_TRUE(second);
+  channel = std::move(*second);
+  Buffer in(512);
+  EXPECT_EQ(read(0, in), OpStatus::ok);
+  EXPECT_TRUE(in.all(5));
+}
+
+TEST_F(Null, ForgetsWhatIsWritten) {
+  open("null:1T");
+  EXPECT_EQ(channel->geometry().blocks.value(), std::uint64_t{1} << 31);
+  Buffer data(4096, 1);
+  EXPECT_EQ(write(0, data), OpStatus::ok);
+  EXPECT_EQ(read(0, data), OpStatus::ok);
+  EXPECT_TRUE(data.all(0));
+  EXPECT_EQ(read(std::uint64_t{1} << 31, data), OpStatus::out_of_range);
+}
+
+TEST(BackstoreSpec, SizesAreReadAndRefused) {
+  EXPECT_EQ(*parse_size("512"), 512U);
+  EXPECT_EQ(*parse_size("4K"), 4096U);
+  EXPECT_EQ(*parse_size("3m"), 3U << 20);
+  EXPECT_EQ(*parse_size("1G"), 1U << 30);
+  EXPECT_EQ(*parse_size("2T"), std::uint64_t{2} << 40);
+  for (const char* bad : {"", "K", "1X", "1GB", "-1", "1 G", "99999999999T", "99999999999999999999"}) {
+    EXPECT_FALSE(parse_size(bad)) << bad;
+  }
+  EXPECT_FALSE(open_backstore("ram:0", {}));
+  EXPECT_FALSE(open_backstore("ram:1000", {}));
+  EXPECT_FALSE(open_backstore("ram:", {}));
+  EXPECT_FALSE(open_backstore("ram:16777215T", {}));  // more than there are addresses
+  EXPECT_EQ(format_size(1000), "1000 B");
+  EXPECT_EQ(format_size(std::uint64_t{3} << 29), "1.5 GiB");
+}
+
+}  // namespace
+}  // namespace perilune::block

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "block/backends/ram.hpp"
+
+#include <fmt/format.h>
+#include <sys/mman.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "block/admission.hpp"
+#include "block/backends/random_identity.hpp"
+
+namespace perilune::block {
+namespace {
+
+constexpr std::size_t page_bytes = 4096;
+
+// Gives whole pages back to the system and clears the rest. What lies in between reads as zeroes.
+void make_zero(std::uint8_t* begin, std::uint64_t length) {
+  const auto from = reinterpret_cast<std::uintptr_t>(begin);
+  const std::uintptr_t to = from + length;
+  const std::uintptr_t first_page = (from + page_bytes - 1) & ~(page_bytes - 1);
+  const std::uintptr_t end_page = to & ~(page_bytes - 1);
+  if (first_page < end_page && ::madvise(reinterpret_cast<void*>(first_page), end_page - first_page, MADV_DONTNEED) == 0) {
+    std::memset(begin, 0, first_page - from);
+    std::memset(reinterpret_cast<void*>(end_page), 0, to - end_page);
+    return;
+  }
+  std::memset(begin, 0, length);
+}
+
+class RamChannel final : public Channel {
+ public:
+  RamChannel(const Geometry& geometry, std::uint8_t* memory) noexcept : geometry_(geometry), memory_(memory) {}
+  [[nodiscard]] const Geometry& geometry() const override { return geometry_; }
+
+  [[nodiscard]] bool submit(BlockOp& op) override {
+    const auto ended = refuse_or_skip(geometry_, op);
+    if (ended) {
+      op.status = *ended;
+      return true;
+    }
+    std::uint8_t* at = memory_ + byte_offset(geometry_, op);
+    switch (op.kind) {
+      case OpKind::read:
+        for (const iovec& part : op.data) {
+          std::memcpy(part.iov_base, at, part.iov_len);
+          at += part.iov_len;
+        }
+        break;
+      case OpKind::write:
+        for (const iovec& part : op.data) {
+          std::memcpy(at, part.iov_base, part.iov_len);
+          at += part.iov_len;
+        }
+        break;
+      case OpKind::unmap:
+      case OpKind::write_zeroes:
+        make_zero(at, byte_length(geometry_, op));
+        break;
+      case OpKind::flush:
+        break;
+    }
+    return true;
+  }
+
+  [[nodiscard]] std::uint8_t* lend(Lba lba, BlockCount blocks, bool for_write) noexcept override {
+    const std::uint64_t total = geometry_.blocks.value();
+    if (lba.value() > total || blocks.value() > total - lba.value() || (for_write && geometry_.read_only)) return nullptr;
+    return memory_ + lba.value() * geometry_.block_size_bytes;
+  }
+
+ private:
+  const Geometry& geometry_;
+  std::uint8_t* memory_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Backstore>> RamBackstore::create(std::uint64_t size_bytes, const BackstoreOptions& options) {
+  std::unique_ptr<RamBackstore> self(new RamBackstore);
+  void* memory = ::mmap(nullptr, size_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED) return fail_errno(errno, "ram:" + format_size(size_bytes));
+  self->memory_ = static_cast<std::uint8_t*>(memory);
+  self->mapped_bytes_ = size_bytes;
+  (void)::madvise(memory, size_bytes, MADV_HUGEPAGE);  // fewer faults and TLB misses where the system offers it
+  (void)::madvise(memory, size_bytes, MADV_DONTDUMP);
+  self->identity_ = random_identity("ram");
+  Geometry& g = self->geometry_;
+  g.block_size_bytes = options.block_size_bytes;
+  g.physical_block_size_bytes = page_bytes;
+  g.blocks = BlockCount(size_bytes / options.block_size_bytes);
+  g.write_cache = false;  // a write that ended is on the medium, such as it is
+  g.thin = true;
+  g.unmap_zeroes = true;
+  g.read_only = options.read_only;
+  g.unmap_granularity_blocks = static_cast<std::uint32_t>(page_bytes / options.block_size_bytes);
+  g.lends_memory = true;
+  return self;
+}
+
+RamBackstore::~RamBackstore() {
+  if (memory_ != nullptr) ::munmap(memory_, mapped_bytes_);
+}
+
+std::string RamBackstore::describe() const {
+  return fmt::format("memory, {}{}", format_size(mapped_bytes_), geometry_.read_only ? ", read-only" : "");
+}
+
+Result<std::unique_ptr<Channel>> RamBackstore::open_channel(runtime::Loop&) {
+  return std::make_unique<RamChannel>(geometry_, memory_);
+}
+
+}  // namespace perilune::block

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// A disk in memory: anonymous pages that come when they are written, go when they are unmapped, and are lent for
+// in-place writes. Everything ends at once. Any number of channels, on any threads.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "block/backstore.hpp"
+#include "block/open_backstore.hpp"
+
+namespace perilune::block {
+
+class RamBackstore final : public Backstore {
+ public:
+  // Fails with no_memory when the address space cannot be had.
+  [[nodiscard]] static Result<std::unique_ptr<Backstore>> create(std::uint64_t size_bytes, const BackstoreOptions& options);
+  ~RamBackstore() override;
+
+  [[nodiscard]] const Geometry& geometry() const override { return geometry_; }
+  [[nodiscard]] const std::string& identity() const override { return identity_; }
+  [[nodiscard]] std::string describe() const override;
+  [[nodiscard]] Result<std::unique_ptr<Channel>> open_channel(runtime::Loop& loop) override;
+
+ private:
+  RamBackstore() = default;
+  std::uint8_t* memory_ = nullptr;
+  std::size_t mapped_bytes_ = 0;
+  Geometry geometry_;
+  std::string identity_;
+};
+
+}  // namespace perilune::block

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// From the words of a command line to a backstore.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string_view>
+
+#include "base/result.hpp"
+#include "block/backstore.hpp"
+
+namespace perilune::block {
+
+struct BackstoreOptions {
+  std::uint32_t block_size_bytes = 512;  // 512 or 4096
+  bool read_only = false;
+  bool direct = true;                    // O_DIRECT where the file allows it
+};
+
+// `spec`: a path (regular file or block device) | ram:SIZE | null:SIZE, SIZE in bytes or with K, M, G, T (powers of
+// 1024). Control path: blocks for a moment. Fails with one line that a person can act on: invalid_argument (empty,
+// a directory, a bad size), not_found, permission, busy (served already, mounted), io.
+[[nodiscard]] Result<std::unique_ptr<Backstore>> open_backstore(std::string_view spec, const BackstoreOptions& options);
+
+// "512", "64K", "1G" to bytes. Fails with invalid_argument, also when it does not fit.
+[[nodiscard]] Result<std::uint64_t> parse_size(std::string_view text);
+// 1073741824 to "1.0 GiB".
+[[nodiscard]] std::string format_size(std::uint64_t bytes);
+
+}  // namespace perilune::block
