@@ -29,6 +29,10 @@ class FuseDiskTest : public ::testing::Test {
   void on_drained() { drained_ = true; }
 
  protected:
+  // Lives as long as the test, so longer than what serves it.
+  RecordingDisk& make_disk(std::uint64_t blocks, std::uint32_t block_size = 512) {
+    return disks_.emplace_back(blocks, block_size);
+  }
   void serve(RecordingDisk& disk, bool read_only = false, std::uint32_t pool_pages = 512) {
     int pair[2];
     ASSERT_EQ(0, ::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair));
@@ -110,6 +114,7 @@ class FuseDiskTest : public ::testing::Test {
   }
 
   PollLoop loop_;
+  std::list<RecordingDisk> disks_;
   UniqueFd kernel_;
   std::unique_ptr<FuseDisk> server_;
   std::uint64_t unique_ = 100;
@@ -117,7 +122,7 @@ class FuseDiskTest : public ::testing::Test {
 };
 
 TEST_F(FuseDiskTest, InitAgreesOnMegabyteTransfersAndDeepQueues) {
-  RecordingDisk disk(64);
+  RecordingDisk& disk = make_disk(64);
   serve(disk);
   fuse_init_in in{};
   in.major = 7;
@@ -139,7 +144,7 @@ TEST_F(FuseDiskTest, InitAgreesOnMegabyteTransfersAndDeepQueues) {
 }
 
 TEST_F(FuseDiskTest, InitOfAKernelTooOldIsRefused) {
-  RecordingDisk disk(64);
+  RecordingDisk& disk = make_disk(64);
   serve(disk);
   fuse_init_in in{};
   in.major = 7;
@@ -148,7 +153,7 @@ TEST_F(FuseDiskTest, InitOfAKernelTooOldIsRefused) {
 }
 
 TEST_F(FuseDiskTest, TheDirectoryHoldsTheDiskAndNothingElse) {
-  RecordingDisk disk(2048);
+  RecordingDisk& disk = make_disk(2048);
   serve(disk);
   send_bytes(FUSE_LOOKUP, as_bytes(std::string_view("disk\0", 5)), 1);
   const auto answer = receive();
@@ -163,7 +168,7 @@ TEST_F(FuseDiskTest, TheDirectoryHoldsTheDiskAndNothingElse) {
 }
 
 TEST_F(FuseDiskTest, LookupOfALongNameIsReadWhole) {
-  RecordingDisk disk(64);
+  RecordingDisk& disk = make_disk(64);
   serve(disk);
   std::string name(255, 'n');
   name.push_back('\0');
@@ -171,7 +176,7 @@ TEST_F(FuseDiskTest, LookupOfALongNameIsReadWhole) {
 }
 
 TEST_F(FuseDiskTest, StatfsBlockSizeIsTheDiscardGranularity) {
-  RecordingDisk disk(2048);
+  RecordingDisk& disk = make_disk(2048);
   disk.geometry_for_change().unmap_granularity_blocks = 128;
   serve(disk);
   send_bytes(FUSE_STATFS, {}, 1);
@@ -184,7 +189,7 @@ TEST_F(FuseDiskTest, StatfsBlockSizeIsTheDiscardGranularity) {
 }
 
 TEST_F(FuseDiskTest, WrittenBytesAreReadBack) {
-  RecordingDisk disk(2048);
+  RecordingDisk& disk = make_disk(2048);
   serve(disk);
   const auto data = pattern(40960, 7);
   const auto unique = send_write(8192, data);
@@ -206,7 +211,7 @@ TEST_F(FuseDiskTest, WrittenBytesAreReadBack) {
 }
 
 TEST_F(FuseDiskTest, ReadsEndAtTheEndOfTheDisk) {
-  RecordingDisk disk(8);
+  RecordingDisk& disk = make_disk(8);
   serve(disk);
   send_read(3584, 4096);
   const auto last = receive();
@@ -220,7 +225,7 @@ TEST_F(FuseDiskTest, ReadsEndAtTheEndOfTheDisk) {
 }
 
 TEST_F(FuseDiskTest, WritesBeyondTheEndAreRefusedAndTouchNothing) {
-  RecordingDisk disk(8);
+  RecordingDisk& disk = make_disk(8);
   serve(disk);
   const auto data = pattern(1024, 1);
   EXPECT_EQ(EFBIG, error_of(send_write(3584, data)));
@@ -229,7 +234,7 @@ TEST_F(FuseDiskTest, WritesBeyondTheEndAreRefusedAndTouchNothing) {
 }
 
 TEST_F(FuseDiskTest, LargerThanTheChannelTakesIsSplit) {
-  RecordingDisk disk(2048);
+  RecordingDisk& disk = make_disk(2048);
   disk.geometry_for_change().max_transfer_blocks = 64;
   serve(disk);
   const auto data = pattern(81920, 9);
@@ -244,7 +249,7 @@ TEST_F(FuseDiskTest, LargerThanTheChannelTakesIsSplit) {
 }
 
 TEST_F(FuseDiskTest, FsyncIsAnsweredAfterTheFlushHasEnded) {
-  RecordingDisk disk(64);
+  RecordingDisk& disk = make_disk(64);
   serve(disk);
   for (const std::uint32_t datasync : {0u, 1u}) {
     disk.forget();
@@ -261,7 +266,7 @@ TEST_F(FuseDiskTest, FsyncIsAnsweredAfterTheFlushHasEnded) {
 }
 
 TEST_F(FuseDiskTest, AFailedFlushIsNeverReportedAsDone) {
-  RecordingDisk disk(64);
+  RecordingDisk& disk = make_disk(64);
   serve(disk);
   disk.fail_next(OpKind::flush, block::OpStatus::write_error);
   EXPECT_EQ(EIO, error_of(send(FUSE_FSYNC, fuse_fsync_in{})));
@@ -269,7 +274,7 @@ TEST_F(FuseDiskTest, AFailedFlushIsNeverReportedAsDone) {
 }
 
 TEST_F(FuseDiskTest, PunchHoleUnmapsWholeGranulesAndZeroesTheEdges) {
-  RecordingDisk disk(64);  // granules of 8 blocks
+  RecordingDisk& disk = make_disk(64);  // granules of 8 blocks
   std::fill(disk.bytes().begin(), disk.bytes().end(), std::uint8_t{0xff});
   serve(disk);
   EXPECT_EQ(0, error_of(send_fallocate(2048, 18432, 0x3)));  // blocks 4 .. 39
@@ -283,7 +288,7 @@ TEST_F(FuseDiskTest, PunchHoleUnmapsWholeGranulesAndZeroesTheEdges) {
 
 // The loop device sends the same punch hole for a discard and for a write-zeroes.
 TEST_F(FuseDiskTest, PunchHoleWritesZeroesWhereUnmappingDoesNot) {
-  RecordingDisk disk(64);
+  RecordingDisk& disk = make_disk(64);
   disk.geometry_for_change().unmap_zeroes = false;
   serve(disk);
   EXPECT_EQ(0, error_of(send_fallocate(0, 8192, 0x3)));
@@ -292,7 +297,7 @@ TEST_F(FuseDiskTest, PunchHoleWritesZeroesWhereUnmappingDoesNot) {
 }
 
 TEST_F(FuseDiskTest, ZeroRangeIsWriteZeroes) {
-  RecordingDisk disk(64);
+  RecordingDisk& disk = make_disk(64);
   serve(disk);
   EXPECT_EQ(0, error_of(send_fallocate(4096, 8192, 0x11)));
   EXPECT_EQ((std::vector<Entry>{{OpKind::write_zeroes, 8, 16, false}, {OpKind::write_zeroes, 8, 16, true}}), disk.record());
@@ -302,14 +307,14 @@ TEST_F(FuseDiskTest, ZeroRangeIsWriteZeroes) {
 }
 
 TEST_F(FuseDiskTest, UnsupportedByTheChannelLetsTheKernelFallBack) {
-  RecordingDisk disk(64);
+  RecordingDisk& disk = make_disk(64);
   serve(disk);
   disk.fail_next(OpKind::write_zeroes, block::OpStatus::unsupported);
   EXPECT_EQ(EOPNOTSUPP, error_of(send_fallocate(0, 4096, 0x11)));
 }
 
 TEST_F(FuseDiskTest, ReadOnlyRefusesEveryChange) {
-  RecordingDisk disk(64);
+  RecordingDisk& disk = make_disk(64);
   serve(disk, true);
   fuse_open_in open{};
   open.flags = O_RDWR;
@@ -322,7 +327,7 @@ TEST_F(FuseDiskTest, ReadOnlyRefusesEveryChange) {
 }
 
 TEST_F(FuseDiskTest, UnalignedWriteKeepsTheBytesAroundIt) {
-  RecordingDisk disk(64, 4096);
+  RecordingDisk& disk = make_disk(64, 4096);
   std::fill(disk.bytes().begin(), disk.bytes().end(), std::uint8_t{0xee});
   serve(disk);
   const auto data = pattern(9000, 3);
@@ -339,7 +344,7 @@ TEST_F(FuseDiskTest, UnalignedWriteKeepsTheBytesAroundIt) {
 
 // Two halves of one block in flight at once: each must see what the other wrote.
 TEST_F(FuseDiskTest, PartialWritesOfOneBlockDoNotLoseEachOther) {
-  RecordingDisk disk(64, 4096);
+  RecordingDisk& disk = make_disk(64, 4096);
   serve(disk);
   disk.hold_all();
   const auto first = pattern(512, 1), second = pattern(3584, 99);
@@ -355,7 +360,7 @@ TEST_F(FuseDiskTest, PartialWritesOfOneBlockDoNotLoseEachOther) {
 }
 
 TEST_F(FuseDiskTest, AnAlignedWriteWaitsForThePartialWriteOfItsBlockOnly) {
-  RecordingDisk disk(64, 4096);
+  RecordingDisk& disk = make_disk(64, 4096);
   serve(disk);
   disk.hold(OpKind::read);
   const auto part = pattern(512, 1), whole = pattern(4096, 50);
@@ -371,7 +376,7 @@ TEST_F(FuseDiskTest, AnAlignedWriteWaitsForThePartialWriteOfItsBlockOnly) {
 }
 
 TEST_F(FuseDiskTest, APartialWriteWaitsForTheWriteInFlight) {
-  RecordingDisk disk(64, 4096);
+  RecordingDisk& disk = make_disk(64, 4096);
   serve(disk);
   disk.hold(OpKind::write);
   const auto whole = pattern(4096, 50), part = pattern(512, 1);
@@ -388,7 +393,7 @@ TEST_F(FuseDiskTest, APartialWriteWaitsForTheWriteInFlight) {
 }
 
 TEST_F(FuseDiskTest, ErrorsOfTheChannelReachTheCaller) {
-  RecordingDisk disk(64);
+  RecordingDisk& disk = make_disk(64);
   serve(disk);
   disk.fail_next(OpKind::read, block::OpStatus::read_error);
   EXPECT_EQ(EIO, error_of(send_read(0, 512)));
@@ -398,7 +403,7 @@ TEST_F(FuseDiskTest, ErrorsOfTheChannelReachTheCaller) {
 }
 
 TEST_F(FuseDiskTest, ASmallPoolMakesRequestsWaitAndLosesNone) {
-  RecordingDisk disk(4096);
+  RecordingDisk& disk = make_disk(4096);
   serve(disk, false, 1);  // the least it works with: 195 pages, 64 of them ready for the next request
   disk.hold_all();
   const auto data = pattern(65536, 5);
@@ -424,7 +429,7 @@ TEST_F(FuseDiskTest, ASmallPoolMakesRequestsWaitAndLosesNone) {
 }
 
 TEST_F(FuseDiskTest, ControlRequestsPassOperationsThatAreHeld) {
-  RecordingDisk disk(64);
+  RecordingDisk& disk = make_disk(64);
   serve(disk);
   disk.hold_all();
   send_read(0, 512);
@@ -437,7 +442,7 @@ TEST_F(FuseDiskTest, ControlRequestsPassOperationsThatAreHeld) {
 }
 
 TEST_F(FuseDiskTest, TruncatedArgumentsAreAnsweredNotRead) {
-  RecordingDisk disk(64);
+  RecordingDisk& disk = make_disk(64);
   serve(disk);
   for (const std::uint32_t opcode : {FUSE_READ, FUSE_WRITE, FUSE_FALLOCATE, FUSE_OPEN, FUSE_READDIR}) {
     EXPECT_EQ(EINVAL, error_of(send_bytes(opcode, as_bytes("abcd"))));
@@ -446,7 +451,7 @@ TEST_F(FuseDiskTest, TruncatedArgumentsAreAnsweredNotRead) {
 }
 
 TEST_F(FuseDiskTest, StopWaitsForWhatIsOutstanding) {
-  RecordingDisk disk(64);
+  RecordingDisk& disk = make_disk(64);
   serve(disk);
   disk.hold_all();
   send_write(0, pattern(512, 1));

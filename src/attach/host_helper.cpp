@@ -201,19 +201,22 @@ Result<std::unique_ptr<HostHelper>> HostHelper::start(runtime::Loop& loop, Answe
   int pair[2];
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) return fail_errno(errno, "socketpair");
   UniqueFd ours(pair[0]), theirs(pair[1]);
-  // Forked twice: the helper belongs to init, and nobody here ever waits for a process that may wait for our device.
   const pid_t child = ::fork();
   if (child < 0) return fail_errno(errno, "fork");
-  if (child == 0) {
-    if (::fork() != 0) ::_exit(0);
-    helper_main(theirs.get());
-  }
-  while (::waitpid(child, nullptr, 0) < 0 && errno == EINTR) {
-  }
-  std::unique_ptr<HostHelper> helper(new HostHelper(std::move(ours), answered));
+  if (child == 0) helper_main(theirs.get());
+  std::unique_ptr<HostHelper> helper(new HostHelper(std::move(ours), child, answered));
   helper->watch_ = loop.watch_readable(helper->socket_.get(), Delegate<void()>::to<&HostHelper::on_readable>(*helper));
   if (helper->watch_ == nullptr) return fail(Errc::unsupported, "this event loop cannot watch descriptors");
   return helper;
+}
+
+HostHelper::~HostHelper() {
+  watch_.reset();
+  socket_.reset();
+  // One that is at work may be waiting for our own device: it ends later, by itself. An idle one ends at once.
+  if (outstanding_) return;
+  while (::waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
+  }
 }
 
 void HostHelper::send(const HelperRequest& request) {

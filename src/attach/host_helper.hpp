@@ -9,6 +9,8 @@
 // reach it.
 #pragma once
 
+#include <sys/types.h>
+
 #include <array>
 #include <cstdint>
 #include <memory>
@@ -66,7 +68,7 @@ class HostHelper {
 
   // Forks; loop's thread.
   [[nodiscard]] static Result<std::unique_ptr<HostHelper>> start(runtime::Loop& loop, Answered answered);
-  ~HostHelper() = default;  // the helper ends by itself, when what it does has ended
+  ~HostHelper();  // the helper ends by itself, when what it does has ended
   HostHelper(const HostHelper&) = delete;
   HostHelper& operator=(const HostHelper&) = delete;
 
@@ -86,10 +88,12 @@ class HostHelper {
   }
 
  private:
-  HostHelper(UniqueFd socket, Answered answered) : socket_(std::move(socket)), answered_(answered) {}
+  HostHelper(UniqueFd socket, pid_t pid, Answered answered)
+      : socket_(std::move(socket)), pid_(pid), answered_(answered) {}
   void on_readable();
 
   UniqueFd socket_;
+  pid_t pid_;
   Answered answered_;
   std::unique_ptr<runtime::FdWatch> watch_;
   bool outstanding_ = false;

@@ -4,9 +4,11 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/loop.h>
+#include <spawn.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/wait.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -69,6 +71,23 @@ void remove_partition_nodes(int number) {
     }
   }
   ::closedir(dir);
+}
+
+// Kernels built without partition parsers find none by themselves; util-linux reads the table and tells the kernel.
+// Without that program the partitions stay unknown, as on any other disk of such a machine.
+void add_partitions_from_user_space(int number) {
+  if (disk_and_partitions(loop_name(number)).size() > 1) return;
+  std::string program = "partx", verb = "--add", device = loop_device(number);
+  char* arguments[] = {program.data(), verb.data(), device.data(), nullptr};
+  char path[] = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
+  char* environment[] = {path, nullptr};
+  pid_t child = -1;
+  for (const char* file : {"/usr/bin/partx", "/bin/partx", "/usr/sbin/partx"}) {
+    if (::posix_spawn(&child, file, nullptr, nullptr, arguments, environment) != 0) continue;
+    while (::waitpid(child, nullptr, 0) < 0 && errno == EINTR) {
+    }
+    return;
+  }
 }
 
 void write_setting(const std::string& path, std::string_view value) {
@@ -192,7 +211,10 @@ Result<BoundLoop> bind_loop(const std::string& file, const LoopSettings& setting
       return fail_errno(errno, "LOOP_CONFIGURE " + loop_device(number));
     }
     set_queue_limits(number, settings);
-    if (settings.scan_partitions) make_partition_nodes(number);
+    if (settings.scan_partitions) {
+      add_partitions_from_user_space(number);
+      make_partition_nodes(number);
+    }
     return BoundLoop{number, read_small_file("/sys/block/" + loop_name(number) + "/loop/dio") == "1"};
   }
   return fail(Errc::busy, "no free loop device: others take them as fast as we ask", EBUSY);
