@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "block/file_record_store.hpp"
 
-#include "block/block_test_support.hpp"
+#include "block/block_test.hpp"
 
 namespace perilune::block {
 namespace {

@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "block/block_test_support.hpp"
+#include "block/block_test.hpp"
 
 namespace perilune::block {
 namespace {

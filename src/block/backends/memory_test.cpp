@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // ram: and null:
-#include "block/block_test_support.hpp"
+#include "block/block_test.hpp"
 
 namespace perilune::block {
 namespace {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "block/block_test_support.hpp"
+#include "block/block_test.hpp"
 #include "block/filters/delay.hpp"
 #include "block/filters/fault.hpp"
 #include "block/filters/statistics.hpp"
