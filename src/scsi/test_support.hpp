@@ -15,6 +15,9 @@
 
 namespace perilune::scsi::test {
 
+// Calls of the global operator new since the start of the program (allocation_count_test.cpp).
+[[nodiscard]] std::size_t allocation_count();
+
 class FakeChannel : public block::Channel {
  public:
   explicit FakeChannel(block::Geometry geometry) : geometry_(geometry) {
