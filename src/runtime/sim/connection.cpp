@@ -181,7 +181,8 @@ void Connection::host_gone(int side, bool power) {
   Side& s = sides_[side];
   const bool was_open = !s.closed;
   s.closed = true;
-  if (was_open) s.stream = nullptr;
+  if (s.stream != nullptr) s.stream->sever();
+  s.stream = nullptr;
   pipes_[1 - side].arrived.clear();
   if (power) {
     drop_outgoing(side);

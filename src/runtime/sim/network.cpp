@@ -80,6 +80,9 @@ void Network::host_crashed(SimHost& host, bool power) {
       if (connection->place(side).host == &host) connection->host_gone(side, power);
     }
   }
+  for (SimListener* listener : listeners_) {
+    if (&listener->loop().host() == &host) listener->close_backlog();
+  }
   std::erase_if(listeners_, [&](SimListener* listener) { return &listener->loop().host() == &host; });
 }
 
@@ -152,6 +155,10 @@ std::unique_ptr<runtime::Connecting> Network::connect(SimLoop& loop, const Endpo
 // A SYN arrives, or does not.
 void Network::attempt(const std::shared_ptr<ConnectAttempt>& a) {
   if (a->owner == nullptr || a->loop->dead()) return;
+  if (a->loop->ghost()) {
+    a->owner->finish(fail(Errc::cancelled, "the simulated host has crashed"));
+    return;
+  }
   SimHost* server = find_host(a->loop->host(), a->peer);
   if (a->lost || server == nullptr || !server->powered() || is_cut(a->loop->host(), *server)) {
     retry(a);
@@ -196,10 +203,13 @@ void Network::establish(const std::shared_ptr<ConnectAttempt>& a, SimListener& l
   const Duration back = latency(a->loop->host(), server, world_.prng());
   world_.at(back, Event::connect_answer, connection->id(), [a, connection] {
     if (a->loop->dead()) return;
-    if (a->owner != nullptr)
-      a->owner->finish(connection);
-    else
+    if (a->owner == nullptr) {
       connection->close(0);  // abandoned: the server sees an end
+    } else if (a->loop->ghost()) {
+      a->owner->finish(fail(Errc::cancelled, "the simulated host has crashed"));
+    } else {
+      a->owner->finish(connection);
+    }
   });
 }
 

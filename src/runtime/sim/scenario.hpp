@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A scenario is a whole simulated run judged from a seed: the unit of perilune-sim and of the simulation tests.
+// A scenario is a whole simulated run judged from a seed: the unit of perilune-sim and of the simulation
+// tests.
 #pragma once
 
 #include <cstdint>

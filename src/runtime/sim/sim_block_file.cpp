@@ -31,6 +31,7 @@ SimBlockFile::~SimBlockFile() {
 
 int SimBlockFile::check(ByteOffset offset, std::uint64_t length, bool writes) const {
   if (loop_.dead()) return -ECANCELED;
+  if (loop_.ghost()) return -EIO;
   if (writes && properties_.read_only) return -EBADF;
   const std::uint32_t alignment = properties_.offset_alignment_bytes;
   if (offset.value() % alignment != 0 || length % alignment != 0) return -EINVAL;
@@ -83,7 +84,7 @@ bool SimBlockFile::write(FileOp& op, ByteOffset offset, std::span<const iovec> i
 bool SimBlockFile::sync(FileOp& op, int& result) {
   auto p = std::make_shared<Pending>(*this, op, Kind::sync);
   p->mark = disk_.mark();  // what is applied by now; later writes are not covered
-  result = loop_.dead() ? -ECANCELED : 0;
+  result = check(ByteOffset(0), 0, false);
   return result != 0 || submit(std::move(p), result);
 }
 
@@ -133,10 +134,10 @@ bool SimBlockFile::submit(std::shared_ptr<Pending> pending, int& result) {
   const Duration until_heard = Duration(static_cast<Duration::rep>(prng_.below(100'000)));
   const std::uint64_t detail = summary(*pending);
   world.at(until_applied, Event::disk_apply, detail, [p = std::move(pending), &loop = loop_, until_heard] {
-    if (loop.dead()) return;  // the file may be gone by now; crash() has decided about the operation
+    if (loop.dead() || loop.ghost()) return;  // the file may be gone; crash() has decided about the operation
     p->file.apply(*p);
     loop.world().at(until_heard, Event::disk_complete, static_cast<std::uint32_t>(p->result), [p, &loop] {
-      if (!loop.dead()) loop.make_ready(p->ready);
+      if (!loop.dead() && !loop.ghost()) loop.make_ready(p->ready);
     });
   });
   return false;
@@ -246,6 +247,8 @@ void SimBlockFile::complete(Pending& p) {
 
 void SimBlockFile::crash() {
   for (auto& [id, p] : pending_) {
+    p->result = -EIO;
+    loop_.make_ready(p->ready);  // heard of only if the loop goes on as a ghost
     if (p->applied) continue;
     p->applied = true;
     if (prng_.coin()) continue;

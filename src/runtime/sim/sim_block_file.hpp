@@ -26,8 +26,8 @@ class SimBlockFile final : public runtime::BlockFile {
   [[nodiscard]] bool punch(runtime::FileOp& op, ByteOffset offset, ByteCount length, int& result) override;
   [[nodiscard]] bool zero(runtime::FileOp& op, ByteOffset offset, ByteCount length, int& result) override;
 
-  // The process is gone: what was under way may reach the disk whole, in part or not at all; nothing
-  // completes.
+  // The process is gone: what was under way may reach the disk whole, in part or not at all. Nothing
+  // completes; or, on a loop that winds down, everything fails with -EIO and never touches the disk again.
   void crash();
 
  private:

@@ -50,12 +50,15 @@ std::uint16_t SimHost::next_port() noexcept {
   return port_++;
 }
 
-void SimHost::crash(Crash kind) {
+void SimHost::crash(Crash kind, Aftermath aftermath) {
   world_.note(Event::crash, (std::uint64_t{id_} << 8) | static_cast<std::uint64_t>(kind));
   for (auto& loop : loops_) {
-    if (loop->dead()) continue;
+    if (loop->dead() || loop->ghost()) continue;
     for (SimBlockFile* file : loop->files()) file->crash();
-    loop->die();
+    if (aftermath == Aftermath::frozen)
+      loop->die();
+    else
+      loop->haunt();
   }
   world_.network().host_crashed(*this, kind == Crash::power);
   if (kind == Crash::process) return;

@@ -21,6 +21,15 @@ enum class Crash : std::uint8_t {
   power,    // the machine is gone: peers hear nothing, what was not durable is lost, torn or reordered
 };
 
+// What becomes of the objects that lived on the loops of a crashed process. Either way the outer world
+// (peers, disks) never sees anything of them again.
+enum class Aftermath : std::uint8_t {
+  frozen,     // no callback is ever made again: the owner destroys its objects as they are
+  wind_down,  // the loops go on for those objects alone: connections are reset, files fail with EIO, so that
+              // objects which cannot be destroyed in the middle of things end in an orderly way; then
+              // SimLoop::die()
+};
+
 class SimHost {
  public:
   SimHost(World& world, std::uint32_t id, std::string name,
@@ -37,7 +46,7 @@ class SimHost {
   // Ends every loop of this host at once. Nothing of the caller's is destroyed: the owner of the objects on
   // those loops destroys them after this call (never from a callback of such a loop). Timers, hooks, posted
   // work, connections and file operations are void.
-  void crash(Crash kind);
+  void crash(Crash kind, Aftermath aftermath = Aftermath::frozen);
 
   [[nodiscard]] World& world() noexcept { return world_; }
   [[nodiscard]] std::uint32_t id() const noexcept { return id_; }

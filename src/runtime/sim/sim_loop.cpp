@@ -111,7 +111,7 @@ void SimLoop::remove_file(SimBlockFile& file) noexcept { std::erase(files_, &fil
 Result<std::unique_ptr<runtime::Listener>> SimLoop::listen(const runtime::Endpoint& local,
                                                            const runtime::SocketOptions& options,
                                                            runtime::AcceptHandler& handler) {
-  if (dead_) return fail(Errc::cancelled, "the simulated host has crashed");
+  if (dead_ || ghost_) return fail(Errc::cancelled, "the simulated host has crashed");
   auto listener = world_.network().listen(*this, local, options, handler);
   if (!listener) return tl::unexpected(listener.error());
   return std::unique_ptr<runtime::Listener>(std::move(*listener));
@@ -125,7 +125,7 @@ std::unique_ptr<runtime::Connecting> SimLoop::connect(const runtime::Endpoint& p
 
 Result<std::unique_ptr<runtime::BlockFile>> SimLoop::open_file(const std::string& path,
                                                                const runtime::OpenOptions& options) {
-  if (dead_) return fail(Errc::cancelled, "the simulated host has crashed");
+  if (dead_ || ghost_) return fail(Errc::cancelled, "the simulated host has crashed");
   SimDisk* disk = host_.find_disk(path);
   if (disk == nullptr) return fail(Errc::not_found, path + ": No such file or directory", ENOENT);
   return std::unique_ptr<runtime::BlockFile>(std::make_unique<SimBlockFile>(*this, *disk, options));

@@ -61,6 +61,8 @@ class SimLoop final : public runtime::Loop {
   [[nodiscard]] World& world() noexcept { return world_; }
   [[nodiscard]] SimHost& host() noexcept { return host_; }
   [[nodiscard]] bool dead() const noexcept { return dead_; }
+  // Dead to the world, but winding down (Aftermath::wind_down).
+  [[nodiscard]] bool ghost() const noexcept { return ghost_; }
   [[nodiscard]] bool stopped() const noexcept { return stopped_; }
   [[nodiscard]] std::uint64_t id() const noexcept { return id_; }
   void make_ready(Ready& ready);
@@ -70,8 +72,9 @@ class SimLoop final : public runtime::Loop {
   void add_file(SimBlockFile& file);
   void remove_file(SimBlockFile& file) noexcept;
   [[nodiscard]] const std::vector<SimBlockFile*>& files() const noexcept { return files_; }
-  // Called by SimHost::crash.
+  // Called by SimHost::crash. die() also by the owner of a ghost, once its objects have ended.
   void die() noexcept;
+  void haunt() noexcept { ghost_ = true; }
 
  private:
   [[nodiscard]] bool running() const noexcept { return !dead_ && !stopped_; }
@@ -93,6 +96,7 @@ class SimLoop final : public runtime::Loop {
   std::vector<SimBlockFile*> files_;
   bool turn_requested_ = false;
   bool dead_ = false;
+  bool ghost_ = false;
   bool stopped_ = false;
 };
 

@@ -49,8 +49,16 @@ SimStream::SimStream(SimLoop& loop, std::shared_ptr<Connection> connection, int 
 
 SimStream::~SimStream() {
   PERILUNE_ASSERT(closed_ || loop_.dead());  // the contract: destroy only after on_closed()
-  connection_->detach(side_);
+  if (!severed_) connection_->detach(side_);
 }
+
+void SimStream::sever() {
+  severed_ = true;
+  wake_receive();
+  wake_send();
+}
+
+std::size_t SimStream::readable() const { return severed_ ? 0 : connection_->readable(side_); }
 
 void SimStream::receive() { start_receive(Receiving::selected); }
 
@@ -74,12 +82,13 @@ void SimStream::start_receive(Receiving kind) {
 
 void SimStream::wake_receive() {
   if (receiving_ == Receiving::no || closing_) return;
-  if (connection_->readable(side_) == 0 && !end_result()) return;
+  if (readable() == 0 && !end_result()) return;
   loop_.make_ready(receive_ready_);
 }
 
 // How a receive ends when no bytes are left, if the stream has ended.
 std::optional<int> SimStream::end_result() const {
+  if (severed_) return -ECONNRESET;
   if (connection_->error(side_) != 0) return connection_->error(side_);
   if (connection_->end_of_stream(side_)) return 0;
   return std::nullopt;
@@ -101,7 +110,7 @@ void SimStream::finish_receive(int result, Bytes data) {
 }
 
 void SimStream::run_selected() {
-  const std::size_t there = connection_->readable(side_);
+  const std::size_t there = readable();
   if (there == 0) {
     if (const auto end = end_result()) finish_receive(*end, {});
     return;
@@ -116,7 +125,7 @@ void SimStream::run_selected() {
 }
 
 std::size_t SimStream::fill_directed(std::size_t limit) {
-  std::size_t n = std::min({connection_->readable(side_), into_total_ - filled_, limit});
+  std::size_t n = std::min({readable(), into_total_ - filled_, limit});
   for_each_piece(into_, filled_, n, [&](MutableBytes piece) { connection_->read(side_, piece); });
   filled_ += n;
   return n;
@@ -127,7 +136,7 @@ void SimStream::run_directed() {
   if (!wait_all_ && prng_.chance(1, 4)) limit = prng_.below(limit) + 1;
   fill_directed(limit);
   const bool complete = wait_all_ ? filled_ == into_total_ : filled_ > 0;
-  const auto end = connection_->readable(side_) == 0 ? end_result() : std::nullopt;
+  const auto end = readable() == 0 ? end_result() : std::nullopt;
   if (complete || (filled_ > 0 && end))
     finish_receive(static_cast<int>(filled_), {});
   else if (end)
@@ -147,7 +156,13 @@ void SimStream::send(std::span<const iovec> iov) {
 
 // The memory is read at some moment between the call and its completion, as a kernel does it.
 void SimStream::wake_send() {
-  if (!send_pending_ || sent_ || copy_scheduled_ || closing_) return;
+  if (!send_pending_ || sent_ || closing_) return;
+  if (severed_) {
+    sent_ = -ECONNRESET;
+    loop_.make_ready(send_ready_);
+    return;
+  }
+  if (copy_scheduled_) return;
   copy_scheduled_ = true;
   const auto delay = Duration(static_cast<Duration::rep>(prng_.below(5'000)));
   loop_.world().at(delay, Event::network_send, connection_->id() * 2 + static_cast<std::uint64_t>(side_),
@@ -185,14 +200,14 @@ void SimStream::run_send() {
 }
 
 void SimStream::shutdown_send() {
-  if (!closing_ && !loop_.dead()) connection_->shutdown_send(side_);
+  if (!closing_ && !loop_.dead() && !severed_) connection_->shutdown_send(side_);
 }
 
 void SimStream::close() {
   if (closing_ || loop_.dead()) return;
   closing_ = true;
   scribble();
-  connection_->close(side_);
+  if (!severed_) connection_->close(side_);
   loop_.make_ready(close_ready_);
 }
 
@@ -240,6 +255,11 @@ SimListener::~SimListener() {
   for (auto& connection : backlog_) connection->reset();
 }
 
+void SimListener::close_backlog() noexcept {
+  backlog_.clear();
+  accept_ready_.unlink();
+}
+
 bool SimListener::takes(const SimHost& host, const runtime::Endpoint& peer) const noexcept {
   if (&loop_.host() != &host || local_.port != peer.port || loop_.stopped()) return false;
   return local_.address == peer.address || local_.is_wildcard();
@@ -268,7 +288,8 @@ SimConnecting::SimConnecting(std::shared_ptr<ConnectAttempt> attempt, runtime::C
 
 SimConnecting::~SimConnecting() {
   attempt_->owner = nullptr;
-  if (outcome_ && outcome_->has_value() && !attempt_->loop->dead()) (**outcome_)->close(0);
+  if (!outcome_ || !outcome_->has_value() || attempt_->loop->dead() || attempt_->loop->ghost()) return;
+  (**outcome_)->close(0);
 }
 
 void SimConnecting::finish(Result<std::shared_ptr<Connection>> outcome) {
@@ -284,6 +305,10 @@ void SimConnecting::run() {
     return;
   }
   SimLoop& loop = *attempt_->loop;
+  if (loop.ghost()) {
+    handler_.on_connected(fail(Errc::cancelled, "the simulated host has crashed"));
+    return;
+  }
   auto stream = std::make_unique<SimStream>(loop, std::move(*outcome), 0, attempt_->options);
   handler_.on_connected(std::unique_ptr<runtime::Stream>(std::move(stream)));  // may destroy *this
 }

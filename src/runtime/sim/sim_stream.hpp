@@ -30,10 +30,13 @@ class SimStream final : public runtime::Stream {
   // From the connection: data, space, an end or an error may be there.
   void wake_receive();
   void wake_send();
+  // The process is gone; should its loop go on as a ghost, everything ends with a reset.
+  void sever();
 
  private:
   enum class Receiving : std::uint8_t { no, selected, directed };
 
+  [[nodiscard]] std::size_t readable() const;
   void start_receive(Receiving kind);
   void run_receive();
   void run_selected();
@@ -64,6 +67,7 @@ class SimStream final : public runtime::Stream {
   bool copy_scheduled_ = false;
   std::optional<int> sent_;
 
+  bool severed_ = false;
   bool closing_ = false;
   bool cancelled_ = false;
   bool closed_ = false;
@@ -83,6 +87,7 @@ class SimListener final : public runtime::Listener {
   [[nodiscard]] bool takes(const SimHost& host, const runtime::Endpoint& peer) const noexcept;
   [[nodiscard]] bool full() const noexcept { return backlog_.size() >= 128; }
   void enqueue(std::shared_ptr<Connection> connection);
+  void close_backlog() noexcept;
 
  private:
   void run_accept();
