@@ -157,12 +157,12 @@ TEST_F(UringLoopTest, OperationsBeyondTheQueueWaitInTheBacklog) {
   if (!loop) return;
   std::array<int, 2> pipe{};
   ASSERT_EQ(::pipe2(pipe.data(), O_CLOEXEC), 0);
-  constexpr int watches = 100;
+  constexpr std::size_t watches = 100;
   for (int round = 0; round < 2; ++round) {
-    int fired = 0;
+    std::size_t fired = 0;
     std::vector<std::unique_ptr<FdWatch>> all(watches);
     std::vector<Callback> calls(watches);
-    for (int i = 0; i < watches; ++i) {
+    for (std::size_t i = 0; i < watches; ++i) {
       calls[i].f = [&, i] {
         all[i].reset();
         if (++fired == watches) loop->stop();

@@ -111,10 +111,8 @@ Status Reactor::begin() {
 
 void Reactor::run() {
   const Status begun = begin();
-  if (!begun) {
-    notice(begun.error().message);
-    PERILUNE_ASSERT(!"a ring that was made can be enabled");
-  }
+  if (!begun) notice(begun.error().message);
+  PERILUNE_ASSERT(begun.has_value());  // a ring that could be made can be enabled
   for (;;) {
     one_turn();
     if (stopping_.exchange(false)) break;
