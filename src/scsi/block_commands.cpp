@@ -215,7 +215,6 @@ bool admit_compare_and_write(Command& command) {
       !durable_is_possible(command)) {
     return false;
   }
-  if (range.blocks == 0) return true;
   const auto bytes = static_cast<std::uint32_t>(range.blocks * command.unit.geometry().block_size_bytes);
   task.data_transfer_length = 2 * bytes;
   if (task.expected_data_out_bytes != task.data_transfer_length) {

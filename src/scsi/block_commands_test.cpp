@@ -323,7 +323,8 @@ TEST(CompareAndWrite, HoldsToItsLimitsAndToTwiceTheLength) {
   EXPECT_EQ(rig.io(caw(0, 255), bytes(512 * 4096, 0)).run().sense(), 0x052400u);
   EXPECT_EQ(rig.io(caw(0, 1), bytes(4 * 4096, 0)).run().sense(), 0x052400u);
   EXPECT_EQ(rig.io(caw(0, 3), bytes(4 * 4096, 0)).run().sense(), 0x052400u);
-  EXPECT_EQ(rig.io(caw(0, 0), bytes(4096, 0)).run().status(), ScsiStatus::good);
+  EXPECT_EQ(rig.io(caw(0, 0)).run().status(), ScsiStatus::good);
+  EXPECT_EQ(rig.io(caw(0, 0), bytes(2 * 256 * 4096, 0)).run().sense(), 0x052400u);  // 256, as one byte cannot say it
 }
 
 TEST(WriteSame, RepeatsOneBlockInSlices) {
