@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: Apache-2.0
+// `perilune iscsid`: the process around control::InitiatorDaemon. What it needs from disk is read before the loop
+// runs, because the loop serves disks and must never wait for one.
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <ctime>
+#include <functional>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+
+#include "cli/verbs.hpp"
+#include "control/iscsid/initiator_daemon.hpp"
+#include "control/record_db.hpp"
+#include "control/server.hpp"
+#include "runtime/uring/uring_loop.hpp"
+
+namespace perilune::cli {
+namespace {
+
+// How long the end may take before what is left is given up.
+constexpr std::chrono::seconds shut_down_limit{30};
+
+struct IscsidOptions {
+  std::string config_root = control::RecordDb::default_root();
+  std::string socket_path = control::ControlServer::default_path();
+  std::string pid_file;
+  std::string log_file;
+  bool foreground = false;
+  bool no_pid_file = false;
+};
+
+std::string folder_of(const std::string& path) {
+  const auto slash = path.rfind('/');
+  if (slash == std::string::npos) return ".";
+  return slash == 0 ? "/" : path.substr(0, slash);
+}
+
+void log_line(std::string_view text) {
+  // The journal has its own clock.
+  if (std::getenv("JOURNAL_STREAM") != nullptr) {
+    fmt::print(stderr, "iscsid: {}\n", text);
+    return;
+  }
+  const std::time_t now = std::time(nullptr);
+  std::tm parts{};
+  char stamp[32] = "";
+  if (::gmtime_r(&now, &parts) != nullptr) std::strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%SZ", &parts);
+  fmt::print(stderr, "{} iscsid: {}\n", stamp, text);
+}
+
+int complain(const Error& error) {
+  fmt::print(stderr, "iscsid: {}\n", error.message);
+  return error.code == Errc::busy ? 4 : 1;
+}
+
+// What the daemon takes from disk.
+struct Startup {
+  control::DaemonOptions options;
+  std::vector<config::Record> automatic;
+};
+
+Result<Startup> load(const std::string& root) {
+  const control::RecordDb db(root);
+  const auto conf = db.load_conf();
+  if (!conf) return tl::unexpected(conf.error());
+  for (const std::string& warning : conf->warnings) log_line("iscsid.conf: " + warning);
+  auto name = db.load_or_create_initiator_name();
+  if (!name) return tl::unexpected(name.error());
+  Startup startup;
+  startup.options.initiator_name = name->name;
+  startup.options.initiator_alias = name->alias;
+  startup.options.safe_logout = conf->safe_logout;
+  const auto keys = db.list_nodes();
+  if (!keys) return tl::unexpected(keys.error());
+  for (const config::NodeKey& key : *keys) {
+    auto node = db.read_node(key);
+    if (!node) log_line(fmt::format("cannot read the record of {}: {}", key.target, node.error().message));
+    else if (node->get("node.startup") == "automatic") startup.automatic.push_back(std::move(*node));
+  }
+  return startup;
+}
+
+// The pipe on which a daemon in the background tells the one who started it that it listens, or why not.
+class StartReport {
+ public:
+  explicit StartReport(int fd) : fd_(fd) {}
+  void ready() { send("+"); }
+  void failed(const Error& error) { send("-" + error.message); }
+
+ private:
+  void send(const std::string& text) {
+    if (!fd_.valid()) return;
+    [[maybe_unused]] const ssize_t n = ::write(fd_.get(), text.data(), text.size());
+    fd_.reset();
+  }
+  control::Fd fd_;
+};
+
+Status redirect_to_log(const std::string& path) {
+  const int log = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600);
+  if (log < 0) return fail_errno(errno, "cannot open " + path);
+  const int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
+  if (null >= 0) ::dup2(null, STDIN_FILENO);
+  ::dup2(log, STDOUT_FILENO);
+  ::dup2(log, STDERR_FILENO);
+  ::close(log);
+  if (null >= 0) ::close(null);
+  return {};
+}
+
+// In the parent: waits for the report and returns the exit code. In the child: returns nullopt and the pipe.
+std::optional<int> go_to_background(int& report_fd) {
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) return complain(fail_errno(errno, "cannot make a pipe").value());
+  const pid_t pid = ::fork();
+  if (pid < 0) return complain(fail_errno(errno, "cannot fork").value());
+  if (pid == 0) {
+    ::close(ends[0]);
+    ::setsid();
+    report_fd = ends[1];
+    return std::nullopt;
+  }
+  ::close(ends[1]);
+  std::string text;
+  char buffer[512];
+  for (;;) {
+    const ssize_t n = ::read(ends[0], buffer, sizeof buffer);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) break;
+    text.append(buffer, static_cast<std::size_t>(n));
+  }
+  ::close(ends[0]);
+  if (text == "+") return 0;
+  fmt::print(stderr, "iscsid: {}\n", text.empty() ? "it ended before it was ready" : text.substr(1));
+  return 1;
+}
+
+// SIGTERM and SIGINT as calls. The signals are blocked in every thread and taken by one that waits for them.
+class Signals {
+ public:
+  Signals() {
+    ::sigemptyset(&set_);
+    for (const int number : {SIGTERM, SIGINT, SIGUSR2}) ::sigaddset(&set_, number);
+    ::pthread_sigmask(SIG_BLOCK, &set_, nullptr);
+    ::signal(SIGPIPE, SIG_IGN);
+    ::signal(SIGHUP, SIG_IGN);
+  }
+  ~Signals() {
+    if (!thread_.joinable()) return;
+    ending_.store(true);
+    ::pthread_kill(thread_.native_handle(), SIGUSR2);
+    thread_.join();
+  }
+  Signals(const Signals&) = delete;
+  Signals& operator=(const Signals&) = delete;
+  void start(std::function<void(int)> taken) {
+    thread_ = std::thread([this, taken = std::move(taken)] {
+      for (;;) {
+        int number = 0;
+        if (::sigwait(&set_, &number) != 0 || ending_.load()) return;
+        if (number != SIGUSR2) taken(number);
+      }
+    });
+  }
+
+ private:
+  sigset_t set_{};
+  std::atomic<bool> ending_{false};
+  std::thread thread_;
+};
+
+class Process {
+ public:
+  Process(const IscsidOptions& options, StartReport& report) : options_(options), report_(report) {}
+
+  int run(Startup startup) {
+    Signals signals;
+    runtime::UringOptions ring;
+    ring.notice = [](std::string_view line) { log_line(line); };
+    auto loop = runtime::UringLoop::create(std::move(ring));
+    if (!loop) return refuse(loop.error());
+    loop_ = loop->get();
+    runtime::Timer limit(loop_->timers(), Delegate<void()>::to<&Process::give_up>(*this));
+    limit_ = &limit;
+    int code = 0;
+    {
+      control::InitiatorDaemon daemon(*loop_, startup.options, log_line, [this] { begin_end("a request"); });
+      daemon_ = &daemon;
+      auto server = control::ControlServer::start(options_.socket_path, daemon.handler());
+      if (!server) return refuse(server.error());
+      if (const auto written = write_pid_file(); !written) return refuse(written.error());
+      signals.start([this](int number) {
+        loop_->post([this, number] { begin_end(number == SIGINT ? "SIGINT" : "SIGTERM"); });
+      });
+      log_line(fmt::format("ready on {} as {}", options_.socket_path, startup.options.initiator_name));
+      ::sd_notify(0, "READY=1");
+      report_.ready();
+      for (const config::Record& node : startup.automatic) daemon.login_in_background(node);
+      loop_->run();
+      server->reset();
+      if (!daemon.idle()) {
+        // Sessions are left that do not end: their objects must not be taken apart while the kernel works on them.
+        log_line("ending with sessions that do not end");
+        remove_pid_file();
+        ::_exit(1);
+      }
+    }
+    remove_pid_file();
+    log_line("ended");
+    return code;
+  }
+
+ private:
+  int refuse(const Error& error) {
+    report_.failed(error);
+    return complain(error);
+  }
+
+  void begin_end(std::string_view why) {
+    if (ending_) return give_up();  // asked twice: now
+    ending_ = true;
+    log_line(fmt::format("ending ({})", why));
+    ::sd_notify(0, "STOPPING=1");
+    limit_->arm(loop_->now() + shut_down_limit);
+    daemon_->shut_down([this] { loop_->stop(); });
+  }
+
+  void give_up() { loop_->stop(); }
+
+  Status write_pid_file() {
+    if (options_.no_pid_file) return {};
+    const control::Fd folder(::open(folder_of(options_.pid_file).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!folder.valid()) return fail_errno(errno, "cannot open folder " + folder_of(options_.pid_file));
+    const std::string name = options_.pid_file.substr(options_.pid_file.rfind('/') + 1);
+    return control::write_file(folder.get(), name, fmt::format("{}\n", ::getpid()), 0644);
+  }
+  void remove_pid_file() {
+    if (!options_.no_pid_file) ::unlink(options_.pid_file.c_str());
+  }
+
+  const IscsidOptions& options_;
+  StartReport& report_;
+  runtime::UringLoop* loop_ = nullptr;
+  control::InitiatorDaemon* daemon_ = nullptr;
+  runtime::Timer* limit_ = nullptr;
+  bool ending_ = false;
+};
+
+int run(const IscsidOptions& options) {
+  auto startup = load(options.config_root);
+  if (!startup) return complain(startup.error());
+  int report_fd = -1;
+  if (!options.foreground) {
+    ::mkdir(folder_of(options.socket_path).c_str(), 0755);
+    if (const auto code = go_to_background(report_fd)) return *code;
+  }
+  StartReport report(report_fd);
+  if (!options.foreground) {
+    if (const auto done = redirect_to_log(options.log_file); !done) {
+      report.failed(done.error());
+      return 1;
+    }
+  }
+  Process process(options, report);
+  return process.run(std::move(*startup));
+}
+
+}  // namespace
+
+int run_iscsid(int argc, char** argv) {
+  CLI::App app{"The initiator daemon: holds the sessions of iscsiadm and serves their disks as block devices.", argv[0]};
+  IscsidOptions options;
+  app.add_option("-c,--config", options.config_root, "folder of the records (PERILUNE_CONFIG)")->capture_default_str();
+  app.add_option("-s,--socket", options.socket_path, "control socket (PERILUNE_SOCKET)")->capture_default_str();
+  app.add_flag("-f,--foreground", options.foreground, "stay in the foreground, log to stderr");
+  app.add_option("-p,--pid", options.pid_file, "pid file (default: iscsid.pid beside the socket)");
+  app.add_flag("-n,--no-pid-file", options.no_pid_file, "write no pid file");
+  app.add_option("-l,--log", options.log_file, "log of a daemon in the background (default: iscsid.log beside the socket)");
+  bool version = false;
+  app.add_flag("-v,--version", version, "show the version");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  if (version) return run_version(argc, argv);
+  if (options.pid_file.empty()) options.pid_file = folder_of(options.socket_path) + "/iscsid.pid";
+  if (options.log_file.empty()) options.log_file = folder_of(options.socket_path) + "/iscsid.log";
+  return run(options);
+}
+
+}  // namespace perilune::cli
