@@ -44,6 +44,10 @@ std::vector<ChapAlgorithm> all_chap_algorithms() {
   return {ChapAlgorithm::sha3_256, ChapAlgorithm::sha256, ChapAlgorithm::sha1, ChapAlgorithm::md5};
 }
 
+std::vector<ChapAlgorithm> offered_chap_algorithms() {
+  return {ChapAlgorithm::sha3_256, ChapAlgorithm::sha1, ChapAlgorithm::md5, ChapAlgorithm::sha256};
+}
+
 Status check_chap(const ChapCredentials& credentials) {
   if (credentials.name.empty() || credentials.name.size() > max_chap_name_bytes) {
     return fail(Errc::invalid_argument, "CHAP name must have 1 to 255 bytes");

@@ -26,8 +26,11 @@ enum class ChapAlgorithm : std::uint8_t { md5 = 5, sha1 = 6, sha256 = 7, sha3_25
 [[nodiscard]] crypto::HashAlgorithm hash_of(ChapAlgorithm algorithm) noexcept;
 // "MD5", "SHA1", "SHA256", "SHA3-256" (the words of iscsid.conf's chap_algs), any case.
 [[nodiscard]] std::optional<ChapAlgorithm> chap_algorithm(std::string_view word) noexcept;
-// Strongest first.
+// Strongest first: what a target accepts (the initiator's order decides).
 [[nodiscard]] std::vector<ChapAlgorithm> all_chap_algorithms();
+// What an initiator offers unless told otherwise: SHA3-256, SHA1, MD5, SHA-256. SHA-256 comes last because tgt takes its
+// number, 7, for SHA1 and then refuses the right answer; targets that know SHA-256 know SHA3-256 as well.
+[[nodiscard]] std::vector<ChapAlgorithm> offered_chap_algorithms();
 
 struct ChapCredentials {
   std::string name;       // CHAP_N, 1 to 255 bytes

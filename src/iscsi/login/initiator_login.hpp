@@ -43,7 +43,7 @@ struct InitiatorLoginConfig {
   std::optional<ChapCredentials> account;         // how we prove ourselves
   std::optional<ChapCredentials> target_account;  // mutual: what the target must prove to know; needs `account`
   bool require_chap = false;
-  std::vector<ChapAlgorithm> algorithms = all_chap_algorithms();  // offered, in this order
+  std::vector<ChapAlgorithm> algorithms = offered_chap_algorithms();  // offered, in this order
 
   WantedParams params;
 };

@@ -277,7 +277,7 @@ TEST_F(InitiatorLoginTest, OffersChapAndAnswersTheChallenge) {
   begin(chap_config(false));
   EXPECT_EQ(said("AuthMethod"), "CHAP,None");
   ASSERT_EQ(answer(0x00, "AuthMethod=CHAP"), Step::send);
-  EXPECT_EQ(said("CHAP_A"), "8,7,6,5");
+  EXPECT_EQ(said("CHAP_A"), "8,6,5,7");
   EXPECT_EQ(login->request().bhs[1], 0x00);
   ASSERT_EQ(answer(0x00, "CHAP_A=5|CHAP_I=17|CHAP_C=0x0102030405060708090a0b0c0d0e0f10"), Step::send);
   EXPECT_EQ(login->request().bhs[1], 0x81);
