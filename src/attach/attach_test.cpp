@@ -63,7 +63,7 @@ bool eventually(const std::function<bool()>& condition) {
 // Memory that O_DIRECT accepts.
 class AlignedBuffer {
  public:
-  explicit AlignedBuffer(std::size_t size) : size_(size), bytes_(static_cast<std::uint8_t*>(std::aligned_alloc(4096, size))) {
+  explicit AlignedBuffer(std::size_t size) : size_(size), bytes_(static_cast<std::uint8_t*>(std::aligned_alloc(4096, (size + 4095) & ~std::size_t{4095}))) {
     std::memset(bytes_, 0, size);
   }
   ~AlignedBuffer() { std::free(bytes_); }
