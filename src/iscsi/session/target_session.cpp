@@ -91,6 +91,7 @@ TargetCommand* TargetSession::open_command(TargetConnection& connection, const S
   command->transfer_ = 0;
   command->next_r2t_offset_ = 0;
   command->data_in_count_ = 0;
+  if (command->r2t_count_ != 0) command->r2t_ = {};  // its last use was aborted: stale tags would match new ones
   command->r2t_count_ = 0;
   command->delivered_ = command->wants_data_ = command->digest_failed_ = command->outcome_waits_ = false;
   command->aborted_ = command->abort_waits_ = false;
