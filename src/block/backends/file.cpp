@@ -14,7 +14,11 @@
 namespace perilune::block {
 namespace {
 
+// The names below these folders are the stable ones; what they point to (dm-3, sdb) changes from boot to boot.
+bool stable_device_name(const std::string& path) { return path.starts_with("/dev/mapper/") || path.starts_with("/dev/disk/"); }
+
 std::string canonical(const std::string& path) {
+  if (stable_device_name(path)) return path;
   char buffer[PATH_MAX];
   return ::realpath(path.c_str(), buffer) != nullptr ? buffer : path;
 }
@@ -46,7 +50,7 @@ Result<std::unique_ptr<Backstore>> FileBackstore::open(const std::string& path, 
     return fail(Errc::invalid_argument, path + ": is a directory");
   }
   runtime::OpenOptions how{options.read_only, options.direct};
-  auto opened = runtime::posix::open_block_file(path, how, true);
+  auto opened = runtime::posix::open_block_file(path, how, !options.read_only);
   if (!opened) return explain(path, opened.error(), options.read_only);
   if (opened->properties.size_bytes < options.block_size_bytes) {
     return fail(Errc::invalid_argument,

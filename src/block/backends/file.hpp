@@ -3,7 +3,7 @@
 //
 // Opened O_DIRECT when the file system asks for no coarser alignment than the logical block size (so that no write of
 // ours is ever a read-modify-write), through the page cache otherwise. Locked as long as the backstore lives: a writer
-// excludes everybody, readers exclude writers; a block device is claimed as mount does.
+// excludes everybody, readers exclude writers; a block device that is written to is claimed as mount does.
 #pragma once
 
 #include <memory>

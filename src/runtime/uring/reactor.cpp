@@ -35,6 +35,15 @@ Instant monotonic_now() noexcept {
   return Instant(std::chrono::seconds(ts.tv_sec) + std::chrono::nanoseconds(ts.tv_nsec));
 }
 
+// Tells the processor that this is a spin.
+void relax() noexcept {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
 // Spinning takes the time of whoever shares the only processor.
 bool several_processors() noexcept {
   cpu_set_t set;
@@ -190,7 +199,7 @@ bool Reactor::spin(Duration limit) {
           return true;
         }
       }
-      __builtin_ia32_pause();
+      relax();
     }
     if (monotonic_now() - start >= limit) break;
   }
@@ -321,10 +330,12 @@ void Reactor::release_iovecs() {
 
 void Reactor::register_buffers(BufferPool& pool) {
   pool_ = &pool;
+  if (fixed_buffers_wanted_) use_fixed_buffers();
 }
 
 // Registration pins the whole pool, so it waits until there is a file that gains by it.
 void Reactor::use_fixed_buffers() {
+  fixed_buffers_wanted_ = true;
   if (pool_ == nullptr || fixed_buffers_tried_) return;
   fixed_buffers_tried_ = true;
   const int result = ring_->register_region(pool_->region());

@@ -60,7 +60,7 @@ class Reactor final : public UringLoop {
   void starve(UringStream& stream) noexcept;
   // The registered buffer that holds the whole of [p, p+bytes), or -1.
   [[nodiscard]] int fixed_buffer(const void* p, std::size_t bytes) const noexcept;
-  void use_fixed_buffers();
+  void use_fixed_buffers();  // from now on, there is a file that gains by them
   // Copies iovecs to where they stay until the next submission.
   [[nodiscard]] const iovec* keep_iovecs(std::span<const iovec> iov);
   // Whether this turn may still do a file read by a system call of its own (see file.cpp).
@@ -123,6 +123,7 @@ class Reactor final : public UringLoop {
   std::size_t iovecs_used_ = 0;
   std::vector<std::unique_ptr<iovec[]>> spilled_iovecs_;
   BufferPool* pool_ = nullptr;
+  bool fixed_buffers_wanted_ = false;
   bool fixed_buffers_tried_ = false;
   bool fixed_buffers_ = false;
 
