@@ -300,7 +300,7 @@ void Device::wake(LogicalUnit& unit) {
     unit.wake_again_ = false;
     IntrusiveList<Task, StartableTag> startable;
     unit.task_set_.for_each([&](Task& task) {
-      if (task.phase != Task::Phase::blocked || !unit.can_start(task)) return;
+      if (task.phase != Task::Phase::blocked || task.aborted || !unit.can_start(task)) return;
       --unit.blocked_;
       task.phase = Task::Phase::running;
       startable.push_back(task);

@@ -477,6 +477,23 @@ TEST(TaskManagementFunction, TwoResetsBothWaitForTheSameTask) {
   EXPECT_TRUE(one.ended && two.ended);
 }
 
+TEST(TaskManagementFunction, EndsSeveralWaitingTasksThatWaitForEachOther) {
+  Rig rig;  // each one that ends would let the next start, were it not taken too
+  rig.channel.hold = true;
+  Io first = rig.io(write(0, 1), bytes(512, 1));
+  Io second = rig.io(caw(0, 1), bytes(1024, 0));
+  Io third = rig.io(caw(0, 1), bytes(1024, 0));
+  Io fourth = rig.io(write(0, 1), bytes(512, 1));
+  for (Io* io : {&first, &second, &third, &fourth}) io->run();
+  Tmf reset(rig.device, TmFunction::abort_task_set, rig.a);
+  EXPECT_FALSE(reset.run().ended);
+  EXPECT_EQ(second.done_calls + third.done_calls + fourth.done_calls, 3);
+  EXPECT_EQ(rig.channel.held(), 1u);
+  rig.channel.release_all();
+  EXPECT_TRUE(reset.ended);
+  EXPECT_EQ(rig.channel.kinds.size(), 1u);
+}
+
 TEST(TaskManagementFunction, DoesNotWaitForTasksThatCameAfterIt) {
   Rig rig;
   rig.channel.hold = true;
