@@ -64,7 +64,7 @@ void log_line(std::string_view text) {
 
 int complain(const Error& error) {
   fmt::print(stderr, "iscsid: {}\n", error.message);
-  return error.code == Errc::busy ? 4 : 1;
+  return 1;
 }
 
 // What the daemon takes from disk.

@@ -36,7 +36,9 @@ void DiscoveryJob::resolved(const Result<std::vector<runtime::Endpoint>>& endpoi
   if (over_) return;
   if (!endpoints || endpoints->empty()) {
     const std::string& host = record_.get("discovery.sendtargets.address");
-    tell(fmt::format("Cannot resolve host {}. {}", host, endpoints ? "no address" : endpoints.error().message));
+    std::string why = endpoints ? "no address" : endpoints.error().message;
+    if (why.starts_with(host + ": ")) why.erase(0, host.size() + 2);
+    tell(fmt::format("Cannot resolve host {}. getaddrinfo error: [{}]", host, why));
     tell(fmt::format("cannot resolve host name {}", host));
     return finish(iscsi_err_trans, "the name does not resolve");
   }
@@ -95,7 +97,7 @@ void DiscoveryJob::failed(const initiator::LoginFailure& failure) {
     } else {
       tell(fmt::format("discovery login to {} failed: {}", address, failure.error.message));
     }
-    return finish(code == iscsi_err_fatal_login ? static_cast<int>(iscsi_err_fatal_login) : code, failure.error.message);
+    return finish(code, failure.error.message);
   }
   if (failure.error.code == Errc::timed_out) tell(fmt::format("connect to {} timed out", address));
   else tell(fmt::format("cannot make connection to {}: {}", address, connection_words(failure.error)));

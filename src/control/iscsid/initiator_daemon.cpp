@@ -108,7 +108,12 @@ void InitiatorDaemon::start_session(config::Record node, bool multiple, const ru
   // Sessions between the same ports of the same two ends differ in their ISID: the lowest free instance.
   std::vector<unsigned> taken;
   for (const auto& [sid, other] : sessions_) {
-    if (same_nexus(other->node(), node)) taken.push_back(other->instance());
+    if (!same_nexus(other->node(), node)) continue;
+    if (!multiple && other->logging_in()) {
+      // Somebody (the automatic login, most likely) is at it already: the outcome is the same for both.
+      return other->join_login([done, number = sid](int code, const std::string& message) { done(code, message, number); });
+    }
+    taken.push_back(other->instance());
   }
   if (!taken.empty() && !multiple) return done(iscsi_err_sess_exists, "the session is there already", 0);
   unsigned instance = 0;
@@ -123,7 +128,11 @@ void InitiatorDaemon::start_session(config::Record node, bool multiple, const ru
 }
 
 void InitiatorDaemon::drop_session(std::uint32_t sid) {
-  sessions_.erase(sid);
+  const auto at = sessions_.find(sid);
+  if (at == sessions_.end()) return;
+  // The number of an attempt that failed goes to the next one.
+  if (!at->second->was_online() && next_sid_ == sid + 1) next_sid_ = sid;
+  sessions_.erase(at);
   check_shut_down();
 }
 

@@ -69,6 +69,11 @@ void ManagedSession::login(Done done) {
   attempt();
 }
 
+void ManagedSession::answer_login(int code, const std::string& message) {
+  if (login_done_) std::exchange(login_done_, {})(code, message);
+  for (Done& done : std::exchange(joined_, {})) done(code, message);
+}
+
 void ManagedSession::attempt() {
   if (phase_ != Phase::logging_in) return;
   auto config = session_config_of(node_, context_.initiator_name, context_.initiator_alias, portal_, instance_);
@@ -85,7 +90,7 @@ void ManagedSession::attempt() {
 void ManagedSession::on_logged_in() {
   if (phase_ != Phase::logging_in) return;
   phase_ = Phase::online;
-  say("logged in");
+  was_online_ = true;
   settle_timer_.arm(context_.loop.now() + settle_limit);
   if (node_.get("node.session.scan") == "manual") return later(&ManagedSession::settled_check);
   later(&ManagedSession::scan);
@@ -209,7 +214,7 @@ void ManagedSession::settle_timeout() {
 
 void ManagedSession::finish_settling(int code, const std::string& message) {
   settle_timer_.cancel();
-  if (login_done_) std::exchange(login_done_, {})(code, message);
+  answer_login(code, message);
   for (Done& done : std::exchange(rescan_done_, {})) done(code, message);
 }
 
@@ -221,7 +226,7 @@ void ManagedSession::logout(Leave how, Done done) {
   leave_ = how;
   if (phase_ == Phase::logging_in) {
     retry_timer_.cancel();
-    if (login_done_) std::exchange(login_done_, {})(iscsi_err_login, "the session was logged out before it was there");
+    answer_login(iscsi_err_login, "the session was logged out before it was there");
   }
   finish_settling(0, {});
   phase_ = Phase::leaving;
@@ -295,7 +300,7 @@ void ManagedSession::finish(int code, const std::string& message) {
   settle_timer_.cancel();
   retry_timer_.cancel();
   session_.reset();
-  if (login_done_) std::exchange(login_done_, {})(code, message);
+  answer_login(code, message);
   if (logout_done_) std::exchange(logout_done_, {})(code, message);
   ended_(sid_);  // the owner drops us: nothing after this
 }

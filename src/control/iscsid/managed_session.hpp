@@ -43,6 +43,8 @@ class ManagedSession final : public std::enable_shared_from_this<ManagedSession>
 
   // Tries as often as the record says. After success the units are scanned and attached before `done` is called.
   void login(Done done);
+  // Also told the outcome of a first login that is still under way. Precondition: logging_in().
+  void join_login(Done done) { joined_.push_back(std::move(done)); }
   // Detaches the devices, logs out. refuse_if_used: busy (28) when a device is in use, and everything stays. polite_then_force
   // tries the first, then does it anyhow.
   enum class Leave : std::uint8_t { refuse_if_used, force, polite_then_force };
@@ -55,6 +57,8 @@ class ManagedSession final : public std::enable_shared_from_this<ManagedSession>
   [[nodiscard]] const config::Record& node() const noexcept { return node_; }
   [[nodiscard]] bool leaving() const noexcept { return phase_ == Phase::leaving; }
   [[nodiscard]] bool online() const noexcept { return phase_ == Phase::online; }
+  [[nodiscard]] bool logging_in() const noexcept { return phase_ == Phase::logging_in; }
+  [[nodiscard]] bool was_online() const noexcept { return was_online_; }
 
  private:
   enum class Phase : std::uint8_t { logging_in, online, leaving, gone };
@@ -85,6 +89,7 @@ class ManagedSession final : public std::enable_shared_from_this<ManagedSession>
   void detached(std::uint64_t lun, const Status& status);
   void stay(int code, const std::string& message);
   void finish(int code, const std::string& message);
+  void answer_login(int code, const std::string& message);
   void say(std::string_view text) const;
   void later(void (ManagedSession::*what)());
   [[nodiscard]] bool healthy() const;
@@ -103,7 +108,9 @@ class ManagedSession final : public std::enable_shared_from_this<ManagedSession>
   bool scanning_ = false;
   bool scan_again_ = false;
   Leave leave_ = Leave::force;
+  bool was_online_ = false;
   Done login_done_, logout_done_;
+  std::vector<Done> joined_;
   std::vector<Done> rescan_done_;
   std::string failure_;          // why it failed for good
   std::unique_ptr<initiator::Session> session_;
