@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """libiscsi's command line tools against our target: iscsi-ls -s, iscsi-inq (all pages), iscsi-readcapacity16 and a
-bounded iscsi-perf, each without authentication, with CHAP and with mutual CHAP, with and without a header digest."""
+bounded iscsi-perf, each without authentication, with CHAP and with mutual CHAP. (These tools of Debian's version offer
+HeaderDigest=None,CRC32C and have no option to insist; QEMU has, see qemu_tools.py.)"""
 import os
 import re
 
 from served import AUTH, Served, h
 
 SIZE = 64 << 20
-DIGESTS = ({}, {"header_digest": "crc32c"})
 LOGIN_ENVIRONMENT = {"LIBISCSI_CHAP_TARGET_USERNAME": h.MUTUAL_USER, "LIBISCSI_CHAP_TARGET_PASSWORD": h.MUTUAL_SECRET}
 ours = os.environ.get("PERILUNE_INTEROP_TARGET") != "tgtd"
 
@@ -22,10 +22,9 @@ def disk(stack):
 
 def every_login(stack, check):
     for auth in AUTH:
-        for digest in DIGESTS:
-            served = Served(stack, disk(stack), auth)
-            check(served, served.url(**digest))
-            served.check_wire(bool(digest))
+        served = Served(stack, disk(stack), auth)
+        check(served, served.url())
+        served.check_wire()
 
 
 def expect(text, *patterns):
@@ -50,14 +49,19 @@ def inq_reads_every_page(stack):
         expect(standard, r"^Peripheral Qualifier:CONNECTED", r"^Peripheral Device Type:DIRECT_ACCESS")
         if ours:
             expect(standard, r"^Vendor:PERILUNE", r"^CmdQue:1")
-        pages = re.findall(r"^Page:0x([0-9a-f]+)", h.run(["iscsi-inq", "-e", "1", "-c", "0", url]).out, re.M)
+        listing = h.run(["iscsi-inq", "-e", "1", "-c", "0", url]).out
+        pages = re.findall(r"^Page:0x([0-9a-f]+)", listing, re.M)
         wanted = {"00", "80", "83", "b0", "b1", "b2"} | ({"86"} if ours else set())
         if not wanted <= set(pages) | {"00"}:
             h.fail(f"supported VPD pages are {pages}")
         for page in pages:
-            text = h.run(["iscsi-inq", "-e", "1", "-c", str(int(page, 16)), url]).out
-            if not text.strip():
-                h.fail(f"page {page} is empty")
+            done = h.run(["iscsi-inq", "-e", "1", "-c", str(int(page, 16)), url], check=False)
+            if re.search(rf"^Page:0x{page} unknown", listing, re.M):
+                expect(done.err, "failed to unmarshall")     # the page came, the tool cannot read it (86h)
+                continue
+            text = done.out
+            if done.code != 0 or not text.strip():
+                h.fail(f"page {page}: {done}")
             if page == "83" and ours:
                 expect(text, r"DESIGNATOR", r"NAA|SCSI_NAME_STRING|T10")
 

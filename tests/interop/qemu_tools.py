@@ -41,9 +41,9 @@ def every_login(stack, check):
 
 
 def convert_by_url_there_and_back(stack):
-    folder = h.temp_dir(stack)
-    source = h.pattern_file(folder / "source", SIZE)
+    source = h.pattern_file(h.temp_dir(stack) / "source", SIZE)
     for auth in ("none", "chap"):
+        folder = h.temp_dir(stack)
         served = Served(stack, disk(folder), auth)
         url, back = served.url(), folder / "back"
         h.run(["qemu-img", "convert", "-n", "-f", "raw", "-O", "raw", source, url], timeout=120)
@@ -72,7 +72,8 @@ def qemu_io(served, digest, *commands):
     for command in commands:
         words += ["-c", command]
     done = h.run(words, timeout=120, check=False)
-    text = done.out + done.err
+    # QEMU asks every thin unit for GET LBA STATUS, and works without it after saying so.
+    text = "\n".join(line for line in (done.out + done.err).splitlines() if "GET_LBA_STATUS failed" not in line)
     if done.code != 0 or re.search(r"failed|[Ee]rror", text):
         h.fail(str(done))
 

@@ -43,8 +43,8 @@ class Served:
                 options += [f"--{scope}chap-user", h.USER,
                             f"--{scope}chap-secret-file", h.secret_file(folder, "secret", h.SECRET)]
             if self.auth == "mutual":
-                options += [f"--{scope}mutual-chap-user", h.MUTUAL_USER,
-                            f"--{scope}mutual-chap-secret-file", h.secret_file(folder, "mutual", h.MUTUAL_SECRET)]
+                options += [f"--mutual-{scope}chap-user", h.MUTUAL_USER,
+                            f"--mutual-{scope}chap-secret-file", h.secret_file(folder, "mutual", h.MUTUAL_SECRET)]
         server = stack.enter_context(h.serve(path, options=options, folder=folder))
         self.port, self.iqn, self.pid = server.port, server.iqn, server.pid
 
