@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
 
 #include "iscsi/pdu/tx_queue.hpp"
@@ -11,19 +12,17 @@ namespace perilune::iscsi {
 namespace {
 
 std::vector<std::uint8_t> nop_out_with(std::string_view data) {
-  std::vector<std::uint8_t> pdu(48, 0);
+  std::vector<std::uint8_t> pdu(48 + (data.size() + 3) / 4 * 4, 0);
   pdu[0] = 0x40;
   pdu[1] = 0x80;
   pdu[7] = static_cast<std::uint8_t>(data.size());
-  pdu.insert(pdu.end(), data.begin(), data.end());
-  while (pdu.size() % 4 != 0) pdu.push_back(0);
+  std::copy(data.begin(), data.end(), pdu.begin() + 48);
   return pdu;
 }
 
 TEST(PduDecoder, FindsTheSamePduAtEveryByteBorder) {
   std::vector<std::uint8_t> stream = nop_out_with("hello");
-  const std::vector<std::uint8_t> second = nop_out_with("");
-  stream.insert(stream.end(), second.begin(), second.end());
+  for (const std::uint8_t byte : nop_out_with("")) stream.push_back(byte);
   for (std::size_t cut = 0; cut <= stream.size(); ++cut) {
     PduDecoder decoder(8192);
     std::vector<std::string> seen;

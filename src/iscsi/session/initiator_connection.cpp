@@ -23,7 +23,8 @@ InitiatorConnection::InitiatorConnection(InitiatorSession& session, TxChunkPool&
   PERILUNE_ASSERT(session_.connection_ == nullptr && parameters_.max_send_data_segment_bytes > 0);
   decoder_.set_digests(parameters_.header_digest, parameters_.data_digest);
   tx_.set_digests(parameters_.header_digest, parameters_.data_digest);
-  bursts_.reserve(64);
+  bursts_.reserve(1024);
+  tx_.reserve(1024, 64);
   session_.connection_ = this;
   session_.pump();
 }

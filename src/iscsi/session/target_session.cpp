@@ -16,6 +16,7 @@ TargetSession::TargetSession(TargetHost& host, const SessionParams& params, CmdS
       params_(params),
       exp_cmd_sn_(first_cmd_sn),
       max_cmd_sn_(first_cmd_sn.minus(1)),
+      batch_max_cmd_sn_(max_cmd_sn_),
       window_max_(std::max(window_max, limits::min_command_window)),
       by_itt_(limits::default_command_window) {
   deferred_.reserve(8);
@@ -41,13 +42,12 @@ void TargetSession::advance(CmdSn sn) {
 
 // MaxCmdSN says how many more commands may come. It never goes back (RFC 7143 4.2.2.1).
 void TargetSession::adjust_window() {
-  // A session that keeps its window busy earns a larger one, a few slots at a time, while memory can be promised.
-  for (int i = 0; i < 4 && slots_ < window_max_ && slots_used_ + 1 >= slots_ / 2; ++i) {
-    if (backed_slots_ < slots_) {
-      if (!host_.reserve_slot(*this)) break;
-      ++backed_slots_;
-    } else {
-      if (!host_.reserve_slot(*this)) break;
+  // An initiator that uses its whole window gets twice as much, while memory can be promised.
+  if (window_pressed_ && slots_ < window_max_) {
+    window_pressed_ = false;
+    while (backed_slots_ < slots_ && host_.reserve_slot(*this)) ++backed_slots_;
+    const std::uint32_t more = std::min(slots_, window_max_ - slots_);
+    for (std::uint32_t i = 0; i < more && backed_slots_ == slots_ && host_.reserve_slot(*this); ++i) {
       ++slots_;
       ++backed_slots_;
     }
@@ -108,6 +108,7 @@ void TargetSession::accept(TargetCommand& command) {
   } else {
     ++slots_used_;
     command.counted_ = true;
+    if (batch_max_cmd_sn_.ahead_of(command.pdu.cmd_sn) <= static_cast<std::int32_t>(slots_ / 4)) window_pressed_ = true;
   }
   command.active_ = true;
   command.hold.retain();
