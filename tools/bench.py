@@ -59,8 +59,7 @@ class Bench:
         self._tgtd(stack, size)
 
     def _perilune(self, stack, size_mib):
-        server = stack.enter_context(
-            h.serve(f"ram:{size_mib}M", options=["--threads", "1"], prefix=self.server_pin, folder=h.temp_dir(stack)))
+        server = stack.enter_context(h.serve(f"ram:{size_mib}M", prefix=self.server_pin, folder=h.temp_dir(stack)))
         self.urls["perilune"], self.pids["perilune"] = server.urls[0], server.pid
 
     def _tgtd(self, stack, size):
@@ -86,8 +85,11 @@ class Bench:
         return result
 
     def warm_up(self):
+        """Writes each disk from end to end, so that no measured I/O meets a page for the first time."""
         for server in SERVERS:
-            self.one(server, Workload("write", "256k", 8), 2)   # every page of the disk exists from here on
+            blocks, seconds = self.args.size_mib * 4, 1.0
+            while (ios := self.one(server, Workload("write", "256k", 8), seconds)["ios"]) < blocks and seconds < 60:
+                seconds *= max(1.5, 1.3 * blocks / max(1, ios))
 
     def measure(self, workload):
         rounds = self.args.latency_rounds if workload.latency else self.args.rounds

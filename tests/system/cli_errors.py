@@ -75,8 +75,8 @@ def tools_name_an_absent_target(stack):
         one_line(perilune(verb, url), "127.0.0.1", str(port), "refused")
     one_line(perilune("inq", "iscsi://"), "host")
     server = stack.enter_context(h.serve(disk(stack)))
-    one_line(perilune("inq", f"iscsi://{server.portal}/{IQN}/0"), IQN)
-    one_line(perilune("inq", f"iscsi://{server.portal}/{server.iqn}/7"), "7")
+    one_line(perilune("inq", f"iscsi://{server.portal}/{IQN}/0"), server.portal, "not found")
+    one_line(perilune("inq", f"iscsi://{server.portal}/{server.iqn}/7"), "no such logical unit")
 
 
 def tools_name_a_wrong_password(stack):
