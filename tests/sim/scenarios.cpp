@@ -6,6 +6,9 @@ namespace perilune::sim {
 std::span<const Scenario> scenarios() {
   static constexpr Scenario all[] = {
       {"streams", "echo over connections that are cut, reset and stalled", run_streams},
+      {"recovery", "target and initiator through cuts, resets and crashes, every block judged", run_recovery},
+      {"durability", "the target loses power; no flushed or FUA write is lost", run_durability},
+      {"pool", "eight greedy sessions on the smallest legal buffer pool all finish", run_pool},
   };
   return all;
 }

@@ -2,9 +2,24 @@
 #pragma once
 
 #include "runtime/sim/scenario.hpp"
+#include "runtime/sim/sim_disk.hpp"
 
 namespace perilune::sim {
 
 ScenarioResult run_streams(std::uint64_t seed, const ScenarioOptions& options);
+
+// A target and an initiator: login, verified I/O, cut and reset connections, crashes of either side, recovery
+// with I/O held and replayed; at the end every block is read back, and the disk is looked at after an orderly
+// stop.
+ScenarioResult run_recovery(std::uint64_t seed, const ScenarioOptions& options);
+
+// The target loses power again and again; no flushed or FUA write may be missing afterwards.
+ScenarioResult run_durability(std::uint64_t seed, const ScenarioOptions& options);
+// The same over a disk that lies: expected to be caught.
+ScenarioResult run_durability_with(std::uint64_t seed, const ScenarioOptions& options,
+                                   const DiskFaults& lies);
+
+// Eight greedy sessions of unsolicited writes on the smallest legal buffer pool: all of them finish.
+ScenarioResult run_pool(std::uint64_t seed, const ScenarioOptions& options);
 
 }  // namespace perilune::sim

@@ -15,7 +15,37 @@ void run_seeds(ScenarioResult (*run)(std::uint64_t, const ScenarioOptions&), std
   }
 }
 
+int caught(const DiskFaults& lies, std::uint64_t seeds) {
+  int count = 0;
+  for (std::uint64_t seed = 1; seed <= seeds; ++seed) {
+    count += run_durability_with(seed, {}, lies).problem.empty() ? 0 : 1;
+  }
+  return count;
+}
+
 TEST(Simulation, StreamsDeliverEveryByteInOrder) { run_seeds(run_streams, 1, 300); }
+
+TEST(Simulation, RecoveryKeepsEveryAcknowledgedBlock1) { run_seeds(run_recovery, 1, 500); }
+TEST(Simulation, RecoveryKeepsEveryAcknowledgedBlock2) { run_seeds(run_recovery, 501, 500); }
+TEST(Simulation, RecoveryKeepsEveryAcknowledgedBlock3) { run_seeds(run_recovery, 1001, 500); }
+TEST(Simulation, RecoveryKeepsEveryAcknowledgedBlock4) { run_seeds(run_recovery, 1501, 500); }
+
+TEST(Simulation, PowerLossTakesNoFlushedOrFuaWrite1) { run_seeds(run_durability, 1, 500); }
+TEST(Simulation, PowerLossTakesNoFlushedOrFuaWrite2) { run_seeds(run_durability, 501, 500); }
+
+TEST(Simulation, AFlushThatDoesNothingIsCaught) {
+  DiskFaults lies;
+  lies.ignore_sync = true;
+  EXPECT_GT(caught(lies, 100), 10);
+}
+
+TEST(Simulation, AFuaWriteThatIsNotDurableIsCaught) {
+  DiskFaults lies;
+  lies.ignore_durable_write = true;
+  EXPECT_GT(caught(lies, 100), 10);
+}
+
+TEST(Simulation, EightGreedySessionsFinishOnTheSmallestPool) { run_seeds(run_pool, 1, 50); }
 
 }  // namespace
 }  // namespace perilune::sim

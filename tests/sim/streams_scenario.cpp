@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Echo over many connections while links are cut and connections reset: what arrives is a prefix of what was sent, and
-// all of it unless the connection was broken.
+// Echo over many connections while links are cut and connections reset: what arrives is a prefix of what was
+// sent, and all of it unless the connection was broken.
 #include <algorithm>
 
 #include "runtime/sim/network.hpp"

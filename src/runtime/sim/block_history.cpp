@@ -172,7 +172,7 @@ std::string BlockHistory::judge(std::uint64_t lba, Bytes data, std::uint64_t rea
   for (const Version& v : b.versions) {
     if (zero ? !v.zero : v.id != id || v.zero) continue;
     if (!replaced(b, v, read_started)) {
-      if (b.unsettled) settle(b, v);
+      if (b.unsettled) settle(b, v, read_started);
       return {};
     }
     illegal = &v;
@@ -216,11 +216,12 @@ void BlockHistory::settle_failed() {
   }
 }
 
-// The first look at a block whose fate was open. With no write under way it stays what it was seen to be.
-void BlockHistory::settle(Block& block, Version seen) {
-  const bool open = std::any_of(block.versions.begin(), block.versions.end(),
-                                [](const Version& v) { return v.state != State::closed; });
-  if (open) return;
+// The first look at a block whose fate was open. When no write overlapped the read, it stays what it was seen to be.
+void BlockHistory::settle(Block& block, Version seen, std::uint64_t read_started) {
+  const bool overlapped = std::any_of(block.versions.begin(), block.versions.end(), [&](const Version& v) {
+    return v.state != State::closed || v.ended > read_started;
+  });
+  if (overlapped) return;
   block.unsettled = false;
   // As if it had been written again at this moment; it is no more durable than it was.
   seen.began = tick_++;

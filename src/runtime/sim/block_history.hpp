@@ -109,7 +109,7 @@ class BlockHistory {
   void fill(std::uint64_t lba, std::uint64_t version, MutableBytes out) const;
   [[nodiscard]] std::uint64_t identify(std::uint64_t lba, Bytes data, bool& zero) const;
   [[nodiscard]] std::string judge(std::uint64_t lba, Bytes data, std::uint64_t read_started);
-  void settle(Block& block, Version seen);
+  void settle(Block& block, Version seen, std::uint64_t read_started);
 
   std::uint64_t seed_;
   std::uint32_t block_bytes_;

@@ -147,6 +147,18 @@ TEST_F(BlockHistoryTest, AnAnswerOlderThanThePowerLossProvesNothing) {
   EXPECT_FALSE(legal(5, second));  // settled by the read before
 }
 
+TEST_F(BlockHistoryTest, AReadThatOverlapsAWriteSettlesNothing) {
+  const auto first = write(5, true);
+  std::vector<std::uint8_t> second(block);
+  const auto open = history.begin_write(Lba(5), second);
+  history.power_lost();
+  const auto read = history.begin_read(Lba(5), BlockCount(1));
+  history.end_write(open, Outcome::acknowledged, false);  // replayed on the restarted target
+  EXPECT_EQ(history.end_read(read, first), "");           // served before the replay
+  EXPECT_TRUE(legal(5, second));
+  EXPECT_FALSE(legal(5, first));
+}
+
 TEST_F(BlockHistoryTest, ZeroingIsAVersionToo) {
   const auto first = write(5, true);
   const auto zeroing = history.begin_zero(Lba(4), BlockCount(3));
