@@ -12,6 +12,7 @@
 #include "cli/initiator_common.hpp"
 #include "cli/verbs.hpp"
 #include "cli/vpd_print.hpp"
+#include "initiator/sense.hpp"
 
 namespace perilune::cli {
 
@@ -133,12 +134,14 @@ int with_unit(std::string_view verb, const Options& options, const std::function
   return work(**session, lun_bytes(*url->lun));
 }
 
-std::string refusal(const char* command, const SyncOutcome& outcome) {
-  if (outcome.sense.size() >= 14) {
-    return fmt::format("{} was refused: status {:02x}h, sense key {:x}h, code {:02x}h/{:02x}h", command, outcome.status,
-                       outcome.sense[2] & 0xf, outcome.sense[12], outcome.sense[13]);
+ToolError refusal(const char* command, const SyncOutcome& outcome) {
+  const SenseCode sense = decode_sense(outcome.sense);
+  if (sense.code() == 0x2500) return {ToolExit::not_found, "there is no such logical unit"};
+  if (sense.key != 0) {
+    return {ToolExit::failed, fmt::format("{} was refused: status {:02x}h, sense key {:x}h, code {:02x}h/{:02x}h", command,
+                                          outcome.status, sense.key, sense.asc, sense.ascq)};
   }
-  return fmt::format("{} was refused: status {:02x}h", command, outcome.status);
+  return {ToolExit::failed, fmt::format("{} was refused: status {:02x}h", command, outcome.status)};
 }
 
 int print_inquiry(SyncSession& session, std::uint64_t lun, std::optional<unsigned> page) {
@@ -146,7 +149,7 @@ int print_inquiry(SyncSession& session, std::uint64_t lun, std::optional<unsigne
                                            static_cast<std::uint8_t>(page ? 0x10 : 0), static_cast<std::uint8_t>(page ? 0 : 255), 0};
   auto outcome = session.command_in(lun, cdb, page ? 4096 : 255);
   if (!outcome) return report("inq", tool_error(outcome.error()));
-  if (outcome->status != 0) return report("inq", {ToolExit::failed, refusal("INQUIRY", *outcome)});
+  if (outcome->status != 0) return report("inq", refusal("INQUIRY", *outcome));
   if (!page && !outcome->data.empty() && (outcome->data[0] >> 5) == 3) {
     return report("inq", {ToolExit::not_found, "there is no such logical unit"});
   }
@@ -158,7 +161,7 @@ int print_capacity(SyncSession& session, std::uint64_t lun, bool size_only) {
   const std::array<std::uint8_t, 16> cdb = {0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32, 0, 0};
   auto outcome = session.command_in(lun, cdb, 32);
   if (!outcome) return report("readcap", tool_error(outcome.error()));
-  if (outcome->status != 0) return report("readcap", {ToolExit::failed, refusal("READ CAPACITY(16)", *outcome)});
+  if (outcome->status != 0) return report("readcap", refusal("READ CAPACITY(16)", *outcome));
   const auto& d = outcome->data;
   if (d.size() < 16) return report("readcap", {ToolExit::failed, "READ CAPACITY(16) answered too little"});
   const std::uint64_t last = load_be64(d.data());

@@ -4,6 +4,7 @@
 // one send at its end; large Data-In payloads are received straight into the command's memory. One loop's thread.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <memory>
 #include <optional>
@@ -26,8 +27,15 @@ struct ConnectionLoss {
 
 // What a session and its connection share, and what outlives the session while a connection still closes.
 struct Engine {
-  explicit Engine(const iscsi::InitiatorLimits& limits) : session(limits) {}
-  iscsi::TxChunkPool pool{32};
+  explicit Engine(const iscsi::InitiatorLimits& limits) : session(limits) {
+    // The chunks that a full window of commands with copied data needs exist from the start, untouched until used.
+    const std::size_t chunks = limits.commands * std::size_t{iscsi::TxQueue::copy_limit_bytes + 64} / iscsi::TxChunkPool::chunk_bytes + 2;
+    std::vector<std::unique_ptr<std::uint8_t[]>> warm;
+    for (std::size_t i = 0; i < std::min<std::size_t>(chunks, kept_chunks); ++i) warm.push_back(pool.take());
+    for (auto& chunk : warm) pool.give_back(std::move(chunk));
+  }
+  static constexpr std::size_t kept_chunks = 64;
+  iscsi::TxChunkPool pool{kept_chunks};
   iscsi::InitiatorSession session;
 };
 

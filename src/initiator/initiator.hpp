@@ -31,7 +31,7 @@ struct ChapCredentials {
   crypto::Secret secret;
   std::string mutual_user;       // empty: one-way
   crypto::Secret mutual_secret;
-  std::vector<std::uint8_t> algorithms;  // CHAP_A ids in order of preference; empty: 8, 6, 5, 7 (see session_login.cpp)
+  std::vector<std::uint8_t> algorithms;  // CHAP_A ids in order of preference; empty: 8, 6, 5, 7 (iscsi::offered_chap_algorithms)
   [[nodiscard]] ChapCredentials clone() const;
 };
 

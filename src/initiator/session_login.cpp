@@ -93,13 +93,11 @@ iscsi::InitiatorLoginConfig SessionImpl::login_config() const {
     if (!config_.chap->mutual_user.empty()) {
       login.target_account = iscsi::ChapCredentials{config_.chap->mutual_user, config_.chap->mutual_secret.clone()};
     }
-    // Strongest first, but 7 last: tgt takes it for SHA1, and nobody who knows SHA-256 does not know the others.
-    static constexpr std::uint8_t usual[] = {8, 6, 5, 7};
-    const std::span<const std::uint8_t> chosen =
-        config_.chap->algorithms.empty() ? std::span<const std::uint8_t>(usual) : std::span<const std::uint8_t>(config_.chap->algorithms);
-    login.algorithms.clear();
-    for (std::uint8_t id : chosen) {
-      if (auto algorithm = iscsi::chap_algorithm(std::uint64_t{id})) login.algorithms.push_back(*algorithm);
+    if (!config_.chap->algorithms.empty()) {
+      login.algorithms.clear();
+      for (std::uint8_t id : config_.chap->algorithms) {
+        if (auto algorithm = iscsi::chap_algorithm(std::uint64_t{id})) login.algorithms.push_back(*algorithm);
+      }
     }
   }
   iscsi::WantedParams& params = login.params;

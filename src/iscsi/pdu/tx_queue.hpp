@@ -64,6 +64,13 @@ class TxQueue {
     data_digest_ = data;
   }
 
+  // Room for this many pieces and chunks, so that growth does not fall into the steady state.
+  void reserve(std::size_t pieces, std::size_t chunks) {
+    pieces_.reserve(pieces);
+    chunks_.reserve(chunks);
+    free_chunks_.reserve(chunks);
+  }
+
   // Appends a PDU. `bhs` is a complete 48-byte BHS but for TotalAHSLength and DataSegmentLength, which are set here.
   void push(const std::uint8_t* bhs) { push(bhs, Bytes{}); }
   // With a data segment that is copied (any length up to a chunk's; longer ones are split over chunks).
