@@ -22,9 +22,10 @@ constexpr std::size_t max_record_bytes = 4096;  // leaves room for a refusal
 constexpr std::size_t max_refusal_bytes = 512;
 constexpr std::size_t max_path_bytes = 400;
 
-std::string new_id() {
+// Unlike that of any process before, so that nothing a killed one left stands in the way.
+std::string new_id(pid_t pid, std::uint64_t start_time) {
   static std::atomic<unsigned> sequence{0};
-  return std::to_string(::getpid()) + "-" + std::to_string(sequence.fetch_add(1));
+  return std::to_string(pid) + "-" + std::to_string(start_time) + "-" + std::to_string(sequence.fetch_add(1));
 }
 
 // This thread completes the kernel's writeback: while it allocates, the kernel must not wait for that same writeback.
@@ -39,9 +40,9 @@ class HostAttachment final : public Attachment {
   HostAttachment(runtime::Loop& loop, block::Channel& channel, AttachOptions options, ReadyCallback ready)
       : loop_(loop), channel_(channel), options_(std::move(options)), ready_(std::move(ready)),
         start_hook_(Delegate<void()>::to<&HostAttachment::begin>(*this)) {
-    record_.id = new_id();
     record_.pid = ::getpid();
     record_.start_time = process_start_time(record_.pid);
+    record_.id = new_id(record_.pid, record_.start_time);
     record_.owner = options_.owner;
     record_.name = options_.name;
     record_.target = options_.target;

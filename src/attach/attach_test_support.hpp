@@ -70,16 +70,16 @@ class PollLoop final : public runtime::Loop {
 
   // One turn: what is readable, what was posted, the hooks. Waits at most that long when there is nothing.
   void turn(int wait_ms = 0) {
-    std::vector<pollfd> fds{{event_, POLLIN, 0}};
-    std::vector<Watch*> watches = watches_;
-    for (const Watch* watch : watches) fds.push_back({watch->fd, POLLIN, 0});
-    static_cast<void>(::poll(fds.data(), fds.size(), hooks_.empty() ? wait_ms : 0));
+    fds_.assign(1, {event_, POLLIN, 0});
+    polled_ = watches_;
+    for (const Watch* watch : polled_) fds_.push_back({watch->fd, POLLIN, 0});
+    static_cast<void>(::poll(fds_.data(), fds_.size(), hooks_.empty() ? wait_ms : 0));
     std::uint64_t count = 0;
-    if (fds[0].revents != 0) static_cast<void>(!::read(event_, &count, sizeof count));
-    for (std::size_t i = 0; i < watches.size(); ++i) {
-      if (fds[i + 1].revents == 0) continue;
-      const bool alive = std::find(watches_.begin(), watches_.end(), watches[i]) != watches_.end();
-      if (alive) Delegate<void()>(watches[i]->ready)();
+    if (fds_[0].revents != 0) static_cast<void>(!::read(event_, &count, sizeof count));
+    for (std::size_t i = 0; i < polled_.size(); ++i) {
+      if (fds_[i + 1].revents == 0) continue;
+      const bool alive = std::find(watches_.begin(), watches_.end(), polled_[i]) != watches_.end();
+      if (alive) Delegate<void()>(polled_[i]->ready)();
     }
     std::vector<std::function<void()>> work;
     {
@@ -114,6 +114,8 @@ class PollLoop final : public runtime::Loop {
   NoRandom random_;
   IntrusiveList<runtime::TurnHook> hooks_;
   std::vector<Watch*> watches_;
+  std::vector<Watch*> polled_;  // of this turn
+  std::vector<pollfd> fds_;
   std::mutex mutex_;
   std::vector<std::function<void()>> posted_;
   std::atomic<bool> stopped_{false};
@@ -130,6 +132,7 @@ class RecordingDisk final : public block::Channel {
   };
 
   explicit RecordingDisk(std::uint64_t blocks, std::uint32_t block_size = 512) : bytes_(blocks * block_size) {
+    entries_.reserve(100000);  // what comes beyond is not recorded
     geometry_.block_size_bytes = block_size;
     geometry_.blocks = BlockCount(blocks);
     geometry_.thin = true;
@@ -189,7 +192,7 @@ class RecordingDisk final : public block::Channel {
 
   void record(const block::BlockOp& op, bool ended) {
     const std::lock_guard guard(mutex_);
-    if (entries_.size() < 200000) entries_.push_back({op.kind, op.lba.value(), op.blocks.value(), ended});
+    if (entries_.size() < entries_.capacity()) entries_.push_back({op.kind, op.lba.value(), op.blocks.value(), ended});
   }
   void perform(block::BlockOp& op) {
     if (fail_status_ != block::OpStatus::ok && op.kind == fail_kind_) {

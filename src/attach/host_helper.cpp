@@ -70,6 +70,13 @@ Status unmount_users(int loop_number, bool force) {
   return {};
 }
 
+// Somebody may have taken the loop device away from us (losetup -d) and given its number to another file.
+bool owns_loop(const HelperRequest& request) {
+  if (request.loop_number < 0 || !loop_is_bound(request.loop_number)) return false;
+  const std::string file = std::string(request.mount_point.data()) + "/" + FuseDisk::file_name;
+  return loop_backing_file(request.loop_number) == file || loop_label(request.loop_number) == request.label.data();
+}
+
 void remove_mount(const HelperRequest& request) {
   if (::umount2(request.mount_point.data(), UMOUNT_NOFOLLOW) != 0 && errno == EBUSY) {
     static_cast<void>(::umount2(request.mount_point.data(), MNT_DETACH | UMOUNT_NOFOLLOW));
@@ -79,15 +86,17 @@ void remove_mount(const HelperRequest& request) {
 }
 
 Status do_detach(const HelperRequest& request) {
-  if (auto unused = unmount_users(request.loop_number, request.force); !unused) return unused;
-  const ReleaseMode mode = request.force ? ReleaseMode::force : ReleaseMode::exclusive;
-  if (auto released = release_loop(request.loop_number, mode); !released) return released;
+  if (owns_loop(request)) {
+    if (auto unused = unmount_users(request.loop_number, request.force); !unused) return unused;
+    const ReleaseMode mode = request.force ? ReleaseMode::force : ReleaseMode::exclusive;
+    if (auto released = release_loop(request.loop_number, mode); !released) return released;
+  }
   remove_mount(request);
   return {};
 }
 
 Status do_undo(const HelperRequest& request) {
-  if (request.loop_number >= 0) static_cast<void>(release_loop(request.loop_number, ReleaseMode::force));
+  if (owns_loop(request)) static_cast<void>(release_loop(request.loop_number, ReleaseMode::force));
   remove_mount(request);
   return {};
 }

@@ -149,6 +149,17 @@ class AttachServer {
   int exit_code_ = 0;
 };
 
+// The same unit twice would be two caches over one disk; the target would end the first session, too.
+std::optional<ToolError> attached_already(const AttachSource& source, const std::string& run_dir) {
+  if (source.target().empty()) return std::nullopt;  // a backing locks itself
+  for (const AttachRecord& record : attach::read_records(run_dir)) {
+    if (record.target != source.target() || record.lun != source.lun() || !attach::is_alive(record)) continue;
+    return ToolError{ToolExit::failed, fmt::format("{} is attached already: {} (process {})", source.name(),
+                                                   record.device.empty() ? "starting" : record.device, record.pid)};
+  }
+  return std::nullopt;
+}
+
 int serve_device(const AttachArguments& arguments, EventLog& log, const AttachServer::Started& started) {
   const auto refuse = [&](const ToolError& error) {
     started(tl::unexpected<ToolError>(error));
@@ -167,6 +178,7 @@ int serve_device(const AttachArguments& arguments, EventLog& log, const AttachSe
   if (!loop) return refuse(tool_error(loop.error()));
   auto source = make_attach_source(arguments.what, arguments.read_only, **loop, log);
   if (!source) return refuse(source.error());
+  if (const auto error = attached_already(**source, arguments.run_dir)) return refuse(*error);
   AttachServer server(**loop, std::move(*source), arguments, log, started);
   if (auto watched = server.watch_signals(signals.get()); !watched) return refuse(tool_error(watched.error()));
   server.start();
