@@ -81,7 +81,7 @@ class ConfReader {
 bool is_iqn(std::string_view name) {
   // iqn.YYYY-MM.domain
   if (name.size() < 13 || !name.starts_with("iqn.") || name[8] != '-' || name[11] != '.') return false;
-  for (const std::size_t at : {4, 5, 6, 7, 9, 10}) {
+  for (const std::size_t at : {4U, 5U, 6U, 7U, 9U, 10U}) {
     if (!is_digit(name[at])) return false;
   }
   return true;
