@@ -299,7 +299,7 @@ void Server::shutdown_step() {
       return;
     }
     shutdown.closing = true;
-    connections_.for_each([this](Connection& connection) {
+    connections_.for_each([](Connection& connection) {
       if (connection.closing() || !connection.logged_in()) return;
       // RFC 7143 11.9.1: all connections of the session are dropped; come again after Time2Wait.
       const auto& params = connection.engine()->session().params();
