@@ -1,0 +1,97 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Shows on the wire that the two tests of iscsi-test-cu that fail are the tool's own errors, not the target's.
+
+iSCSITMF.LUNResetSimpleAsync asserts that the LUN RESET was answered before it has read anything from the socket: the
+target answers it all the same, function complete, to the very tag.
+
+iSCSIdatasn.iSCSIDataSnInvalid sends Data-Outs with wrong DataSNs and expects its writes to fail. The target drops the
+connection at each of them (RFC 7143 lets a target at error recovery level 0 do so). The tool reconnects, forgets thereby that it
+wanted no immediate data, and sends its next write with immediate data and no Data-Out at all: nothing in it is wrong, it
+succeeds, and the tool complains. docs/conformance.md tells the story.
+"""
+import pathlib
+import struct
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+import harness as h  # noqa: E402
+
+COMMAND, TASK_MANAGEMENT, DATA_OUT = 0x01, 0x02, 0x05
+RESPONSE, TASK_MANAGEMENT_RESPONSE = 0x21, 0x22
+LUN_RESET, FUNCTION_COMPLETE = 5, 0
+WRITE_10 = 0x2A
+
+
+class Pdu:
+    def __init__(self, header, data):
+        self.opcode, self.flags = header[0] & 0x3F, header[1]
+        self.header, self.data = header, data
+        self.tag = header[16:20]
+        self.data_sn = struct.unpack(">I", header[36:40])[0]
+
+
+def pdus(stream):
+    """The PDUs of one direction (no digests), over all its connections."""
+    found, at = [], 0
+    while at + 48 <= len(stream):
+        header = stream[at:at + 48]
+        additional, length = header[4] * 4, int.from_bytes(header[5:8], "big")
+        begin = at + 48 + additional
+        found.append(Pdu(header, stream[begin:begin + length]))
+        at = begin + (length + 3 & ~3)
+    return found
+
+
+def run(stack, name):
+    """What the tool said, what it sent, what it got."""
+    server = stack.enter_context(h.serve("ram:64M"))
+    relay = h.Relay(stack, server.port)
+    done = h.run(["iscsi-test-cu", "--dataloss", "--normal", f"--test=ALL.{name}",
+                  h.libiscsi_url("127.0.0.1", relay.port, server.iqn, 0)], check=False)
+    if not server.alive():
+        h.fail(f"the server ended: {server.errors()}")
+    return done, pdus(bytes(relay.from_client)), pdus(bytes(relay.from_server)), server
+
+
+def answer(received, tag, opcode):
+    found = [pdu for pdu in received if pdu.tag == tag and pdu.opcode == opcode]
+    return found[0] if len(found) == 1 else None
+
+
+def lun_reset_is_answered(stack):
+    done, sent, received, _ = run(stack, "iSCSITMF.LUNResetSimpleAsync")
+    requests = [pdu for pdu in sent if pdu.opcode == TASK_MANAGEMENT]
+    if len(requests) != 1 or requests[0].flags & 0x7F != LUN_RESET:
+        h.fail("the tool sent no single LUN RESET")
+    reply = answer(received, requests[0].tag, TASK_MANAGEMENT_RESPONSE)
+    if reply is None or reply.header[2] != FUNCTION_COMPLETE:
+        h.fail("LUN RESET was not answered with function complete")
+    if done.code == 0:
+        h.say("   the tool passes now: raise expected.txt")
+
+
+def wrong_data_sn_drops_the_connection(stack):
+    done, sent, received, server = run(stack, "iSCSIdatasn.iSCSIDataSnInvalid")
+    writes = [pdu for pdu in sent if pdu.opcode == COMMAND and pdu.header[32] == WRITE_10]
+    succeeded = 0
+    for write in writes:
+        data_outs = [pdu for pdu in sent if pdu.opcode == DATA_OUT and pdu.tag == write.tag]
+        wrong = [pdu.data_sn for pdu in data_outs] != list(range(len(data_outs)))
+        reply = answer(received, write.tag, RESPONSE)
+        if wrong and reply is not None:
+            h.fail(f"a write with DataSNs {[pdu.data_sn for pdu in data_outs]} was answered")
+        if not wrong:
+            if data_outs or len(write.data) != 512 or reply is None or reply.header[3] != 0:
+                h.fail("the write that the tool sent right was not a write with immediate data that ended in GOOD")
+            succeeded += 1
+    if len(writes) - succeeded < 2:
+        h.fail(f"the tool sent only {len(writes) - succeeded} wrong writes")
+    if server.errors().count("connection_dropped") < len(writes) - succeeded:
+        h.fail("the target did not drop the connection of each wrong write")
+    h.say(f"   {len(writes) - succeeded} writes with wrong DataSNs dropped, {succeeded} right ones answered; "
+          f"the tool complains of {done.out.count('CU_ASSERT_NOT_EQUAL(ret,0)')}")
+
+
+h.need("iscsi-test-cu")
+h.main(lun_reset_is_answered, wrong_data_sn_drops_the_connection)
