@@ -266,6 +266,7 @@ int run_serve(int argc, char** argv) {
                "perilune serve");
   app.add_option("BACKING", options.backings, "what to serve")->required();
   app.add_option("--portal", options.portals, "address and port to listen on, again for more; port 0 picks a free one")
+      ->allow_extra_args(false)
       ->capture_default_str();
   app.add_option("--target", options.target, "iSCSI name of the target; default: derived from this machine and the first BACKING");
   app.add_option("--alias", options.alias, "a name for people");

@@ -35,8 +35,8 @@ enum class TmFunction : std::uint8_t {  // SAM-5 7
   abort_task,         // nexus, lun, tag
   abort_task_set,     // nexus, lun: every task of this nexus on the unit
   clear_task_set,     // lun: every task of every nexus on the unit; others get 2F/00
-  lun_reset,          // lun: the same, and mode pages return to their defaults; others get 29/03
-  target_warm_reset,  // lun_reset of every unit; other nexuses get 29/02
+  lun_reset,          // lun: the same, and mode pages return to their defaults; every nexus gets 29/03
+  target_warm_reset,  // lun_reset of every unit; every nexus gets 29/02
   target_cold_reset,  // the same with 29/00; the transport then drops its connections (RFC 7143 11.5.1)
   i_t_nexus_reset,    // nexus: every task of this nexus on every unit; the nexus gets 29/07. Also how a session ends
   query_task,         // nexus, lun, tag: answers succeeded when it is in the task set, complete when not

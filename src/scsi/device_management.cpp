@@ -120,19 +120,21 @@ bool Device::take_tasks(TaskManagement& request) {
   return true;
 }
 
+// A reset is an event of the unit: every nexus learns of it, the one that asked too (SAM-5 6.3.3; libiscsi's
+// MultipathIO.Reset expects it).
 void Device::apply_reset(const TaskManagement& request, LogicalUnit& unit) {
   switch (request.function) {
     case TmFunction::lun_reset:
       unit.reset();
-      unit.raise_for_others(request.nexus, UnitAttention::device_reset);
+      unit.raise_for_others(nullptr, UnitAttention::device_reset);
       break;
     case TmFunction::target_warm_reset:
       unit.reset();
-      unit.raise_for_others(request.nexus, UnitAttention::bus_reset);
+      unit.raise_for_others(nullptr, UnitAttention::bus_reset);
       break;
     case TmFunction::target_cold_reset:
       unit.reset();
-      unit.raise_for_others(request.nexus, UnitAttention::power_on);
+      unit.raise_for_others(nullptr, UnitAttention::power_on);
       break;
     case TmFunction::i_t_nexus_reset: request.nexus->raise(unit, UnitAttention::nexus_loss); break;
     default: break;

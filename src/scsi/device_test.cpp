@@ -390,7 +390,7 @@ struct Cancelled {
   bool at_once = false;
 };
 
-TEST(TaskManagementFunction, LunResetTakesEveryTaskAndTellsTheOthers) {
+TEST(TaskManagementFunction, LunResetTakesEveryTaskAndTellsEveryNexus) {
   Rig rig;
   rig.channel.hold = true;
   Io running(rig.device, rig.b, write(0, 1), bytes(512, 1));
@@ -418,6 +418,7 @@ TEST(TaskManagementFunction, LunResetTakesEveryTaskAndTellsTheOthers) {
   EXPECT_TRUE(running.task.aborted && blocked.task.aborted && fetching.task.aborted && quick.task.aborted);
   rig.channel.hold = false;
   EXPECT_EQ(Io(rig.device, rig.b, test_unit_ready).run().sense(), 0x062903u);
+  EXPECT_EQ(rig.io(test_unit_ready).run().sense(), 0x062903u) << "the nexus that asked learns of it too";
   EXPECT_EQ(rig.io(test_unit_ready).run().status(), ScsiStatus::good);
 }
 
@@ -450,6 +451,7 @@ TEST(TaskManagementFunction, TargetResetsAndNexusResetRaiseTheirAttentions) {
   EXPECT_EQ(Io(rig.device, rig.b, test_unit_ready).run().sense(), 0x062902u);
   EXPECT_TRUE(Tmf(rig.device, TmFunction::target_cold_reset, rig.a).run().ended);
   EXPECT_EQ(Io(rig.device, rig.b, test_unit_ready).run().sense(), 0x062900u);
+  EXPECT_EQ(rig.io(test_unit_ready).run().sense(), 0x062900u) << "the strongest of the two";
   Io mine = rig.io(write(0, 1), bytes(512, 1));
   Io theirs(rig.device, rig.b, write(0, 1), bytes(512, 1));
   mine.admit();
@@ -501,6 +503,7 @@ TEST(TaskManagementFunction, DoesNotWaitForTasksThatCameAfterIt) {
   old.run();
   Tmf reset(rig.device, TmFunction::lun_reset, rig.a);
   reset.run();
+  EXPECT_EQ(rig.io(test_unit_ready).run().sense(), 0x062903u);
   Io fresh = rig.io(write(1, 1), bytes(512, 1));
   fresh.run();
   rig.channel.release_one();
