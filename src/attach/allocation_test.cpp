@@ -72,14 +72,16 @@ TEST(FuseDiskAllocation, NoRequestAllocates) {
   discard.length = 8192;
   discard.mode = 3;
   const Message messages[] = {Message::make(FUSE_READ, read, 0), Message::make(FUSE_WRITE, write, 8192),
-                              Message::make(FUSE_WRITE, unaligned, 8192), Message::make(FUSE_FSYNC, fuse_fsync_in{}, 0),
+                              Message::make(FUSE_WRITE, unaligned, 8192),
+                              Message::make(FUSE_FSYNC, fuse_fsync_in{}, 0),
                               Message::make(FUSE_FALLOCATE, discard, 0)};
   static std::array<std::uint8_t, 16384> answer;
   const auto rounds = [&](int count) {
     unsigned answered = 0;
     for (int i = 0; i < count; ++i) {
       for (const Message& message : messages) {
-        if (::send(kernel.get(), message.bytes.data(), message.size, 0) != static_cast<ssize_t>(message.size)) return 0u;
+        if (::send(kernel.get(), message.bytes.data(), message.size, 0) != static_cast<ssize_t>(message.size))
+          return 0u;
         loop.turn();
         if (::recv(kernel.get(), answer.data(), answer.size(), 0) > 0) ++answered;
       }

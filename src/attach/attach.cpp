@@ -28,7 +28,8 @@ std::string new_id(pid_t pid, std::uint64_t start_time) {
   return std::to_string(pid) + "-" + std::to_string(start_time) + "-" + std::to_string(sequence.fetch_add(1));
 }
 
-// This thread completes the kernel's writeback: while it allocates, the kernel must not wait for that same writeback.
+// This thread completes the kernel's writeback: while it allocates, the kernel must not wait for that same
+// writeback.
 void declare_io_flusher() {
 #ifdef PR_SET_IO_FLUSHER
   static_cast<void>(::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0));
@@ -38,7 +39,10 @@ void declare_io_flusher() {
 class HostAttachment final : public Attachment {
  public:
   HostAttachment(runtime::Loop& loop, block::Channel& channel, AttachOptions options, ReadyCallback ready)
-      : loop_(loop), channel_(channel), options_(std::move(options)), ready_(std::move(ready)),
+      : loop_(loop),
+        channel_(channel),
+        options_(std::move(options)),
+        ready_(std::move(ready)),
         start_hook_(Delegate<void()>::to<&HostAttachment::begin>(*this)) {
     record_.pid = ::getpid();
     record_.start_time = process_start_time(record_.pid);
@@ -147,19 +151,26 @@ void HostAttachment::request(Step step, HelperRequest::Kind kind, bool force) {
 
 void HostAttachment::on_answer(HostHelper::Answer& answer) {
   switch (std::exchange(step_, Step::none)) {
-    case Step::mount: return on_mounted(answer);
-    case Step::bind: return on_bound(answer);
+    case Step::mount:
+      return on_mounted(answer);
+    case Step::bind:
+      return on_bound(answer);
     case Step::record: {
       if (!answer.status) return give_up(answer.status.error());
-      helper_.reset();  // another one will come for the detach: nothing idles, and nothing keeps copies of our memory
+      helper_.reset();  // another one will come for the detach: nothing idles, and nothing keeps copies of
+                        // our memory
       state_ = AttachState::ready;
       return std::exchange(ready_, nullptr)(record_.device);
     }
-    case Step::detach: return on_detach_answer(answer);
-    case Step::record_refusal: return end_detach(std::exchange(outcome_, Status{}));
-    case Step::undo: return drain();
+    case Step::detach:
+      return on_detach_answer(answer);
+    case Step::record_refusal:
+      return end_detach(std::exchange(outcome_, Status{}));
+    case Step::undo:
+      return drain();
     case Step::none:
-    case Step::drain: return;
+    case Step::drain:
+      return;
   }
 }
 
@@ -229,17 +240,22 @@ void HostAttachment::end_detach(Status status) {
 
 std::string_view to_string(AttachState state) noexcept {
   switch (state) {
-    case AttachState::starting: return "starting";
-    case AttachState::ready: return "ready";
-    case AttachState::detaching: return "detaching";
-    case AttachState::detached: return "detached";
-    case AttachState::failed: return "failed";
+    case AttachState::starting:
+      return "starting";
+    case AttachState::ready:
+      return "ready";
+    case AttachState::detaching:
+      return "detaching";
+    case AttachState::detached:
+      return "detached";
+    case AttachState::failed:
+      return "failed";
   }
   return "unknown";
 }
 
-std::unique_ptr<Attachment> Attachment::start(runtime::Loop& loop, block::Channel& channel, AttachOptions options,
-                                              ReadyCallback ready) {
+std::unique_ptr<Attachment> Attachment::start(runtime::Loop& loop, block::Channel& channel,
+                                              AttachOptions options, ReadyCallback ready) {
   return std::make_unique<HostAttachment>(loop, channel, std::move(options), std::move(ready));
 }
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// A block device of the host (/dev/loopN) over any block::Channel: a FUSE file that we serve, and a loop device on it
-// (DESIGN section 7). The device lives while the Attachment lives; a channel that keeps an operation pending (an
-// initiator that is reconnecting) simply keeps the host's I/O pending.
+// A block device of the host (/dev/loopN) over any block::Channel: a FUSE file that we serve, and a loop
+// device on it (DESIGN section 7). The device lives while the Attachment lives; a channel that keeps an
+// operation pending (an initiator that is reconnecting) simply keeps the host's I/O pending.
 //
-// Thread: everything here, callbacks included, belongs to the loop's thread. That thread serves the device, so it makes
-// no call that could wait for it: opening the FUSE file, loop ioctls, partition scans, mount and umount run in a helper
-// process that holds no descriptor of /dev/fuse, so that a kill -9 of this process always releases whoever waits for the
-// device. Needs CAP_SYS_ADMIN, /dev/fuse and /dev/loop-control.
+// Thread: everything here, callbacks included, belongs to the loop's thread. That thread serves the device,
+// so it makes no call that could wait for it: opening the FUSE file, loop ioctls, partition scans, mount and
+// umount run in a helper process that holds no descriptor of /dev/fuse, so that a kill -9 of this process
+// always releases whoever waits for the device. Needs CAP_SYS_ADMIN, /dev/fuse and /dev/loop-control.
 #pragma once
 
 #include <cstdint>
@@ -15,20 +15,21 @@
 #include <string>
 #include <string_view>
 
-#include "base/result.hpp"
 #include "base/block_op.hpp"
+#include "base/result.hpp"
 #include "runtime/loop.hpp"
 
 namespace perilune::attach {
 
 struct AttachOptions {
-  std::string name;            // what people call it, without secrets: iscsi://127.0.0.1/IQN/0, ram:64M, /srv/disk.img
-  std::string target;          // IQN; empty for a local backing
+  std::string name;  // what people call it, without secrets: iscsi://127.0.0.1/IQN/0, ram:64M, /srv/disk.img
+  std::string target;  // IQN; empty for a local backing
   std::uint64_t lun = 0;
   std::string owner = "attach";  // who serves it and must be asked to end it: "attach" or "iscsid"
-  bool read_only = false;      // in addition to what the channel's geometry says
+  bool read_only = false;        // in addition to what the channel's geometry says
   bool scan_partitions = true;
-  bool direct_io = true;       // let the loop device bypass the page cache of the FUSE file, where the kernel allows
+  bool direct_io =
+      true;  // let the loop device bypass the page cache of the FUSE file, where the kernel allows
   std::string run_dir = "/run/perilune/attach";  // mount points and state files (0700)
   std::uint32_t pool_pages = 4096;  // payload memory, pages of BufferPool::page_size_bytes, touched as needed
 };
@@ -57,15 +58,16 @@ class Attachment {
   using ReadyCallback = std::function<void(Result<std::string> device)>;  // "/dev/loop0"
   using DetachCallback = std::function<void(Status)>;
 
-  // Never null. `ready` is called exactly once, from a later turn; after an Error nothing is left on the host, the state
-  // is failed and the Attachment may be destroyed (also from inside the callback). `channel` outlives the Attachment.
+  // Never null. `ready` is called exactly once, from a later turn; after an Error nothing is left on the
+  // host, the state is failed and the Attachment may be destroyed (also from inside the callback). `channel`
+  // outlives the Attachment.
   [[nodiscard]] static std::unique_ptr<Attachment> start(runtime::Loop& loop, block::Channel& channel,
                                                          AttachOptions options, ReadyCallback ready);
 
   virtual ~Attachment() = default;  // precondition: state() is detached or failed
 
-  // Flushes, takes the device away, unmounts. `done` is called exactly once, from a later turn. On an Error (busy, io)
-  // the state is ready again and the device works on. Precondition: state() is ready.
+  // Flushes, takes the device away, unmounts. `done` is called exactly once, from a later turn. On an Error
+  // (busy, io) the state is ready again and the device works on. Precondition: state() is ready.
   virtual void detach(DetachMode mode, DetachCallback done) = 0;
 
   [[nodiscard]] virtual AttachState state() const = 0;

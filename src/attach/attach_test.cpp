@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Attachments on the real kernel: FUSE, loop devices, file systems. Needs root, /dev/fuse and /dev/loop-control.
+// Attachments on the real kernel: FUSE, loop devices, file systems. Needs root, /dev/fuse and
+// /dev/loop-control.
 #include "attach/attach.hpp"
 
 #include <fcntl.h>
@@ -63,7 +64,9 @@ bool eventually(const std::function<bool()>& condition) {
 // Memory that O_DIRECT accepts.
 class AlignedBuffer {
  public:
-  explicit AlignedBuffer(std::size_t size) : size_(size), bytes_(static_cast<std::uint8_t*>(std::aligned_alloc(4096, (size + 4095) & ~std::size_t{4095}))) {
+  explicit AlignedBuffer(std::size_t size)
+      : size_(size),
+        bytes_(static_cast<std::uint8_t*>(std::aligned_alloc(4096, (size + 4095) & ~std::size_t{4095}))) {
     std::memset(bytes_, 0, size);
   }
   ~AlignedBuffer() { std::free(bytes_); }
@@ -88,7 +91,8 @@ std::string make_run_dir() {
   return ::mkdtemp(path) != nullptr ? path : std::string();
 }
 
-// An attachment whose loop runs on a thread of its own; every call of the test is made elsewhere, as the host's are.
+// An attachment whose loop runs on a thread of its own; every call of the test is made elsewhere, as the
+// host's are.
 class Served {
  public:
   explicit Served(RecordingDisk& disk, AttachOptions options) : disk_(disk) {
@@ -116,7 +120,8 @@ class Served {
   Status detach(DetachMode mode) {
     const auto done = std::make_shared<std::promise<Status>>();
     auto answer = done->get_future();
-    on_loop([&] { attachment_->detach(mode, [done](Status status) { done->set_value(std::move(status)); }); });
+    on_loop(
+        [&] { attachment_->detach(mode, [done](Status status) { done->set_value(std::move(status)); }); });
     Status status = answer.get();
     detached_ = detached_ || status.has_value();
     return status;
@@ -173,7 +178,9 @@ class AttachTest : public ::testing::Test {
     ASSERT_TRUE(served_->device()) << served_->device().error().message;
   }
   std::string mount_point() const { return run_dir_ + ".mnt"; }
-  UniqueFd open_device(int flags) const { return UniqueFd(::open(served_->path().c_str(), flags | O_CLOEXEC)); }
+  UniqueFd open_device(int flags) const {
+    return UniqueFd(::open(served_->path().c_str(), flags | O_CLOEXEC));
+  }
   std::string queue(const std::string& name) const {
     return read_small_file("/sys/block/" + served_->name() + "/queue/" + name);
   }
@@ -230,7 +237,8 @@ TEST_F(AttachTest, WrittenBytesAreReadBackInEverySize) {
   attach(disk);
   const UniqueFd fd = open_device(O_RDWR | O_DIRECT);
   ASSERT_TRUE(fd.valid());
-  for (const std::size_t size : {std::size_t{512}, std::size_t{4096}, std::size_t{66048}, std::size_t{mebibyte}, std::size_t{3 * mebibyte}}) {
+  for (const std::size_t size : {std::size_t{512}, std::size_t{4096}, std::size_t{66048},
+                                 std::size_t{mebibyte}, std::size_t{3 * mebibyte}}) {
     AlignedBuffer out(size), in(size);
     out.fill(static_cast<std::uint8_t>(size / 512));
     ASSERT_EQ(static_cast<ssize_t>(size), ::pwrite(fd.get(), out.data(), size, 512 * 9));
@@ -274,8 +282,10 @@ TEST_F(AttachTest, ADurableWriteIsAWriteThenAFlushBeforeItReturns) {
   ASSERT_GE(record.size(), 4u);
   EXPECT_TRUE(record.back().ended);
   record.resize(4);  // O_DSYNC may add a flush of its own
-  EXPECT_EQ((std::vector<Entry>{{OpKind::write, 128, 8, false}, {OpKind::write, 128, 8, true},
-                                {OpKind::flush, 0, 0, false}, {OpKind::flush, 0, 0, true}}),
+  EXPECT_EQ((std::vector<Entry>{{OpKind::write, 128, 8, false},
+                                {OpKind::write, 128, 8, true},
+                                {OpKind::flush, 0, 0, false},
+                                {OpKind::flush, 0, 0, true}}),
             record);
 }
 
@@ -287,7 +297,8 @@ TEST_F(AttachTest, DiscardReachesTheUnitAsUnmap) {
   served_->on_loop([&] { disk.forget(); });
   std::uint64_t range[2] = {mebibyte, 2 * mebibyte};
   ASSERT_EQ(0, ::ioctl(fd.get(), BLKDISCARD, range));
-  EXPECT_EQ((std::vector<Entry>{{OpKind::unmap, 2048, 4096, false}, {OpKind::unmap, 2048, 4096, true}}), disk.record());
+  EXPECT_EQ((std::vector<Entry>{{OpKind::unmap, 2048, 4096, false}, {OpKind::unmap, 2048, 4096, true}}),
+            disk.record());
   EXPECT_EQ(0xff, disk.bytes()[mebibyte - 1]);
   EXPECT_EQ(0, disk.bytes()[mebibyte]);
   EXPECT_EQ(0xff, disk.bytes()[3 * mebibyte]);
@@ -301,7 +312,8 @@ TEST_F(AttachTest, ZeroOutReachesTheUnitAsWriteZeroes) {
   served_->on_loop([&] { disk.forget(); });
   std::uint64_t range[2] = {mebibyte, mebibyte};
   ASSERT_EQ(0, ::ioctl(fd.get(), BLKZEROOUT, range));
-  EXPECT_EQ((std::vector<Entry>{{OpKind::write_zeroes, 2048, 2048, false}, {OpKind::write_zeroes, 2048, 2048, true}}),
+  EXPECT_EQ((std::vector<Entry>{{OpKind::write_zeroes, 2048, 2048, false},
+                                {OpKind::write_zeroes, 2048, 2048, true}}),
             disk.record());
   EXPECT_EQ(0, disk.bytes()[mebibyte]);
 }
@@ -365,7 +377,8 @@ TEST_F(AttachTest, FileSystemLivesOnThePartitionOfTheDevice) {
   ASSERT_EQ(0, shell("mkfs.ext4 -q -F " + partition));
   ASSERT_EQ(0, ::mkdir(mount_point().c_str(), 0700));
   ASSERT_EQ(0, ::mount(partition.c_str(), mount_point().c_str(), "ext4", 0, "discard"));
-  ASSERT_EQ(0, shell("cp -a /usr/share/common-licenses " + mount_point() + "/tree && sync -f " + mount_point()));
+  ASSERT_EQ(0,
+            shell("cp -a /usr/share/common-licenses " + mount_point() + "/tree && sync -f " + mount_point()));
   const auto busy = served_->detach(DetachMode::refuse_if_used);
   ASSERT_FALSE(busy);
   EXPECT_EQ(Errc::busy, busy.error().code);
@@ -391,7 +404,7 @@ TEST_F(AttachTest, DetachLeavesNothing) {
   EXPECT_EQ(served_->path(), records[0].device);
   EXPECT_EQ("ram:test", records[0].name);
   EXPECT_TRUE(is_alive(records[0]));
-  struct stat st{};
+  struct stat st {};
   ASSERT_EQ(0, ::stat(records[0].path.c_str(), &st));
   EXPECT_EQ(0600u, st.st_mode & 0777u);
   ASSERT_TRUE(served_->detach(DetachMode::refuse_if_used));
@@ -399,7 +412,8 @@ TEST_F(AttachTest, DetachLeavesNothing) {
   EXPECT_TRUE(read_records(run_dir_).empty());
   const auto mounts = read_mounts();
   ASSERT_TRUE(mounts);
-  for (const Mount& mount : *mounts) EXPECT_FALSE(mount.mount_point.starts_with(run_dir_)) << mount.mount_point;
+  for (const Mount& mount : *mounts)
+    EXPECT_FALSE(mount.mount_point.starts_with(run_dir_)) << mount.mount_point;
 }
 
 TEST_F(AttachTest, DirtyPagesOfTheDeviceReachTheUnitBeforeItIsDetached) {
@@ -527,7 +541,8 @@ TEST_F(AttachTest, KilledServerUnderAMountedFileSystemIsCleanedUp) {
   ASSERT_EQ(0, ::mkdir(mount_point().c_str(), 0700));
   ASSERT_EQ(0, ::mount(victim.device().c_str(), mount_point().c_str(), "ext4", 0, nullptr));
   // A writer that is in the kernel, waiting for a server that holds its writes, when it dies.
-  std::thread writer([this] { shell("dd if=/dev/zero of=" + mount_point() + "/file bs=1M count=16 conv=fsync"); });
+  std::thread writer(
+      [this] { shell("dd if=/dev/zero of=" + mount_point() + "/file bs=1M count=16 conv=fsync"); });
   victim.hold_and_wait();
   victim.kill();
   writer.join();
@@ -562,7 +577,8 @@ TEST_F(AttachTest, LeftoversWithoutARecordAreFound) {
   EXPECT_FALSE(loop_is_bound(number));
 }
 
-// Somebody has unmounted the FUSE mount of a dead server already: only the label tells whose the loop device was.
+// Somebody has unmounted the FUSE mount of a dead server already: only the label tells whose the loop device
+// was.
 TEST_F(AttachTest, LoopDeviceWhoseMountIsGoneIsFoundByItsLabel) {
   Victim victim(run_dir_);
   ASSERT_TRUE(victim.device().starts_with("/dev/loop")) << victim.device();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// For the tests of this folder: a loop of a few lines over poll(), driven by hand or run on a thread, and a disk in
-// memory that records what reaches it and can hold operations back.
+// For the tests of this folder: a loop of a few lines over poll(), driven by hand or run on a thread, and a
+// disk in memory that records what reaches it and can hold operations back.
 #pragma once
 
 #include <poll.h>
@@ -55,7 +55,8 @@ class PollLoop final : public runtime::Loop {
                                                runtime::ConnectHandler&) override {
     return nullptr;
   }
-  Result<std::unique_ptr<runtime::BlockFile>> open_file(const std::string&, const runtime::OpenOptions&) override {
+  Result<std::unique_ptr<runtime::BlockFile>> open_file(const std::string&,
+                                                        const runtime::OpenOptions&) override {
     return fail(Errc::unsupported, "no files");
   }
   void register_buffers(BufferPool&) override {}
@@ -157,8 +158,14 @@ class RecordingDisk final : public block::Channel {
   }
 
   // Holds back operations of the kind (all kinds: nothing) until released. Loop's thread.
-  void hold(block::OpKind kind) { held_kind_ = kind; hold_ = true; }
-  void hold_all() { hold_ = true; hold_everything_ = true; }
+  void hold(block::OpKind kind) {
+    held_kind_ = kind;
+    hold_ = true;
+  }
+  void hold_all() {
+    hold_ = true;
+    hold_everything_ = true;
+  }
   void stop_holding() { hold_ = hold_everything_ = false; }
   void release_one() {
     block::BlockOp& op = held_.pop_front();
@@ -170,7 +177,10 @@ class RecordingDisk final : public block::Channel {
     stop_holding();
     while (!held_.empty()) release_one();
   }
-  void fail_next(block::OpKind kind, block::OpStatus status) { fail_kind_ = kind; fail_status_ = status; }
+  void fail_next(block::OpKind kind, block::OpStatus status) {
+    fail_kind_ = kind;
+    fail_status_ = status;
+  }
 
   [[nodiscard]] unsigned held() const { return held_count_; }
   [[nodiscard]] std::vector<Entry> record() const {
@@ -188,11 +198,14 @@ class RecordingDisk final : public block::Channel {
   }
 
  private:
-  [[nodiscard]] bool holding(const block::BlockOp& op) const { return hold_ && (hold_everything_ || op.kind == held_kind_); }
+  [[nodiscard]] bool holding(const block::BlockOp& op) const {
+    return hold_ && (hold_everything_ || op.kind == held_kind_);
+  }
 
   void record(const block::BlockOp& op, bool ended) {
     const std::lock_guard guard(mutex_);
-    if (entries_.size() < entries_.capacity()) entries_.push_back({op.kind, op.lba.value(), op.blocks.value(), ended});
+    if (entries_.size() < entries_.capacity())
+      entries_.push_back({op.kind, op.lba.value(), op.blocks.value(), ended});
   }
   void perform(block::BlockOp& op) {
     if (fail_status_ != block::OpStatus::ok && op.kind == fail_kind_) {

@@ -89,7 +89,8 @@ class Cleaner {
     if (released && !loop_is_bound(number)) {
       removed("detached " + loop_device(number));
     } else {
-      failed(loop_device(number) + ": " + (released ? "still held open, goes away with its last user" : released.error().message));
+      failed(loop_device(number) + ": " +
+             (released ? "still held open, goes away with its last user" : released.error().message));
     }
   }
 
@@ -117,7 +118,8 @@ class Cleaner {
   void remove_record(const AttachRecord& record) {
     if (record.mount_point.starts_with(run_dir_ + "/")) ::rmdir(record.mount_point.c_str());
     if (::unlink(record.path.c_str()) == 0) {
-      removed("removed " + record.path + " (" + record.name + ", process " + std::to_string(record.pid) + " is gone)");
+      removed("removed " + record.path + " (" + record.name + ", process " + std::to_string(record.pid) +
+              " is gone)");
     } else {
       failed("unlink " + record.path + ": " + std::strerror(errno));
     }
@@ -130,8 +132,10 @@ class Cleaner {
     while (const dirent* entry = ::readdir(dir)) {
       const std::string name = entry->d_name, path = run_dir_ + "/" + name;
       if (name[0] == '.' || living_ids_.contains(name) || living_mounts_.contains(path)) continue;
-      struct stat st{};
-      if (::lstat(path.c_str(), &st) != 0 || !S_ISDIR(st.st_mode) || ::access((path + ".json").c_str(), F_OK) == 0) continue;
+      struct stat st {};
+      if (::lstat(path.c_str(), &st) != 0 || !S_ISDIR(st.st_mode) ||
+          ::access((path + ".json").c_str(), F_OK) == 0)
+        continue;
       if (::rmdir(path.c_str()) == 0) removed("removed " + path);
     }
     ::closedir(dir);
@@ -161,7 +165,7 @@ ServerState probe_mount(const std::string& mount_point) {
   const pid_t child = ::fork();
   if (child < 0) return ServerState::unknown;
   if (child == 0) {
-    struct statfs st{};
+    struct statfs st {};
     ::_exit(::statfs(mount_point.c_str(), &st) == 0 ? 0 : errno);
   }
   const UniqueFd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, child, 0)));
@@ -178,6 +182,8 @@ ServerState probe_mount(const std::string& mount_point) {
   return WEXITSTATUS(status) == ENOTCONN ? ServerState::dead : ServerState::unknown;
 }
 
-Result<CleanupReport> clean_up(const std::string& run_dir, const CleanupLog& log) { return Cleaner(run_dir, log).run(); }
+Result<CleanupReport> clean_up(const std::string& run_dir, const CleanupLog& log) {
+  return Cleaner(run_dir, log).run();
+}
 
 }  // namespace perilune::attach

@@ -38,7 +38,8 @@ fuse_attr attributes(std::uint64_t node, std::uint64_t size_bytes, bool read_onl
 }
 
 // One entry of a directory listing, padded to eight bytes.
-std::size_t put_entry(std::uint8_t* to, std::uint64_t node, std::uint64_t next, std::uint32_t type, const char* name) {
+std::size_t put_entry(std::uint8_t* to, std::uint64_t node, std::uint64_t next, std::uint32_t type,
+                      const char* name) {
   fuse_dirent entry{};
   entry.ino = node;
   entry.off = next;
@@ -53,25 +54,33 @@ std::size_t put_entry(std::uint8_t* to, std::uint64_t node, std::uint64_t next, 
 
 void FuseDisk::dispatch_control(const fuse_in_header& header, Bytes arguments) {
   switch (header.opcode) {
-    case FUSE_INIT: return answer_init(header, arguments);
-    case FUSE_LOOKUP: return answer_lookup(header, arguments);
-    case FUSE_GETATTR: return answer_getattr(header);
-    case FUSE_OPEN: return answer_open(header, arguments);
-    case FUSE_READDIR: return answer_directory(header, arguments);
-    case FUSE_STATFS: return answer_statfs(header);
+    case FUSE_INIT:
+      return answer_init(header, arguments);
+    case FUSE_LOOKUP:
+      return answer_lookup(header, arguments);
+    case FUSE_GETATTR:
+      return answer_getattr(header);
+    case FUSE_OPEN:
+      return answer_open(header, arguments);
+    case FUSE_READDIR:
+      return answer_directory(header, arguments);
+    case FUSE_STATFS:
+      return answer_statfs(header);
     case FUSE_OPENDIR: {
       const fuse_open_out out{};
       return reply(header.unique, 0, bytes_of(out));
     }
     case FUSE_FORGET:
     case FUSE_BATCH_FORGET:
-    case FUSE_INTERRUPT: return;  // these want no answer
+    case FUSE_INTERRUPT:
+      return;  // these want no answer
     case FUSE_FLUSH:
     case FUSE_RELEASE:
     case FUSE_RELEASEDIR:
     case FUSE_FSYNCDIR:
     case FUSE_ACCESS:
-    case FUSE_DESTROY: return reply(header.unique, 0);
+    case FUSE_DESTROY:
+      return reply(header.unique, 0);
     case FUSE_SETATTR:
     case FUSE_MKNOD:
     case FUSE_MKDIR:
@@ -81,8 +90,10 @@ void FuseDisk::dispatch_control(const fuse_in_header& header, Bytes arguments) {
     case FUSE_RENAME2:
     case FUSE_LINK:
     case FUSE_SYMLINK:
-    case FUSE_CREATE: return reply(header.unique, EPERM);
-    default: return reply(header.unique, ENOSYS);
+    case FUSE_CREATE:
+      return reply(header.unique, EPERM);
+    default:
+      return reply(header.unique, ENOSYS);
   }
 }
 

@@ -25,15 +25,21 @@ constexpr int receive_batch = 64;  // requests per turn
 
 int errno_of(const block::BlockOp& op) noexcept {
   switch (op.status) {
-    case block::OpStatus::ok: return 0;
-    case block::OpStatus::no_space: return ENOSPC;
-    case block::OpStatus::write_protected: return EROFS;
-    case block::OpStatus::unsupported: return EOPNOTSUPP;
-    case block::OpStatus::out_of_range: return EINVAL;
+    case block::OpStatus::ok:
+      return 0;
+    case block::OpStatus::no_space:
+      return ENOSPC;
+    case block::OpStatus::write_protected:
+      return EROFS;
+    case block::OpStatus::unsupported:
+      return EOPNOTSUPP;
+    case block::OpStatus::out_of_range:
+      return EINVAL;
     case block::OpStatus::read_error:
     case block::OpStatus::write_error:
     case block::OpStatus::not_ready:
-    case block::OpStatus::aborted: break;
+    case block::OpStatus::aborted:
+      break;
   }
   return EIO;
 }
@@ -54,7 +60,8 @@ Result<std::unique_ptr<FuseDisk>> FuseDisk::create(runtime::Loop& loop, block::C
   // The landing area, the largest read, and something to go on with.
   auto pool = BufferPool::create(std::max(options.pool_pages, 3 * max_iovecs));
   if (!pool) return tl::unexpected(pool.error());
-  // A helper process that is forked meanwhile has no use for payload, and would make us copy it on the next write.
+  // A helper process that is forked meanwhile has no use for payload, and would make us copy it on the next
+  // write.
   const MutableBytes region = (*pool)->region();
   static_cast<void>(madvise(region.data(), region.size(), MADV_DONTFORK));
   return std::unique_ptr<FuseDisk>(new FuseDisk(loop, channel, options, std::move(*pool)));
@@ -68,10 +75,11 @@ FuseDisk::FuseDisk(runtime::Loop& loop, block::Channel& channel, const FuseDiskO
       size_bytes_(channel.geometry().blocks.value() * block_size_),
       granularity_bytes_(static_cast<std::uint32_t>(std::clamp<std::uint64_t>(
           std::uint64_t{channel.geometry().unmap_granularity_blocks} * block_size_, block_size_, 1u << 30))),
-      max_step_bytes_(channel.geometry().max_transfer_blocks == 0
-                          ? max_fuse_transfer_bytes
-                          : std::min<std::uint64_t>(std::uint64_t{channel.geometry().max_transfer_blocks} * block_size_,
-                                                    max_fuse_transfer_bytes)),
+      max_step_bytes_(
+          channel.geometry().max_transfer_blocks == 0
+              ? max_fuse_transfer_bytes
+              : std::min<std::uint64_t>(std::uint64_t{channel.geometry().max_transfer_blocks} * block_size_,
+                                        max_fuse_transfer_bytes)),
       read_only_(options.read_only || channel.geometry().read_only),
       pool_(std::move(pool)),
       requests_(max_fuse_requests),
@@ -153,7 +161,8 @@ void FuseDisk::kernel_gone() {
 
 bool FuseDisk::refill_landing() {
   if (!pool_->take_shared({landing_.data(), landing_missing_})) return false;
-  for (std::uint32_t i = 0; i < landing_missing_; ++i) landing_iov_[i + 1] = {landing_[i], BufferPool::page_size_bytes};
+  for (std::uint32_t i = 0; i < landing_missing_; ++i)
+    landing_iov_[i + 1] = {landing_[i], BufferPool::page_size_bytes};
   landing_missing_ = 0;
   return true;
 }
@@ -179,20 +188,32 @@ void FuseDisk::dispatch(std::size_t bytes) {
     const std::size_t rest = std::min(bytes, header_.size()) - write_prefix_bytes;
     std::memcpy(header_.data() + write_prefix_bytes, landing_[0], rest);
   }
-  const std::size_t in_header = header.opcode == FUSE_WRITE ? std::min(bytes, write_prefix_bytes) : std::min(bytes, header_.size());
+  const std::size_t in_header =
+      header.opcode == FUSE_WRITE ? std::min(bytes, write_prefix_bytes) : std::min(bytes, header_.size());
   const Bytes arguments(header_.data() + sizeof header, in_header - sizeof header);
   switch (header.opcode) {
-    case FUSE_READ: begin_read(header, arguments); break;
-    case FUSE_WRITE: begin_write(header, arguments, bytes - in_header); break;
-    case FUSE_FSYNC: begin_flush(header); break;
-    case FUSE_FALLOCATE: begin_fallocate(header, arguments); break;
-    default: dispatch_control(header, arguments); break;
+    case FUSE_READ:
+      begin_read(header, arguments);
+      break;
+    case FUSE_WRITE:
+      begin_write(header, arguments, bytes - in_header);
+      break;
+    case FUSE_FSYNC:
+      begin_flush(header);
+      break;
+    case FUSE_FALLOCATE:
+      begin_fallocate(header, arguments);
+      break;
+    default:
+      dispatch_control(header, arguments);
+      break;
   }
 }
 
 // --- requests
 
-FuseDisk::Request& FuseDisk::take_request(std::uint64_t unique, Kind kind, std::uint64_t offset, std::uint64_t length) {
+FuseDisk::Request& FuseDisk::take_request(std::uint64_t unique, Kind kind, std::uint64_t offset,
+                                          std::uint64_t length) {
   Request& request = free_.pop_front();
   request.unique = unique;
   request.kind = kind;
@@ -253,8 +274,8 @@ void FuseDisk::begin_write(const fuse_in_header& header, Bytes arguments, std::s
   begin_change(request);
 }
 
-// FSYNC, whether or not it asks for data only: everything acknowledged before is on stable media when it is answered.
-// A FUA write of the file system arrives as WRITE and then FSYNC, so it ends durable too.
+// FSYNC, whether or not it asks for data only: everything acknowledged before is on stable media when it is
+// answered. A FUA write of the file system arrives as WRITE and then FSYNC, so it ends durable too.
 void FuseDisk::begin_flush(const fuse_in_header& header) {
   ++statistics_.flushes;
   run(take_request(header.unique, Kind::flush, 0, 1));  // one step
@@ -340,11 +361,16 @@ void FuseDisk::Request::on_done(block::BlockOp& done) {
 // Prepares the next operation of the request; false when all are done.
 bool FuseDisk::next_step(Request& request) {
   switch (request.kind) {
-    case Kind::read: return next_read(request);
-    case Kind::write: return next_write(request);
-    case Kind::discard: return next_discard(request);
-    case Kind::zero: return next_zero(request);
-    case Kind::flush: break;
+    case Kind::read:
+      return next_read(request);
+    case Kind::write:
+      return next_write(request);
+    case Kind::discard:
+      return next_discard(request);
+    case Kind::zero:
+      return next_zero(request);
+    case Kind::flush:
+      break;
   }
   if (request.position == request.length) return false;
   set_operation(request, block::OpKind::flush, 0, 0);
@@ -352,7 +378,8 @@ bool FuseDisk::next_step(Request& request) {
   return true;
 }
 
-void FuseDisk::set_operation(Request& request, block::OpKind kind, std::uint64_t from_byte, std::uint64_t bytes) {
+void FuseDisk::set_operation(Request& request, block::OpKind kind, std::uint64_t from_byte,
+                             std::uint64_t bytes) {
   request.op.kind = kind;
   request.op.fua = false;
   request.op.lba = Lba(from_byte / block_size_);
@@ -412,7 +439,8 @@ bool FuseDisk::next_discard(Request& request) {
   if (into_granule == 0 && left >= granularity_bytes_) {
     set_operation(request, block::OpKind::unmap, at, left - left % granularity_bytes_);
   } else {
-    set_operation(request, block::OpKind::write_zeroes, at, std::min(left, granularity_bytes_ - into_granule));
+    set_operation(request, block::OpKind::write_zeroes, at,
+                  std::min(left, granularity_bytes_ - into_granule));
   }
   return true;
 }
@@ -424,7 +452,8 @@ bool FuseDisk::next_zero(Request& request) {
 }
 
 // The pages' bytes [from_byte, from_byte + bytes) as iovecs from `first_iovec` on. Returns how many.
-std::size_t FuseDisk::map_pages(Request& request, std::uint64_t from_byte, std::uint64_t bytes, std::size_t first_iovec) {
+std::size_t FuseDisk::map_pages(Request& request, std::uint64_t from_byte, std::uint64_t bytes,
+                                std::size_t first_iovec) {
   std::size_t count = 0;
   while (bytes != 0) {
     const std::size_t page = from_byte / BufferPool::page_size_bytes;
@@ -455,7 +484,8 @@ void FuseDisk::answer(Request& request, int error) {
   out.len = static_cast<std::uint32_t>(sizeof out + request.length);
   out.unique = request.unique;
   request.iov[0] = {&out, sizeof out};
-  const std::size_t count = map_pages(request, request.offset - block_floor(request.offset), request.length, 1);
+  const std::size_t count =
+      map_pages(request, request.offset - block_floor(request.offset), request.length, 1);
   write_reply({request.iov.data(), count + 1});
 }
 

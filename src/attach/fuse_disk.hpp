@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// The server of one FUSE file system that holds one file, `disk`, whose bytes are a block::Channel. It speaks the protocol
-// of <linux/fuse.h> (version 7) itself: one read per request, straight into payload pages, and one gather write per answer; no
-// memory is allocated per request.
+// The server of one FUSE file system that holds one file, `disk`, whose bytes are a block::Channel. It speaks
+// the protocol of <linux/fuse.h> (version 7) itself: one read per request, straight into payload pages, and
+// one gather write per answer; no memory is allocated per request.
 //
 //   READ → read, WRITE → write, FSYNC → flush, FALLOCATE 0x3 → unmap, FALLOCATE 0x11 → write_zeroes.
 //
-// Mode 0x3 (punch hole) is what the loop device sends for a discard and also for a REQ_OP_WRITE_ZEROES that may unmap, so
-// the range must read as zeroes afterwards: it becomes an unmap only when the channel says that unmapped blocks read as
-// zeroes, and write_zeroes(may_unmap) otherwise and for edges that do not fill a granule.
+// Mode 0x3 (punch hole) is what the loop device sends for a discard and also for a REQ_OP_WRITE_ZEROES that
+// may unmap, so the range must read as zeroes afterwards: it becomes an unmap only when the channel says that
+// unmapped blocks read as zeroes, and write_zeroes(may_unmap) otherwise and for edges that do not fill a
+// granule.
 //
-// Requests need not be aligned to the channel's blocks (the kernel splits large ones at odd lengths): a partial block
-// is read, changed and written, one such request at a time and never beside another write of the same blocks.
+// Requests need not be aligned to the channel's blocks (the kernel splits large ones at odd lengths): a
+// partial block is read, changed and written, one such request at a time and never beside another write of
+// the same blocks.
 //
 // One loop's thread.
 #pragma once
@@ -24,9 +26,9 @@
 
 #include "attach/attach.hpp"
 #include "attach/unique_fd.hpp"
+#include "base/block_op.hpp"
 #include "base/buffer_pool.hpp"
 #include "base/intrusive_list.hpp"
-#include "base/block_op.hpp"
 #include "runtime/loop.hpp"
 
 struct fuse_in_header;  // <linux/fuse.h>
@@ -34,7 +36,8 @@ struct fuse_in_header;  // <linux/fuse.h>
 namespace perilune::attach {
 
 inline constexpr std::uint32_t max_fuse_transfer_bytes = 1048576;  // the kernel's own limit of 256 pages
-inline constexpr std::uint32_t max_fuse_background = 128;          // asynchronous requests: the loop device's queue depth
+inline constexpr std::uint32_t max_fuse_background =
+    128;  // asynchronous requests: the loop device's queue depth
 inline constexpr std::uint32_t max_fuse_requests = max_fuse_background + 64;
 
 struct FuseDiskOptions {
@@ -55,12 +58,15 @@ class FuseDisk {
 
   // `fd`: /dev/fuse after mount(), O_NONBLOCK. Any descriptor that keeps message borders will do.
   [[nodiscard]] Status serve(UniqueFd fd);
-  // The kernel has let go of the mount, or never will use it again: reads no more requests, and calls `drained` from a
-  // later turn when no operation of the channel is outstanding. Then the descriptor is closed.
+  // The kernel has let go of the mount, or never will use it again: reads no more requests, and calls
+  // `drained` from a later turn when no operation of the channel is outstanding. Then the descriptor is
+  // closed.
   void stop(Delegate<void()> drained);
 
   [[nodiscard]] AttachStatistics statistics() const noexcept;
-  [[nodiscard]] bool connected() const noexcept { return connected_; }  // the kernel has not ended the connection
+  [[nodiscard]] bool connected() const noexcept {
+    return connected_;
+  }  // the kernel has not ended the connection
 
  private:
   enum class Kind : std::uint8_t { read, write, flush, discard, zero };
@@ -131,8 +137,12 @@ class FuseDisk {
   void answer(Request& request, int error);
   void check_drained();
 
-  [[nodiscard]] std::uint64_t block_floor(std::uint64_t byte) const noexcept { return byte & ~std::uint64_t{block_size_ - 1}; }
-  [[nodiscard]] std::uint64_t block_ceil(std::uint64_t byte) const noexcept { return block_floor(byte + block_size_ - 1); }
+  [[nodiscard]] std::uint64_t block_floor(std::uint64_t byte) const noexcept {
+    return byte & ~std::uint64_t{block_size_ - 1};
+  }
+  [[nodiscard]] std::uint64_t block_ceil(std::uint64_t byte) const noexcept {
+    return block_floor(byte + block_size_ - 1);
+  }
 
   runtime::Loop& loop_;
   block::Channel& channel_;

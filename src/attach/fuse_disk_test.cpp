@@ -52,7 +52,8 @@ class FuseDiskTest : public ::testing::Test {
   template <class T>
   std::uint64_t send(std::uint32_t opcode, const T& arguments, std::uint64_t node = 2,
                      std::span<const std::uint8_t> data = {}) {
-    return send_bytes(opcode, {reinterpret_cast<const std::uint8_t*>(&arguments), sizeof arguments}, node, data);
+    return send_bytes(opcode, {reinterpret_cast<const std::uint8_t*>(&arguments), sizeof arguments}, node,
+                      data);
   }
   std::uint64_t send_bytes(std::uint32_t opcode, Bytes arguments, std::uint64_t node = 2,
                            std::span<const std::uint8_t> data = {}) {
@@ -205,8 +206,10 @@ TEST_F(FuseDiskTest, WrittenBytesAreReadBack) {
   const auto read = receive();
   ASSERT_TRUE(read);
   EXPECT_EQ(data, read->payload);
-  EXPECT_EQ((std::vector<Entry>{{OpKind::write, 16, 80, false}, {OpKind::write, 16, 80, true},
-                                {OpKind::read, 16, 80, false}, {OpKind::read, 16, 80, true}}),
+  EXPECT_EQ((std::vector<Entry>{{OpKind::write, 16, 80, false},
+                                {OpKind::write, 16, 80, true},
+                                {OpKind::read, 16, 80, false},
+                                {OpKind::read, 16, 80, true}}),
             disk.record());
 }
 
@@ -278,12 +281,15 @@ TEST_F(FuseDiskTest, PunchHoleUnmapsWholeGranulesAndZeroesTheEdges) {
   std::fill(disk.bytes().begin(), disk.bytes().end(), std::uint8_t{0xff});
   serve(disk);
   EXPECT_EQ(0, error_of(send_fallocate(2048, 18432, 0x3)));  // blocks 4 .. 39
-  EXPECT_EQ((std::vector<Entry>{{OpKind::write_zeroes, 4, 4, false}, {OpKind::write_zeroes, 4, 4, true},
-                                {OpKind::unmap, 8, 32, false}, {OpKind::unmap, 8, 32, true}}),
+  EXPECT_EQ((std::vector<Entry>{{OpKind::write_zeroes, 4, 4, false},
+                                {OpKind::write_zeroes, 4, 4, true},
+                                {OpKind::unmap, 8, 32, false},
+                                {OpKind::unmap, 8, 32, true}}),
             disk.record());
   disk.forget();
   EXPECT_EQ(0, error_of(send_fallocate(20480, 512, 0x3)));
-  EXPECT_EQ((std::vector<Entry>{{OpKind::write_zeroes, 40, 1, false}, {OpKind::write_zeroes, 40, 1, true}}), disk.record());
+  EXPECT_EQ((std::vector<Entry>{{OpKind::write_zeroes, 40, 1, false}, {OpKind::write_zeroes, 40, 1, true}}),
+            disk.record());
 }
 
 // The loop device sends the same punch hole for a discard and for a write-zeroes.
@@ -300,7 +306,8 @@ TEST_F(FuseDiskTest, ZeroRangeIsWriteZeroes) {
   RecordingDisk& disk = make_disk(64);
   serve(disk);
   EXPECT_EQ(0, error_of(send_fallocate(4096, 8192, 0x11)));
-  EXPECT_EQ((std::vector<Entry>{{OpKind::write_zeroes, 8, 16, false}, {OpKind::write_zeroes, 8, 16, true}}), disk.record());
+  EXPECT_EQ((std::vector<Entry>{{OpKind::write_zeroes, 8, 16, false}, {OpKind::write_zeroes, 8, 16, true}}),
+            disk.record());
   EXPECT_EQ(EOPNOTSUPP, error_of(send_fallocate(0, 4096, 0)));
   EXPECT_EQ(EINVAL, error_of(send_fallocate(100, 4096, 0x11)));
   EXPECT_EQ(EINVAL, error_of(send_fallocate(0, 65536, 0x3)));

@@ -74,7 +74,8 @@ Status unmount_users(int loop_number, bool force) {
 bool owns_loop(const HelperRequest& request) {
   if (request.loop_number < 0 || !loop_is_bound(request.loop_number)) return false;
   const std::string file = std::string(request.mount_point.data()) + "/" + FuseDisk::file_name;
-  return loop_backing_file(request.loop_number) == file || loop_label(request.loop_number) == request.label.data();
+  return loop_backing_file(request.loop_number) == file ||
+         loop_label(request.loop_number) == request.label.data();
 }
 
 void remove_mount(const HelperRequest& request) {
@@ -131,8 +132,12 @@ UniqueFd serve(const HelperRequest& request, HelperReply& reply) {
     case HelperRequest::Kind::write_record:
       status = write_record_text(request.record_path.data(), request.record.data());
       break;
-    case HelperRequest::Kind::detach: status = do_detach(request); break;
-    case HelperRequest::Kind::undo: status = do_undo(request); break;
+    case HelperRequest::Kind::detach:
+      status = do_detach(request);
+      break;
+    case HelperRequest::Kind::undo:
+      status = do_undo(request);
+      break;
   }
   if (!status) report(reply, status.error());
   return {};
@@ -188,7 +193,8 @@ ssize_t receive_reply(int socket, HelperReply& reply, UniqueFd& fd) {
   static_cast<void>(::close_range(4, ~0u, 0));
   ::setsid();
   static_cast<void>(::chdir("/"));
-  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGUSR1, SIGUSR2}) ::signal(signal, SIG_IGN);
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGUSR1, SIGUSR2})
+    ::signal(signal, SIG_IGN);
   sigset_t none;
   sigemptyset(&none);
   static_cast<void>(::sigprocmask(SIG_SETMASK, &none, nullptr));
@@ -208,13 +214,15 @@ ssize_t receive_reply(int socket, HelperReply& reply, UniqueFd& fd) {
 
 Result<std::unique_ptr<HostHelper>> HostHelper::start(runtime::Loop& loop, Answered answered) {
   int pair[2];
-  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) return fail_errno(errno, "socketpair");
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
+    return fail_errno(errno, "socketpair");
   UniqueFd ours(pair[0]), theirs(pair[1]);
   const pid_t child = ::fork();
   if (child < 0) return fail_errno(errno, "fork");
   if (child == 0) helper_main(theirs.get());
   std::unique_ptr<HostHelper> helper(new HostHelper(std::move(ours), child, answered));
-  helper->watch_ = loop.watch_readable(helper->socket_.get(), Delegate<void()>::to<&HostHelper::on_readable>(*helper));
+  helper->watch_ =
+      loop.watch_readable(helper->socket_.get(), Delegate<void()>::to<&HostHelper::on_readable>(*helper));
   if (helper->watch_ == nullptr) return fail(Errc::unsupported, "this event loop cannot watch descriptors");
   return helper;
 }
@@ -222,7 +230,8 @@ Result<std::unique_ptr<HostHelper>> HostHelper::start(runtime::Loop& loop, Answe
 HostHelper::~HostHelper() {
   watch_.reset();
   socket_.reset();
-  // One that is at work may be waiting for our own device: it ends later, by itself. An idle one ends at once.
+  // One that is at work may be waiting for our own device: it ends later, by itself. An idle one ends at
+  // once.
   if (outstanding_) return;
   while (::waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
   }

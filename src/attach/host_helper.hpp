@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// The process that does for an attachment what its reactor must never do: mount, open the served file, loop ioctls and the
-// partition scan, umount. It has a fixed set of requests, one at a time, and hands the descriptor of /dev/fuse over, so that it
-// may become the privileged one of the two.
+// The process that does for an attachment what its reactor must never do: mount, open the served file, loop
+// ioctls and the partition scan, umount. It has a fixed set of requests, one at a time, and hands the
+// descriptor of /dev/fuse over, so that it may become the privileged one of the two.
 //
-// Why a process and not a thread: a thread that waits in the kernel for an answer of its own process keeps the
-// process's descriptor table alive when that is killed, /dev/fuse with it, and so waits for ever. This process
-// holds none of our descriptors. It ends when the other end of its socket is closed; signals of a terminal do not
-// reach it.
+// Why a process and not a thread: a thread that waits in the kernel for an answer of its own process keeps
+// the process's descriptor table alive when that is killed, /dev/fuse with it, and so waits for ever. This
+// process holds none of our descriptors. It ends when the other end of its socket is closed; signals of a
+// terminal do not reach it.
 #pragma once
 
 #include <sys/types.h>
@@ -25,11 +25,11 @@ namespace perilune::attach {
 
 struct HelperRequest {
   enum class Kind : std::uint32_t {
-    mount,        // make the folders, write the record, mount; answers with the descriptor
-    bind,         // loop device on the mounted file
+    mount,  // make the folders, write the record, mount; answers with the descriptor
+    bind,   // loop device on the mounted file
     write_record,
-    detach,       // free the loop device, umount, remove folder and record
-    undo,         // the same after a start that failed, by force, with what there is
+    detach,  // free the loop device, umount, remove folder and record
+    undo,    // the same after a start that failed, by force, with what there is
   };
   Kind kind = Kind::mount;
   std::int32_t loop_number = -1;
@@ -63,7 +63,8 @@ class HostHelper {
     bool direct_io = false;
     UniqueFd fd;
   };
-  // Called on the loop's thread, once per request. When the helper dies, the outstanding request ends with an error.
+  // Called on the loop's thread, once per request. When the helper dies, the outstanding request ends with an
+  // error.
   using Answered = Delegate<void(Answer&)>;
 
   // Forks; loop's thread.

@@ -43,7 +43,7 @@ std::optional<dev_t> device_number(const std::string& name) {
 // Where neither devtmpfs nor udev works (containers), nobody makes the node but us.
 void make_node(const std::string& name) {
   const std::string path = "/dev/" + name;
-  struct stat st{};
+  struct stat st {};
   const auto number = device_number(name);
   if (!number) return;
   if (::stat(path.c_str(), &st) == 0) {
@@ -64,17 +64,18 @@ void remove_partition_nodes(int number) {
   if (dir == nullptr) return;
   while (const dirent* entry = ::readdir(dir)) {
     const std::string name = entry->d_name;
-    struct stat st{};
+    struct stat st {};
     const std::string path = "/dev/" + name;
-    if (name.starts_with(prefix) && !device_number(name) && ::lstat(path.c_str(), &st) == 0 && S_ISBLK(st.st_mode)) {
+    if (name.starts_with(prefix) && !device_number(name) && ::lstat(path.c_str(), &st) == 0 &&
+        S_ISBLK(st.st_mode)) {
       ::unlink(path.c_str());
     }
   }
   ::closedir(dir);
 }
 
-// Kernels built without partition parsers find none by themselves; util-linux reads the table and tells the kernel.
-// Without that program the partitions stay unknown, as on any other disk of such a machine.
+// Kernels built without partition parsers find none by themselves; util-linux reads the table and tells the
+// kernel. Without that program the partitions stay unknown, as on any other disk of such a machine.
 void add_partitions_from_user_space(int number) {
   if (disk_and_partitions(loop_name(number)).size() > 1) return;
   std::string program = "partx", verb = "--add", device = loop_device(number);
@@ -178,7 +179,7 @@ std::vector<int> all_loops() {
 }
 
 bool loop_is_bound(int number) {
-  struct stat st{};
+  struct stat st {};
   return ::stat(("/sys/block/" + loop_name(number) + "/loop").c_str(), &st) == 0;
 }
 

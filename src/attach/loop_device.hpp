@@ -28,8 +28,8 @@ struct BoundLoop {
 
 inline constexpr const char* loop_label_prefix = "perilune:";
 
-// Takes a free loop device for the file. Partition nodes that do not appear by themselves are made. busy when none is
-// free.
+// Takes a free loop device for the file. Partition nodes that do not appear by themselves are made. busy when
+// none is free.
 [[nodiscard]] Result<BoundLoop> bind_loop(const std::string& file, const LoopSettings& settings);
 
 enum class ReleaseMode : std::uint8_t {

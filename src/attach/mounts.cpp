@@ -90,7 +90,8 @@ std::vector<Mount> parse_mountinfo(std::string_view text) {
     const auto fields = split(line, ' ');
     const auto dash = std::find(fields.begin(), fields.end(), "-");
     Mount mount;
-    if (fields.size() < 6 || fields.end() - dash < 3 || !parse_device(fields[2], mount.major, mount.minor)) continue;
+    if (fields.size() < 6 || fields.end() - dash < 3 || !parse_device(fields[2], mount.major, mount.minor))
+      continue;
     mount.mount_point = unescape(fields[4]);
     mount.type = std::string(dash[1]);
     mount.source = unescape(dash[2]);
@@ -115,9 +116,12 @@ std::vector<std::string> disk_and_partitions(const std::string& disk) {
 
 std::string Use::describe() const {
   switch (kind) {
-    case Kind::mount: return device + " is mounted on " + what;
-    case Kind::swap: return device + " is a swap area in use";
-    case Kind::holder: break;
+    case Kind::mount:
+      return device + " is mounted on " + what;
+    case Kind::swap:
+      return device + " is a swap area in use";
+    case Kind::holder:
+      break;
   }
   return device + " is used by " + what;
 }
@@ -147,7 +151,8 @@ Result<std::vector<Use>> uses_of_disk(const std::string& disk) {
   for (const std::string& name : names) {
     const std::string device = "/dev/" + name;
     for (const std::string_view line : split(swaps, '\n')) {
-      if (line.starts_with(device + " ") || line.starts_with(device + "\t")) uses.push_back({Use::Kind::swap, device, "swap"});
+      if (line.starts_with(device + " ") || line.starts_with(device + "\t"))
+        uses.push_back({Use::Kind::swap, device, "swap"});
     }
     for (const std::string& holder : entries_of("/sys/class/block/" + name + "/holders")) {
       uses.push_back({Use::Kind::holder, device, holder});

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the host does with a block device: /proc/self/mountinfo, /proc/swaps, /sys/block. Reads only those files, so it
-// never waits for the device itself. Any thread.
+// What the host does with a block device: /proc/self/mountinfo, /proc/swaps, /sys/block. Reads only those
+// files, so it never waits for the device itself. Any thread.
 #pragma once
 
 #include <cstdint>
@@ -32,8 +32,8 @@ struct Mount {
 struct Use {
   enum class Kind : std::uint8_t { mount, swap, holder };
   Kind kind = Kind::mount;
-  std::string device;  // "/dev/loop0p1"
-  std::string what;    // mount point, or the holder's name
+  std::string device;                          // "/dev/loop0p1"
+  std::string what;                            // mount point, or the holder's name
   [[nodiscard]] std::string describe() const;  // "/dev/loop0p1 is mounted on /mnt"
 };
 

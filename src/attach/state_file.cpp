@@ -25,7 +25,8 @@ constexpr std::size_t max_record_bytes = 65536;
 Status make_folders(const std::string& path) {
   for (std::size_t end = path.find('/', 1);; end = path.find('/', end + 1)) {
     const std::string part = path.substr(0, end);
-    if (::mkdir(part.c_str(), end == std::string::npos ? 0700 : 0755) != 0 && errno != EEXIST) return fail_errno(errno, part);
+    if (::mkdir(part.c_str(), end == std::string::npos ? 0700 : 0755) != 0 && errno != EEXIST)
+      return fail_errno(errno, part);
     if (end == std::string::npos) return {};
   }
 }
@@ -82,8 +83,10 @@ std::vector<AttachRecord> read_records(const std::string& run_dir) {
     const std::string name = entry->d_name;
     if (!name.ends_with(".json")) continue;
     const std::string path = run_dir + "/" + name;
-    struct stat st{};
-    if (::lstat(path.c_str(), &st) != 0 || !S_ISREG(st.st_mode) || st.st_size > static_cast<off_t>(max_record_bytes)) continue;
+    struct stat st {};
+    if (::lstat(path.c_str(), &st) != 0 || !S_ISREG(st.st_mode) ||
+        st.st_size > static_cast<off_t>(max_record_bytes))
+      continue;
     if (auto record = decode(read_small_file(path))) {
       record->path = path;
       records.push_back(std::move(*record));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What an attachment leaves on disk while it lives, so that others find it and what a killed process left can be
-// taken away: RUN_DIR/ID.json, 0600, replaced by rename. Holds no secret.
+// What an attachment leaves on disk while it lives, so that others find it and what a killed process left can
+// be taken away: RUN_DIR/ID.json, 0600, replaced by rename. Holds no secret.
 #pragma once
 
 #include <sys/types.h>
@@ -24,11 +24,11 @@ struct AttachRecord {
   std::uint64_t lun = 0;
   bool read_only = false;
   std::string mount_point;
-  std::string device;            // empty until there is one
-  std::string refusal;           // why the last request to detach was refused
-  std::uint64_t refusals = 0;    // how many there were
+  std::string device;          // empty until there is one
+  std::string refusal;         // why the last request to detach was refused
+  std::uint64_t refusals = 0;  // how many there were
 
-  std::string path;              // where it was read from
+  std::string path;  // where it was read from
 };
 
 [[nodiscard]] std::string encode(const AttachRecord& record);

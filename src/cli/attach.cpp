@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// `perilune attach` and `perilune detach`: a block device of this host without daemon and records. attach leaves a server
-// process behind that serves one device; detach asks it, by SIGTERM, to end it (SIGUSR1: by force), and reads a refusal
-// in its record (attach/state_file.hpp).
+// `perilune attach` and `perilune detach`: a block device of this host without daemon and records. attach
+// leaves a server process behind that serves one device; detach asks it, by SIGTERM, to end it (SIGUSR1: by
+// force), and reads a refusal in its record (attach/state_file.hpp).
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
@@ -50,7 +50,8 @@ class SystemLog final : public EventLog {
   SystemLog() { ::openlog("perilune-attach", LOG_PID, LOG_DAEMON); }
   void event(Level level, std::string_view name, std::string_view fields) override {
     const int priority = level == Level::error ? LOG_ERR : level == Level::warning ? LOG_WARNING : LOG_INFO;
-    ::syslog(priority, "%.*s %.*s", static_cast<int>(name.size()), name.data(), static_cast<int>(fields.size()), fields.data());
+    ::syslog(priority, "%.*s %.*s", static_cast<int>(name.size()), name.data(),
+             static_cast<int>(fields.size()), fields.data());
   }
 };
 
@@ -61,9 +62,13 @@ class AttachServer {
   // Told once: how the start ended. After success the server goes on.
   using Started = std::function<void(const tl::expected<std::string, ToolError>& device)>;
 
-  AttachServer(runtime::Loop& loop, std::unique_ptr<AttachSource> source, const AttachArguments& arguments, EventLog& log,
-               Started started)
-      : loop_(loop), source_(std::move(source)), arguments_(arguments), log_(log), started_(std::move(started)) {}
+  AttachServer(runtime::Loop& loop, std::unique_ptr<AttachSource> source, const AttachArguments& arguments,
+               EventLog& log, Started started)
+      : loop_(loop),
+        source_(std::move(source)),
+        arguments_(arguments),
+        log_(log),
+        started_(std::move(started)) {}
 
   Status watch_signals(int fd) {
     signals_ = fd;
@@ -107,7 +112,8 @@ class AttachServer {
   void on_signal() {
     signalfd_siginfo info;
     while (::read(signals_, &info, sizeof info) == static_cast<ssize_t>(sizeof info)) {
-      const auto mode = info.ssi_signo == SIGUSR1 ? attach::DetachMode::force : attach::DetachMode::refuse_if_used;
+      const auto mode =
+          info.ssi_signo == SIGUSR1 ? attach::DetachMode::force : attach::DetachMode::refuse_if_used;
       if (attachment_ && attachment_->state() == attach::AttachState::ready) {
         detach(mode);
       } else if (!attachment_ || attachment_->state() != attach::AttachState::detached) {
@@ -154,8 +160,9 @@ std::optional<ToolError> attached_already(const AttachSource& source, const std:
   if (source.target().empty()) return std::nullopt;  // a backing locks itself
   for (const AttachRecord& record : attach::read_records(run_dir)) {
     if (record.target != source.target() || record.lun != source.lun() || !attach::is_alive(record)) continue;
-    return ToolError{ToolExit::failed, fmt::format("{} is attached already: {} (process {})", source.name(),
-                                                   record.device.empty() ? "starting" : record.device, record.pid)};
+    return ToolError{ToolExit::failed,
+                     fmt::format("{} is attached already: {} (process {})", source.name(),
+                                 record.device.empty() ? "starting" : record.device, record.pid)};
   }
   return std::nullopt;
 }
@@ -173,14 +180,17 @@ int serve_device(const AttachArguments& arguments, EventLog& log, const AttachSe
   const UniqueFd signals(::signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC));
 
   runtime::UringOptions loop_options;
-  loop_options.notice = [&log](std::string_view line) { log.event(EventLog::Level::warning, "reactor", line); };
+  loop_options.notice = [&log](std::string_view line) {
+    log.event(EventLog::Level::warning, "reactor", line);
+  };
   auto loop = runtime::UringLoop::create(std::move(loop_options));
   if (!loop) return refuse(tool_error(loop.error()));
   auto source = make_attach_source(arguments.what, arguments.read_only, **loop, log);
   if (!source) return refuse(source.error());
   if (const auto error = attached_already(**source, arguments.run_dir)) return refuse(*error);
   AttachServer server(**loop, std::move(*source), arguments, log, started);
-  if (auto watched = server.watch_signals(signals.get()); !watched) return refuse(tool_error(watched.error()));
+  if (auto watched = server.watch_signals(signals.get()); !watched)
+    return refuse(tool_error(watched.error()));
   server.start();
   (*loop)->run();
   return server.exit_code();
@@ -203,7 +213,9 @@ void leave_terminal() {
   UniqueFd report(report_at);
   SystemLog log;
   const int code = serve_device(arguments, log, [&](const tl::expected<std::string, ToolError>& device) {
-    const std::string text = device ? "0 " + *device : fmt::format("{} {}", static_cast<int>(device.error().code), device.error().message);
+    const std::string text =
+        device ? "0 " + *device
+               : fmt::format("{} {}", static_cast<int>(device.error().code), device.error().message);
     static_cast<void>(!::write(report.get(), text.data(), text.size()));
     report.reset();
     if (!device) return;
@@ -241,7 +253,8 @@ int attach_in_background(const AttachArguments& arguments) {
   theirs.reset();
   const std::string answer = read_all(ours.get());
   const std::size_t space = answer.find(' ');
-  if (space == std::string::npos) return report("attach", {ToolExit::failed, "the server process died while it started"});
+  if (space == std::string::npos)
+    return report("attach", {ToolExit::failed, "the server process died while it started"});
   const std::string text = answer.substr(space + 1);
   if (const int code = std::atoi(answer.c_str()); code != 0) {
     while (::waitpid(server, nullptr, 0) < 0 && errno == EINTR) {
@@ -297,19 +310,25 @@ int refuse_used(const AttachRecord& record, const std::vector<attach::Use>& uses
   return static_cast<int>(ToolExit::failed);
 }
 
-int wait_for_end(const std::string& run_dir, const AttachRecord& record, int process, unsigned timeout_seconds) {
+int wait_for_end(const std::string& run_dir, const AttachRecord& record, int process,
+                 unsigned timeout_seconds) {
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(timeout_seconds);
   for (;;) {
     pollfd waiting{process, POLLIN, 0};
     const bool ended = ::poll(&waiting, 1, 100) == 1;
     const auto now = read_again(run_dir, record);
     if (ended && !now) return 0;
-    if (ended) return report("detach", {ToolExit::failed, "the server ended without detaching; perilune detach --cleanup takes the rest away"});
+    if (ended)
+      return report("detach",
+                    {ToolExit::failed,
+                     "the server ended without detaching; perilune detach --cleanup takes the rest away"});
     if (now && now->refusals > record.refusals) {
       return report("detach", {ToolExit::failed, now->refusal + "; " + record.device + " stays attached"});
     }
     if (std::chrono::steady_clock::now() > deadline) {
-      return report("detach", {ToolExit::timed_out, record.device + " is still being detached: its last writes wait for the target"});
+      return report("detach",
+                    {ToolExit::timed_out,
+                     record.device + " is still being detached: its last writes wait for the target"});
     }
   }
 }
@@ -318,18 +337,24 @@ int detach_one(const std::string& run_dir, const std::string& what, bool force, 
   const auto record = find_record(run_dir, what);
   if (!record) return report("detach", {ToolExit::not_found, what + " is not attached"});
   if (record->owner != attach::AttachOptions().owner) {
-    return report("detach", {ToolExit::failed, fmt::format("{} belongs to {} (process {}): log its session out there", record->device, record->owner, record->pid)});
+    return report("detach",
+                  {ToolExit::failed, fmt::format("{} belongs to {} (process {}): log its session out there",
+                                                 record->device, record->owner, record->pid)});
   }
   const UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, record->pid, 0)));
   if (!process.valid() || !attach::is_alive(*record)) {
-    return report("detach", {ToolExit::failed, fmt::format("the server of {} is gone; perilune detach --cleanup takes the rest away", what)});
+    return report(
+        "detach",
+        {ToolExit::failed,
+         fmt::format("the server of {} is gone; perilune detach --cleanup takes the rest away", what)});
   }
   if (const auto number = attach::parse_loop_device(record->device); number && !force) {
     const auto uses = attach::uses_of_disk(attach::loop_name(*number));
     if (uses && !uses->empty()) return refuse_used(*record, *uses);
   }
   if (::syscall(SYS_pidfd_send_signal, process.get(), force ? SIGUSR1 : SIGTERM, nullptr, 0) != 0) {
-    return report("detach", {ToolExit::failed, fmt::format("process {}: {}", record->pid, std::strerror(errno))});
+    return report("detach",
+                  {ToolExit::failed, fmt::format("process {}: {}", record->pid, std::strerror(errno))});
   }
   return wait_for_end(run_dir, *record, process.get(), timeout_seconds);
 }
@@ -354,8 +379,10 @@ int parse(CLI::App& app, int argc, char** argv) {
 
 int run_attach(int argc, char** argv) {
   AttachArguments arguments;
-  CLI::App app("Make a disk a block device of this host and print its name. It stays until perilune detach.", "perilune attach");
-  app.add_option("WHAT", arguments.what, "iscsi:// URL of a unit, a file or block device, or ram:SIZE")->required();
+  CLI::App app("Make a disk a block device of this host and print its name. It stays until perilune detach.",
+               "perilune attach");
+  app.add_option("WHAT", arguments.what, "iscsi:// URL of a unit, a file or block device, or ram:SIZE")
+      ->required();
   app.add_flag("--read-only", arguments.read_only, "refuse writes");
   app.add_flag("--foreground", arguments.foreground, "stay in the foreground until SIGTERM or SIGINT");
   app.add_option("--run-dir", arguments.run_dir, "where mount points and records are")->capture_default_str();
@@ -369,10 +396,12 @@ int run_detach(int argc, char** argv) {
   std::string run_dir = attach::AttachOptions().run_dir;
   bool force = false, cleanup = false;
   unsigned timeout_seconds = 120;
-  CLI::App app("Take away a block device that perilune attach made; returns when it is gone.", "perilune detach");
+  CLI::App app("Take away a block device that perilune attach made; returns when it is gone.",
+               "perilune detach");
   auto* target = app.add_option("WHAT", what, "the device (/dev/loop0), or what was attached");
   app.add_flag("--force", force, "unmount file systems on it first");
-  auto* clean = app.add_flag("--cleanup", cleanup, "remove what killed servers left, one line for each thing");
+  auto* clean =
+      app.add_flag("--cleanup", cleanup, "remove what killed servers left, one line for each thing");
   app.add_option("--timeout", timeout_seconds, "seconds to wait for the last writes")->capture_default_str();
   app.add_option("--run-dir", run_dir, "where mount points and records are")->capture_default_str();
   clean->excludes(target);

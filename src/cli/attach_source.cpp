@@ -30,7 +30,8 @@ tl::expected<Url, ToolError> parse_unit_url(const std::string& text) {
   auto url = parse_url(text);
   if (!url) return tl::unexpected<ToolError>(tool_error(url.error()));
   if (url->target.empty()) {
-    return tl::unexpected<ToolError>({ToolExit::usage, "the URL names no target; perilune ls shows what there is"});
+    return tl::unexpected<ToolError>(
+        {ToolExit::usage, "the URL names no target; perilune ls shows what there is"});
   }
   if (!url->lun) url->lun = 0;
   return std::move(*url);
@@ -70,8 +71,8 @@ class LocalSource final : public AttachSource {
   std::unique_ptr<block::Channel> channel_;
 };
 
-// Login at the first address that answers, a look at the unit, then its channel. Reconnecting is the session's affair:
-// what is outstanding meanwhile stays outstanding.
+// Login at the first address that answers, a look at the unit, then its channel. Reconnecting is the
+// session's affair: what is outstanding meanwhile stays outstanding.
 class RemoteSource final : public AttachSource, private SessionObserver {
  public:
   RemoteSource(runtime::Loop& loop, EventLog& log, Url url, std::vector<runtime::Endpoint> portals)
@@ -99,7 +100,8 @@ class RemoteSource final : public AttachSource, private SessionObserver {
     SessionConfig config = session_config(url_, {});
     config.replacement_timeout = SessionConfig().replacement_timeout;  // a disk waits for its target
     config.portal = portals_[portal_];
-    // A session of its own for each unit, so that two attachments do not take each other's place at the target.
+    // A session of its own for each unit, so that two attachments do not take each other's place at the
+    // target.
     config.isid = stable_isid(config.initiator_name, fmt::format("attach-{}", lun()), url_.target);
     session_.emplace(loop_, std::move(config), static_cast<SessionObserver&>(*this));
     session_->start();
@@ -118,7 +120,8 @@ class RemoteSource final : public AttachSource, private SessionObserver {
     } else if (units->empty()) {
       failure_ = {ToolExit::not_found, fmt::format("{} has no unit {}", url_.target, lun())};
     } else if (!units->front().ready) {
-      failure_ = {ToolExit::failed, fmt::format("unit {} of {} is no disk that is ready", lun(), url_.target)};
+      failure_ = {ToolExit::failed,
+                  fmt::format("unit {} of {} is no disk that is ready", lun(), url_.target)};
     } else {
       unit_.emplace(*session_, std::move(units->front()));
       return std::exchange(opened_, nullptr)(&*unit_);
@@ -128,7 +131,8 @@ class RemoteSource final : public AttachSource, private SessionObserver {
   }
   void on_failed(const LoginFailure& failure) override {
     const runtime::Endpoint& portal = portals_[portal_];
-    log_.event(EventLog::Level::error, "session_failed", fmt::format("portal={} reason=\"{}\"", portal.to_string(), failure.error.message));
+    log_.event(EventLog::Level::error, "session_failed",
+               fmt::format("portal={} reason=\"{}\"", portal.to_string(), failure.error.message));
     const bool try_next = !logged_in_ && failure.status_class == 0 && portal_ + 1 < portals_.size();
     if (try_next) {
       ++portal_;
@@ -149,16 +153,19 @@ class RemoteSource final : public AttachSource, private SessionObserver {
   }
   void on_state(SessionState from, SessionState to) override {
     if (from == SessionState::logged_in || to == SessionState::logged_in) {
-      log_.event(EventLog::Level::info, "session", fmt::format("target={} connected={}", url_.target, to == SessionState::logged_in));
+      log_.event(EventLog::Level::info, "session",
+                 fmt::format("target={} connected={}", url_.target, to == SessionState::logged_in));
     }
   }
   void on_units_changed() override {
-    log_.event(EventLog::Level::warning, "units_changed", fmt::format("target={} (attach again to see a new size)", url_.target));
+    log_.event(EventLog::Level::warning, "units_changed",
+               fmt::format("target={} (attach again to see a new size)", url_.target));
   }
 
   void end() {
     session_.reset();
-    if (opened_) return std::exchange(opened_, nullptr)(tl::unexpected<ToolError>(failure_.value_or(ToolError{})));
+    if (opened_)
+      return std::exchange(opened_, nullptr)(tl::unexpected<ToolError>(failure_.value_or(ToolError{})));
     if (closed_) std::exchange(closed_, nullptr)();
   }
 
@@ -187,8 +194,9 @@ tl::expected<std::string, ToolError> attach_name(const std::string& text) {
   return url_name(*url);
 }
 
-tl::expected<std::unique_ptr<AttachSource>, ToolError> make_attach_source(const std::string& text, bool read_only,
-                                                                          runtime::Loop& loop, EventLog& log) {
+tl::expected<std::unique_ptr<AttachSource>, ToolError> make_attach_source(const std::string& text,
+                                                                          bool read_only, runtime::Loop& loop,
+                                                                          EventLog& log) {
   if (is_url(text)) {
     auto url = parse_unit_url(text);
     if (!url) return tl::unexpected<ToolError>(url.error());

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where the blocks of `perilune attach` come from: a local backing or a logical unit of a target. One loop's thread.
+// Where the blocks of `perilune attach` come from: a local backing or a logical unit of a target. One loop's
+// thread.
 #pragma once
 
 #include <functional>
@@ -29,9 +30,10 @@ class AttachSource {
   [[nodiscard]] virtual std::uint64_t lun() const { return 0; }
 };
 
-// `text`: iscsi://..., ram:SIZE, null:SIZE, or a path. Resolves host names: blocks. The secrets of a URL stay inside.
-[[nodiscard]] tl::expected<std::unique_ptr<AttachSource>, ToolError> make_attach_source(const std::string& text, bool read_only,
-                                                                                        runtime::Loop& loop, EventLog& log);
+// `text`: iscsi://..., ram:SIZE, null:SIZE, or a path. Resolves host names: blocks. The secrets of a URL stay
+// inside.
+[[nodiscard]] tl::expected<std::unique_ptr<AttachSource>, ToolError> make_attach_source(
+    const std::string& text, bool read_only, runtime::Loop& loop, EventLog& log);
 
 // What make_attach_source() would call it, without opening anything.
 [[nodiscard]] tl::expected<std::string, ToolError> attach_name(const std::string& text);

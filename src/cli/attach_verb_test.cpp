@@ -116,7 +116,8 @@ TEST_F(AttachVerb, WhatCannotBeAttachedIsToldInOneLine) {
   EXPECT_EQ(1, std::count(missing.err.begin(), missing.err.end(), '\n')) << missing.err;
   EXPECT_EQ(7, call(run_attach, {"attach", "ram:none"}).code);
   EXPECT_EQ(7, call(run_attach, {"attach", "iscsi://127.0.0.1/"}).code);
-  const Outcome refused = call(run_attach, {"attach", "iscsi://user%secret@127.0.0.1:1/iqn.2026-11.io.perilune:x/0"});
+  const Outcome refused =
+      call(run_attach, {"attach", "iscsi://user%secret@127.0.0.1:1/iqn.2026-11.io.perilune:x/0"});
   EXPECT_EQ(4, refused.code) << refused.err;
   EXPECT_EQ(std::string::npos, refused.err.find("secret"));
   EXPECT_TRUE(attach::read_records(run_dir_).empty());
