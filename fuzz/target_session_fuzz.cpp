@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+// The target's session against a hostile initiator behind its login: whatever comes, no byte lands outside the memory of the
+// command it is for, every command object returns exactly once, the window never goes back, and nothing is answered twice.
+#include <array>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "fuzz_input.hpp"
+#include "iscsi/session/target_connection.hpp"
+
+namespace {
+
+using namespace perilune;
+using namespace perilune::iscsi;
+using fuzz::Input;
+using fuzz::require;
+
+struct Command : TargetCommand {
+  std::vector<std::uint8_t> memory;
+  std::array<iovec, 2> iov{};
+  bool live = false;
+  bool waiting = false;   // the host owes an answer
+  bool wants_data = false;
+  bool aborting = false;
+};
+
+class Host : public TargetHost {
+ public:
+  explicit Host(Input& input) : input_(input) {}
+  ~Host() override { require(live_ == 0 && reservations_ == 0); }
+
+  TargetCommand* acquire_command(TargetSession&) override {
+    if (live_ >= 300) return nullptr;
+    commands_.push_back(std::make_unique<Command>());
+    commands_.back()->live = true;
+    ++live_;
+    return commands_.back().get();
+  }
+  void release_command(TargetCommand& base) override {
+    auto& command = static_cast<Command&>(base);
+    require(command.live && !command.waiting);
+    command.live = false;
+    --live_;
+    std::fill(command.memory.begin(), command.memory.end(), std::uint8_t{0});
+    command.memory = {};  // a late write is a use after free
+  }
+  void prepare_unsolicited(TargetCommand& base, std::uint32_t bytes) override {
+    if (input_.byte() % 4 == 0) return;
+    provide(static_cast<Command&>(base), bytes);
+  }
+  void on_command(TargetCommand& base) override {
+    auto& command = static_cast<Command&>(base);
+    require(command.live);
+    command.waiting = true;
+    if (command.expects_unsolicited() && command.data().empty() && input_.byte() % 4 != 0) {
+      provide(command, std::min<std::uint32_t>(command.pdu.expected_data_transfer_length, 70000));
+    }
+    if (input_.byte() % 3 == 0) return;  // later
+    decide(command);
+  }
+  void decide(Command& command) {
+    if (!command.waiting || command.wants_data || command.aborting) return;
+    if (command.pdu.write && input_.byte() % 4 != 0) {
+      const std::uint32_t wanted = input_.number(3) % 200000;
+      const std::size_t had = command.memory.size();
+      if (had < wanted && had != 0) return finish(command);  // the memory cannot move under the decoder
+      if (had == 0) provide(command, std::max<std::uint32_t>(wanted, 1));
+      command.wants_data = true;
+      command.session->begin_data_out(command, command.data(), wanted);
+      return;
+    }
+    finish(command);
+  }
+  void finish(Command& command) {
+    command.waiting = false;
+    const std::uint8_t kind = input_.byte();
+    static const std::array<std::uint8_t, 18> sense = {0x70, 0, 5};
+    if (kind % 4 == 0) {
+      command.session->complete(command, 2, sense, {}, 0, 0);
+    } else {
+      answer_.assign(input_.number(2), 0x11);
+      // Kept until release: longer ones are referenced by the queue.
+      if (command.memory.empty() && !command.expects_unsolicited()) command.memory = answer_;
+      command.iov[1] = {command.memory.data(), command.memory.size()};
+      const auto bytes = static_cast<std::uint32_t>(command.memory.size());
+      command.session->complete(command, 0, {}, {&command.iov[1], 1}, bytes, input_.number(3));
+    }
+  }
+  void on_data_out(TargetCommand& base) override {
+    auto& command = static_cast<Command&>(base);
+    require(command.wants_data && command.waiting && !command.aborting);
+    command.wants_data = false;
+    if (input_.byte() % 3 != 0) finish(command);
+  }
+  void on_data_lost(TargetCommand& base) override {
+    auto& command = static_cast<Command&>(base);
+    require(command.waiting);
+    command.wants_data = command.waiting = false;
+    static const std::array<std::uint8_t, 18> sense = {0x70, 0, 0x0b};
+    command.session->complete(command, 2, sense, {}, 0, 0);
+  }
+  void on_task_management(TaskManagement& request) override {
+    managed_.push_back(&request);
+    if (request.referenced != nullptr) request.session->request_abort(*request.referenced);
+  }
+  void abort(TargetCommand& base) override {
+    auto& command = static_cast<Command&>(base);
+    require(command.live && !command.aborting);
+    command.aborting = true;
+    command.wants_data = false;
+    if (input_.byte() % 2 == 0) end_abort(command);
+  }
+  static void end_abort(Command& command) {
+    command.aborting = command.waiting = false;
+    command.session->abort_finished(command);
+  }
+  void on_text(TargetConnection& connection, const TextRequest& request, Bytes) override {
+    TextResponse response;
+    response.initiator_task_tag = request.initiator_task_tag;
+    connection.send_text_response(response, as_bytes("TargetName=x"));
+  }
+  void on_logged_out(TargetConnection&) override {}
+  void on_ping_answered(TargetConnection&) override {}
+  void on_output(TargetConnection&) override {}
+  bool reserve_slot(TargetSession&) override { return input_.byte() % 5 != 0 ? (++reservations_, true) : false; }
+  void release_slot(TargetSession&) override { --reservations_; }
+  void on_session_idle(TargetSession&) override {}
+
+  // Moves something on: an answer that was owed, an abort, a task management function.
+  void step() {
+    const std::size_t n = commands_.size();
+    for (std::size_t i = 0, start = input_.byte(); i < n; ++i) {
+      Command& command = *commands_[(start + i) % n];
+      if (!command.live) continue;
+      if (command.aborting) return end_abort(command);
+      if (command.waiting && !command.wants_data) return command.data().empty() ? decide(command) : finish(command);
+    }
+    if (!managed_.empty()) end_management();
+  }
+  void end_everything() {
+    for (std::size_t i = 0; i < commands_.size(); ++i) {
+      if (commands_[i]->live && commands_[i]->aborting) end_abort(*commands_[i]);
+    }
+    while (!managed_.empty()) end_management();
+  }
+
+ private:
+  void end_management() {
+    TaskManagement* request = managed_.back();
+    managed_.pop_back();
+    request->session->finish_task_management(*request, TmfResponse::function_complete);
+  }
+  void provide(Command& command, std::uint32_t bytes) {
+    command.memory.assign(bytes, 0);
+    command.iov[0] = {command.memory.data(), command.memory.size()};
+    command.session->provide_memory(command, {command.iov.data(), 1});
+  }
+  Input& input_;
+  std::vector<std::unique_ptr<Command>> commands_;
+  std::vector<TaskManagement*> managed_;
+  std::vector<std::uint8_t> answer_;
+  int live_ = 0;
+  int reservations_ = 0;
+};
+
+// A PDU that is likely to be understood: an opcode, flags, small tags, a CmdSN near the window.
+std::vector<std::uint8_t> make_pdu(Input& input, const TargetSession& session) {
+  static constexpr std::array<std::uint8_t, 10> opcodes = {0x01, 0x41, 0x05, 0x05, 0x00, 0x40, 0x02, 0x42, 0x04, 0x06};
+  std::vector<std::uint8_t> pdu(48, 0);
+  const std::uint8_t choice = input.byte();
+  pdu[0] = choice < 240 ? opcodes[choice % opcodes.size()] : input.byte();
+  pdu[1] = input.byte();
+  const std::uint32_t length = input.byte() % 4 == 0 ? input.number(2) % 3000 : 0;
+  store_be24(&pdu[5], length);
+  pdu[19] = input.byte() % 8;                                                        // ITT
+  store_be32(&pdu[20], input.byte() % 3 == 0 ? 0xffffffffU : input.number(1) % 70);  // EDTL, TTT, referenced tag
+  if ((pdu[0] & 0x3f) == 1) store_be32(&pdu[20], input.number(2));
+  store_be32(&pdu[24], session.exp_cmd_sn().value() + input.byte() % 4);
+  store_be32(&pdu[36], input.byte() % 3);
+  store_be32(&pdu[40], input.byte() % 2 == 0 ? 0 : input.number(2));
+  pdu.resize(48 + (length + 3) / 4 * 4, 0x77);
+  return pdu;
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  Input input({data, size});
+  Host host(input);
+  SessionParams params;
+  const std::uint8_t flags = input.byte();
+  params.initial_r2t = (flags & 1) != 0;
+  params.immediate_data = (flags & 2) != 0;
+  params.first_burst_length = 512 + input.number(2);
+  params.max_burst_length = params.first_burst_length + input.number(2);
+  params.max_outstanding_r2t = static_cast<std::uint16_t>(1 + input.byte() % 16);
+  ConnectionParams connection_params;
+  connection_params.max_recv_data_segment_length = 8192;
+  connection_params.max_xmit_data_segment_length = 512 + input.number(2);
+  TargetSession session(host, params, CmdSn(input.number(4)), 32);
+  TxChunkPool chunks;
+  auto connection = std::make_unique<TargetConnection>(session, connection_params, std::uint16_t{0}, StatSn(1), chunks);
+  CmdSn max = session.max_cmd_sn();
+  bool alive = true;
+  for (int i = 0; alive && i < 500 && !input.empty(); ++i) {
+    switch (input.byte() % 6) {
+      case 0: host.step(); break;
+      case 1: alive = connection->feed(input.take(input.byte())); break;
+      default: {
+        const std::vector<std::uint8_t> pdu = make_pdu(input, session);
+        const std::size_t cut = input.byte() % 3 == 0 ? input.number(2) % (pdu.size() + 1) : pdu.size();
+        alive = connection->feed(Bytes(pdu).first(cut)) && connection->feed(Bytes(pdu).subspan(cut));
+      }
+    }
+    require(!session.max_cmd_sn().before(max));
+    max = session.max_cmd_sn();
+    if (input.byte() % 2 == 0) {
+      std::array<iovec, 8> out;
+      const std::size_t n = connection->tx().gather(out);
+      std::uint64_t bytes = 0;
+      for (std::size_t k = 0; k < n; ++k) bytes += out[k].iov_len;
+      connection->tx().sent(bytes == 0 ? 0 : input.number(2) % (bytes + 1));
+    }
+  }
+  connection.reset();
+  session.shut_down();
+  host.end_everything();
+  require(session.idle());
+  return 0;
+}
