@@ -146,6 +146,7 @@ bool PduDecoder::trailer_step(Bytes& input) {
       own_.assign(collected_.begin(), collected_.end());
       collected_ = own_;
     }
+    if (n == 0) return false;
     std::memcpy(trailer_.data() + trailer_seen_, input.data(), n);
     input = input.subspan(n);
     trailer_seen_ += n;

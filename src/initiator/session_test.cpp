@@ -1,0 +1,482 @@
+// SPDX-License-Identifier: Apache-2.0
+// The supervisor in virtual time, against a target that a test scripts.
+#include "initiator/session.hpp"
+
+#include <gtest/gtest.h>
+
+#include <optional>
+
+#include "initiator/fake_target.hpp"
+#include "runtime/sim/network.hpp"
+#include "runtime/sim/sim_host.hpp"
+
+namespace perilune::initiator {
+namespace {
+
+using namespace std::chrono_literals;
+using iscsi::Opcode;
+
+sim::WorldOptions calm() {
+  sim::WorldOptions options;
+  options.buggify = false;
+  options.network.latency_min = options.network.latency_max = 50us;
+  options.loop.stall_per_million_turns = 0;
+  return options;
+}
+
+struct Request : ScsiRequest {
+  std::vector<std::uint8_t> memory;
+  iovec iov{};
+  bool over = false;
+  explicit Request(bool safe = true, std::size_t bytes = 512) : memory(bytes) {
+    direction = Direction::in;
+    cdb = {0x28};
+    iov = {memory.data(), memory.size()};
+    data = {&iov, 1};
+    replay_safe = safe;
+    done = Delegate<void(ScsiRequest&)>::raw(this, [](void* context, ScsiRequest&) { static_cast<Request*>(context)->over = true; });
+  }
+};
+
+class SessionTest : public testing::Test, public SessionObserver {
+ protected:
+  SessionTest()
+      : world_(1, calm()),
+        target_host_(world_.add_host("target", {"10.0.0.1", "10.0.0.3"})),
+        client_host_(world_.add_host("client", {"10.0.0.2"})),
+        target_(target_host_.add_loop(), endpoint("10.0.0.1:3260")),
+        loop_(client_host_.add_loop()) {
+    config_.initiator_name = "iqn.2026-11.io.perilune:test";
+    config_.target_name = "iqn.2026-11.io.perilune:fake";
+    config_.portal = endpoint("10.0.0.1:3260");
+  }
+  void TearDown() override {
+    if (session_ && !logged_out_ && !failed_) {
+      session_->logout();
+      EXPECT_TRUE(wait([&] { return logged_out_; }, 600s));
+    }
+    session_.reset();
+    world_.run_for(1s);
+  }
+
+  static runtime::Endpoint endpoint(const char* text) { return *runtime::Endpoint::parse(text, 3260); }
+  bool wait(const std::function<bool()>& condition, runtime::Duration limit = 60s) { return world_.run_until(condition, limit); }
+  void start() {
+    session_.emplace(loop_, config_.clone(), *this);
+    session_->start();
+  }
+  void log_in() {
+    start();
+    ASSERT_TRUE(wait([&] { return logged_in_; }));
+  }
+
+  void on_logged_in() override { logged_in_ = true; }
+  void on_state(SessionState, SessionState to) override { states_.push_back(to); }
+  void on_failed(const LoginFailure& failure) override { failed_ = failure; }
+  void on_logged_out() override { logged_out_ = true; }
+  void on_units_changed() override { ++units_changed_; }
+
+  sim::World world_;
+  sim::SimHost& target_host_;
+  sim::SimHost& client_host_;
+  FakeTarget target_;
+  sim::SimLoop& loop_;
+  SessionConfig config_;
+  std::optional<Session> session_;
+  bool logged_in_ = false, logged_out_ = false;
+  std::optional<LoginFailure> failed_;
+  std::vector<SessionState> states_;
+  int units_changed_ = 0;
+};
+
+TEST_F(SessionTest, LogsInRunsACommandAndLogsOut) {
+  log_in();
+  Request read;
+  session_->submit(read);
+  EXPECT_FALSE(read.over);
+  ASSERT_TRUE(wait([&] { return read.over; }));
+  EXPECT_FALSE(read.error_code);
+  EXPECT_EQ(read.transferred_bytes, 512u);
+  EXPECT_EQ(read.memory[511], 0xa5);
+  session_->logout();
+  ASSERT_TRUE(wait([&] { return logged_out_; }));
+  EXPECT_EQ(target_.logouts, 1u);
+  EXPECT_EQ(session_->info().state, SessionState::free);
+  Request late;
+  session_->submit(late);
+  EXPECT_FALSE(late.over);
+  ASSERT_TRUE(wait([&] { return late.over; }));
+  EXPECT_EQ(late.error_code, Errc::connection);
+}
+
+TEST_F(SessionTest, RefusedConnectionFailsTheFirstLogin) {
+  config_.portal = endpoint("10.0.0.1:9999");
+  start();
+  ASSERT_TRUE(wait([&] { return failed_.has_value(); }));
+  EXPECT_EQ(failed_->error.code, Errc::connection);
+}
+
+TEST_F(SessionTest, ATargetThatDoesNotAnswerTheLoginRunsIntoTheTimeLimit) {
+  target_.handler = [](auto&, auto*, Bytes) { return true; };
+  start();
+  ASSERT_TRUE(wait([&] { return failed_.has_value(); }, 20s));
+  EXPECT_EQ(failed_->error.code, Errc::timed_out);
+}
+
+TEST_F(SessionTest, ALostConnectionIsReplacedAndSafeCommandsAreSentAgain) {
+  log_in();
+  target_.handler = [](FakeTarget::Connection& connection, const std::uint8_t* bhs, Bytes) {
+    if (iscsi::opcode(bhs) != Opcode::scsi_command) return false;
+    connection.close();
+    return true;
+  };
+  Request safe(true), unsafe(false);
+  session_->submit(safe);
+  session_->submit(unsafe);
+  ASSERT_TRUE(wait([&] { return unsafe.over; }));
+  EXPECT_EQ(unsafe.error_code, Errc::connection);
+  EXPECT_EQ(session_->info().state, SessionState::reconnecting);
+  Request later(false);
+  session_->submit(later);  // waits for the new connection
+  target_.handler = {};
+  ASSERT_TRUE(wait([&] { return safe.over && later.over; }));
+  EXPECT_FALSE(safe.error_code);
+  EXPECT_FALSE(later.error_code);
+  EXPECT_EQ(session_->info().reconnects, 1u);
+  EXPECT_EQ(session_->statistics().replayed_commands, 1u);
+  // The same ISID, and TSIH 0: the old session's place is taken (RFC 7143 6.3.5).
+  ASSERT_GE(target_.logins.size(), 2u);
+  const auto& first = target_.logins.front();
+  const auto& last = target_.logins.back();
+  EXPECT_TRUE(std::equal(first.begin() + 8, first.begin() + 16, last.begin() + 8));
+}
+
+TEST_F(SessionTest, HeldCommandsFailAfterTheReplacementTimeoutAndLaterOnesAtOnce) {
+  config_.replacement_timeout = 10s;
+  log_in();
+  target_.handler = [](FakeTarget::Connection& connection, const std::uint8_t*, Bytes) {
+    connection.close();
+    return true;
+  };
+  session_->drop_connection();
+  ASSERT_TRUE(wait([&] { return session_->info().state == SessionState::reconnecting; }));
+  Request held;
+  session_->submit(held);
+  EXPECT_FALSE(wait([&] { return held.over; }, 9s));
+  ASSERT_TRUE(wait([&] { return held.over; }, 2s));
+  EXPECT_EQ(held.error_code, Errc::connection);
+  Request next;
+  session_->submit(next);
+  ASSERT_TRUE(wait([&] { return next.over; }, 1s));
+  EXPECT_EQ(next.error_code, Errc::connection);
+  // It goes on trying, and works again when the target does.
+  target_.handler = {};
+  ASSERT_TRUE(wait([&] { return session_->info().state == SessionState::logged_in; }, 120s));
+  Request after;
+  session_->submit(after);
+  ASSERT_TRUE(wait([&] { return after.over; }));
+  EXPECT_FALSE(after.error_code);
+}
+
+TEST_F(SessionTest, ReconnectsBackOff) {
+  config_.replacement_timeout = -1s;
+  log_in();
+  target_.handler = [](FakeTarget::Connection& connection, const std::uint8_t*, Bytes) {
+    connection.close();
+    return true;
+  };
+  session_->drop_connection();
+  world_.run_for(300s);
+  // 2 s, 2 s … doubled up to 30 s (and an eighth): 300 s hold 12 to 16 attempts.
+  EXPECT_GE(target_.connections.size(), 10u);
+  EXPECT_LE(target_.connections.size(), 18u);
+}
+
+TEST_F(SessionTest, AnIdleConnectionIsPingedAndASilentOneReplaced) {
+  log_in();
+  world_.run_for(21s);
+  EXPECT_EQ(target_.pings, 4u);
+  EXPECT_EQ(target_.connections.size(), 1u);
+  target_.handler = [&](FakeTarget::Connection& connection, const std::uint8_t*, Bytes) {
+    return &connection == target_.connections.front().get();  // swallows everything
+  };
+  ASSERT_TRUE(wait([&] { return session_->info().reconnects == 1; }, 20s));
+  EXPECT_GE(session_->statistics().timeout_err, 1u);
+}
+
+TEST_F(SessionTest, ACommandThatIsNotAnsweredIsAborted) {
+  config_.command_timeout = 3s;
+  config_.noop_interval = 0s;
+  log_in();
+  target_.handler = [](FakeTarget::Connection&, const std::uint8_t* bhs, Bytes) { return iscsi::opcode(bhs) == Opcode::scsi_command; };
+  Request stuck;
+  session_->submit(stuck);
+  ASSERT_TRUE(wait([&] { return stuck.over; }, 5s));
+  EXPECT_EQ(stuck.error_code, Errc::timed_out);
+  EXPECT_EQ(target_.tasks, 1u);
+  EXPECT_EQ(target_.connections.size(), 1u);
+}
+
+TEST_F(SessionTest, AnAbortThatIsNotAnsweredClimbsToLunResetAndThenToANewConnection) {
+  config_.command_timeout = 3s;
+  config_.abort_timeout = 2s;
+  config_.lu_reset_timeout = 2s;
+  config_.noop_interval = 0s;
+  log_in();
+  std::vector<std::uint8_t> functions;
+  target_.handler = [&](FakeTarget::Connection& connection, const std::uint8_t* bhs, Bytes) {
+    if (&connection != target_.connections.front().get()) return false;
+    if (iscsi::opcode(bhs) == Opcode::task_management_request) functions.push_back(bhs[1] & 0x7f);
+    return true;
+  };
+  Request stuck, patient;
+  patient.timeout = 60s;
+  session_->submit(stuck);
+  session_->submit(patient);
+  ASSERT_TRUE(wait([&] { return stuck.over && patient.over; }, 20s));
+  EXPECT_EQ(functions, (std::vector<std::uint8_t>{1, 5}));
+  EXPECT_EQ(stuck.error_code, Errc::timed_out);
+  EXPECT_FALSE(patient.error_code);
+  EXPECT_EQ(session_->info().reconnects, 1u);
+}
+
+TEST_F(SessionTest, AUserCanAbortACommandInEveryPlaceItMayBe) {
+  log_in();
+  target_.handler = [](FakeTarget::Connection&, const std::uint8_t* bhs, Bytes) { return iscsi::opcode(bhs) == Opcode::scsi_command; };
+  Request sent;
+  session_->submit(sent);
+  ASSERT_TRUE(wait([&] { return target_.commands == 1; }));
+  session_->abort(sent);
+  ASSERT_TRUE(wait([&] { return sent.over; }));
+  EXPECT_EQ(sent.error_code, Errc::cancelled);
+  EXPECT_EQ(target_.tasks, 1u);
+
+  session_->drop_connection();
+  ASSERT_TRUE(wait([&] { return session_->info().state == SessionState::reconnecting; }));
+  Request held;
+  session_->submit(held);
+  session_->abort(held);
+  ASSERT_TRUE(wait([&] { return held.over; }, 1s));
+  EXPECT_EQ(held.error_code, Errc::cancelled);
+  target_.handler = {};
+}
+
+TEST_F(SessionTest, ALunResetByTheUserReplaysSafeCommands) {
+  log_in();
+  int seen = 0;
+  target_.handler = [&](FakeTarget::Connection&, const std::uint8_t* bhs, Bytes) {
+    return iscsi::opcode(bhs) == Opcode::scsi_command && ++seen <= 2;
+  };
+  Request safe(true), unsafe(false);
+  session_->submit(safe);
+  session_->submit(unsafe);
+  ASSERT_TRUE(wait([&] { return seen == 2; }));
+  TaskManagement reset;
+  session_->manage(reset);
+  ASSERT_TRUE(wait([&] { return safe.over && unsafe.over; }));
+  EXPECT_FALSE(safe.error_code);
+  EXPECT_EQ(unsafe.error_code, Errc::cancelled);
+  EXPECT_EQ(reset.outcome, iscsi::InitiatorOutcome::status);
+}
+
+TEST_F(SessionTest, FollowsATargetsRequestToLogOut) {
+  log_in();
+  std::vector<std::uint8_t> async(48);
+  async[0] = 0x32;
+  async[1] = 0x80;
+  store_be32(&async[16], 0xffffffff);
+  async[36] = 1;
+  async[43] = 10;
+  target_.connections[0]->send(async);
+  ASSERT_TRUE(wait([&] { return session_->info().reconnects == 1; }, 10s));
+  EXPECT_EQ(target_.logouts, 1u);
+  EXPECT_EQ(target_.connections.size(), 2u);
+}
+
+TEST_F(SessionTest, ReconnectsAfterTheTimeThatAnAnnouncedDropNames) {
+  log_in();
+  std::vector<std::uint8_t> async(48);
+  async[0] = 0x32;
+  async[1] = 0x80;
+  store_be32(&async[16], 0xffffffff);
+  async[36] = 3;
+  async[41] = 20;  // Time2Wait
+  target_.connections[0]->send(async);
+  EXPECT_FALSE(wait([&] { return session_->info().reconnects == 1; }, 19s));
+  EXPECT_TRUE(wait([&] { return session_->info().reconnects == 1; }, 3s));
+}
+
+// --- redirects -----------------------------------------------------------------------------------------------------
+
+std::vector<std::uint8_t> redirect(const std::uint8_t* login) {
+  std::vector<std::uint8_t> answer(48);
+  answer[0] = 0x23;
+  answer[1] = static_cast<std::uint8_t>(login[1] & 0x0c);
+  std::memcpy(&answer[8], login + 8, 6);
+  std::memcpy(&answer[16], login + 16, 4);
+  answer[36] = 1;
+  answer[37] = 1;
+  return answer;
+}
+std::vector<std::uint8_t> address(const std::string& to) {
+  std::string text = "TargetAddress=" + to;
+  text += '\0';
+  return {text.begin(), text.end()};
+}
+
+TEST_F(SessionTest, FollowsARedirect) {
+  FakeTarget other(target_host_.add_loop(), endpoint("10.0.0.3:3261"));
+  target_.handler = [](FakeTarget::Connection& connection, const std::uint8_t* bhs, Bytes) {
+    connection.send(redirect(bhs), address("10.0.0.3:3261,1"));
+    return true;
+  };
+  log_in();
+  EXPECT_EQ(session_->info().current_portal, endpoint("10.0.0.3:3261"));
+  session_->logout();
+  ASSERT_TRUE(wait([&] { return logged_out_; }));
+  world_.run_for(1s);  // the other target sees the end, too
+}
+
+TEST_F(SessionTest, ARedirectLoopEnds) {
+  target_.handler = [](FakeTarget::Connection& connection, const std::uint8_t* bhs, Bytes) {
+    connection.send(redirect(bhs), address("10.0.0.1:3260"));
+    return true;
+  };
+  start();
+  ASSERT_TRUE(wait([&] { return failed_.has_value(); }));
+  EXPECT_EQ(failed_->status_class, 1);
+  EXPECT_EQ(target_.logins.size(), 9u);
+}
+
+TEST_F(SessionTest, ARedirectToOurselvesOrToNowhereIsNotFollowed) {
+  for (const char* to : {"127.0.0.1:3260", "[::1]:3260", "0.0.0.0:3260", "not-a-number:3260"}) {
+    failed_.reset();
+    target_.handler = [&](FakeTarget::Connection& connection, const std::uint8_t* bhs, Bytes) {
+      connection.send(redirect(bhs), address(to));
+      return true;
+    };
+    start();
+    ASSERT_TRUE(wait([&] { return failed_.has_value(); })) << to;
+    EXPECT_EQ(failed_->status_class, 1) << to;
+    session_.reset();
+  }
+}
+
+// --- identity ------------------------------------------------------------------------------------------------------
+
+std::vector<std::uint8_t> page83(std::uint8_t last, std::uint8_t port = 1) {
+  return {0, 0x83, 0, 20,
+          0x01, 0x03, 0, 8, 0x30, 0, 0, 0, 0, 0, 0, last,       // NAA of the unit
+          0x51, 0x94, 0, 4, 0, 0, 0, port};                      // relative target port
+}
+
+TEST_F(SessionTest, TheSameUnitThroughAnotherPortIsTheSame) {
+  target_.vpd83 = page83(7);
+  log_in();
+  session_->watch_identity(0, page83(7));
+  target_.vpd83 = page83(7, 2);
+  session_->drop_connection();
+  Request read;
+  ASSERT_TRUE(wait([&] { return session_->info().state == SessionState::reconnecting; }));
+  session_->submit(read);
+  ASSERT_TRUE(wait([&] { return read.over; }));
+  EXPECT_FALSE(read.error_code);
+}
+
+TEST_F(SessionTest, NothingIsReplayedToAnotherUnitThatTookTheOldOnesPlace) {
+  target_.vpd83 = page83(7);
+  log_in();
+  session_->watch_identity(0, page83(7));
+  target_.vpd83 = page83(8);
+  target_.handler = [&](FakeTarget::Connection& connection, const std::uint8_t* bhs, Bytes) {
+    if (&connection != target_.connections.front().get() || iscsi::opcode(bhs) != Opcode::scsi_command) return false;
+    connection.close();
+    return true;
+  };
+  Request read;
+  session_->submit(read);
+  ASSERT_TRUE(wait([&] { return read.over; }));
+  EXPECT_EQ(read.error_code, Errc::not_found);
+  EXPECT_EQ(session_->info().reconnects, 1u);
+  Request elsewhere;
+  elsewhere.lun = 0x0001000000000000;
+  session_->submit(elsewhere);
+  ASSERT_TRUE(wait([&] { return elsewhere.over; }));
+  EXPECT_FALSE(elsewhere.error_code);
+}
+
+TEST_F(SessionTest, TheIdentityCheckPassesOverUnitAttentions) {
+  target_.vpd83 = page83(7);
+  log_in();
+  session_->watch_identity(0, page83(7));
+  int attentions = 3;
+  target_.handler = [&](FakeTarget::Connection& connection, const std::uint8_t* bhs, Bytes) {
+    if (iscsi::opcode(bhs) != Opcode::scsi_command || attentions == 0) return false;
+    --attentions;
+    connection.check_condition(bhs, 6, 0x29, 0);
+    return true;
+  };
+  session_->drop_connection();
+  ASSERT_TRUE(wait([&] { return session_->info().reconnects == 1 && session_->info().state == SessionState::logged_in; }));
+  Request read;
+  session_->submit(read);
+  ASSERT_TRUE(wait([&] { return read.over; }));
+  EXPECT_FALSE(read.error_code);
+}
+
+TEST_F(SessionTest, TellsWhenTheListOfUnitsHasChanged) {
+  log_in();
+  target_.handler = [&](FakeTarget::Connection& connection, const std::uint8_t* bhs, Bytes) {
+    if (iscsi::opcode(bhs) != Opcode::scsi_command) return false;
+    connection.check_condition(bhs, 6, 0x3f, 0x0e);
+    return true;
+  };
+  Request read;
+  session_->submit(read);
+  ASSERT_TRUE(wait([&] { return read.over; }));
+  EXPECT_EQ(units_changed_, 1);
+}
+
+TEST_F(SessionTest, LogoutThatIsNotAnsweredEndsAnyway) {
+  log_in();
+  target_.handler = [](FakeTarget::Connection&, const std::uint8_t* bhs, Bytes) { return iscsi::opcode(bhs) == Opcode::logout_request; };
+  session_->logout();
+  ASSERT_TRUE(wait([&] { return logged_out_; }, 20s));
+}
+
+TEST_F(SessionTest, LogoutGivesUpAReconnect) {
+  log_in();
+  session_->drop_connection();
+  ASSERT_TRUE(wait([&] { return session_->info().state == SessionState::reconnecting; }));
+  Request held;
+  session_->submit(held);
+  session_->logout();
+  ASSERT_TRUE(wait([&] { return logged_out_; }, 1s));
+  EXPECT_TRUE(held.over);
+  EXPECT_EQ(held.error_code, Errc::connection);
+}
+
+TEST_F(SessionTest, AbandonLetsGoOfEverythingAfterACrash) {
+  log_in();
+  target_.handler = [](FakeTarget::Connection&, const std::uint8_t* bhs, Bytes) { return iscsi::opcode(bhs) == Opcode::scsi_command; };
+  Request sent, held;
+  session_->submit(sent);
+  ASSERT_TRUE(wait([&] { return target_.commands == 1; }));
+  client_host_.crash(sim::Crash::process);
+  session_->abandon();
+  session_.reset();
+  EXPECT_FALSE(sent.over);
+}
+
+TEST(StableIsid, IsOfTheRandomFormatAndDependsOnEveryName) {
+  const auto a = stable_isid("iqn.a", "default", "iqn.t");
+  EXPECT_EQ(a[0], 0x80);
+  EXPECT_EQ(a, stable_isid("iqn.a", "default", "iqn.t"));
+  EXPECT_NE(a, stable_isid("iqn.b", "default", "iqn.t"));
+  EXPECT_NE(a, stable_isid("iqn.a", "eth0", "iqn.t"));
+  EXPECT_NE(a, stable_isid("iqn.a", "default", "iqn.u"));
+  EXPECT_NE(stable_isid("ab", "c", ""), stable_isid("a", "bc", ""));
+}
+
+}  // namespace
+}  // namespace perilune::initiator
