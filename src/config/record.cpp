@@ -112,7 +112,8 @@ std::string Record::store() const {
   std::string out = header();
   const auto rows = fields(kind_);
   for (std::size_t i = 0; i < rows.size(); ++i) {
-    if (!values_[i].empty()) append_line(out, rows[i].name, values_[i]);
+    // Leaving a line out means the default: only where that is empty too.
+    if (!values_[i].empty() || !rows[i].default_value.empty()) append_line(out, rows[i].name, values_[i]);
   }
   for (const auto& [name, value] : unknown_) append_line(out, name, value);
   return out + "# END RECORD\n";

@@ -113,6 +113,13 @@ TEST(RecordStore, LeavesOutWhatIsEmptyAndReadsBackTheSame) {
   EXPECT_TRUE(parsed->warnings.empty());
 }
 
+// Found by records_fuzz.
+TEST(RecordStore, AnEmptyValueWhoseDefaultIsNotEmptyStaysEmpty) {
+  Record iface(RecordKind::iface);
+  ASSERT_TRUE(iface.set("iface.transport_name", ""));
+  EXPECT_EQ(parse_record(RecordKind::iface, iface.store())->record, iface);
+}
+
 TEST(RecordParse, KeepsUnknownKeysAndWarns) {
   const auto parsed = parse_record(RecordKind::node,
                                    "# BEGIN RECORD 2.1.9\n  node.name =  iqn.2026-01.lab:a \n\n"
