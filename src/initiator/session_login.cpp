@@ -389,6 +389,7 @@ void SessionImpl::verify_next_identity() {
   verify_request_.direction = ScsiRequest::Direction::in;
   verify_request_.data = {&verify_iov_, 1};
   verify_request_.internal_ = true;
+  verify_request_.error_code.reset();  // of a reading that the last connection took with it
   verify_request_.done = Delegate<void(ScsiRequest&)>::to<&SessionImpl::identity_read>(*this);
   ++open_requests_;
   hand_over(verify_request_);
