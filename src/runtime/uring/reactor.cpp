@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/uring/reactor.hpp"
 
-#include <sched.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -44,12 +44,9 @@ void relax() noexcept {
 #endif
 }
 
-// Spinning takes the time of whoever shares the only processor.
-bool several_processors() noexcept {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  return ::sched_getaffinity(0, sizeof set, &set) != 0 || CPU_COUNT(&set) > 1;
-}
+// Spinning takes the time of whoever shares the only processor. A thread that is pinned to one of several may have it to
+// itself; when it has not, the preemptions tell.
+bool several_processors() noexcept { return ::sysconf(_SC_NPROCESSORS_ONLN) > 1; }
 
 }  // namespace
 

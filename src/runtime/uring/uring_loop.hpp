@@ -37,7 +37,7 @@ struct UringOptions {
   unsigned receive_buffers = 64;                  // at most, a power of two; memory is touched as it is needed
   std::size_t receive_buffer_bytes = 256 * 1024;
   bool adaptive_polling = true;                   // spin for a moment while requests keep coming (see polling.hpp)
-  Duration poll_limit = std::chrono::microseconds(50);
+  Duration poll_limit = std::chrono::microseconds(80);
   bool restrict_operations = true;                // allow only the operations that this folder uses
   std::function<void(std::string_view)> notice;   // one line for the log when something is not as good as it could be
   std::function<void(const TraceEvent&)> trace;   // null in production
