@@ -138,6 +138,7 @@ void Connection::login_step(Step step) {
       case Step::complete:
         login_tx_.push(login_->response().bhs.data(), login_->response().data());
         enter_full_feature();
+        login_.reset();  // an idle session holds no login machine
         schedule_flush();
         return;
       case Step::respond_and_close:
