@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+
 #include "runtime/sim/network.hpp"
 #include "sim/machines.hpp"
 #include "sim/scenarios.hpp"
@@ -11,45 +13,72 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr std::uint64_t disk_blocks = 2048;
-constexpr Duration patience = 600s;  // virtual, for anything that must happen
+constexpr Duration patience = 900s;  // virtual, for anything that must happen
 
-// `least` to `most`.
 Duration between(Prng& prng, Duration least, Duration most) {
-  return least + Duration(static_cast<Duration::rep>(
-                     prng.below(static_cast<std::uint64_t>((most - least).count()) + 1)));
+  const auto span = static_cast<std::uint64_t>((most - least).count());
+  return least + Duration(static_cast<Duration::rep>(prng.below(span + 1)));
 }
 
-DiskOptions disk_options() {
-  DiskOptions options;
-  options.size_bytes = disk_blocks * 512;
-  options.short_per_million = 20'000;
-  return options;
-}
+// What kind of a world it is, by the seed.
+struct Weather {
+  bool patient = true;  // sessions hold I/O for ever and no operation may fail; else the defaults of people
+  bool bad_network = false;   // connections break by themselves, attempts are refused or lost
+  bool bad_disk = false;      // I/O errors
+  std::uint64_t clients = 1;  // sessions that work on the same blocks
+
+  [[nodiscard]] bool tolerant() const noexcept { return !patient || bad_disk; }
+  [[nodiscard]] std::string describe() const {
+    return "weather patient=" + std::to_string(patient) + " bad_network=" + std::to_string(bad_network) +
+           " bad_disk=" + std::to_string(bad_disk) + " clients=" + std::to_string(clients) + " ";
+  }
+  [[nodiscard]] static Weather draw(std::uint64_t seed) {
+    Prng prng(seed ^ 0x77656174686572ULL);
+    Weather w;
+    w.patient = !prng.chance(1, 4);
+    w.bad_network = prng.chance(1, 3);
+    w.bad_disk = prng.chance(1, 5);
+    w.clients = prng.coin() ? 1 : prng.between(2, 3);
+    return w;
+  }
+};
+
+struct Client {
+  Client(World& world, BlockHistory& history, const ScenarioOptions& options, std::uint64_t number,
+         const WorkloadShape& shape, initiator::SessionConfig config)
+      : host(world.add_host("initiator" + std::to_string(number), {"10.0.1." + std::to_string(number)})),
+        workload(world, history, shape),
+        machine(world, host, options, std::move(config)) {}
+  SimHost& host;
+  Workload workload;  // outlives the machine's ghosts
+  InitiatorMachine machine;
+};
 
 class Recovery {
  public:
   Recovery(std::uint64_t seed, const ScenarioOptions& options)
       : options_(options),
-        world_(seed, world_options(options)),
+        weather_(Weather::draw(seed)),
+        world_(seed, world_options(options, weather_)),
         prng_(world_.prng().fork()),
         pairing_(Pairing::draw(prng_)),
         target_host_(world_.add_host("target", {"10.0.0.1"})),
-        initiator_host_(world_.add_host("initiator", {"10.0.0.2"})),
-        disk_(target_host_.add_disk("/disk", disk_options())),
+        disk_(target_host_.add_disk("/disk", disk_options(weather_))),
         history_(seed, 512, BlockCount(disk_blocks)),
-        workload_(world_, history_, shape()),
         target_(world_, target_host_, options,
-                [this](target::ServerConfig& config) { pairing_.apply(config); }),
-        initiator_(world_, initiator_host_, options, pairing_.session()) {}
+                [this](target::ServerConfig& config) { pairing_.apply(config); }) {
+    for (std::uint64_t i = 1; i <= weather_.clients; ++i) {
+      clients_.push_back(std::make_unique<Client>(world_, history_, options, i, shape(), session(i)));
+    }
+  }
 
   ScenarioResult run() {
-    if (options_.narrate) options_.narrate(world_.now(), pairing_.describe());
+    if (options_.narrate) options_.narrate(world_.now(), weather_.describe() + pairing_.describe());
     target_.start();
-    initiator_.start();
-    if (wait_for_unit()) {
-      work();
-      finish();
-    }
+    for (auto& client : clients_) client->machine.start();
+    for (auto& client : clients_) (void)bring_up(*client);
+    work();
+    finish();
     ScenarioResult result;
     result.problem = problem_;
     result.trace_hash = world_.trace_hash();
@@ -58,10 +87,27 @@ class Recovery {
   }
 
  private:
-  static WorldOptions world_options(const ScenarioOptions& options) {
+  static WorldOptions world_options(const ScenarioOptions& options, const Weather& weather) {
     WorldOptions w;
     w.trace_sink = options.trace_sink;
+    if (weather.bad_network) {
+      w.network.reset_per_million_segments = 300;
+      w.network.refuse_per_million_connects = 100'000;
+      w.network.lose_per_million_connects = 50'000;
+    }
     return w;
+  }
+  static DiskOptions disk_options(const Weather& weather) {
+    DiskOptions options;
+    options.size_bytes = disk_blocks * 512;
+    options.short_per_million = 20'000;
+    if (weather.bad_disk) {
+      options.faults.read_error_per_million = 3000;
+      options.faults.write_error_per_million = 3000;
+      options.faults.no_space_per_million = 3000;
+      options.faults.sync_error_per_million = 20'000;
+    }
+    return options;
   }
   WorkloadShape shape() {
     WorkloadShape s;
@@ -69,33 +115,55 @@ class Recovery {
     s.total = 100 + prng_.below(200);
     s.depth = static_cast<std::uint32_t>(prng_.between(1, 16));
     s.max_blocks = static_cast<std::uint32_t>(prng_.between(1, 256));
+    s.tolerant = weather_.tolerant();
     return s;
+  }
+  initiator::SessionConfig session(std::uint64_t number) {
+    initiator::SessionConfig config = pairing_.session();
+    config.initiator_name += std::to_string(number);
+    config.isid = initiator::stable_isid(config.initiator_name, "default", target_name);
+    if (!weather_.patient) {
+      config.replacement_timeout = 120s;
+      config.command_timeout = 30s;
+    }
+    return config;
   }
 
   [[nodiscard]] bool failed() {
-    for (const std::string* problem : {&target_.problem(), &initiator_.problem(), &workload_.problem()}) {
-      if (problem_.empty()) problem_ = *problem;
+    if (problem_.empty()) problem_ = target_.problem();
+    for (auto& client : clients_) {
+      if (problem_.empty()) problem_ = client->machine.problem();
+      if (problem_.empty()) problem_ = client->workload.problem();
     }
     return !problem_.empty();
   }
   bool wait(const char* what, const std::function<bool()>& predicate) {
+    if (!problem_.empty()) return false;
     const bool reached = world_.run_until([&] { return failed() || predicate(); }, patience);
     if (!reached && problem_.empty()) problem_ = std::string("nothing moves: ") + what;
     return problem_.empty();
   }
-  // A first login that runs into its time limit (the link is cut) is tried again, as a person would.
-  bool wait_for_unit() {
-    for (int attempt = 0; attempt < 10; ++attempt) {
-      const auto known = [&] { return initiator_.unit() != nullptr || initiator_.failed(); };
+  bool wait_for_all(const char* what, const std::function<bool(Client&)>& predicate) {
+    return wait(what, [&] {
+      return std::all_of(clients_.begin(), clients_.end(), [&](auto& client) { return predicate(*client); });
+    });
+  }
+
+  // A first login that fails (the link is cut) is tried again, as a person would, and so is a scan.
+  bool bring_up(Client& client) {
+    InitiatorMachine& machine = client.machine;
+    for (int attempt = 0; attempt < 20 && problem_.empty(); ++attempt) {
+      const auto known = [&] { return machine.unit() != nullptr || !machine.problem().empty(); };
       if (!world_.run_until(known, patience)) break;
-      if (initiator_.unit() != nullptr) {
+      if (machine.unit() != nullptr) {
         // A login that reinstates its session is answered when nothing of the old one is under way any more.
-        history_.settle_failed();
-        workload_.use(*initiator_.unit());
+        // (What another session gave up is not covered by that.)
+        if (!weather_.tolerant()) history_.settle_failed();
+        client.workload.use(*machine.unit());
         return true;
       }
-      initiator_.crash();
-      initiator_.start();
+      machine.crash();
+      machine.start();
     }
     if (!failed()) problem_ = "the unit does not come up";
     return false;
@@ -104,27 +172,30 @@ class Recovery {
   void work() {
     const std::uint64_t misfortunes = prng_.below(6);
     for (std::uint64_t i = 0; i < misfortunes && problem_.empty(); ++i) {
-      const std::uint64_t mark = workload_.ended() + 5 + prng_.below(60);
-      if (!wait("I/O", [&] { return workload_.ended() >= mark || workload_.over(); })) return;
+      Client& observed = any_client();
+      const std::uint64_t mark = observed.workload.ended() + 5 + prng_.below(60);
+      if (!wait("I/O", [&] { return observed.workload.ended() >= mark || observed.workload.over(); })) return;
       world_.run_for(between(prng_, 0ms, 3ms));
-      if (!failed()) strike();
+      if (!failed()) strike(any_client());
     }
-    wait("I/O after the last fault", [&] { return workload_.over(); });
+    wait_for_all("I/O after the last fault", [](Client& client) { return client.workload.over(); });
   }
+  Client& any_client() { return *clients_[prng_.below(clients_.size())]; }
 
-  void strike() {
+  void strike(Client& client) {
+    Network& network = world_.network();
     switch (prng_.below(8)) {
       case 0:
-        (void)world_.network().reset_connections(target_host_, initiator_host_);
+        (void)network.reset_connections(target_host_, client.host);
         break;
       case 1:
-        initiator_.drop_connection();
+        client.machine.drop_connection();
         break;
       case 2:
-        world_.network().cut(target_host_, initiator_host_, between(prng_, 1ms, 3s));
+        network.cut(target_host_, client.host, between(prng_, 1ms, 3s));
         break;
       case 3:
-        world_.network().cut(target_host_, initiator_host_, between(prng_, 3s, 60s));
+        network.cut(target_host_, client.host, between(prng_, 3s, 60s));
         break;
       case 4:
         crash_target(Crash::process);
@@ -133,10 +204,10 @@ class Recovery {
         crash_target(Crash::power);
         break;
       case 6:
-        crash_initiator();
+        crash_initiator(client);
         break;
       case 7:  // one misfortune on top of another
-        world_.network().cut(target_host_, initiator_host_, between(prng_, 1ms, 10s));
+        network.cut(target_host_, client.host, between(prng_, 1ms, 10s));
         crash_target(Crash::process);
         break;
     }
@@ -145,45 +216,54 @@ class Recovery {
   void crash_target(Crash kind) {
     target_.crash(kind);
     if (kind == Crash::power) history_.power_lost();
+    if (weather_.bad_disk) history_.distrust_cache();
     history_.settle_failed();
     world_.run_for(between(prng_, 0ms, 8s));
     target_.start();
   }
 
-  void crash_initiator() {
-    initiator_.crash();
-    workload_.lost();
+  void crash_initiator(Client& client) {
+    client.machine.crash();
+    client.workload.lost();
     world_.run_for(between(prng_, 0ms, 2s));
-    initiator_.start();
-    (void)wait_for_unit();
+    client.machine.start();
+    (void)bring_up(client);
   }
 
   void finish() {
     if (!problem_.empty()) return;
-    workload_.verify();
-    if (!wait("the last reading", [&] { return workload_.verified(); })) return;
-    initiator_.logout();
-    if (!wait("logout", [&] { return initiator_.logged_out(); })) return;
+    disk_.faults() = {};
+    for (auto& client : clients_) client->workload.verify();
+    if (!wait_for_all("the last reading", [](Client& client) { return client.workload.verified(); })) return;
+    for (auto& client : clients_) client->machine.logout();
+    if (!wait_for_all("logout", [](Client& client) { return client.machine.logged_out(); })) return;
     target_.stop();
-    if (!wait("the target's stop", [&] { return target_.stopped(); })) return;
-    // An orderly stop flushes: what is on stable media is what an initiator would read.
+    const bool stopped = world_.run_until([&] { return target_.stopped(); }, patience);
+    if (!stopped) problem_ = "the target does not stop";
+    // An orderly stop flushes, or says that it could not: what is on stable media is what an initiator would
+    // read.
+    if (!target_.problem().empty()) {
+      if (!weather_.bad_disk) problem_ = target_.problem();
+      return;
+    }
+    // A sync that failed may have lost what reads still showed: then only what is known to be durable must be
+    // there.
+    if (weather_.bad_disk) history_.power_lost();
     std::vector<std::uint8_t> media(disk_blocks * 512);
     disk_.read_durable(ByteOffset(0), media);
-    problem_ = history_.check(Lba(0), media);
-    if (!problem_.empty()) problem_ = "on the media after an orderly stop: " + problem_;
+    if (problem_.empty()) problem_ = history_.check(Lba(0), media);
   }
 
   ScenarioOptions options_;
+  Weather weather_;
   World world_;
   Prng prng_;
   Pairing pairing_;
   SimHost& target_host_;
-  SimHost& initiator_host_;
   SimDisk& disk_;
   BlockHistory history_;
-  Workload workload_;
   TargetMachine target_;
-  InitiatorMachine initiator_;
+  std::vector<std::unique_ptr<Client>> clients_;
   std::string problem_;
 };
 

@@ -159,7 +159,8 @@ void Workload::end(Slot& slot) {
 
 void Workload::judge(Slot& slot) {
   const bool succeeded = slot.op.status == block::OpStatus::ok;
-  if (!succeeded && problem_.empty()) {
+  if (!succeeded) ++failures_;
+  if (!succeeded && !shape_.tolerant && problem_.empty()) {
     problem_ = "an operation of kind " + std::to_string(static_cast<int>(slot.op.kind)) + " at block " +
                std::to_string(slot.op.lba.value()) + " failed with status " +
                std::to_string(static_cast<int>(slot.op.status));

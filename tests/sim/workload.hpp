@@ -23,6 +23,7 @@ struct WorkloadShape {
   std::uint32_t fua = 25;  // of the writes
   std::uint32_t flushes = 5;
   std::uint32_t zeroes = 5;  // unmap and write zeroes
+  bool tolerant = false;     // operations may fail; what they did is judged all the same
 };
 
 // Works on the loop of its channel. After lost() it carries on with another channel.
@@ -40,6 +41,7 @@ class Workload {
   void verify();
 
   [[nodiscard]] std::uint64_t ended() const noexcept { return ended_; }
+  [[nodiscard]] std::uint64_t failures() const noexcept { return failures_; }
   [[nodiscard]] bool over() const noexcept { return ended_ == shape_.total; }
   [[nodiscard]] bool verified() const noexcept {
     return verifying_ && next_block_ == end_block() && outstanding_ == 0;
@@ -67,6 +69,7 @@ class Workload {
   std::vector<std::unique_ptr<Slot>> lost_;
   std::uint64_t started_ = 0;
   std::uint64_t ended_ = 0;
+  std::uint64_t failures_ = 0;
   std::uint32_t outstanding_ = 0;
   bool verifying_ = false;
   bool filling_ = false;

@@ -110,8 +110,8 @@ void BlockHistory::end_flush(Flush flush, bool succeeded) {
     // After a power loss nobody has read, an old acknowledgement says nothing about what there was to flush.
     bool changed = false;
     for (Version& v : b.versions) {
-      if (v.state == State::closed && v.certain && v.ended < flush.started && !v.durable)
-        v.durable = changed = true;
+      const bool covered = v.state == State::closed && v.certain && v.ended < flush.started && !v.distrusted;
+      if (covered && !v.durable) v.durable = changed = true;
     }
     if (changed) prune(b);
   }
@@ -198,6 +198,12 @@ void BlockHistory::power_lost() {
   }
 }
 
+void BlockHistory::distrust_cache() {
+  for (auto& [lba, b] : map_) {
+    for (Version& v : b.versions) v.distrusted = v.distrusted || !v.durable;
+  }
+}
+
 void BlockHistory::settle_failed() {
   const std::uint64_t now = tick_++;
   for (auto it = extents_.begin(); it != extents_.end();) {
@@ -216,7 +222,8 @@ void BlockHistory::settle_failed() {
   }
 }
 
-// The first look at a block whose fate was open. When no write overlapped the read, it stays what it was seen to be.
+// The first look at a block whose fate was open. When no write overlapped the read, it stays what it was seen
+// to be.
 void BlockHistory::settle(Block& block, Version seen, std::uint64_t read_started) {
   const bool overlapped = std::any_of(block.versions.begin(), block.versions.end(), [&](const Version& v) {
     return v.state != State::closed || v.ended > read_started;
@@ -227,13 +234,9 @@ void BlockHistory::settle(Block& block, Version seen, std::uint64_t read_started
   seen.began = tick_++;
   seen.ended = tick_++;
   seen.certain = true;
-  if (Version* old = find(block, seen.id); old != nullptr && !old->durable) {
-    *old = seen;
-    std::rotate(block.versions.begin() + (old - block.versions.data()),
-                block.versions.begin() + (old - block.versions.data()) + 1, block.versions.end());
-  } else if (seen.durable) {
-    block.versions.assign(1, seen);
-  }
+  // The others stay in the list: reads that began earlier may still have seen them.
+  std::erase_if(block.versions, [&](const Version& v) { return v.id == seen.id; });
+  block.versions.push_back(seen);
 }
 
 }  // namespace perilune::sim

@@ -71,6 +71,9 @@ class BlockHistory {
 
   // The disk lost power: see above. Writes still open stay open: an initiator may replay them.
   void power_lost();
+  // A failed sync may have lost what was acknowledged so far although reads still show it (page caches do
+  // that), and a process that starts afresh does not know: no later flush makes these versions durable.
+  void distrust_cache();
   // No failed write can take effect any more (its target is gone, or has answered a reinstating login).
   void settle_failed();
 
@@ -86,7 +89,8 @@ class BlockHistory {
     State state = State::open;
     bool zero = false;
     bool durable = false;
-    bool certain = false;         // acknowledged, and no power loss since could have taken it away
+    bool certain = false;  // acknowledged, and no power loss since could have taken it away
+    bool distrusted = false;
     bool met_power_loss = false;  // while open: its answer may be older than the loss
   };
   struct Block {

@@ -159,6 +159,31 @@ TEST_F(BlockHistoryTest, AReadThatOverlapsAWriteSettlesNothing) {
   EXPECT_FALSE(legal(5, first));
 }
 
+TEST_F(BlockHistoryTest, NoFlushVouchesForADistrustedCache) {
+  const auto first = write(5, true);
+  const auto second = write(5, false);
+  history.distrust_cache();
+  flush();
+  EXPECT_TRUE(legal(5, second));
+  EXPECT_FALSE(legal(5, first));
+  history.power_lost();
+  EXPECT_TRUE(legal(5, first));
+}
+
+TEST_F(BlockHistoryTest, AReadThatBeganBeforeABlockWasSettledMayHaveSeenTheOldVersion) {
+  const auto first = write(5, true);
+  (void)write(6, false);
+  history.power_lost();
+  const auto slow = history.begin_read(Lba(5), BlockCount(1));
+  std::vector<std::uint8_t> second(block);
+  const auto open = history.begin_write(Lba(5), second);
+  history.power_lost();
+  history.end_write(open, Outcome::acknowledged, true);
+  EXPECT_TRUE(legal(5, second));
+  EXPECT_EQ(history.end_read(slow, first), "");
+  EXPECT_FALSE(legal(5, first));
+}
+
 TEST_F(BlockHistoryTest, ZeroingIsAVersionToo) {
   const auto first = write(5, true);
   const auto zeroing = history.begin_zero(Lba(4), BlockCount(3));
