@@ -97,6 +97,14 @@ void TargetMachine::crash(Crash kind) {
   log_.say(kind == Crash::power ? "lost power" : "was killed");
 }
 
+bool TargetMachine::pool_is_whole() const {
+  const BufferPool& pool = *server_->shard().pool;
+  return server_->session_count() == 0 && pool.free_pages() == pool.total_pages() &&
+         pool.reserved_pages() == 0;
+}
+
+std::uint32_t TargetMachine::free_pages() const { return server_->shard().pool->free_pages(); }
+
 void TargetMachine::stop() {
   loop_->post([this] {
     server_->stop([this](Status status) {

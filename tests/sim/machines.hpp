@@ -61,6 +61,9 @@ class TargetMachine {
   void start();
   void crash(Crash kind);
   void stop();  // orderly; stopped() tells when it is over
+  // Every session has ended and all payload memory is back where it belongs.
+  [[nodiscard]] bool pool_is_whole() const;
+  [[nodiscard]] std::uint32_t free_pages() const;
   [[nodiscard]] bool running() const noexcept { return server_ != nullptr; }
   [[nodiscard]] bool stopped() const noexcept { return stopped_; }
   [[nodiscard]] SimHost& host() noexcept { return host_; }

@@ -12,7 +12,7 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr std::uint64_t sessions = 8;
-constexpr std::uint64_t blocks_each = 1024;
+constexpr std::uint64_t blocks_each = 2048;
 
 struct Greedy {
   Greedy(World& world, BlockHistory& history, const ScenarioOptions& options, std::uint64_t number,
@@ -32,9 +32,9 @@ struct Greedy {
     WorkloadShape s;
     s.first_block = number * blocks_each;
     s.blocks = blocks_each;
-    s.total = 40;
+    s.total = 24;
     s.depth = 32;
-    s.max_blocks = 300;  // up to a full first burst and more
+    s.max_blocks = 2048;  // a megabyte: the largest command
     s.writes = 95;
     s.flushes = 0;
     s.zeroes = 0;
@@ -64,11 +64,23 @@ std::string run_all(World& world, std::vector<std::unique_ptr<Greedy>>& all, Tar
   if (!problem.empty()) return problem;
   for (auto& greedy : all) greedy->workload.use(*greedy->machine.unit());
   const auto over = [](const auto& greedy) { return greedy->workload.over(); };
-  if (!world.run_until(each(over), 3000s)) problem = "a greedy session starves";
+  const auto all_over = each(over);
+  std::uint32_t least_free = target.free_pages();
+  const auto watched = [&] {
+    least_free = std::min(least_free, target.free_pages());
+    return all_over();
+  };
+  if (!world.run_until(watched, 3000s)) problem = "a greedy session starves";
+  if (problem.empty() && least_free > 4)
+    problem = "the pool was never short: this run proves nothing; least free " + std::to_string(least_free);
   if (!problem.empty()) return problem;
   for (auto& greedy : all) greedy->workload.verify();
   const auto verified = [](const auto& greedy) { return greedy->workload.verified(); };
   if (!world.run_until(each(verified), 3000s) && problem.empty()) problem = "reading back never ends";
+  if (!problem.empty()) return problem;
+  for (auto& greedy : all) greedy->machine.logout();
+  if (!world.run_until([&] { return target.pool_is_whole(); }, 600s))
+    problem = "payload memory is not returned";
   return problem;
 }
 

@@ -237,6 +237,7 @@ class Recovery {
     if (!wait_for_all("the last reading", [](Client& client) { return client.workload.verified(); })) return;
     for (auto& client : clients_) client->machine.logout();
     if (!wait_for_all("logout", [](Client& client) { return client.machine.logged_out(); })) return;
+    if (!wait("the return of all payload memory", [&] { return target_.pool_is_whole(); })) return;
     target_.stop();
     const bool stopped = world_.run_until([&] { return target_.stopped(); }, patience);
     if (!stopped) problem_ = "the target does not stop";
