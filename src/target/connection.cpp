@@ -44,21 +44,26 @@ void Connection::receive_more() {
   if (engine_ && engine_->tx().own_bytes() > max_own_tx_bytes) return;
   receiving_ = true;
   direct_bytes_ = 0;
-  if (engine_ && engine_->missing_bytes() >= direct_threshold_bytes) {
-    std::array<iovec, 64> iov;
-    const std::size_t count = engine_->direct({iov.data(), iov.size() - 1});
-    std::uint32_t bytes = 0;
-    for (std::size_t i = 0; i < count; ++i) bytes += static_cast<std::uint32_t>(iov[i].iov_len);
-    direct_bytes_ = bytes;
-    std::size_t used = count;
-    if (bytes == engine_->missing_bytes()) {
-      if (staging_.empty()) staging_.resize(staging_bytes);
-      iov[used++] = {staging_.data(), staging_.size()};
-    }
-    stream_->receive_into({iov.data(), used}, false);
+  into_memory_ = engine_ && (bulk_ || engine_->missing_bytes() >= direct_threshold_bytes);
+  if (!into_memory_) {
+    stream_->receive();
     return;
   }
-  stream_->receive();
+  // The rest of the payload to where it belongs; behind it room for the header of the next, so that that one can be
+  // received directly too. Between two bulk payloads only the staging: a large buffer would take in the payload.
+  std::array<iovec, 64> iov;
+  std::size_t count = 0;
+  const std::uint32_t missing = engine_->missing_bytes();
+  bulk_ = missing >= direct_threshold_bytes;
+  if (bulk_) {
+    count = engine_->direct({iov.data(), iov.size() - 1});
+    for (std::size_t i = 0; i < count; ++i) direct_bytes_ += static_cast<std::uint32_t>(iov[i].iov_len);
+  }
+  if (direct_bytes_ == (bulk_ ? missing : 0)) {
+    if (staging_.empty()) staging_.resize(staging_bytes);
+    iov[count++] = {staging_.data(), staging_.size()};
+  }
+  stream_->receive_into({iov.data(), count}, false);
 }
 
 void Connection::on_received(int result, Bytes data) {
@@ -71,11 +76,10 @@ void Connection::on_received(int result, Bytes data) {
   if (quiescing_) return;  // never acknowledged: the initiator sends it again to whoever serves next
   bytes_seen_ += static_cast<std::uint64_t>(result);
   feeding_ = true;
-  if (direct_bytes_ != 0) {
+  if (into_memory_) {
     const auto n = static_cast<std::uint32_t>(result);
     const std::uint32_t payload = std::min(n, direct_bytes_);
-    direct_bytes_ = 0;
-    if (!engine_->commit_direct(payload)) close(engine_->drop_reason());
+    if (payload != 0 && !engine_->commit_direct(payload)) close(engine_->drop_reason());
     if (!closing_ && n > payload) feed(Bytes(staging_).first(n - payload));
   } else {
     feed(data);

@@ -56,7 +56,7 @@ class Connection final : public runtime::StreamHandler, public ListNode<Connecti
  private:
   // Payloads of which at least this much is missing are received straight into their memory.
   static constexpr std::uint32_t direct_threshold_bytes = 16384;
-  static constexpr std::size_t staging_bytes = 16384;  // behind a direct payload: the headers that follow it
+  static constexpr std::size_t staging_bytes = 8192;  // behind and between direct payloads: the headers
   static constexpr std::uint64_t max_own_tx_bytes = 8 * 1024 * 1024;
 
   void receive_more();
@@ -89,7 +89,9 @@ class Connection final : public runtime::StreamHandler, public ListNode<Connecti
   std::unique_ptr<iscsi::TargetConnection> engine_;
 
   std::vector<std::uint8_t> staging_;
-  std::uint32_t direct_bytes_ = 0;  // of the receive in progress: payload before the staging; 0: not direct
+  std::uint32_t direct_bytes_ = 0;  // of the receive in progress: payload before the staging
+  bool into_memory_ = false;        // the receive in progress goes to payload memory and staging, not to a chosen buffer
+  bool bulk_ = false;               // the last payload was received directly: the next is likely to be
   std::array<iovec, 128> gather_{};
   iscsi::TxQueue* in_flight_ = nullptr;
   bool receiving_ = false;
