@@ -26,6 +26,7 @@ struct Weather {
   bool bad_network = false;   // connections break by themselves, attempts are refused or lost
   bool bad_disk = false;      // I/O errors
   std::uint64_t clients = 1;  // sessions that work on the same blocks
+  Duration disk_latency{};    // slow disks are still at work when the next session begins
 
   [[nodiscard]] bool tolerant() const noexcept { return !patient || bad_disk; }
   [[nodiscard]] std::string describe() const {
@@ -39,6 +40,8 @@ struct Weather {
     w.bad_network = prng.chance(1, 3);
     w.bad_disk = prng.chance(1, 5);
     w.clients = prng.coin() ? 1 : prng.between(2, 3);
+    static constexpr Duration latencies[] = {50us, 500us, 20ms};
+    w.disk_latency = latencies[prng.below(std::size(latencies))];
     return w;
   }
 };
@@ -101,6 +104,7 @@ class Recovery {
     DiskOptions options;
     options.size_bytes = disk_blocks * 512;
     options.short_per_million = 20'000;
+    options.latency_mean = weather.disk_latency;
     if (weather.bad_disk) {
       options.faults.read_error_per_million = 3000;
       options.faults.write_error_per_million = 3000;
@@ -122,6 +126,7 @@ class Recovery {
     initiator::SessionConfig config = pairing_.session();
     config.initiator_name += std::to_string(number);
     config.isid = initiator::stable_isid(config.initiator_name, "default", target_name);
+    config.default_time2wait = prng_.coin() ? 0 : 2;
     if (!weather_.patient) {
       config.replacement_timeout = 120s;
       config.command_timeout = 30s;
@@ -225,7 +230,7 @@ class Recovery {
   void crash_initiator(Client& client) {
     client.machine.crash();
     client.workload.lost();
-    world_.run_for(between(prng_, 0ms, 2s));
+    if (prng_.coin()) world_.run_for(between(prng_, 0ms, 2s));
     client.machine.start();
     (void)bring_up(client);
   }

@@ -367,6 +367,30 @@ TEST_F(SimDiskTest, AKilledProcessLosesNothingThatWasWritten) {
   EXPECT_TRUE(std::equal(in.data, in.data + 4096, out.data));
 }
 
+TEST_F(SimDiskTest, OperationsOfAGhostFailAndNeverTouchTheDiskAgain) {
+  DiskOptions options;
+  options.at_once_per_million = 0;
+  make(6, options);
+  AlignedBuffer buffer(4096);
+  Prng(2).fill(buffer.bytes());
+  Op under_way;
+  const iovec iov = buffer.iov();
+  ASSERT_FALSE(file->write(under_way.op, ByteOffset(0), {&iov, 1}, true, under_way.result));
+  host->crash(Crash::process, Aftermath::wind_down);
+  Op later;
+  EXPECT_TRUE(file->write(later.op, ByteOffset(8192), {&iov, 1}, true, later.result));
+  EXPECT_EQ(later.result, -EIO);
+  ASSERT_TRUE(world->run_until([&] { return under_way.ended; }, 10s));
+  EXPECT_EQ(under_way.result, -EIO);
+  EXPECT_EQ(under_way.calls, 1);
+  world->run_for(10s);
+  std::vector<std::uint8_t> media(4096);
+  disk->read(ByteOffset(8192), media);
+  EXPECT_TRUE(std::all_of(media.begin(), media.end(), [](std::uint8_t b) { return b == 0; }));
+  file.reset();
+  loop->die();
+}
+
 TEST_F(SimDiskTest, OperationsUnderWayAtACrashNeverComplete) {
   DiskOptions options;
   options.at_once_per_million = 0;

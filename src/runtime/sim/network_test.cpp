@@ -413,6 +413,30 @@ TEST_F(SimNetwork, AnIdleConnectionToADeadHostIsFoundByKeepalive) {
   EXPECT_EQ(client->received[0], -ETIMEDOUT);
 }
 
+TEST_F(SimNetwork, AGhostEndsInOrderAndIsNotHeardOutside) {
+  make(14);
+  ASSERT_NO_FATAL_FAILURE(establish());
+  server->stream->receive();
+  client->keep_receiving = true;
+  client->stream->receive();
+  b->crash(Crash::process, Aftermath::wind_down);
+  EXPECT_TRUE(loop_b->ghost());
+  ASSERT_TRUE(world->run_until([&] { return !server->received.empty(); }, 60s));
+  EXPECT_EQ(server->received[0], -ECONNRESET);
+  server->out = pattern(100);
+  server->send_rest();
+  ASSERT_TRUE(world->run_until([&] { return !server->sent.empty(); }, 60s));
+  EXPECT_EQ(server->sent[0], -ECONNRESET);
+  EXPECT_FALSE(loop_b->listen(*Endpoint::parse("10.0.0.2:99", 0), {}, *this));
+  server->stream->close();
+  ASSERT_TRUE(world->run_until([&] { return server->closed == 1; }, 60s));
+  world->run_for(10s);
+  EXPECT_TRUE(client->in.empty());
+  ASSERT_FALSE(client->received.empty());
+  EXPECT_LE(client->received.back(), 0);
+  loop_b->die();
+}
+
 TEST_F(SimNetwork, ASeedRepeatsItself) {
   const auto hash = [this](std::uint64_t seed) {
     WorldOptions options;
