@@ -39,7 +39,7 @@ class FileChannel final : public Channel {
  public:
   FileChannel(std::unique_ptr<runtime::BlockFile> file, const Geometry& geometry, std::shared_ptr<FlushHealth> health)
       : file_(std::move(file)), geometry_(geometry), health_(std::move(health)) {}
-  ~FileChannel() override { PERILUNE_ASSERT(waiting_.empty() && bounce_bytes_ == 0); }
+  ~FileChannel() override { PERILUNE_ASSERT(waiting_.empty() && bounce_bytes_ == 0 && !syncing_); }
 
   [[nodiscard]] const Geometry& geometry() const override { return geometry_; }
   [[nodiscard]] bool submit(BlockOp& op) override;
@@ -57,6 +57,8 @@ class FileChannel final : public Channel {
   [[nodiscard]] bool take_bounce(BlockOp& op);
   void return_bounce(BlockOp& op);
   void start_waiting();
+  [[nodiscard]] bool issue_sync(BlockOp& op, int& result);
+  void sync_ended(BlockOp& first, int result);
   static void completed(void* context, runtime::FileOp& file_op, int result);
   [[nodiscard]] static std::uint8_t* bounce(const BlockOp& op) {
     return reinterpret_cast<std::uint8_t*>(op.backend_space[bounce_memory]);
@@ -68,6 +70,11 @@ class FileChannel final : public Channel {
   std::shared_ptr<FlushHealth> health_;
   std::size_t bounce_bytes_ = 0;
   IntrusiveList<BlockOp> waiting_;  // for bounce memory
+  // One sync at a time: the system tells of a lost write once per descriptor, so of two syncs under way one could report
+  // success for data that the other was told is gone. Who comes meanwhile shares the next.
+  bool syncing_ = false;
+  IntrusiveList<BlockOp> shares_sync_;  // the one under way
+  IntrusiveList<BlockOp> wants_sync_;   // the one after it
 };
 
 bool FileChannel::submit(BlockOp& op) {
@@ -129,9 +136,47 @@ bool FileChannel::issue(BlockOp& op, int& result) {
     case Stage::transfer: return issue_transfer(op, result);
     case Stage::deallocate: return file_->punch(op.file_op, offset, length, result);
     case Stage::zero: return file_->zero(op.file_op, offset, length, result);
-    case Stage::flush: return file_->sync(op.file_op, result);
+    case Stage::flush: return issue_sync(op, result);
   }
   return true;
+}
+
+bool FileChannel::issue_sync(BlockOp& op, int& result) {
+  if (syncing_) {
+    wants_sync_.push_back(op);
+    return false;
+  }
+  if (const int failed = health_->failed_errno.load(std::memory_order_relaxed); failed != 0) {
+    result = -failed;
+    return true;
+  }
+  syncing_ = true;
+  do {
+    if (!file_->sync(op.file_op, result)) return false;
+  } while (result == -EINTR);
+  syncing_ = false;
+  return true;
+}
+
+// The sync that `first` waited for is over, for those too who share it; the next one begins before anybody hears of it.
+void FileChannel::sync_ended(BlockOp& first, int result) {
+  IntrusiveList<BlockOp> ended;
+  for (BlockOp* leader = &first;;) {
+    shares_sync_.push_front(*leader);
+    while (!shares_sync_.empty()) {
+      BlockOp& op = shares_sync_.pop_front();
+      (void)step(op, result);
+      ended.push_back(op);
+    }
+    if (wants_sync_.empty()) break;
+    leader = &wants_sync_.pop_front();
+    shares_sync_.splice_back(wants_sync_);
+    if (!issue_sync(*leader, result)) break;
+  }
+  while (!ended.empty()) {
+    BlockOp& op = ended.pop_front();
+    op.done(op);  // may destroy what it likes
+  }
 }
 
 bool FileChannel::issue_transfer(BlockOp& op, int& result) {
@@ -204,6 +249,12 @@ bool FileChannel::end(BlockOp& op, OpStatus status, int os_errno) {
 void FileChannel::completed(void* context, runtime::FileOp&, int result) {
   BlockOp& op = *static_cast<BlockOp*>(context);
   auto* const self = reinterpret_cast<FileChannel*>(op.backend_space[owner]);
+  if (static_cast<Stage>(op.backend_space[stage_of]) == Stage::flush) {
+    self->syncing_ = false;
+    if (result == -EINTR && !self->issue_sync(op, result)) return;
+    self->sync_ended(op, result);
+    return;
+  }
   if (!self->step(op, result) && !self->go_on(op)) return;
   self->return_bounce(op);
   self->start_waiting();  // first: `done` may destroy what it likes

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <deque>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace perilune::block {
@@ -29,13 +30,17 @@ class ScriptedFile final : public runtime::BlockFile {
     log_.push_back((durable ? "durable write " : "write ") + std::to_string(offset.value()));
     return true;
   }
-  [[nodiscard]] bool sync(runtime::FileOp&, int& result) override {
+  [[nodiscard]] bool sync(runtime::FileOp& op, int& result) override {
+    log_.push_back("sync");
+    if (hold_syncs) {
+      held_sync = &op;
+      return false;
+    }
     result = 0;
     if (!sync_results.empty()) {
       result = sync_results.front();
       sync_results.pop_front();
     }
-    log_.push_back("sync");
     return true;
   }
   [[nodiscard]] bool punch(runtime::FileOp&, ByteOffset offset, ByteCount length, int& result) override {
@@ -73,6 +78,12 @@ class ScriptedFile final : public runtime::BlockFile {
   std::size_t piece = 1 << 20;
   int next_write_error = 0;
   std::deque<int> sync_results;
+  bool hold_syncs = false;  // then they end by end_sync()
+  runtime::FileOp* held_sync = nullptr;
+  void end_sync(int result) {
+    runtime::FileOp* op = std::exchange(held_sync, nullptr);
+    op->done(*op, result);
+  }
   std::deque<int> interruptions;
   runtime::FileProperties properties_;
 };
@@ -167,6 +178,42 @@ TEST_F(FileChannelTest, ErrorsKeepTheirMeaning) {
     EXPECT_EQ(run(OpKind::write, 0, {&iov, 1}, 1), status) << error;
     EXPECT_EQ(os_errno, error);
   }
+}
+
+// Of two syncs under way at once only one may hear of a lost write: so there is never more than one.
+TEST_F(FileChannelTest, FlushesThatCameDuringASyncShareTheNextAndItsFailure) {
+  struct Flush {
+    Flush() {
+      op.kind = OpKind::flush;
+      op.done = Delegate<void(BlockOp&)>::to<&Flush::done>(*this);
+    }
+    void done(BlockOp&) { ++calls; }
+    BlockOp op;
+    int calls = 0;
+  };
+  file->hold_syncs = true;
+  Flush first;
+  Flush second;
+  Flush third;
+  EXPECT_FALSE(channel->submit(first.op));
+  EXPECT_FALSE(channel->submit(second.op));
+  EXPECT_FALSE(channel->submit(third.op));
+  EXPECT_EQ(log, (std::vector<std::string>{"sync"}));
+  file->end_sync(0);
+  EXPECT_EQ(first.calls, 1);
+  EXPECT_EQ(first.op.status, OpStatus::ok);
+  EXPECT_EQ(second.calls + third.calls, 0);
+  EXPECT_EQ(log, (std::vector<std::string>{"sync", "sync"}));
+  Flush late;
+  EXPECT_FALSE(channel->submit(late.op));
+  file->end_sync(-EINTR);
+  EXPECT_EQ(second.calls + third.calls + late.calls, 0);
+  file->end_sync(-EIO);
+  EXPECT_EQ(second.op.status, OpStatus::write_error);
+  EXPECT_EQ(third.op.status, OpStatus::write_error);
+  EXPECT_EQ(late.op.status, OpStatus::write_error);  // no further sync: it might say that all is well
+  EXPECT_EQ(second.calls + third.calls + late.calls, 3);
+  EXPECT_EQ(log, (std::vector<std::string>{"sync", "sync", "sync"}));
 }
 
 // The kernel reports a failed write-back once, and calls the pages clean: the next fsync would say that all is well.
