@@ -71,7 +71,10 @@ class Recovery {
         target_(world_, target_host_, options,
                 [this](target::ServerConfig& config) { pairing_.apply(config); }) {
     for (std::uint64_t i = 1; i <= weather_.clients; ++i) {
-      clients_.push_back(std::make_unique<Client>(world_, history_, options, i, shape(), session(i)));
+      // One after the other: the order in which arguments draw from the seed differs between compilers.
+      const WorkloadShape work = shape();
+      initiator::SessionConfig config = session(i);
+      clients_.push_back(std::make_unique<Client>(world_, history_, options, i, work, std::move(config)));
     }
   }
 
