@@ -3,6 +3,7 @@
 // shard's slab and reused without allocation.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <deque>
@@ -31,14 +32,16 @@ struct Command : iscsi::TargetCommand {
   BufferPool::Waiter waiter;
 };
 
-// Commands of a shard. Grows while the load does, never shrinks; stable addresses.
+// Commands of a shard. Grows with the windows of its sessions, never shrinks; stable addresses.
 class CommandSlab {
  public:
+  // Room for so many commands at once, so that a burst finds them made.
+  void provide(std::size_t count) {
+    free_.reserve(std::max(count, commands_.size()));
+    while (commands_.size() < count) free_.push_back(&commands_.emplace_back());
+  }
   [[nodiscard]] Command& acquire() {
-    if (free_.empty()) {
-      free_.reserve(commands_.size() + 1);
-      return commands_.emplace_back();
-    }
+    if (free_.empty()) provide(commands_.size() + 1);
     Command& command = *free_.back();
     free_.pop_back();
     return command;

@@ -13,6 +13,9 @@ namespace perilune::target {
 
 namespace {
 
+// Answers that are copied into the transmit queue, of the largest size.
+constexpr std::uint32_t commands_per_chunk = iscsi::TxChunkPool::chunk_bytes / (iscsi::TxQueue::copy_limit_bytes + 64);
+
 // RFC 7143 4.2.7.2: the SCSI port names of iSCSI.
 std::string initiator_port_name(const std::string& name, const iscsi::Isid& isid) {
   static constexpr char digits[] = "0123456789abcdef";
@@ -98,11 +101,16 @@ bool Session::reserve_slot(iscsi::TargetSession&) {
   if (type_ == iscsi::SessionType::discovery) return false;
   if (!shard_.pool->try_reserve(unsolicited_pages_)) return false;
   ++reservations_;
+  ++shard_.window_slots;
+  // What a command needs beside its payload is made when the window opens, not when the command comes.
+  shard_.commands.provide(shard_.window_slots);
+  shard_.chunks.provide(shard_.window_slots / commands_per_chunk + 4);
   return true;
 }
 
 void Session::release_slot(iscsi::TargetSession&) {
   --reservations_;
+  --shard_.window_slots;
   shard_.pool->unreserve(unsolicited_pages_);
 }
 

@@ -21,6 +21,7 @@ struct Shard {
   EventLog& log;
   iscsi::TxChunkPool chunks;
   CommandSlab commands;
+  std::uint32_t window_slots = 0;  // commands that all sessions together may have in progress
 };
 
 }  // namespace perilune::target

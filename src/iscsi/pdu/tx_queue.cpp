@@ -31,8 +31,15 @@ void walk(std::span<const iovec> memory, std::uint64_t skip, std::uint64_t lengt
 
 }  // namespace
 
+void TxChunkPool::provide(std::size_t count) {
+  while (made_ < count && free_.size() < keep_) {
+    free_.push_back(std::make_unique_for_overwrite<std::uint8_t[]>(chunk_bytes));
+    ++made_;
+  }
+}
+
 std::unique_ptr<std::uint8_t[]> TxChunkPool::take() {
-  if (free_.empty()) return std::make_unique_for_overwrite<std::uint8_t[]>(chunk_bytes);
+  if (free_.empty()) provide(made_ + 1);
   auto chunk = std::move(free_.back());
   free_.pop_back();
   return chunk;
@@ -40,6 +47,7 @@ std::unique_ptr<std::uint8_t[]> TxChunkPool::take() {
 
 void TxChunkPool::give_back(std::unique_ptr<std::uint8_t[]> chunk) noexcept {
   if (free_.size() < keep_) free_.push_back(std::move(chunk));
+  else --made_;
 }
 
 std::uint8_t* TxQueue::room(std::size_t bytes) {

@@ -41,11 +41,14 @@ class TxChunkPool {
  public:
   static constexpr std::size_t chunk_bytes = 65536;
   explicit TxChunkPool(std::size_t keep = 256) : keep_(keep) { free_.reserve(keep); }
+  // Makes chunks until there have been `count` of them, at most as many as are kept.
+  void provide(std::size_t count);
   [[nodiscard]] std::unique_ptr<std::uint8_t[]> take();
   void give_back(std::unique_ptr<std::uint8_t[]> chunk) noexcept;
 
  private:
   std::size_t keep_;
+  std::size_t made_ = 0;  // chunks in the world: free or in a queue
   std::vector<std::unique_ptr<std::uint8_t[]>> free_;
 };
 

@@ -51,6 +51,7 @@ void TargetSession::adjust_window() {
       ++slots_;
       ++backed_slots_;
     }
+    for (TargetConnection* connection : connections_) connection->tx_.reserve(std::size_t{slots_} * 4, slots_ / 4);
   }
   const std::uint32_t open = slots_ > slots_used_ ? slots_ - slots_used_ : 0;
   const CmdSn candidate = exp_cmd_sn_.plus(open).minus(1);
