@@ -5,21 +5,14 @@
 #include <cstdlib>
 #include <new>
 
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
-#define PERILUNE_SANITIZED 1
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define PERILUNE_SANITIZED 1
-#endif
+#include "base/sanitizer.hpp"
 
 namespace perilune::cli {
 namespace {
 thread_local std::uint64_t count = 0;
 }
 std::uint64_t thread_allocations() noexcept { return count; }
-#ifdef PERILUNE_SANITIZED
+#if PERILUNE_SANITIZED
 bool allocations_are_counted() noexcept { return false; }
 #else
 bool allocations_are_counted() noexcept { return true; }
@@ -35,7 +28,7 @@ void* counted(std::size_t bytes, std::size_t alignment) noexcept {
 #endif
 }  // namespace perilune::cli
 
-#ifndef PERILUNE_SANITIZED
+#if !PERILUNE_SANITIZED
 namespace {
 void* or_throw(void* memory) {
   if (memory == nullptr) throw std::bad_alloc();

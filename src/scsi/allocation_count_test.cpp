@@ -4,12 +4,14 @@
 #include <cstdlib>
 #include <new>
 
+#include "base/sanitizer.hpp"
 #include "scsi/test_support.hpp"
 
 namespace {
 std::size_t allocations = 0;  // one thread
 }
 
+#if !PERILUNE_SANITIZED
 void* operator new(std::size_t size) {
   ++allocations;
   if (void* p = std::malloc(size == 0 ? 1 : size)) return p;
@@ -17,6 +19,7 @@ void* operator new(std::size_t size) {
 }
 void operator delete(void* p) noexcept { std::free(p); }
 void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+#endif
 
 namespace perilune::scsi::test {
 std::size_t allocation_count() { return allocations; }

@@ -2,23 +2,14 @@
 // The slice of every scenario that ctest runs. For more: perilune-sim --scenario NAME --count K.
 #include <gtest/gtest.h>
 
+#include "base/sanitizer.hpp"
 #include "sim/scenarios.hpp"
 
 namespace perilune::sim {
 namespace {
 
 // Sanitizers make every seed several times as long.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr std::uint64_t thinning = 8;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-constexpr std::uint64_t thinning = 8;
-#else
-constexpr std::uint64_t thinning = 1;
-#endif
-#else
-constexpr std::uint64_t thinning = 1;
-#endif
+constexpr std::uint64_t thinning = PERILUNE_SANITIZED ? 8 : 1;
 
 void run_seeds(ScenarioResult (*run)(std::uint64_t, const ScenarioOptions&), std::uint64_t first,
                std::uint64_t count) {
