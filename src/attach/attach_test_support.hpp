@@ -144,7 +144,11 @@ class RecordingDisk final : public block::Channel {
 
   const block::Geometry& geometry() const override { return geometry_; }
   block::Geometry& geometry_for_change() { return geometry_; }
-  std::vector<std::uint8_t>& bytes() { return bytes_; }
+  // Between operations. The order comes through the kernel, which a race detector does not see: the lock tells it.
+  std::vector<std::uint8_t>& bytes() {
+    const std::lock_guard guard(mutex_);
+    return bytes_;
+  }
 
   bool submit(block::BlockOp& op) override {
     record(op, false);
