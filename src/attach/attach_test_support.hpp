@@ -144,11 +144,21 @@ class RecordingDisk final : public block::Channel {
 
   const block::Geometry& geometry() const override { return geometry_; }
   block::Geometry& geometry_for_change() { return geometry_; }
-  // Between operations. The order comes through the kernel, which a race detector does not see: the lock tells it.
-  std::vector<std::uint8_t>& bytes() {
-    const std::lock_guard guard(mutex_);
-    return bytes_;
-  }
+  // The stored bytes, for one expression. Their order with the operations comes through the kernel, which a race detector
+  // does not see: the lock, held to the end of the expression, tells it.
+  class LockedBytes {
+   public:
+    LockedBytes(std::recursive_mutex& mutex, std::vector<std::uint8_t>& bytes) : guard_(mutex), bytes_(bytes) {}
+    std::uint8_t* data() const { return bytes_.data(); }
+    auto begin() const { return bytes_.begin(); }
+    auto end() const { return bytes_.end(); }
+    std::uint8_t& operator[](std::size_t i) const { return bytes_[i]; }
+
+   private:
+    std::lock_guard<std::recursive_mutex> guard_;
+    std::vector<std::uint8_t>& bytes_;
+  };
+  LockedBytes bytes() { return {mutex_, bytes_}; }
 
   bool submit(block::BlockOp& op) override {
     record(op, false);
@@ -239,7 +249,7 @@ class RecordingDisk final : public block::Channel {
   block::OpKind held_kind_ = block::OpKind::read;
   block::OpKind fail_kind_ = block::OpKind::read;
   block::OpStatus fail_status_ = block::OpStatus::ok;
-  mutable std::mutex mutex_;
+  mutable std::recursive_mutex mutex_;
   std::vector<Entry> entries_;
 };
 
