@@ -63,14 +63,16 @@ def clean_leftovers():
     if not STATE.exists():
         return
     h.say("cleaning up after an earlier run")
-    for name in ("mnt-again", "mnt"):
-        for _, kind, _ in PARTITIONS:
-            if h.is_mounted(STATE / name / kind):
-                h.run(["umount", "-l", STATE / name / kind], check=False)
+    # The processes first: while iscsid waits for its target to come back it holds every write, and umount with them.
     for pid in processes_of_the_demo():
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     h.wait_for(lambda: not processes_of_the_demo(), "the earlier run's processes to end")
+    for name in ("mnt-again", "mnt"):
+        for _, kind, _ in PARTITIONS:
+            folder = STATE / name / kind
+            if h.is_mounted(folder) and h.run(["umount", folder], check=False).code != 0:
+                h.run(["umount", "-l", folder], check=False)
     h.run([h.PERILUNE, "detach", "--cleanup"], check=False)
     shutil.rmtree(STATE, ignore_errors=True)
 
