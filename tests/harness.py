@@ -66,7 +66,8 @@ def die_with_parent():
 
 
 def start(command, **options):
-    """Popen whose process cannot outlive this test."""
+    """Popen whose process cannot outlive this one, and hears no Ctrl-C: whoever started it ends it, in the right order."""
+    options.setdefault("start_new_session", True)
     options.setdefault("stdin", subprocess.DEVNULL)
     return subprocess.Popen([str(word) for word in command], preexec_fn=die_with_parent, **options)
 
@@ -91,7 +92,10 @@ def run(command, *, timeout=60, env=None, check=True, input=None, cwd=None):
         out, err = process.communicate(input, timeout=timeout)
     except subprocess.TimeoutExpired:
         process.kill()
-        out, err = process.communicate()
+        try:
+            out, err = process.communicate(timeout=10)
+        except subprocess.TimeoutExpired:
+            out, err = "", "(it cannot even be killed)\n"
         raise AssertionError(f"still running after {timeout} s: {Done(command, 'none', out, err)}") from None
     done = Done(command, process.returncode, out, err)
     if check and done.code != 0:

@@ -59,15 +59,19 @@ def processes_of_the_demo():
     return found
 
 
+def end_processes():
+    for pid in processes_of_the_demo():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    h.wait_for(lambda: not processes_of_the_demo(), "the demo's processes to end")
+
+
 def clean_leftovers():
     if not STATE.exists():
         return
     h.say("cleaning up after an earlier run")
     # The processes first: while iscsid waits for its target to come back it holds every write, and umount with them.
-    for pid in processes_of_the_demo():
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    h.wait_for(lambda: not processes_of_the_demo(), "the earlier run's processes to end")
+    end_processes()
     for name in ("mnt-again", "mnt"):
         for _, kind, _ in PARTITIONS:
             folder = STATE / name / kind
@@ -144,9 +148,9 @@ class Demo:
 
     def take_down(self):
         """The way out after a failure; everything is gone already after a success."""
-        for pid in processes_of_the_demo():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        if processes_of_the_demo():
+            end_processes()
+            h.run([h.PERILUNE, "detach", "--cleanup"], check=False)
 
     def iscsiadm(self, *words, quiet=False):
         done = h.run([h.PERILUNE, "iscsiadm", *words], timeout=90)
@@ -264,11 +268,19 @@ class Demo:
             h.say(f"  {name:38} {value}")
 
 
+def interrupted(*_):
+    """The first signal unwinds the demo; more of them do not disturb that."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print the report as one JSON object at the end")
     args = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupted)
     if os.geteuid() != 0:
         sys.exit("demo: attaching block devices and mounting needs root")
     for device in ("/dev/fuse", "/dev/loop-control"):
@@ -290,7 +302,7 @@ def main():
     except AssertionError as e:
         sys.exit(f"\ndemo FAILED: {e}")
     except KeyboardInterrupt:
-        sys.exit("\ndemo: interrupted; the next run cleans up what is left")
+        sys.exit("\ndemo: interrupted, everything is taken down")
 
 
 if __name__ == "__main__":
