@@ -148,6 +148,11 @@ class Served {
   bool detached_ = false;
 };
 
+// Whether the loop device still serves this attachment; by now the number may be another test's.
+bool is_bound_to(int number, const AttachRecord& record) {
+  return loop_label(number) == loop_label_prefix + record.id;
+}
+
 class AttachTest : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -408,7 +413,7 @@ TEST_F(AttachTest, DetachLeavesNothing) {
   ASSERT_EQ(0, ::stat(records[0].path.c_str(), &st));
   EXPECT_EQ(0600u, st.st_mode & 0777u);
   ASSERT_TRUE(served_->detach(DetachMode::refuse_if_used));
-  EXPECT_FALSE(loop_is_bound(number));
+  EXPECT_FALSE(is_bound_to(number, records[0]));
   EXPECT_TRUE(read_records(run_dir_).empty());
   const auto mounts = read_mounts();
   ASSERT_TRUE(mounts);
@@ -537,6 +542,9 @@ TEST_F(AttachTest, KilledServerUnderAMountedFileSystemIsCleanedUp) {
   Victim victim(run_dir_);
   ASSERT_TRUE(victim.device().starts_with("/dev/loop")) << victim.device();
   const int number = *parse_loop_device(victim.device());
+  const auto records = read_records(run_dir_);
+  ASSERT_EQ(1u, records.size());
+  ASSERT_TRUE(is_bound_to(number, records[0]));
   ASSERT_EQ(0, shell("mkfs.ext4 -q -F -E lazy_itable_init=0 " + victim.device()));
   ASSERT_EQ(0, ::mkdir(mount_point().c_str(), 0700));
   ASSERT_EQ(0, ::mount(victim.device().c_str(), mount_point().c_str(), "ext4", 0, nullptr));
@@ -556,7 +564,7 @@ TEST_F(AttachTest, KilledServerUnderAMountedFileSystemIsCleanedUp) {
   EXPECT_EQ("detached " + victim.device(), lines[1]);
   EXPECT_TRUE(lines[2].starts_with("unmounted " + run_dir_ + "/")) << lines[2];
   EXPECT_TRUE(lines[3].starts_with("removed " + run_dir_ + "/")) << lines[3];
-  EXPECT_FALSE(loop_is_bound(number));
+  EXPECT_FALSE(is_bound_to(number, records[0]));
   lines.clear();
   const auto again = clean_up(run_dir_, [&](const std::string& line) { lines.push_back(line); });
   ASSERT_TRUE(again);
@@ -574,7 +582,7 @@ TEST_F(AttachTest, LeftoversWithoutARecordAreFound) {
   const auto report = clean_up(run_dir_, [](const std::string&) {});
   ASSERT_TRUE(report);
   EXPECT_EQ(0u, report->failed);
-  EXPECT_FALSE(loop_is_bound(number));
+  EXPECT_FALSE(is_bound_to(number, records[0]));
 }
 
 // Somebody has unmounted the FUSE mount of a dead server already: only the label tells whose the loop device
@@ -590,7 +598,7 @@ TEST_F(AttachTest, LoopDeviceWhoseMountIsGoneIsFoundByItsLabel) {
   ASSERT_EQ(0, ::unlink(records[0].path.c_str()));
   const auto report = clean_up(run_dir_, [](const std::string&) {});
   ASSERT_TRUE(report);
-  EXPECT_FALSE(loop_is_bound(number));
+  EXPECT_FALSE(is_bound_to(number, records[0]));
 }
 
 TEST_F(AttachTest, CleanUpLeavesTheLivingAlone) {

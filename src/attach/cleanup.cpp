@@ -85,8 +85,9 @@ class Cleaner {
     if (auto uses = uses_of_disk(loop_name(number))) {
       for (const Use& use : *uses) remove_use(use);
     }
+    const std::string file = loop_backing_file(number);
     const auto released = release_loop(number, ReleaseMode::force);
-    if (released && !loop_is_bound(number)) {
+    if (released && !loop_serves(number, file)) {
       removed("detached " + loop_device(number));
     } else {
       failed(loop_device(number) + ": " +

@@ -136,9 +136,10 @@ void keep_bound(int fd) {
   static_cast<void>(::ioctl(fd, LOOP_SET_STATUS64, &info));
 }
 
-Status wait_until_free(int number, ReleaseMode mode) {
+// Ends when the device no longer serves `file`: the number may belong to somebody else the next moment.
+Status wait_until_free(int number, const std::string& file, ReleaseMode mode) {
   const auto deadline = std::chrono::steady_clock::now() + release_patience;
-  while (loop_is_bound(number)) {
+  while (loop_serves(number, file)) {
     if (std::chrono::steady_clock::now() < deadline) {
       pause_briefly();
       continue;
@@ -147,7 +148,7 @@ Status wait_until_free(int number, ReleaseMode mode) {
     if (auto fd = open_loop(number, O_RDONLY)) keep_bound(fd->get());
     return fail(Errc::busy, loop_device(number) + " is held open by another process", EBUSY);
   }
-  remove_partition_nodes(number);
+  if (!loop_is_bound(number)) remove_partition_nodes(number);
   return {};
 }
 
@@ -187,6 +188,10 @@ std::string loop_backing_file(int number) {
   return read_small_file("/sys/block/" + loop_name(number) + "/loop/backing_file");
 }
 
+bool loop_serves(int number, const std::string& file) {
+  return loop_is_bound(number) && loop_backing_file(number) == file;
+}
+
 std::optional<std::string> loop_label(int number) {
   auto fd = open_loop(number, O_RDONLY);
   loop_info64 info{};
@@ -222,7 +227,8 @@ Result<BoundLoop> bind_loop(const std::string& file, const LoopSettings& setting
 }
 
 Status release_loop(int number, ReleaseMode mode) {
-  if (!loop_is_bound(number)) return wait_until_free(number, mode);
+  const std::string file = loop_backing_file(number);
+  if (!loop_is_bound(number)) return wait_until_free(number, file, mode);
   {
     const bool read_only = read_small_file("/sys/block/" + loop_name(number) + "/ro") == "1";
     const int access = read_only ? O_RDONLY : O_RDWR;
@@ -237,7 +243,7 @@ Status release_loop(int number, ReleaseMode mode) {
     }
     if (::ioctl(fd->get(), LOOP_CLR_FD, 0) != 0 && errno != ENXIO) return fail_errno(errno, "LOOP_CLR_FD");
   }
-  return wait_until_free(number, mode);
+  return wait_until_free(number, file, mode);
 }
 
 }  // namespace perilune::attach

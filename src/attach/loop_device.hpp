@@ -37,12 +37,14 @@ enum class ReleaseMode : std::uint8_t {
   force,      // whatever happens; goes away with its last user
 };
 
-// Ends with the device free, its nodes of partitions removed. busy: it is in use and stays as it was.
+// Ends when it no longer serves its file, its nodes of partitions removed. busy: it is in use and stays as it was.
 [[nodiscard]] Status release_loop(int number, ReleaseMode mode);
 
 [[nodiscard]] bool loop_is_bound(int number);
 // Of a bound device; empty otherwise. sysfs only: never waits.
 [[nodiscard]] std::string loop_backing_file(int number);
+// Bound, and to this file. A number that was let go may serve somebody else's file at once.
+[[nodiscard]] bool loop_serves(int number, const std::string& file);
 // The label it was bound with; nothing when the device is not bound or the kernel cannot say.
 [[nodiscard]] std::optional<std::string> loop_label(int number);
 // Numbers of all loop devices of the system.

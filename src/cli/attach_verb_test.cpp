@@ -72,9 +72,10 @@ TEST_F(AttachVerb, PrintsTheDeviceAndDetachTakesItAway) {
   const auto number = attach::parse_loop_device(device);
   ASSERT_TRUE(number) << device;
   EXPECT_TRUE(attach::loop_is_bound(*number));
+  const std::string file = attach::loop_backing_file(*number);
   const Outcome run = call(run_detach, {"detach", device});
   EXPECT_EQ(0, run.code) << run.err;
-  EXPECT_FALSE(attach::loop_is_bound(*number));
+  EXPECT_FALSE(attach::loop_serves(*number, file));
   const Outcome again = call(run_detach, {"detach", device});
   EXPECT_EQ(21, again.code);
   EXPECT_EQ("perilune detach: " + device + " is not attached\n", again.err);
