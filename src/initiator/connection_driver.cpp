@@ -96,8 +96,7 @@ void ConnectionDriver::receive_more() {
     std::size_t count = connection_->direct(std::span(iov).first(iov.size() - 1));
     for (std::size_t i = 0; i < count; ++i) direct_bytes_ += static_cast<std::uint32_t>(iov[i].iov_len);
     if (direct_bytes_ == connection_->missing_bytes()) {
-      if (staging_.empty()) staging_.resize(staging_bytes);
-      iov[count++] = {staging_.data(), staging_.size()};
+      iov[count++] = {staging_.get(), staging_bytes};
     }
     stream_->receive_into(std::span(iov).first(count), false);
     return;
@@ -120,7 +119,7 @@ void ConnectionDriver::on_received(int result, Bytes data) {
   if (direct_bytes_ != 0) {
     const std::uint32_t placed = std::min(direct_bytes_, static_cast<std::uint32_t>(result));
     connection_->commit_direct(placed);
-    data = Bytes(staging_).first(static_cast<std::size_t>(result) - placed);
+    data = {staging_.get(), static_cast<std::size_t>(result) - placed};
   }
   const bool good = connection_ ? take_bytes(data) : take_login_bytes(data);
   if (good && !closing_) receive_more();
@@ -168,6 +167,7 @@ bool ConnectionDriver::finish_login(Bytes rest) {
   parameters.header_digest = result.connection.header_digest;
   parameters.data_digest = result.connection.data_digest;
   connection_.emplace(engine_->session, engine_->pool, parameters);
+  staging_ = std::make_unique_for_overwrite<std::uint8_t[]>(staging_bytes);
   owner_->on_attached();
   if (closing_) return false;
   kick();

@@ -112,7 +112,7 @@ class ConnectionDriver final : runtime::StreamHandler, runtime::ConnectHandler {
 
   iscsi::TxQueue* sending_ = nullptr;   // whose pieces the send in progress names
   std::uint32_t direct_bytes_ = 0;      // of the receive in progress, for the payload; staging follows
-  std::vector<std::uint8_t> staging_;
+  std::unique_ptr<std::uint8_t[]> staging_;  // from the end of login
   std::array<iovec, 512> send_iov_;
   bool started_ = false, closing_ = false, down_ = false, detached_ = false, abandoned_ = false;
   ConnectionLoss loss_;

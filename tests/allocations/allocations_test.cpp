@@ -155,6 +155,8 @@ struct Kind {
   std::uint64_t operations;
 };
 
+constexpr std::uint32_t depth = 48;
+
 class Allocations : public testing::TestWithParam<Kind> {};
 
 TEST_P(Allocations, AreNoneOnceWarm) {
@@ -173,17 +175,19 @@ TEST_P(Allocations, AreNoneOnceWarm) {
   ASSERT_TRUE(unit_info) << unit_info.error().message;
   std::unique_ptr<initiator::LogicalUnit> unit;
   std::unique_ptr<Pump> pump;
+  // Warm: more at once than the target's largest window, so that it opens whole and slabs and queues reach their size.
+  std::promise<void> warm;
+  auto warmed = warm.get_future();
   (*thread)->run([&] {
     unit = std::make_unique<initiator::LogicalUnit>((*session)->session(), *unit_info);
-    pump = std::make_unique<Pump>(*unit, param.kind, param.blocks, 32, param.fua);
+    pump = std::make_unique<Pump>(*unit, param.kind, param.blocks, 4 * depth, param.fua);
+    pump->start(50000, &warm);
   });
-  const auto run = [&](std::uint64_t operations) {
-    std::promise<void> finished;
-    auto future = finished.get_future();
-    (*thread)->run([&] { pump->start(operations, &finished); });
-    future.wait();
-  };
-  run(50000);  // windows open, slabs and queues reach their size
+  warmed.wait();
+  (*thread)->run([&] {
+    EXPECT_FALSE(pump->failed());
+    pump = std::make_unique<Pump>(*unit, param.kind, param.blocks, depth, param.fua);
+  });
   // run() itself allocates (a posted function, a promise): count from inside the loop, from the first operation to the last.
   std::promise<void> finished;
   auto future = finished.get_future();

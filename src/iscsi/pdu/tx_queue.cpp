@@ -70,6 +70,15 @@ std::uint8_t* TxQueue::room(std::size_t bytes) {
   return chunks_[current_].memory.get() + current_used_;
 }
 
+// A queue that never runs empty still stays within twice its longest backlog.
+void TxQueue::add_piece(const Piece& piece) {
+  if (pieces_.size() == pieces_.capacity() && first_ != 0 && first_ >= pieces_.size() / 2) {
+    pieces_.erase(pieces_.begin(), pieces_.begin() + static_cast<std::ptrdiff_t>(first_));
+    first_ = 0;
+  }
+  pieces_.push_back(piece);
+}
+
 void TxQueue::append_chunk_bytes(std::uint8_t* at, std::size_t bytes) {
   current_used_ += bytes;
   queued_bytes_ += bytes;
@@ -81,7 +90,7 @@ void TxQueue::append_chunk_bytes(std::uint8_t* at, std::size_t bytes) {
     }
   }
   ++chunks_[current_].pieces;
-  pieces_.push_back(Piece{at, bytes, current_, nullptr});
+  add_piece({at, bytes, current_, nullptr});
 }
 
 std::uint8_t* TxQueue::put_header(const std::uint8_t* bhs, std::uint32_t data_length, std::size_t inline_bytes) {
@@ -151,7 +160,7 @@ void TxQueue::push(const std::uint8_t* bhs, std::span<const iovec> memory, std::
     if (data_digest_) crc = crypto::crc32c(crc, {from, n});
     hold->retain();
     queued_bytes_ += n;
-    pieces_.push_back(Piece{from, n, no_chunk, hold});
+    add_piece({from, n, no_chunk, hold});
   });
   put_trailer(length, crc);
 }
@@ -193,21 +202,18 @@ void TxQueue::sent(std::uint64_t bytes) {
     bytes -= piece.bytes;
     pop_front_piece();
   }
-  compact();
+  rest_when_empty();
 }
 
-void TxQueue::compact() {
-  if (first_ == pieces_.size()) {
-    pieces_.clear();
-    first_ = 0;
-    if (current_ != no_chunk) {  // an idle connection keeps no chunk
-      pool_.give_back(std::move(chunks_[current_].memory));
-      free_chunks_.push_back(current_);
-      current_ = no_chunk;
-    }
-  } else if (first_ >= 256) {
-    pieces_.erase(pieces_.begin(), pieces_.begin() + static_cast<std::ptrdiff_t>(first_));
-    first_ = 0;
+// An idle connection keeps no chunk.
+void TxQueue::rest_when_empty() {
+  if (first_ != pieces_.size()) return;
+  pieces_.clear();
+  first_ = 0;
+  if (current_ != no_chunk) {
+    pool_.give_back(std::move(chunks_[current_].memory));
+    free_chunks_.push_back(current_);
+    current_ = no_chunk;
   }
 }
 
@@ -215,7 +221,7 @@ void TxQueue::clear() {
   in_flight_ = 0;
   while (first_ < pieces_.size()) pop_front_piece();
   queued_bytes_ = 0;
-  compact();
+  rest_when_empty();
 }
 
 }  // namespace perilune::iscsi

@@ -110,16 +110,17 @@ class TxQueue {
   static constexpr std::uint32_t no_chunk = 0xffffffffU;
 
   std::uint8_t* room(std::size_t bytes);   // contiguous, in the current chunk or a new one
+  void add_piece(const Piece& piece);
   void append_chunk_bytes(std::uint8_t* at, std::size_t bytes);
   std::uint8_t* put_header(const std::uint8_t* bhs, std::uint32_t data_length, std::size_t inline_bytes);
   void put_trailer(std::uint32_t data_length, std::uint32_t crc);
   void pop_front_piece();
-  void compact();
+  void rest_when_empty();
 
   TxChunkPool& pool_;
   bool header_digest_ = false;
   bool data_digest_ = false;
-  std::vector<Piece> pieces_;      // [first_, size) is the queue; compacted when the front is long
+  std::vector<Piece> pieces_;      // [first_, size) is the queue; what was sent makes room before it grows
   std::size_t first_ = 0;
   std::size_t in_flight_ = 0;      // pieces of the send in progress: not to be extended
   std::vector<Chunk> chunks_;

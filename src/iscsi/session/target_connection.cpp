@@ -29,7 +29,6 @@ TargetConnection::~TargetConnection() {
 }
 
 bool TargetConnection::feed(Bytes input) {
-  session_.batch_max_cmd_sn_ = session_.max_cmd_sn_;
   for (;;) {
     switch (decoder_.next(input)) {
       case PduDecoder::Event::need_more:

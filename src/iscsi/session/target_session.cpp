@@ -16,7 +16,6 @@ TargetSession::TargetSession(TargetHost& host, const SessionParams& params, CmdS
       params_(params),
       exp_cmd_sn_(first_cmd_sn),
       max_cmd_sn_(first_cmd_sn.minus(1)),
-      batch_max_cmd_sn_(max_cmd_sn_),
       window_max_(std::max(window_max, limits::min_command_window)),
       by_itt_(limits::default_command_window) {
   deferred_.reserve(8);
@@ -51,7 +50,7 @@ void TargetSession::adjust_window() {
       ++slots_;
       ++backed_slots_;
     }
-    for (TargetConnection* connection : connections_) connection->tx_.reserve(std::size_t{slots_} * 4, slots_ / 4);
+    for (TargetConnection* connection : connections_) connection->tx_.reserve(std::size_t{slots_} * 4, slots_ / 4 + 2);
   }
   const std::uint32_t open = slots_ > slots_used_ ? slots_ - slots_used_ : 0;
   const CmdSn candidate = exp_cmd_sn_.plus(open).minus(1);
@@ -109,7 +108,9 @@ void TargetSession::accept(TargetCommand& command) {
   } else {
     ++slots_used_;
     command.counted_ = true;
-    if (batch_max_cmd_sn_.ahead_of(command.pdu.cmd_sn) <= static_cast<std::int32_t>(slots_ / 4)) window_pressed_ = true;
+    // What the initiator had under way when it sent this: what is under way here, and what it had not heard the end of.
+    const std::int32_t unheard = command.connection->stat_sn_.ahead_of(command.pdu.exp_stat_sn);
+    if (std::int64_t{slots_used_} + std::max(unheard, 0) >= std::int64_t{slots_} - slots_ / 4) window_pressed_ = true;
   }
   command.active_ = true;
   command.hold.retain();

@@ -108,8 +108,7 @@ class TargetSession {
   SessionParams params_;
   CmdSn exp_cmd_sn_;
   CmdSn max_cmd_sn_;
-  CmdSn batch_max_cmd_sn_;           // what the initiator can have known when it sent the batch at hand
-  bool window_pressed_ = false;      // it used (nearly) all of that
+  bool window_pressed_ = false;      // the initiator used (nearly) all of what it was told
   std::uint32_t window_max_;
   std::uint32_t slots_ = 0;          // commands that may be outstanding: window plus those in progress
   std::uint32_t backed_slots_ = 0;   // of those, with a reservation of payload memory
