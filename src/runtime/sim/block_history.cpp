@@ -169,13 +169,18 @@ std::string BlockHistory::judge(std::uint64_t lba, Bytes data, std::uint64_t rea
            std::to_string(load_be64(data.data())) + " block " + std::to_string(load_be64(data.data() + 8));
   }
   const Version* illegal = nullptr;
+  const Version* seen = nullptr;
   for (const Version& v : b.versions) {
     if (zero ? !v.zero : v.id != id || v.zero) continue;
-    if (!replaced(b, v, read_started)) {
-      if (b.unsettled) settle(b, v, read_started);
-      return {};
+    if (replaced(b, v, read_started)) {
+      illegal = &v;
+    } else if (seen == nullptr || !v.durable) {  // zeroes do not say whose they are: the one that may yet be lost
+      seen = &v;
     }
-    illegal = &v;
+  }
+  if (seen != nullptr) {
+    if (b.unsettled) settle(b, *seen, read_started);
+    return {};
   }
   const std::string what = zero ? "zeroes" : "version " + std::to_string(id);
   return where + "read " + what +
@@ -185,6 +190,7 @@ std::string BlockHistory::judge(std::uint64_t lba, Bytes data, std::uint64_t rea
 }
 
 void BlockHistory::power_lost() {
+  last_power_loss_ = tick_++;
   for (auto& [lba, b] : map_) {
     for (Version& v : b.versions) {
       if (!v.durable && v.state == State::closed) {
@@ -223,8 +229,9 @@ void BlockHistory::settle_failed() {
 }
 
 // The first look at a block whose fate was open. When no write overlapped the read, it stays what it was seen
-// to be.
+// to be. The answer to a read of before the power loss may have been on its way already: it says nothing.
 void BlockHistory::settle(Block& block, Version seen, std::uint64_t read_started) {
+  if (read_started < last_power_loss_) return;
   const bool overlapped = std::any_of(block.versions.begin(), block.versions.end(), [&](const Version& v) {
     return v.state != State::closed || v.ended > read_started;
   });

@@ -16,7 +16,7 @@
 //    either order.
 //  - After power_lost() what was acknowledged but neither FUA nor covered by a flush may be gone: legal are
 //  the last
-//    durable version and every one not replaced by it. The first read afterwards that meets no open write
+//    durable version and every one not replaced by it. The first read begun afterwards that meets no open write
 //    settles which one it is.
 //  - A write that failed (or was never answered) may take effect at any time until settle_failed() is called.
 #pragma once
@@ -121,6 +121,7 @@ class BlockHistory {
   std::uint64_t tick_ = 1;  // every begin and end gets its own
   std::uint64_t next_version_ = 1;
   std::uint64_t checked_ = 0;
+  std::uint64_t last_power_loss_ = 0;  // a tick
   std::map<std::uint64_t, Block> map_;
   std::map<std::uint64_t, Extent> extents_;  // of versions open or failed
 };

@@ -203,5 +203,25 @@ TEST_F(BlockHistoryTest, ManyVersionsKeepTheRules) {
   EXPECT_FALSE(legal(7, zeroes));
 }
 
+TEST_F(BlockHistoryTest, AnAnswerFromBeforeThePowerLossSettlesNothing) {
+  const auto lost = write(5, false);
+  const auto read = history.begin_read(Lba(5), BlockCount(1));
+  history.power_lost();
+  EXPECT_EQ("", history.end_read(read, lost));  // it was on its way already
+  EXPECT_TRUE(legal(5, zeroes));
+  EXPECT_FALSE(legal(5, lost));
+}
+
+TEST_F(BlockHistoryTest, ZeroesAreTakenForThoseThatMayYetBeLost) {
+  const auto data = write(5, false);
+  const auto zero = history.begin_zero(Lba(5), BlockCount(1));
+  history.power_lost();
+  history.end_write(zero, Outcome::acknowledged, false);  // replayed, or done before the loss
+  EXPECT_TRUE(legal(5, zeroes));
+  history.power_lost();  // takes the zeroes, and leaves what the first loss had left below them
+  EXPECT_TRUE(legal(5, data));
+  EXPECT_FALSE(legal(5, zeroes));
+}
+
 }  // namespace
 }  // namespace perilune::sim
