@@ -15,9 +15,9 @@ endif()
 
 # perilune_folder(NAME DEPS...): every .cpp below the current folder that is not a test becomes the static library
 # perilune_NAME, every *_test.cpp becomes part of the test program NAME_test. EXCLUDE drops subfolders
-# that are libraries of their own.
+# that are libraries of their own. TEST_LOCK names what its tests must not use beside other tests.
 function(perilune_folder name)
-  cmake_parse_arguments(ARG "" "" "DEPS;EXCLUDE;TEST_DEPS" ${ARGN})
+  cmake_parse_arguments(ARG "" "TEST_LOCK" "DEPS;EXCLUDE;TEST_DEPS" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cpp)
   foreach(sub ${ARG_EXCLUDE})
     list(FILTER sources EXCLUDE REGEX "^${CMAKE_CURRENT_SOURCE_DIR}/${sub}/")
@@ -33,20 +33,24 @@ function(perilune_folder name)
     target_link_libraries(perilune_${name} INTERFACE perilune_flags ${ARG_DEPS})
   endif()
   if(tests AND PERILUNE_BUILD_TESTS)
-    perilune_test(${name}_test SOURCES ${tests} DEPS perilune_${name} ${ARG_TEST_DEPS})
+    perilune_test(${name}_test SOURCES ${tests} DEPS perilune_${name} ${ARG_TEST_DEPS} LOCK ${ARG_TEST_LOCK})
   endif()
 endfunction()
 
-# perilune_test(NAME SOURCES... DEPS... [LABEL l]): a GoogleTest program whose cases ctest lists one by one.
+# perilune_test(NAME SOURCES... DEPS... [LABEL l] [LOCK r]): a GoogleTest program whose cases ctest lists one by one.
 function(perilune_test name)
-  cmake_parse_arguments(ARG "" "LABEL" "SOURCES;DEPS" ${ARGN})
+  cmake_parse_arguments(ARG "" "LABEL;LOCK" "SOURCES;DEPS" ${ARGN})
   if(NOT ARG_LABEL)
     set(ARG_LABEL unit)
+  endif()
+  set(lock)
+  if(ARG_LOCK)
+    set(lock RESOURCE_LOCK ${ARG_LOCK})
   endif()
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE ${ARG_DEPS} perilune_flags GTest::gtest GTest::gmock GTest::gtest_main)
   include(GoogleTest)
-  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST PROPERTIES LABELS ${ARG_LABEL} TIMEOUT 300)
+  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST PROPERTIES LABELS ${ARG_LABEL} TIMEOUT 300 ${lock})
 endfunction()
 
 # perilune_fuzzer(NAME SOURCE DEPS...): a libFuzzer target, only in the fuzz preset (clang).

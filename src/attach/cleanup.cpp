@@ -101,7 +101,7 @@ class Cleaner {
       removed("unmounted " + use.what + " (file system on " + use.device + ")");
     } else if (::umount2(use.what.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) == 0) {
       removed("unmounted " + use.what + " lazily (file system on " + use.device + ", still in use)");
-    } else {
+    } else if (errno != EINVAL && errno != ENOENT) {  // those two: somebody else was faster
       failed("umount " + use.what + ": " + std::strerror(errno));
     }
   }
@@ -110,7 +110,7 @@ class Cleaner {
     if (::umount2(mount_point.c_str(), UMOUNT_NOFOLLOW) == 0 ||
         ::umount2(mount_point.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) == 0) {
       removed("unmounted " + mount_point + " (its server is gone)");
-    } else {
+    } else if (errno != EINVAL && errno != ENOENT) {
       failed("umount " + mount_point + ": " + std::strerror(errno));
     }
     if (mount_point.starts_with(run_dir_ + "/")) ::rmdir(mount_point.c_str());
@@ -121,7 +121,7 @@ class Cleaner {
     if (::unlink(record.path.c_str()) == 0) {
       removed("removed " + record.path + " (" + record.name + ", process " + std::to_string(record.pid) +
               " is gone)");
-    } else {
+    } else if (errno != ENOENT) {
       failed("unlink " + record.path + ": " + std::strerror(errno));
     }
   }
