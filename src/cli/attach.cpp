@@ -25,6 +25,7 @@
 #include "attach/state_file.hpp"
 #include "attach/unique_fd.hpp"
 #include "cli/attach_source.hpp"
+#include "cli/command_line.hpp"
 #include "cli/stderr_log.hpp"
 #include "cli/verbs.hpp"
 #include "runtime/uring/uring_loop.hpp"
@@ -366,15 +367,6 @@ int clean_up(const std::string& run_dir) {
   return report_of->failed == 0 ? 0 : static_cast<int>(ToolExit::failed);
 }
 
-int parse(CLI::App& app, int argc, char** argv) {
-  try {
-    app.parse(argc, argv);
-    return -1;
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : static_cast<int>(ToolExit::usage);
-  }
-}
-
 }  // namespace
 
 int run_attach(int argc, char** argv) {
@@ -387,7 +379,7 @@ int run_attach(int argc, char** argv) {
   app.add_flag("--foreground", arguments.foreground, "stay in the foreground until SIGTERM or SIGINT");
   app.add_option("--run-dir", arguments.run_dir, "where mount points and records are")->capture_default_str();
   app.footer(std::string(url_help));
-  if (const int code = parse(app, argc, argv); code >= 0) return code;
+  if (const auto code = parse_arguments(app, argc, argv, static_cast<int>(ToolExit::usage))) return *code;
   return arguments.foreground ? attach_in_foreground(arguments) : attach_in_background(arguments);
 }
 
@@ -405,7 +397,7 @@ int run_detach(int argc, char** argv) {
   app.add_option("--timeout", timeout_seconds, "seconds to wait for the last writes")->capture_default_str();
   app.add_option("--run-dir", run_dir, "where mount points and records are")->capture_default_str();
   clean->excludes(target);
-  if (const int code = parse(app, argc, argv); code >= 0) return code;
+  if (const auto code = parse_arguments(app, argc, argv, static_cast<int>(ToolExit::usage))) return *code;
   if (cleanup) return clean_up(run_dir);
   if (what.empty()) return report("detach", {ToolExit::usage, "which device? (or --cleanup)"});
   return detach_one(run_dir, what, force, timeout_seconds);

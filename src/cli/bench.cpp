@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "cli/allocation_counter.hpp"
+#include "cli/command_line.hpp"
 #include "cli/initiator_common.hpp"
 #include "cli/verbs.hpp"
 #include "runtime/uring/uring_loop.hpp"
@@ -466,11 +467,7 @@ int run_bench(int argc, char** argv) {
   app.add_flag("--verify", options.verify, "write a pattern and compare what is read (not for measuring)");
   app.add_flag("--json", options.json, "one line of JSON");
   app.footer(std::string(url_help));
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : static_cast<int>(ToolExit::usage);
-  }
+  if (const auto code = parse_arguments(app, argc, argv, static_cast<int>(ToolExit::usage))) return *code;
   if (auto error = check(options)) return report("bench", *error);
   auto url = parse_url(options.url);
   if (!url) return report("bench", tool_error(url.error()));

@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 
+#include "cli/command_line.hpp"
 #include "cli/initiator_common.hpp"
 #include "cli/verbs.hpp"
 #include "cli/vpd_print.hpp"
@@ -24,16 +25,6 @@ struct Options {
   std::string url;
   std::string initiator_name;
 };
-
-// Parses the command line; an exit code when there is nothing to do.
-std::optional<int> parse(CLI::App& app, int argc, char** argv) {
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : static_cast<int>(ToolExit::usage);
-  }
-  return std::nullopt;
-}
 
 void add_common(CLI::App& app, Options& options) {
   app.add_option("URL", options.url, "iscsi://HOST[:PORT]/TARGET/LUN")->required();
@@ -134,9 +125,13 @@ int with_unit(std::string_view verb, const Options& options, const std::function
   return work(**session, lun_bytes(*url->lun));
 }
 
-ToolError refusal(const char* command, const SyncOutcome& outcome) {
+ToolError no_unit(std::uint64_t lun) {
+  return {ToolExit::not_found, fmt::format("the target has no LUN {}", lun_number(lun))};
+}
+
+ToolError refusal(const char* command, std::uint64_t lun, const SyncOutcome& outcome) {
   const SenseCode sense = decode_sense(outcome.sense);
-  if (sense.code() == 0x2500) return {ToolExit::not_found, "there is no such logical unit"};
+  if (sense.code() == 0x2500) return no_unit(lun);
   if (sense.key != 0) {
     return {ToolExit::failed, fmt::format("{} was refused: status {:02x}h, sense key {:x}h, code {:02x}h/{:02x}h", command,
                                           outcome.status, sense.key, sense.asc, sense.ascq)};
@@ -149,9 +144,9 @@ int print_inquiry(SyncSession& session, std::uint64_t lun, std::optional<unsigne
                                            static_cast<std::uint8_t>(page ? 0x10 : 0), static_cast<std::uint8_t>(page ? 0 : 255), 0};
   auto outcome = session.command_in(lun, cdb, page ? 4096 : 255);
   if (!outcome) return report("inq", tool_error(outcome.error()));
-  if (outcome->status != 0) return report("inq", refusal("INQUIRY", *outcome));
+  if (outcome->status != 0) return report("inq", refusal("INQUIRY", lun, *outcome));
   if (!page && !outcome->data.empty() && (outcome->data[0] >> 5) == 3) {
-    return report("inq", {ToolExit::not_found, "there is no such logical unit"});
+    return report("inq", no_unit(lun));
   }
   fmt::print("{}", page ? format_vpd(outcome->data) : format_inquiry(outcome->data));
   return 0;
@@ -161,7 +156,7 @@ int print_capacity(SyncSession& session, std::uint64_t lun, bool size_only) {
   const std::array<std::uint8_t, 16> cdb = {0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32, 0, 0};
   auto outcome = session.command_in(lun, cdb, 32);
   if (!outcome) return report("readcap", tool_error(outcome.error()));
-  if (outcome->status != 0) return report("readcap", refusal("READ CAPACITY(16)", *outcome));
+  if (outcome->status != 0) return report("readcap", refusal("READ CAPACITY(16)", lun, *outcome));
   const auto& d = outcome->data;
   if (d.size() < 16) return report("readcap", {ToolExit::failed, "READ CAPACITY(16) answered too little"});
   const std::uint64_t last = load_be64(d.data());
@@ -193,7 +188,7 @@ int run_ls(int argc, char** argv) {
   add_common(app, options);
   app.add_flag("-s,--show-luns", listing.luns, "log in to each target and show its logical units");
   app.add_flag("-U,--url", listing.as_urls, "print URLs");
-  if (auto code = parse(app, argc, argv)) return *code;
+  if (const auto code = parse_arguments(app, argc, argv, static_cast<int>(ToolExit::usage))) return *code;
   auto url = parse_url(options.url);
   if (!url) return report("ls", tool_error(url.error()));
   return list(*url, options, listing);
@@ -207,7 +202,7 @@ int run_inq(int argc, char** argv) {
   add_common(app, options);
   app.add_option("-e,--evpd", evpd, "1: a VPD page instead of the standard data");
   app.add_option("-c,--pagecode", page_text, "which VPD page (0x83, 131); implies -e 1");
-  if (auto code = parse(app, argc, argv)) return *code;
+  if (const auto code = parse_arguments(app, argc, argv, static_cast<int>(ToolExit::usage))) return *code;
   std::optional<unsigned> page;
   if (evpd != 0 || !page_text.empty()) {
     try {
@@ -227,7 +222,7 @@ int run_readcap(int argc, char** argv) {
   bool size_only = false;
   add_common(app, options);
   app.add_flag("-s,--size", size_only, "print the size in bytes only");
-  if (auto code = parse(app, argc, argv)) return *code;
+  if (const auto code = parse_arguments(app, argc, argv, static_cast<int>(ToolExit::usage))) return *code;
   return with_unit("readcap", options, [&](SyncSession& session, std::uint64_t lun) { return print_capacity(session, lun, size_only); });
 }
 

@@ -22,6 +22,7 @@
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
+#include "cli/command_line.hpp"
 #include "cli/verbs.hpp"
 #include "control/iscsid/initiator_daemon.hpp"
 #include "control/record_db.hpp"
@@ -292,11 +293,7 @@ int run_iscsid(int argc, char** argv) {
   app.add_option("-l,--log", options.log_file, "log of a daemon in the background (default: iscsid.log beside the socket)");
   bool version = false;
   app.add_flag("-v,--version", version, "show the version");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
-  }
+  if (const auto code = parse_arguments(app, argc, argv, 2)) return *code;
   if (version) return run_version(argc, argv);
   if (options.pid_file.empty()) options.pid_file = folder_of(options.socket_path) + "/iscsid.pid";
   if (options.log_file.empty()) options.log_file = folder_of(options.socket_path) + "/iscsid.log";

@@ -13,6 +13,7 @@
 #include <fstream>
 
 #include "block/open_backstore.hpp"
+#include "cli/command_line.hpp"
 #include "cli/stderr_log.hpp"
 #include "cli/verbs.hpp"
 #include "crypto/hash.hpp"
@@ -286,11 +287,7 @@ int run_serve(int argc, char** argv) {
   app.add_option("--mutual-discovery-chap-secret-file", options.discovery_mutual_secret_file);
   app.add_flag("-v,--verbose", options.verbose, "log more");
   app.add_flag("-q,--quiet", options.quiet, "log errors only");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
-  }
+  if (const auto code = parse_arguments(app, argc, argv, 2)) return *code;
   return serve(options);
 }
 

@@ -166,7 +166,9 @@ class Scan::Impl {
       if (probe->info().peripheral_qualifier == 3) continue;
       units.push_back(std::move(probe->info()));
     }
-    if (only_one_ && units.empty()) return call(fail(Errc::not_found, "there is no such logical unit"));
+    if (only_one_ && units.empty()) {
+      return call(fail(Errc::not_found, "the target has no LUN " + std::to_string(lun_number(probes_.front()->info().lun))));
+    }
     std::sort(units.begin(), units.end(), [](const UnitInfo& a, const UnitInfo& b) { return lun_number(a.lun) < lun_number(b.lun); });
     call(std::move(units));
   }

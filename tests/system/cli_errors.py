@@ -24,8 +24,9 @@ def one_line(done, *words, code=None):
 
 
 def wrong_usage(done, word):
-    """Usage errors exit with 2, name the word, and point to --help."""
-    if done.code != 2 or done.out or word not in done.err or "--help" not in done.err:
+    """Usage errors exit with 2, and their one line names the verb and the word, and points to --help."""
+    line = done.err.removesuffix("\n")
+    if done.code != 2 or done.out or "\n" in line or not line.startswith("perilune ") or word not in line or "--help" not in line:
         h.fail(f"expected a usage error: {done}")
 
 
@@ -76,7 +77,7 @@ def tools_name_an_absent_target(stack):
     one_line(perilune("inq", "iscsi://"), "host")
     server = stack.enter_context(h.serve(disk(stack)))
     one_line(perilune("inq", f"iscsi://{server.portal}/{IQN}/0"), server.portal, "not found")
-    one_line(perilune("inq", f"iscsi://{server.portal}/{server.iqn}/7"), "no such logical unit")
+    one_line(perilune("inq", f"iscsi://{server.portal}/{server.iqn}/7"), "no LUN 7")
 
 
 def tools_name_a_wrong_password(stack):

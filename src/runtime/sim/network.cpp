@@ -99,7 +99,7 @@ Result<std::unique_ptr<SimListener>> Network::listen(SimLoop& loop, const Endpoi
     const Endpoint& taken = other->local();
     if (&other->loop().host() != &host || taken.port != chosen.port) continue;
     if (taken.address == chosen.address || taken.is_wildcard() || chosen.is_wildcard()) {
-      return fail(Errc::busy, chosen.to_string() + ": Address already in use", EADDRINUSE);
+      return fail(Errc::busy, "listen: Address already in use", EADDRINUSE);
     }
   }
   auto listener = std::make_unique<SimListener>(loop, chosen, options, handler);

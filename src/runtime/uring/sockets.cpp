@@ -108,15 +108,14 @@ Result<posix::UniqueFd> make_socket(const Endpoint& family_of, const SocketOptio
 Result<posix::UniqueFd> make_listener(const Endpoint& local, const SocketOptions& options) {
   auto fd = make_socket(local, options);
   if (!fd) return fd;
-  const std::string where = "listen on " + local.to_string();
   const int one = 1;
   if (auto s = set_option(fd->get(), SOL_SOCKET, SO_REUSEADDR, one, "SO_REUSEADDR"); !s) return tl::unexpected(s.error());
   if (local.is_ipv6) {
     if (auto s = set_option(fd->get(), IPPROTO_IPV6, IPV6_V6ONLY, one, "IPV6_V6ONLY"); !s) return tl::unexpected(s.error());
   }
   SocketAddress address = to_socket_address(local);
-  if (::bind(fd->get(), address.get(), address.length) != 0) return fail_errno(errno, where);
-  if (::listen(fd->get(), SOMAXCONN) != 0) return fail_errno(errno, where);
+  if (::bind(fd->get(), address.get(), address.length) != 0) return fail_errno(errno, "listen");
+  if (::listen(fd->get(), SOMAXCONN) != 0) return fail_errno(errno, "listen");
   return fd;
 }
 
