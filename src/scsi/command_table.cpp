@@ -17,6 +17,7 @@ using Usage = std::array<std::uint8_t, 16>;
 // What most rows allow.
 constexpr std::uint16_t about = allow::stopped | allow::read_only | allow::write_exclusive | allow::exclusive_access |
                                 allow::standby;  // tells about the unit, not its data
+constexpr std::uint16_t always = about | allow::unavailable;
 constexpr std::uint16_t reading = allow::read_only | allow::write_exclusive;
 constexpr std::uint16_t writing = 0;
 
@@ -38,7 +39,7 @@ constexpr CommandRow control(std::uint8_t cdb_length, Usage usage, std::uint16_t
 constexpr CommandRow service(std::uint8_t cdb_length, Usage usage, std::uint16_t flags, Progress (*run)(Command&)) {
   CommandRow row = control(cdb_length, usage, flags, run);
   row.has_service_action = true;
-  row.service_action = usage[1];
+  row.service_action = usage[1] & 0x1f;
   return row;
 }
 constexpr CommandRow data(std::uint8_t cdb_length, Usage usage, SerialClass serial, std::uint16_t flags,
@@ -53,6 +54,14 @@ constexpr CommandRow unmap_row() {
   return row;
 }
 
+constexpr CommandRow set_target_port_groups_row() {
+  CommandRow row = data(12, {0xa4, 0x0a, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0}, whole, always | needs::explicit_access,
+                        admit_set_target_port_groups, run_set_target_port_groups);
+  row.has_service_action = true;
+  row.service_action = 0x0a;
+  return row;
+}
+
 constexpr std::uint8_t dpo = 0x10;
 constexpr std::uint8_t fua = 0x08;
 constexpr std::uint8_t bytchk = 0x06;
@@ -60,19 +69,21 @@ constexpr std::uint8_t bytchk = 0x06;
 constexpr auto table = std::to_array<CommandRow>({
     // Any device (SPC-4)
     control(6, {0x00}, reading | allow::exclusive_access, run_test_unit_ready),
-    control(6, {0x03, 0x01, 0, 0, 0xff, 0}, about | allow::unit_attention | allow::no_unit, run_request_sense),
-    control(6, {0x12, 0x01, 0xff, 0xff, 0xff, 0}, about | allow::unit_attention | allow::no_unit, run_inquiry),
-    data(6, {0x15, 0x11, 0, 0, 0xff, 0}, whole, allow::stopped | allow::read_only, admit_mode_select, run_mode_select),
+    control(6, {0x03, 0x01, 0, 0, 0xff, 0}, always | allow::unit_attention | allow::no_unit, run_request_sense),
+    control(6, {0x12, 0x01, 0xff, 0xff, 0xff, 0}, always | allow::unit_attention | allow::no_unit, run_inquiry),
+    data(6, {0x15, 0x11, 0, 0, 0xff, 0}, whole, allow::stopped | allow::read_only | allow::standby, admit_mode_select, run_mode_select),
     control(6, {0x1a, 0x08, 0xff, 0xff, 0xff, 0}, about, run_mode_sense_6),
-    data(10, {0x55, 0x11, 0, 0, 0, 0, 0, 0xff, 0xff, 0}, whole, allow::stopped | allow::read_only, admit_mode_select,
+    data(10, {0x55, 0x11, 0, 0, 0, 0, 0, 0xff, 0xff, 0}, whole, allow::stopped | allow::read_only | allow::standby, admit_mode_select,
          run_mode_select),
     control(10, {0x5a, 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0}, about, run_mode_sense_10),
-    control(12, {0xa0, 0, 0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0}, about | allow::unit_attention | allow::no_unit,
+    control(12, {0xa0, 0, 0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0}, always | allow::unit_attention | allow::no_unit,
             run_report_luns),
+    service(12, {0xa3, 0xea, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0}, always, run_report_target_port_groups),
     service(12, {0xa3, 0x0c, 0x87, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0}, about,
             run_report_supported_operation_codes),
     service(12, {0xa3, 0x0d, 0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0}, about,
             run_report_supported_task_management),
+    set_target_port_groups_row(),
     // Direct access (SBC-3)
     data(6, {0x1b, 0x01, 0, 0, 0x05, 0}, whole, allow::stopped | allow::read_only, admit_start_stop, run_start_stop),
     control(10, {0x25}, reading | allow::exclusive_access, run_read_capacity_10),
@@ -144,6 +155,7 @@ const CommandRow* find_row(std::uint8_t opcode, std::uint16_t service_action, bo
 }
 
 bool available(const CommandRow& row, const LogicalUnit& unit) noexcept {
+  if ((row.flags & needs::explicit_access) != 0 && !unit.port_groups().by_command()) return false;
   return (row.flags & needs::thin) == 0 || unit.geometry().thin;
 }
 

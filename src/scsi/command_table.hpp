@@ -30,15 +30,17 @@ inline constexpr std::uint16_t unit_attention = 0x0001;  // served although a un
 inline constexpr std::uint16_t stopped = 0x0002;         // after START STOP UNIT with START = 0
 inline constexpr std::uint16_t read_only = 0x0004;       // does not change the medium
 inline constexpr std::uint16_t no_unit = 0x0008;         // answered at a LUN where no unit is, and at the W-LUN
-// For the later issues on reservations and ALUA; kept beside the others so that a new row states them.
+// For the later issue on reservations; kept beside the others so that a new row states them.
 inline constexpr std::uint16_t write_exclusive = 0x0010;   // under another's Write Exclusive reservation
 inline constexpr std::uint16_t exclusive_access = 0x0020;  // under another's Exclusive Access reservation
 inline constexpr std::uint16_t standby = 0x0040;           // in target port group state standby
+inline constexpr std::uint16_t unavailable = 0x0080;       // in unavailable, offline and transitioning
 }  // namespace allow
 
 // Needs of a row.
 namespace needs {
 inline constexpr std::uint16_t thin = 0x0100;  // exists only on a thinly provisioned unit
+inline constexpr std::uint16_t explicit_access = 0x0200;  // only where initiators may set access states
 }
 
 struct Command {

@@ -72,6 +72,7 @@ Result<LogicalUnit*> Device::add_unit(std::uint16_t number, UnitConfig config, b
   if (!well_formed(channel.geometry())) {
     return fail(Errc::invalid_argument, "a disk needs blocks of 512 to 4096 bytes, a power of two, and at least one of them");
   }
+  if (Status status = PortGroups::valid(config.port_groups.all()); !status) return tl::unexpected(status.error());
   auto fresh = std::make_unique<LogicalUnit>(*this, number, std::move(config), channel);
   LogicalUnit* added = fresh.get();
   const auto place = std::find_if(units_.begin(), units_.end(), [&](const auto& u) { return u->number() > number; });
@@ -150,6 +151,7 @@ bool check_state(const CommandRow& row, const LogicalUnit& unit, Task& task) noe
     fail_command(task, SenseKey::illegal_request, asc::invalid_message);
     return false;
   }
+  if (unit.port_groups().restricted() && !check_access(row, unit, task)) return false;
   if (unit.state().stopped && !row.allows(allow::stopped)) {
     fail_command(task, SenseKey::not_ready, asc::initializing_command_required);
     return false;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "base/limits.hpp"
 #include "scsi/command_table.hpp"
@@ -34,11 +35,14 @@ Progress run_read_capacity_16(Command&);
 Progress run_report_luns(Command&);
 Progress run_report_supported_operation_codes(Command&);
 Progress run_report_supported_task_management(Command&);
+Progress run_report_target_port_groups(Command&);
 Progress run_read_defect_data_10(Command&);
 Progress run_read_defect_data_12(Command&);
 
 bool admit_mode_select(Command&);
 Progress run_mode_select(Command&);
+bool admit_set_target_port_groups(Command&);
+Progress run_set_target_port_groups(Command&);
 bool admit_start_stop(Command&);
 Progress run_start_stop(Command&);
 
@@ -74,6 +78,11 @@ Progress good(Task& task) noexcept;
 Progress reply(Task& task, std::size_t allocation_length);
 // The operation that has just ended failed: the command has ended with the sense for it.
 [[nodiscard]] bool operation_failed(Command& command) noexcept;
+
+// Why this nexus cannot get at the medium through its port; nothing when it can.
+[[nodiscard]] std::optional<AdditionalSense> inaccessible(const LogicalUnit& unit, const Task& task) noexcept;
+// False when the command is not served in the state of the port's group; it has ended then.
+[[nodiscard]] bool check_access(const CommandRow& row, const LogicalUnit& unit, Task& task) noexcept;
 
 // LBA and count as the CDB's length places them; a READ(6) count of 0 is 256.
 struct BlockRange {

@@ -95,8 +95,10 @@ void device_identification(Buffer& out, const Command& command) {
 
   designator(out, code_binary, of_port, type_relative_port, 4, protocol);
   put_number(out, names.relative_target_port);
-  designator(out, code_binary, of_port, type_port_group, 4, protocol);
-  put_number(out, names.target_port_group);
+  if (const PortGroup* group = command.unit.port_groups().of_port(names.relative_target_port)) {
+    designator(out, code_binary, of_port, type_port_group, 4, protocol);
+    put_number(out, group->id);
+  }
   name_designator(out, of_port, names.target_port, protocol);
   name_designator(out, of_device, command.device.name(), protocol);
 }
@@ -168,6 +170,7 @@ Progress run_inquiry(Command& command) {
     }
     const UnitIdentity& identity = command.unit.identity();
     standard_data(out, 0x00, identity.product, identity.revision, task.nexus->names().protocol_identifier);
+    out[5] = command.unit.port_groups().by_command() ? 0x30 : 0x10;  // TPGS
     return reply(task, allocation);
   }
   const auto* page = std::find_if(std::begin(pages), std::end(pages),

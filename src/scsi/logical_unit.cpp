@@ -31,6 +31,13 @@ void LogicalUnit::reset() noexcept {
   state_.flush_failed = flush_failed;
 }
 
+Status LogicalUnit::set_access_state(std::uint16_t group, AccessState state) {
+  PortGroups& groups = config_.port_groups;
+  if (groups.find(group) == nullptr) return fail(Errc::not_found, "no target port group " + std::to_string(group));
+  if (groups.set_state(group, state, PortGroup::Cause::implicit)) raise_for_others(nullptr, UnitAttention::access_state_changed);
+  return {};
+}
+
 void LogicalUnit::resized() { raise_for_others(nullptr, UnitAttention::capacity_changed); }
 
 void LogicalUnit::raise_for_others(const Nexus* nexus, UnitAttention attention) {

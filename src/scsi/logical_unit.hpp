@@ -8,6 +8,7 @@
 
 #include "base/block_op.hpp"
 #include "base/intrusive_list.hpp"
+#include "scsi/port_groups.hpp"
 #include "scsi/task.hpp"
 #include "scsi/unit_attention.hpp"
 
@@ -29,6 +30,7 @@ struct UnitIdentity {
 struct UnitConfig {
   UnitIdentity identity;
   bool read_only = false;  // beside Geometry::read_only
+  PortGroups port_groups = {};
 };
 
 class LogicalUnit {
@@ -42,6 +44,10 @@ class LogicalUnit {
   [[nodiscard]] const UnitIdentity& identity() const noexcept { return config_.identity; }
   [[nodiscard]] block::Channel& channel() const noexcept { return channel_; }
   [[nodiscard]] const block::Geometry& geometry() const noexcept { return channel_.geometry(); }
+
+  // Asymmetric access. The operator's change: every nexus learns by 2A/06. Fails with not_found.
+  [[nodiscard]] const PortGroups& port_groups() const noexcept { return config_.port_groups; }
+  [[nodiscard]] Status set_access_state(std::uint16_t group, AccessState state);
 
   // The channel's Geometry::blocks has changed: every nexus learns by 2A/09.
   void resized();
@@ -65,6 +71,7 @@ class LogicalUnit {
     bool flush_failed = false;   // sticky: what a failed flush lost, the next flush cannot make good
   };
   [[nodiscard]] State& state() noexcept { return state_; }
+  [[nodiscard]] PortGroups& port_groups() noexcept { return config_.port_groups; }
   [[nodiscard]] const State& state() const noexcept { return state_; }
   void reset() noexcept;  // logical unit reset (SAM-5 6.3.3): mode pages return to their defaults
   void raise_for_others(const Nexus* nexus, UnitAttention attention);  // on every nexus but this one

@@ -21,8 +21,7 @@ class LogicalUnit;
 struct NexusNames {
   std::string initiator_port;
   std::string target_port;
-  std::uint16_t relative_target_port = 1;  // 1.., VPD 83
-  std::uint16_t target_port_group = 1;     // 1.., VPD 83; the ALUA group, not the iSCSI portal group tag
+  std::uint16_t relative_target_port = 1;  // 1.., VPD 83; its target port group is the unit's affair (port_groups.hpp)
   std::uint8_t protocol_identifier = 5;    // SPC-4 7.6.1: 5h is iSCSI
 };
 

@@ -16,6 +16,9 @@ Progress run_request_sense(Command& command) {  // SPC-4 6.39: a pending unit at
   if (const auto attention = command.device.take_attention(task)) {
     sense.key = SenseKey::unit_attention;
     sense.additional = additional_sense(*attention);
+  } else if (const auto why = inaccessible(command.unit, task)) {
+    sense.key = SenseKey::not_ready;
+    sense.additional = *why;
   } else if (command.unit.state().stopped) {
     sense.key = SenseKey::not_ready;
     sense.additional = asc::initializing_command_required;

@@ -28,6 +28,10 @@ namespace asc {
 inline constexpr AdditionalSense none{0x00, 0x00};
 inline constexpr AdditionalSense not_ready{0x04, 0x00};
 inline constexpr AdditionalSense initializing_command_required{0x04, 0x02};
+inline constexpr AdditionalSense port_transition{0x04, 0x0a};
+inline constexpr AdditionalSense port_standby{0x04, 0x0b};
+inline constexpr AdditionalSense port_unavailable{0x04, 0x0c};
+inline constexpr AdditionalSense unit_offline{0x04, 0x12};
 inline constexpr AdditionalSense write_error{0x0c, 0x00};
 inline constexpr AdditionalSense unrecovered_read_error{0x11, 0x00};
 inline constexpr AdditionalSense parameter_list_length_error{0x1a, 0x00};

@@ -210,10 +210,13 @@ struct Rig {
   explicit Rig(block::Geometry geometry = FakeChannel::disk(), bool fresh = false)
       : channel(geometry),
         device("iqn.2026-11.io.perilune:disk"),
-        unit(**device.add_unit(0, {.identity = UnitIdentity::from_id(0x123456789abcdef), .read_only = false}, channel)),
+        unit(**device.add_unit(0, config(), channel)),
         a(device, names("a")),
         b(device, names("b")) {
     if (!fresh) settle();
+  }
+  static UnitConfig config() {  // a unit that serves every row of the table
+    return {.identity = UnitIdentity::from_id(0x123456789abcdef), .read_only = false, .port_groups = PortGroups({PortGroup{}}, true)};
   }
   static NexusNames names(const char* who) {
     return {.initiator_port = std::string("iqn.2026-11.example:") + who + ",i,0x400001370000",

@@ -17,6 +17,7 @@ enum class UnitAttention : std::uint8_t {
   commands_cleared,               // 2F/00: by another initiator
   reported_luns_changed,          // 3F/0E
   inquiry_data_changed,           // 3F/03
+  access_state_changed,           // 2A/06: of a target port group
   capacity_changed,               // 2A/09
   mode_parameters_changed,        // 2A/01
 };
@@ -36,6 +37,7 @@ struct AdditionalSense {
     case UnitAttention::commands_cleared: return {0x2f, 0x00};
     case UnitAttention::reported_luns_changed: return {0x3f, 0x0e};
     case UnitAttention::inquiry_data_changed: return {0x3f, 0x03};
+    case UnitAttention::access_state_changed: return {0x2a, 0x06};
     case UnitAttention::capacity_changed: return {0x2a, 0x09};
     case UnitAttention::mode_parameters_changed: return {0x2a, 0x01};
   }

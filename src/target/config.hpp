@@ -20,7 +20,7 @@ namespace perilune::target {
 
 struct UnitSpec {
   std::uint16_t lun = 0;
-  scsi::UnitConfig config;
+  scsi::UnitConfig config;  // a portal group tag that its port groups do not know gets a group of its own
   std::shared_ptr<block::Backstore> backstore;
 };
 

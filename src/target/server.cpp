@@ -70,7 +70,10 @@ Status Server::open_targets() {
       auto channel = unit.backstore->open_channel(shard_.loop);
       if (!channel) return tl::unexpected(channel.error());
       target.channels.push_back(std::move(*channel));
-      auto added = target.device->add_unit(unit.lun, unit.config, *target.channels.back());
+      scsi::UnitConfig config = unit.config;
+      const std::uint16_t tag = target.spec.portal_group_tag;
+      if (config.port_groups.of_port(tag) == nullptr) config.port_groups = scsi::PortGroups({{.id = tag, .ports = {tag}}}, false);
+      auto added = target.device->add_unit(unit.lun, std::move(config), *target.channels.back());
       if (!added) return tl::unexpected(added.error());
     }
     nodes_.push_back(std::move(owned));

@@ -39,7 +39,6 @@ scsi::NexusNames nexus_names(const TargetNode& node, const iscsi::TargetLoginRes
   names.initiator_port = initiator_port_name(login.initiator_name, login.isid);
   names.target_port = target_port_name(node.spec.name, node.spec.portal_group_tag);
   names.relative_target_port = node.spec.portal_group_tag;
-  names.target_port_group = node.spec.portal_group_tag;
   return names;
 }
 
