@@ -226,8 +226,8 @@ INSTANTIATE_TEST_SUITE_P(
                     Kind{"WriteZeroes4K", "ram:1G", block::OpKind::write_zeroes, 8, false, false, million},
                     Kind{"ReadDigests4K", "ram:1G", block::OpKind::read, 8, false, true, million},
                     Kind{"WriteDigests4K", "ram:1G", block::OpKind::write, 8, false, true, million},
-                    Kind{"Read64K", "ram:1G", block::OpKind::read, 128, false, false, 100000},
-                    Kind{"Write64K", "ram:1G", block::OpKind::write, 128, false, false, 100000}),
+                    Kind{"Read64K", "ram:1G", block::OpKind::read, 128, false, false, million},
+                    Kind{"Write64K", "ram:1G", block::OpKind::write, 128, false, false, million}),
     [](const auto& kind_info) { return kind_info.param.name; });
 
 }  // namespace
