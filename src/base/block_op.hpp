@@ -21,6 +21,7 @@ enum class OpKind : std::uint8_t {
   flush,         // every write that ended before this is on stable media when it ends; lba and blocks unused
   unmap,         // deallocate; reads give zeroes afterwards when Geometry::unmap_zeroes
   write_zeroes,  // reads give zeroes afterwards; may deallocate when `may_unmap`
+  query,         // what is known of lba, in `mapped`, and over how many of the blocks the same is, in `alike` (at least one)
 };
 
 enum class OpStatus : std::uint8_t {
@@ -46,6 +47,9 @@ struct BlockOp : ListNode<BlockOp> {
   std::span<const iovec> data;  // read and write: exactly blocks * block_size bytes, at most 64 + 1 iovecs; stays put
   Delegate<void(BlockOp&)> done;
 
+  bool mapped = true;  // query: false when the block is known to be deallocated, and so reads as zeroes if unmap_zeroes
+  BlockCount alike;
+
   OpStatus status = OpStatus::ok;
   int os_errno = 0;  // when a system call failed
 
@@ -69,6 +73,8 @@ struct Geometry {
   std::uint32_t max_transfer_blocks = 0;           // 0: no own limit
   std::uint32_t memory_alignment_bytes = 1;        // what Channel wants of iovecs to avoid a copy
   bool lends_memory = false;                       // lend() works (RAM)
+  // A write of so many blocks by one operation is there as a whole or not at all, whatever fails (0: not promised).
+  std::uint32_t max_atomic_blocks = 0;
 };
 
 class Channel {

@@ -13,7 +13,7 @@ namespace perilune::block {
   op.status = OpStatus::ok;
   op.os_errno = 0;
   if (op.kind == OpKind::flush) return std::nullopt;
-  if (op.kind != OpKind::read && geometry.read_only) return OpStatus::write_protected;
+  if (op.kind != OpKind::read && op.kind != OpKind::query && geometry.read_only) return OpStatus::write_protected;
   const std::uint64_t total = geometry.blocks.value();
   if (op.lba.value() > total || op.blocks.value() > total - op.lba.value()) return OpStatus::out_of_range;
   if (op.blocks.value() == 0) return OpStatus::ok;

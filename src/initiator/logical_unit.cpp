@@ -120,11 +120,11 @@ bool LogicalUnit::Impl::check(BlockOp& op) const {
     op.status = OpStatus::out_of_range;
     return false;
   }
-  if (op.kind != OpKind::read && info_.geometry.read_only) {
+  if (op.kind != OpKind::read && op.kind != OpKind::query && info_.geometry.read_only) {
     op.status = OpStatus::write_protected;
     return false;
   }
-  if ((op.kind == OpKind::unmap && !(info_.unmap && !no_unmap_) && !info_.write_same_unmap) ||
+  if (op.kind == OpKind::query || (op.kind == OpKind::unmap && !(info_.unmap && !no_unmap_) && !info_.write_same_unmap) ||
       (op.kind == OpKind::write_zeroes && no_write_same_)) {
     op.status = OpStatus::unsupported;
     return false;

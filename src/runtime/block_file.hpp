@@ -46,6 +46,14 @@ class BlockFile {
   [[nodiscard]] virtual bool punch(FileOp& op, ByteOffset offset, ByteCount length, int& result) = 0;
   // Reads give zeroes afterwards, space stays allocated where the file system can (FALLOC_FL_ZERO_RANGE).
   [[nodiscard]] virtual bool zero(FileOp& op, ByteOffset offset, ByteCount length, int& result) = 0;
+  // Whether `offset` lies in a hole, and how far that reaches within the range, in op.extent (SEEK_DATA, SEEK_HOLE). Space
+  // that is reserved and was never written counts as a hole. A file that cannot tell says that all is allocated.
+  [[nodiscard]] virtual bool extent(FileOp& op, ByteOffset offset, ByteCount length, int& result) {
+    (void)offset;
+    op.extent = {.allocated = true, .length_bytes = length.value()};
+    result = 0;
+    return true;
+  }
 };
 
 struct OpenOptions {

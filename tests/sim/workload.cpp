@@ -173,6 +173,7 @@ void Workload::judge(Slot& slot) {
     case block::OpKind::flush:
       history_.end_flush(slot.flush, succeeded);
       return;
+    case block::OpKind::query: return;
     case block::OpKind::write:
     case block::OpKind::unmap:
     case block::OpKind::write_zeroes:

@@ -17,7 +17,7 @@ namespace {
 constexpr std::size_t max_iovecs = 65;
 constexpr std::size_t bounce_alignment = 4096;
 
-enum class Stage : std::uint64_t { transfer, deallocate, zero, flush };
+enum class Stage : std::uint64_t { transfer, deallocate, zero, flush, extent };
 
 // BlockOp::backend_space, by index.
 enum : std::size_t { owner = 0, stage_of = 1, bytes_done = 2, bounce_memory = 3 };
@@ -31,7 +31,7 @@ OpStatus status_of(OpKind kind, int os_errno) {
     case ENODEV:
     case ENXIO: return OpStatus::not_ready;
     case EOPNOTSUPP: return OpStatus::unsupported;
-    default: return kind == OpKind::read ? OpStatus::read_error : OpStatus::write_error;
+    default: return kind == OpKind::read || kind == OpKind::query ? OpStatus::read_error : OpStatus::write_error;
   }
 }
 
@@ -51,6 +51,7 @@ class FileChannel final : public Channel {
   [[nodiscard]] bool issue_transfer(BlockOp& op, int& result);
   [[nodiscard]] bool step(BlockOp& op, int result);
   [[nodiscard]] bool step_transfer(BlockOp& op, int result);
+  [[nodiscard]] bool end_query(BlockOp& op);
   [[nodiscard]] bool next_stage_after_change(BlockOp& op);
   [[nodiscard]] bool end(BlockOp& op, OpStatus status, int os_errno = 0);
   [[nodiscard]] bool misaligned(const BlockOp& op) const;
@@ -80,7 +81,8 @@ class FileChannel final : public Channel {
 bool FileChannel::submit(BlockOp& op) {
   const auto ended = refuse_or_skip(geometry_, op);
   if (ended) return end(op, *ended);
-  const bool durable = op.kind == OpKind::flush || (op.kind != OpKind::read && op.fua);
+  const bool changes = op.kind != OpKind::read && op.kind != OpKind::query;
+  const bool durable = op.kind == OpKind::flush || (changes && op.fua);
   if (durable) {
     if (const int failed = health_->failed_errno.load(std::memory_order_relaxed); failed != 0) {
       return end(op, OpStatus::write_error, failed);
@@ -104,6 +106,9 @@ bool FileChannel::submit(BlockOp& op) {
       break;
     case OpKind::write_zeroes:
       set_stage(op, op.may_unmap && geometry_.thin && geometry_.unmap_zeroes ? Stage::deallocate : Stage::zero);
+      break;
+    case OpKind::query:
+      set_stage(op, Stage::extent);
       break;
   }
   return start(op);
@@ -137,6 +142,7 @@ bool FileChannel::issue(BlockOp& op, int& result) {
     case Stage::deallocate: return file_->punch(op.file_op, offset, length, result);
     case Stage::zero: return file_->zero(op.file_op, offset, length, result);
     case Stage::flush: return issue_sync(op, result);
+    case Stage::extent: return file_->extent(op.file_op, offset, length, result);
   }
   return true;
 }
@@ -212,9 +218,20 @@ bool FileChannel::step(BlockOp& op, int result) {
     return end(op, OpStatus::write_error, -result);
   }
   if (result < 0) return end(op, status_of(op.kind, -result), -result);
+  if (stage == Stage::extent) return end_query(op);
   if (stage == Stage::flush || !op.fua) return end(op, OpStatus::ok);
   set_stage(op, Stage::flush);
   return false;
+}
+
+// A block that the end of a hole cuts through is mapped.
+bool FileChannel::end_query(BlockOp& op) {
+  const std::uint64_t block = geometry_.block_size_bytes;
+  const runtime::FileExtent& extent = op.file_op.extent;
+  op.mapped = extent.allocated || extent.length_bytes < block;
+  const std::uint64_t known = extent.allocated ? (extent.length_bytes + block - 1) / block : extent.length_bytes / block;
+  op.alike = BlockCount(std::clamp<std::uint64_t>(known, 1, op.blocks.value()));
+  return end(op, OpStatus::ok);
 }
 
 bool FileChannel::step_transfer(BlockOp& op, int result) {

@@ -54,6 +54,13 @@ class ScriptedFile final : public runtime::BlockFile {
     return true;
   }
 
+  [[nodiscard]] bool extent(runtime::FileOp& op, ByteOffset offset, ByteCount length, int& result) override {
+    log_.push_back("extent " + std::to_string(offset.value()) + "+" + std::to_string(length.value()));
+    op.extent = next_extent;
+    result = extent_error;
+    return true;
+  }
+
  private:
   int move(std::uint64_t offset, std::span<const iovec> iov, bool to_file) {
     if (!interruptions.empty()) {
@@ -85,6 +92,8 @@ class ScriptedFile final : public runtime::BlockFile {
     op->done(*op, result);
   }
   std::deque<int> interruptions;
+  runtime::FileExtent next_extent;
+  int extent_error = 0;
   runtime::FileProperties properties_;
 };
 
@@ -251,6 +260,30 @@ TEST_F(FileChannelTest, ZeroesPunchOnlyWhenTheyMay) {
   EXPECT_EQ(run(OpKind::unmap, 1, {}, 2), OpStatus::ok);
   const std::vector<std::string> expected = {"zero 512+1024", "punch 512+1024", "punch 512+1024"};
   EXPECT_EQ(log, expected);
+}
+
+TEST_F(FileChannelTest, ABlockThatIsInAHoleOnlyInPartIsMapped) {
+  struct Case {
+    runtime::FileExtent extent;
+    bool mapped;
+    std::uint64_t alike;
+  };
+  for (const auto& [extent, mapped, alike] : {Case{{true, 1024}, true, 2}, Case{{true, 1025}, true, 3}, Case{{true, 100}, true, 1},
+                                              Case{{false, 1024}, false, 2}, Case{{false, 1535}, false, 2},
+                                              Case{{false, 511}, true, 1}, Case{{true, 1 << 20}, true, 4}}) {
+    file->next_extent = extent;
+    BlockOp op;
+    op.kind = OpKind::query;
+    op.lba = Lba(3);
+    op.blocks = BlockCount(4);
+    ASSERT_TRUE(channel->submit(op));
+    EXPECT_EQ(op.status, OpStatus::ok);
+    EXPECT_EQ(op.mapped, mapped) << extent.length_bytes;
+    EXPECT_EQ(op.alike.value(), alike) << extent.length_bytes;
+  }
+  EXPECT_EQ(log.front(), "extent 1536+2048");
+  file->extent_error = -EIO;
+  EXPECT_EQ(run(OpKind::query, 0, {}, 1), OpStatus::read_error);
 }
 
 TEST_F(FileChannelTest, WithoutHolesUnmapIsUnsupported) {

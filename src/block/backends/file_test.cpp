@@ -95,6 +95,34 @@ TEST_F(File, UnmapPunchesAHoleThatReadsAsZeroes) {
   }
 }
 
+TEST_F(File, QueriesTellOfHolesAndOfData) {
+  const std::string path = folder.file("disk", 4 * mib);
+  open(path);
+  if (!channel->geometry().thin) GTEST_SKIP() << "no holes on this file system";
+  Buffer data(mib, 0xff);
+  ASSERT_EQ(write(0, data, true), OpStatus::ok);
+  BlockOp op;
+  op.kind = OpKind::query;
+  op.lba = Lba(8);
+  op.blocks = BlockCount(8192 - 8);
+  ASSERT_EQ(run(op), OpStatus::ok);
+  EXPECT_TRUE(op.mapped);
+  if (op.alike.value() == 8192 - 8) GTEST_SKIP() << "this file system does not tell where its holes are";
+  EXPECT_EQ(op.alike.value(), 2048U - 8);
+  ASSERT_EQ(range(OpKind::unmap, 1024, 512), OpStatus::ok);
+  op.lba = Lba(1024 + 16);
+  ASSERT_EQ(run(op), OpStatus::out_of_range);
+  op.blocks = BlockCount(8192 - 1024 - 16);
+  ASSERT_EQ(run(op), OpStatus::ok);
+  EXPECT_FALSE(op.mapped);
+  EXPECT_EQ(op.alike.value(), 512U - 16);
+  op.lba = Lba(2048);  // to the end of the file
+  op.blocks = BlockCount(8192 - 2048);
+  ASSERT_EQ(run(op), OpStatus::ok);
+  EXPECT_FALSE(op.mapped);
+  EXPECT_EQ(op.alike.value(), 8192U - 2048);
+}
+
 // Pieces smaller than the granularity are zeroed all the same.
 TEST_F(File, UnalignedUnmapAndZeroesTouchExactlyTheirBlocks) {
   for (const OpKind kind : {OpKind::unmap, OpKind::write_zeroes}) {

@@ -78,6 +78,56 @@ TEST_F(Ram, EveryStartIsANewIdentityAndChannelsShareTheBytes) {
   EXPECT_TRUE(in.all(5));
 }
 
+TEST_F(Ram, QueriesTellWhichPagesThereAre) {
+  open("ram:64M");
+  BlockOp op;
+  op.kind = OpKind::query;
+  op.lba = Lba(0);
+  op.blocks = BlockCount(131072);
+  ASSERT_EQ(run(op), OpStatus::ok);
+  EXPECT_TRUE(ended_at_once);
+  EXPECT_FALSE(op.mapped);
+  EXPECT_EQ(op.alike.value(), 4096U * 8);  // as much as one look at the map tells
+  Buffer data(1 << 20, 0x11);
+  ASSERT_EQ(write(0, data), OpStatus::ok);
+  ASSERT_EQ(range(OpKind::unmap, 16, 24), OpStatus::ok);
+  op.blocks = BlockCount(2048);
+  ASSERT_EQ(run(op), OpStatus::ok);
+  EXPECT_TRUE(op.mapped);
+  EXPECT_EQ(op.alike.value(), 16U);
+  op.lba = Lba(17);  // within a page
+  ASSERT_EQ(run(op), OpStatus::ok);
+  EXPECT_FALSE(op.mapped);
+  EXPECT_EQ(op.alike.value(), 23U);
+  op.lba = Lba(16);
+  op.blocks = BlockCount(3);
+  ASSERT_EQ(run(op), OpStatus::ok);
+  EXPECT_FALSE(op.mapped);
+  EXPECT_EQ(op.alike.value(), 3U);
+  op.lba = Lba(131072 - 1);
+  op.blocks = BlockCount(2);
+  EXPECT_EQ(run(op), OpStatus::out_of_range);
+}
+
+TEST_F(Ram, QueriesAreNoWrites) {
+  BackstoreOptions options;
+  options.read_only = true;
+  open("ram:1M", options);
+  EXPECT_EQ(range(OpKind::query, 0, 1), OpStatus::ok);
+}
+
+TEST_F(Null, EverythingIsDeallocatedAtAnyTime) {
+  open("null:1G");
+  Buffer data(4096, 1);
+  ASSERT_EQ(write(0, data), OpStatus::ok);
+  BlockOp op;
+  op.kind = OpKind::query;
+  op.blocks = BlockCount(2097152);
+  ASSERT_EQ(run(op), OpStatus::ok);
+  EXPECT_FALSE(op.mapped);
+  EXPECT_EQ(op.alike.value(), 2097152U);
+}
+
 TEST_F(Null, ForgetsWhatIsWritten) {
   open("null:1T");
   EXPECT_EQ(channel->geometry().blocks.value(), std::uint64_t{1} << 31);

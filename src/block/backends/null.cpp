@@ -23,6 +23,9 @@ class NullChannel final : public Channel {
     }
     if (op.kind == OpKind::read) {
       for (const iovec& part : op.data) std::memset(part.iov_base, 0, part.iov_len);
+    } else if (op.kind == OpKind::query) {
+      op.mapped = false;
+      op.alike = op.blocks;
     }
     return true;
   }
@@ -42,6 +45,7 @@ Result<std::unique_ptr<Backstore>> NullBackstore::create(std::uint64_t size_byte
   g.write_cache = false;
   g.thin = true;
   g.unmap_zeroes = true;
+  g.max_atomic_blocks = UINT32_MAX;  // nothing of a write is ever there
   g.read_only = options.read_only;
   return self;
 }

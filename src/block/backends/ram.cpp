@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "block/backends/ram.hpp"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 
@@ -14,6 +18,7 @@ namespace perilune::block {
 namespace {
 
 constexpr std::size_t page_bytes = 4096;
+constexpr std::size_t pages_per_query = 4096;
 
 // Gives whole pages back to the system and clears the rest. What lies in between reads as zeroes.
 void make_zero(std::uint8_t* begin, std::uint64_t length) {
@@ -31,7 +36,8 @@ void make_zero(std::uint8_t* begin, std::uint64_t length) {
 
 class RamChannel final : public Channel {
  public:
-  RamChannel(const Geometry& geometry, std::uint8_t* memory) noexcept : geometry_(geometry), memory_(memory) {}
+  RamChannel(const Geometry& geometry, std::uint8_t* memory, int pagemap) noexcept
+      : geometry_(geometry), memory_(memory), pagemap_(pagemap) {}
   [[nodiscard]] const Geometry& geometry() const override { return geometry_; }
 
   [[nodiscard]] bool submit(BlockOp& op) override {
@@ -60,6 +66,9 @@ class RamChannel final : public Channel {
         break;
       case OpKind::flush:
         break;
+      case OpKind::query:
+        query(op);
+        break;
     }
     return true;
   }
@@ -71,8 +80,34 @@ class RamChannel final : public Channel {
   }
 
  private:
+  // Looks at no more pages than one read of the map tells of: the answer may end before the range does.
+  void query(BlockOp& op) const {
+    const auto from = reinterpret_cast<std::uintptr_t>(memory_) + byte_offset(geometry_, op);
+    const std::uintptr_t to = from + byte_length(geometry_, op);
+    const std::uintptr_t first_page = from / page_bytes;
+    const std::size_t wanted = std::min<std::size_t>((to - 1) / page_bytes - first_page + 1, pages_per_query);
+    std::array<std::uint64_t, pages_per_query> entries;
+    const ssize_t bytes = ::pread(pagemap_, entries.data(), wanted * sizeof entries[0],
+                                  static_cast<off_t>(first_page * sizeof entries[0]));
+    if (bytes < static_cast<ssize_t>(sizeof entries[0])) {  // nobody tells: then nothing may be called deallocated
+      op.mapped = true;
+      op.alike = op.blocks;
+      return;
+    }
+    const std::size_t known = static_cast<std::size_t>(bytes) / sizeof entries[0];
+    op.mapped = has_page(entries[0]);
+    std::size_t alike = 1;
+    while (alike < known && has_page(entries[alike]) == op.mapped) ++alike;
+    const std::uintptr_t end = std::min(to, (first_page + alike) * page_bytes);
+    op.alike = BlockCount((end - from) / geometry_.block_size_bytes);  // blocks do not cross pages
+  }
+
+  // Present, or swapped out (Documentation/admin-guide/mm/pagemap.rst).
+  static bool has_page(std::uint64_t entry) noexcept { return (entry >> 62) != 0; }
+
   const Geometry& geometry_;
   std::uint8_t* memory_;
+  int pagemap_;
 };
 
 }  // namespace
@@ -83,6 +118,7 @@ Result<std::unique_ptr<Backstore>> RamBackstore::create(std::uint64_t size_bytes
   if (memory == MAP_FAILED) return fail_errno(errno, "ram:" + format_size(size_bytes));
   self->memory_ = static_cast<std::uint8_t*>(memory);
   self->mapped_bytes_ = size_bytes;
+  self->pagemap_ = runtime::posix::UniqueFd(::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
   (void)::madvise(memory, size_bytes, MADV_HUGEPAGE);  // fewer faults and TLB misses where the system offers it
   (void)::madvise(memory, size_bytes, MADV_DONTDUMP);
   self->identity_ = random_identity("ram");
@@ -96,6 +132,7 @@ Result<std::unique_ptr<Backstore>> RamBackstore::create(std::uint64_t size_bytes
   g.read_only = options.read_only;
   g.unmap_granularity_blocks = static_cast<std::uint32_t>(page_bytes / options.block_size_bytes);
   g.lends_memory = true;
+  g.max_atomic_blocks = UINT32_MAX;  // what could tear a copy takes the whole disk away
   return self;
 }
 
@@ -108,7 +145,7 @@ std::string RamBackstore::describe() const {
 }
 
 Result<std::unique_ptr<Channel>> RamBackstore::open_channel(runtime::Loop&) {
-  return std::make_unique<RamChannel>(geometry_, memory_);
+  return std::make_unique<RamChannel>(geometry_, memory_, pagemap_.get());
 }
 
 }  // namespace perilune::block

@@ -10,6 +10,7 @@
 
 #include "block/backstore.hpp"
 #include "block/open_backstore.hpp"
+#include "runtime/posix/unique_fd.hpp"
 
 namespace perilune::block {
 
@@ -28,6 +29,7 @@ class RamBackstore final : public Backstore {
   RamBackstore() = default;
   std::uint8_t* memory_ = nullptr;
   std::size_t mapped_bytes_ = 0;
+  runtime::posix::UniqueFd pagemap_;  // what the system has pages for; shared by the channels
   Geometry geometry_;
   std::string identity_;
 };

@@ -150,6 +150,27 @@ TEST_F(SimDiskTest, PunchedAndZeroedRangesReadAsZeroes) {
   EXPECT_TRUE(std::equal(in.data + 12288, in.data + 16384, out.data + 12288));
 }
 
+TEST_F(SimDiskTest, ExtentsTellWhereThereIsData) {
+  make(1, {});
+  AlignedBuffer out(8192);
+  Prng(9).fill(out.bytes());
+  ASSERT_EQ(write(4096, out, false), 8192);
+  const auto extent = [this](std::uint64_t offset, std::uint64_t length) {
+    Op op;
+    op.begun(file->extent(op.op, ByteOffset(offset), ByteCount(length), op.result));
+    EXPECT_TRUE(world->run_until([&] { return op.ended; }, 10s));
+    EXPECT_EQ(op.result, 0);
+    return std::pair(op.op.extent.allocated, op.op.extent.length_bytes);
+  };
+  EXPECT_EQ(extent(512, disk_bytes - 512), std::pair(false, std::uint64_t{3584}));
+  EXPECT_EQ(extent(4608, disk_bytes - 4608), std::pair(true, std::uint64_t{7680}));
+  EXPECT_EQ(extent(12288, 512), std::pair(false, std::uint64_t{512}));
+  Op op;
+  op.begun(file->punch(op.op, ByteOffset(8192), ByteCount(4096), op.result));
+  ASSERT_TRUE(world->run_until([&] { return op.ended; }, 10s));
+  EXPECT_EQ(extent(8192, 8192), std::pair(false, std::uint64_t{8192}));
+}
+
 TEST_F(SimDiskTest, InjectedErrorsAreReported) {
   DiskOptions options;
   options.faults.read_error_per_million = 1'000'000;

@@ -105,6 +105,14 @@ bool SimBlockFile::zero(FileOp& op, ByteOffset offset, ByteCount length, int& re
   return result != 0 || submit(std::move(p), result);
 }
 
+bool SimBlockFile::extent(FileOp& op, ByteOffset offset, ByteCount length, int& result) {
+  auto p = std::make_shared<Pending>(*this, op, Kind::extent);
+  p->offset = offset.value();
+  p->length = length.value();
+  result = check(offset, p->length, false);
+  return result != 0 || submit(std::move(p), result);
+}
+
 std::uint64_t SimBlockFile::summary(const Pending& p) const {
   return (p.id << 32) ^ (p.offset << 12) ^ (p.length << 4) ^ static_cast<std::uint64_t>(p.kind);
 }
@@ -158,6 +166,10 @@ void SimBlockFile::apply(Pending& p) {
     case Kind::punch:
     case Kind::zero:
       apply_zero(p);
+      break;
+    case Kind::extent:
+      p.op.extent = disk_.extent(ByteOffset(p.offset), ByteCount(p.length));
+      p.result = 0;
       break;
   }
 }

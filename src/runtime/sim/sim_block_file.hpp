@@ -25,13 +25,14 @@ class SimBlockFile final : public runtime::BlockFile {
   [[nodiscard]] bool sync(runtime::FileOp& op, int& result) override;
   [[nodiscard]] bool punch(runtime::FileOp& op, ByteOffset offset, ByteCount length, int& result) override;
   [[nodiscard]] bool zero(runtime::FileOp& op, ByteOffset offset, ByteCount length, int& result) override;
+  [[nodiscard]] bool extent(runtime::FileOp& op, ByteOffset offset, ByteCount length, int& result) override;
 
   // The process is gone: what was under way may reach the disk whole, in part or not at all. Nothing
   // completes; or, on a loop that winds down, everything fails with -EIO and never touches the disk again.
   void crash();
 
  private:
-  enum class Kind : std::uint8_t { read, write, sync, punch, zero };
+  enum class Kind : std::uint8_t { read, write, sync, punch, zero, extent };
   struct Pending {
     Pending(SimBlockFile& f, runtime::FileOp& o, Kind k)
         : file(f), op(o), kind(k), ready(Delegate<void()>::to<&Pending::complete>(*this)) {}

@@ -47,6 +47,20 @@ void SimDisk::read(ByteOffset offset, MutableBytes out) const {
   });
 }
 
+runtime::FileExtent SimDisk::extent(ByteOffset offset, ByteCount length) const {
+  const auto has_data = [this](std::uint64_t at) {
+    const Page* p = find_page(at);
+    return p != nullptr && std::any_of(std::begin(p->current), std::end(p->current), [](std::uint8_t b) { return b != 0; });
+  };
+  runtime::FileExtent out{.allocated = has_data(offset.value()), .length_bytes = 0};
+  while (out.length_bytes < length.value()) {
+    const std::uint64_t at = offset.value() + out.length_bytes;
+    if (has_data(at) != out.allocated) break;
+    out.length_bytes += std::min(length.value() - out.length_bytes, page_bytes - at % page_bytes);
+  }
+  return out;
+}
+
 void SimDisk::read_durable(ByteOffset offset, MutableBytes out) const {
   for_each_unit(offset.value(), out.size(), page_bytes, [&](std::uint64_t at, std::uint64_t n) {
     std::uint8_t* to = out.data() + (at - offset.value());

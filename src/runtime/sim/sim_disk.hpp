@@ -62,6 +62,8 @@ class SimDisk {
   void read(ByteOffset offset, MutableBytes out) const;
   void write(ByteOffset offset, Bytes data);
   void zero(ByteOffset offset, ByteCount length);
+  // A page that reads as zeroes is a hole.
+  [[nodiscard]] runtime::FileExtent extent(ByteOffset offset, ByteCount length) const;
   // Of a write that never ended: a random choice of its sectors.
   void write_torn(ByteOffset offset, Bytes data);
 

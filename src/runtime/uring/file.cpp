@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -142,6 +143,26 @@ bool UringFile::punch(FileOp& op, ByteOffset offset, ByteCount length, int& resu
 bool UringFile::zero(FileOp& op, ByteOffset offset, ByteCount length, int&) {
   allocate(op, Stage::zero_range, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, offset.value(), length.value());
   return false;
+}
+
+bool UringFile::extent(FileOp& op, ByteOffset offset, ByteCount length, int& result) {
+  const std::uint64_t begin = offset.value();
+  const std::uint64_t end = begin + length.value();
+  result = 0;
+  op.extent = {.allocated = true, .length_bytes = length.value()};
+  const off_t data = ::lseek(fd_.get(), static_cast<off_t>(begin), SEEK_DATA);
+  if (data < 0) {
+    if (errno == ENXIO) op.extent.allocated = false;  // no data from here to the end of the file
+    else if (errno != EINVAL && errno != EOPNOTSUPP) result = -errno;  // the two: this file cannot tell
+    return true;
+  }
+  if (static_cast<std::uint64_t>(data) > begin) {
+    op.extent = {.allocated = false, .length_bytes = std::min(static_cast<std::uint64_t>(data), end) - begin};
+    return true;
+  }
+  const off_t hole = ::lseek(fd_.get(), data, SEEK_HOLE);
+  if (hole > data) op.extent.length_bytes = std::min(static_cast<std::uint64_t>(hole), end) - begin;
+  return true;
 }
 
 // For file systems without ZERO_RANGE (tmpfs): the next piece of the range is written.

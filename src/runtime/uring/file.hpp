@@ -5,6 +5,8 @@
 //  - O_DIRECT, writes, misses, fsync, fallocate: by the ring.
 //  - page-cache hits: the first few of a turn by preadv2(RWF_NOWAIT), so that a lone read is answered in the turn in
 //    which it came; the others by the ring, one system call for all of them.
+//  - where the holes are: by lseek at once, which asks what the file system has in memory of its extents. The ring knows
+//    no such request.
 //  - tmpfs: by plain preadv and pwritev. It is memory, and has no RWF_NOWAIT.
 #pragma once
 
@@ -26,6 +28,7 @@ class UringFile final : public BlockFile {
   [[nodiscard]] bool sync(FileOp& op, int& result) override;
   [[nodiscard]] bool punch(FileOp& op, ByteOffset offset, ByteCount length, int& result) override;
   [[nodiscard]] bool zero(FileOp& op, ByteOffset offset, ByteCount length, int& result) override;
+  [[nodiscard]] bool extent(FileOp& op, ByteOffset offset, ByteCount length, int& result) override;
 
   // From the reactor.
   static void completed(FileOp& op, int result);
