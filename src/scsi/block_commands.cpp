@@ -13,43 +13,6 @@ namespace {
 // Steps shared by the commands below; what a step means is told where it is used.
 enum Step : std::uint8_t { begin = 0, working = 1, reading_back = 2, flushing = 3, comparing = 4 };
 
-bool fua_bit(const Task& task) noexcept { return task.row->cdb_length > 6 && (task.cdb[1] & 0x08) != 0; }
-
-// LBA and count are inside the medium and the limits: the task takes them over.
-bool accept_range(Command& command, const BlockRange& range, std::uint64_t max_blocks) noexcept {
-  if (!check_range(command, range.lba, range.blocks) || !check_count(command, range, max_blocks)) return false;
-  command.task.lba = range.lba;
-  command.task.blocks = range.blocks;
-  return true;
-}
-
-bool accept_transfer(Command& command) noexcept {
-  if (!accept_range(command, cdb_range(command.task), advertised::max_transfer_blocks(command.unit))) return false;
-  command.task.data_transfer_length =
-      static_cast<std::uint32_t>(command.task.blocks * command.unit.geometry().block_size_bytes);
-  return true;
-}
-
-// Data-out of as many whole blocks as the initiator announced (SAM-5 5.4.2: the smaller of the two is transferred).
-void take_whole_blocks(Command& command) noexcept {
-  Task& task = command.task;
-  const std::uint32_t block = command.unit.geometry().block_size_bytes;
-  task.transfer_blocks = std::min(task.expected_data_out_bytes, task.data_transfer_length) / block;
-  task.need.data_out_bytes = task.transfer_blocks * block;
-}
-
-std::uint32_t scratch_for(std::uint64_t bytes) noexcept {
-  return static_cast<std::uint32_t>(std::min<std::uint64_t>(bytes, advertised::scratch_bytes));
-}
-
-// A write that must be durable fails at once when an earlier flush has failed: nothing can tell what became of the
-// data before it.
-bool durable_is_possible(Command& command) noexcept {
-  if (!command.unit.state().flush_failed || !wants_durable(command.unit, fua_bit(command.task))) return true;
-  fail_command(command.task, SenseKey::medium_error, asc::write_error);
-  return false;
-}
-
 }  // namespace
 
 // ---- READ
@@ -82,7 +45,7 @@ Progress run_read(Command& command) {
 // ---- WRITE
 
 bool admit_write(Command& command) {
-  if (!accept_transfer(command) || !durable_is_possible(command)) return false;
+  if (!accept_transfer(command) || !durable_is_possible(command, fua_bit(command.task))) return false;
   take_whole_blocks(command);
   return true;
 }
@@ -109,7 +72,7 @@ Progress run_write(Command& command) {
 // ---- WRITE AND VERIFY: write, flush to the medium, read all of it back; BYTCHK = 1 compares too
 
 bool admit_write_and_verify(Command& command) {
-  if (!accept_transfer(command) || !durable_is_possible(command)) return false;
+  if (!accept_transfer(command) || !durable_is_possible(command, fua_bit(command.task))) return false;
   take_whole_blocks(command);
   command.task.need.scratch_bytes = scratch_for(command.task.need.data_out_bytes);
   return true;
@@ -147,7 +110,7 @@ Progress run_write_and_verify(Command& command) {
       break;
     case reading_back: {
       const std::uint64_t offset = task.position * command.unit.geometry().block_size_bytes;
-      if ((task.cdb[1] & 0x02) != 0 && !slice_matches(command, offset)) return Progress::over;
+      if ((options_byte(task) & 0x02) != 0 && !slice_matches(command, offset)) return Progress::over;
       task.position += task.slice_blocks;
       break;
     }
@@ -162,9 +125,9 @@ Progress run_write_and_verify(Command& command) {
 
 bool admit_verify(Command& command) {
   Task& task = command.task;
-  const std::uint8_t bytchk = (task.cdb[1] >> 1) & 0x03;
+  const std::uint8_t bytchk = (options_byte(task) >> 1) & 0x03;
   if (bytchk == 2) {
-    invalid_field_in_cdb(task, 1, std::uint8_t{2});
+    invalid_field_in_cdb(task, options_place(task), std::uint8_t{2});
     return false;
   }
   const BlockRange range = cdb_range(task);
@@ -185,7 +148,7 @@ bool admit_verify(Command& command) {
 Progress run_verify(Command& command) {
   Task& task = command.task;
   const std::uint64_t block = command.unit.geometry().block_size_bytes;
-  const std::uint8_t bytchk = (task.cdb[1] >> 1) & 0x03;
+  const std::uint8_t bytchk = (options_byte(task) >> 1) & 0x03;
   if (task.step != begin) {
     if (operation_failed(command)) return Progress::over;
     if (bytchk == 1 && !slice_matches(command, task.position * block)) return Progress::over;
@@ -212,7 +175,7 @@ bool admit_compare_and_write(Command& command) {
   Task& task = command.task;
   const BlockRange range{load_be64(task.cdb.data() + 2), task.cdb[13], 2, 13};
   if (!accept_range(command, range, advertised::max_compare_and_write_blocks(command.unit)) ||
-      !durable_is_possible(command)) {
+      !durable_is_possible(command, fua_bit(command.task))) {
     return false;
   }
   const auto bytes = static_cast<std::uint32_t>(range.blocks * command.unit.geometry().block_size_bytes);

@@ -61,6 +61,22 @@ constexpr CommandRow set_target_port_groups_row() {
   row.service_action = 0x0a;
   return row;
 }
+constexpr CommandRow write_scattered_row() {
+  CommandRow row = service(16, {0x9f, 0x12, 0x18, 0, 0xff, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f, 0},
+                           writing, run_write_scattered);
+  row.serial = range;
+  row.timeout_s = 60;
+  row.admit = admit_write_scattered;
+  row.prepare = prepare_write_scattered;
+  return row;
+}
+constexpr CommandRow get_lba_status_row() {
+  CommandRow row = service(16, {0x9e, 0x12, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0},
+                           reading, run_get_lba_status);
+  row.serial = read;
+  row.admit = admit_get_lba_status;
+  return row;
+}
 
 constexpr std::uint8_t dpo = 0x10;
 constexpr std::uint8_t fua = 0x08;
@@ -89,6 +105,7 @@ constexpr auto table = std::to_array<CommandRow>({
     control(10, {0x25}, reading | allow::exclusive_access, run_read_capacity_10),
     service(16, {0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0}, reading | allow::exclusive_access,
             run_read_capacity_16),
+    get_lba_status_row(),
     control(10, {0x37, 0, 0x1f, 0, 0, 0, 0, 0xff, 0xff, 0}, reading, run_read_defect_data_10),
     control(12, {0xb7, 0x1f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0}, reading, run_read_defect_data_12),
     data(6, cdb6(0x08), read, reading, admit_read, run_read),
@@ -112,6 +129,10 @@ constexpr auto table = std::to_array<CommandRow>({
     data(10, cdb10(0x41, 0x08), range, writing, admit_write_same, run_write_same, 60),
     data(16, cdb16(0x93, 0x09), range, writing, admit_write_same, run_write_same, 60),
     unmap_row(),
+    data(16, cdb16(0x8b, dpo | fua), exclusive, writing, admit_orwrite, run_orwrite),
+    data(16, {0x9c, dpo | fua, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0xff, 0xff, 0x1f, 0}, exclusive,
+         writing | needs::atomic, admit_write_atomic, run_write_atomic),
+    write_scattered_row(),
     data(16, {0x89, dpo | fua, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0xff, 0x1f, 0}, exclusive,
          writing, admit_compare_and_write, run_compare_and_write),
 });
@@ -156,6 +177,7 @@ const CommandRow* find_row(std::uint8_t opcode, std::uint16_t service_action, bo
 
 bool available(const CommandRow& row, const LogicalUnit& unit) noexcept {
   if ((row.flags & needs::explicit_access) != 0 && !unit.port_groups().by_command()) return false;
+  if ((row.flags & needs::atomic) != 0 && unit.geometry().max_atomic_blocks == 0) return false;
   return (row.flags & needs::thin) == 0 || unit.geometry().thin;
 }
 

@@ -17,6 +17,10 @@ std::uint8_t advertised::max_compare_and_write_blocks(const LogicalUnit& unit) n
   return static_cast<std::uint8_t>(std::min<std::uint32_t>(255, max_transfer_blocks(unit) / 2));
 }
 
+std::uint32_t advertised::max_atomic_blocks(const LogicalUnit& unit) noexcept {
+  return std::min(unit.geometry().max_atomic_blocks, max_transfer_blocks(unit));
+}
+
 Progress good(Task& task) noexcept {
   task.status = ScsiStatus::good;
   task.sense_length = 0;
@@ -62,6 +66,7 @@ BlockRange cdb_range(const Task& task) noexcept {
     case 0: return {load_be24(cdb + 1) & 0x1fffff, cdb[4] == 0 ? 256u : cdb[4], 1, 4};
     case 1:
     case 2: return {load_be32(cdb + 2), load_be16(cdb + 7), 2, 7};
+    case 3: return {load_be64(cdb + 12), load_be32(cdb + 28), 12, 28};  // 7Fh: 32 bytes
     case 5: return {load_be32(cdb + 2), load_be32(cdb + 6), 2, 6};
     default: return {load_be64(cdb + 2), load_be32(cdb + 10), 2, 10};
   }
@@ -77,6 +82,47 @@ bool check_range(Command& command, std::uint64_t lba, std::uint64_t blocks) noex
 bool check_count(Command& command, const BlockRange& range, std::uint64_t max_blocks) noexcept {
   if (range.blocks <= max_blocks) return true;
   invalid_field_in_cdb(command.task, range.blocks_byte, std::uint8_t{7});
+  return false;
+}
+
+std::uint16_t options_place(const Task& task) noexcept {
+  switch (task.cdb[0]) {
+    case 0x7f: return 10;
+    case 0x9f: return 2;  // beside a service action
+    default: return 1;
+  }
+}
+
+bool fua_bit(const Task& task) noexcept { return task.cdb[0] >> 5 != 0 && (options_byte(task) & 0x08) != 0; }
+
+bool accept_range(Command& command, const BlockRange& range, std::uint64_t max_blocks) noexcept {
+  if (!check_range(command, range.lba, range.blocks) || !check_count(command, range, max_blocks)) return false;
+  command.task.lba = range.lba;
+  command.task.blocks = range.blocks;
+  return true;
+}
+
+bool accept_transfer(Command& command) noexcept {
+  if (!accept_range(command, cdb_range(command.task), advertised::max_transfer_blocks(command.unit))) return false;
+  command.task.data_transfer_length =
+      static_cast<std::uint32_t>(command.task.blocks * command.unit.geometry().block_size_bytes);
+  return true;
+}
+
+void take_whole_blocks(Command& command) noexcept {
+  Task& task = command.task;
+  const std::uint32_t block = command.unit.geometry().block_size_bytes;
+  task.transfer_blocks = std::min(task.expected_data_out_bytes, task.data_transfer_length) / block;
+  task.need.data_out_bytes = task.transfer_blocks * block;
+}
+
+std::uint32_t scratch_for(std::uint64_t bytes) noexcept {
+  return static_cast<std::uint32_t>(std::min<std::uint64_t>(bytes, advertised::scratch_bytes));
+}
+
+bool durable_is_possible(Command& command, bool fua) noexcept {
+  if (!command.unit.state().flush_failed || !wants_durable(command.unit, fua)) return true;
+  fail_command(command.task, SenseKey::medium_error, asc::write_error);
   return false;
 }
 

@@ -15,12 +15,6 @@ enum Step : std::uint8_t { begin = 0, erasing = 1, filling = 2, flushing = 3 };
 constexpr std::uint8_t unmap_bit = 0x08;
 constexpr std::uint8_t no_data_bit = 0x01;  // NDOB, WRITE SAME(16) alone
 
-bool durable_is_possible(Command& command) noexcept {
-  if (!command.unit.state().flush_failed || !wants_durable(command.unit, false)) return true;
-  fail_command(command.task, SenseKey::medium_error, asc::write_error);
-  return false;
-}
-
 // The end of a command that wrote: flushed, when the channel knows no FUA.
 Progress written(Command& command) noexcept {
   Task& task = command.task;
@@ -43,9 +37,9 @@ bool admit_write_same(Command& command) {
     invalid_field_in_cdb(task, range.blocks_byte, std::uint8_t{7});
     return false;
   }
-  if (!check_count(command, range, advertised::max_write_same_blocks) || !durable_is_possible(command)) return false;
+  if (!check_count(command, range, advertised::max_write_same_blocks) || !durable_is_possible(command, false)) return false;
   const std::uint32_t block = command.unit.geometry().block_size_bytes;
-  const std::uint32_t data_bytes = (task.cdb[1] & no_data_bit) != 0 ? 0 : block;
+  const std::uint32_t data_bytes = (options_byte(task) & no_data_bit) != 0 ? 0 : block;
   if (task.expected_data_out_bytes != data_bytes) {  // one block, or none with NDOB
     invalid_field_in_cdb(task, range.blocks_byte, std::uint8_t{7});
     return false;
@@ -69,7 +63,7 @@ Progress run_write_same(Command& command) {
       if (no_data || all_zero(task.data, block)) {
         task.step = erasing;
         return prepare_erase(command, block::OpKind::write_zeroes, task.lba, task.blocks,
-                             (task.cdb[1] & unmap_bit) != 0, durable);
+                             (options_byte(task) & unmap_bit) != 0, durable);
       }
       break;
     case erasing:
@@ -111,7 +105,7 @@ bool admit_unmap(Command& command) {
   const std::uint32_t list_bytes = load_be16(task.cdb.data() + 7);
   task.data_transfer_length = list_bytes;
   task.need.data_out_bytes = std::min(list_bytes, task.expected_data_out_bytes);
-  return durable_is_possible(command);
+  return durable_is_possible(command, false);
 }
 
 // Checks the whole list before anything is unmapped; transfer_blocks counts the descriptors.

@@ -18,10 +18,12 @@ namespace advertised {
 inline constexpr std::uint32_t max_unmap_blocks = 1048576;
 inline constexpr std::uint32_t max_unmap_descriptors = 256;
 inline constexpr std::uint32_t max_write_same_blocks = 32768;
+inline constexpr std::uint16_t max_scattered_descriptors = 256;
 inline constexpr std::uint32_t scratch_bytes = 262144;  // of commands that work in slices
 
 [[nodiscard]] std::uint32_t max_transfer_blocks(const LogicalUnit& unit) noexcept;
 [[nodiscard]] std::uint8_t max_compare_and_write_blocks(const LogicalUnit& unit) noexcept;
+[[nodiscard]] std::uint32_t max_atomic_blocks(const LogicalUnit& unit) noexcept;  // 0: no WRITE ATOMIC
 }  // namespace advertised
 
 // Commands without block data: they end at once and leave their answer in task.parameter_data.
@@ -66,6 +68,15 @@ bool admit_synchronize_cache(Command&);
 Progress run_synchronize_cache(Command&);
 bool admit_pre_fetch(Command&);
 Progress run_pre_fetch(Command&);
+bool admit_orwrite(Command&);
+Progress run_orwrite(Command&);
+bool admit_write_atomic(Command&);
+Progress run_write_atomic(Command&);
+bool admit_write_scattered(Command&);
+bool prepare_write_scattered(Command&);
+Progress run_write_scattered(Command&);
+bool admit_get_lba_status(Command&);
+Progress run_get_lba_status(Command&);
 
 // INQUIRY, REPORT LUNS, REQUEST SENSE (and TEST UNIT READY at the W-LUN) where no unit is.
 void answer_without_unit(Device& device, Task& task, bool well_known);
@@ -96,6 +107,22 @@ struct BlockRange {
 [[nodiscard]] bool check_range(Command& command, std::uint64_t lba, std::uint64_t blocks) noexcept;
 // False and INVALID FIELD IN CDB when the count is over the advertised limit.
 [[nodiscard]] bool check_count(Command& command, const BlockRange& range, std::uint64_t max_blocks) noexcept;
+
+// The byte of the CDB with DPO, FUA, BYTCHK, UNMAP and their like, and its place.
+[[nodiscard]] std::uint16_t options_place(const Task& task) noexcept;
+[[nodiscard]] inline std::uint8_t options_byte(const Task& task) noexcept { return task.cdb[options_place(task)]; }
+[[nodiscard]] bool fua_bit(const Task& task) noexcept;
+
+// The range is inside the medium and has at most max_blocks: the task takes it over. Else the command has failed.
+[[nodiscard]] bool accept_range(Command& command, const BlockRange& range, std::uint64_t max_blocks) noexcept;
+// The same for the range of the CDB and MAXIMUM TRANSFER LENGTH; sets data_transfer_length too.
+[[nodiscard]] bool accept_transfer(Command& command) noexcept;
+// Data-out of as many whole blocks as the initiator announced (SAM-5 5.4.2: the smaller of the two is transferred).
+void take_whole_blocks(Command& command) noexcept;
+[[nodiscard]] std::uint32_t scratch_for(std::uint64_t bytes) noexcept;
+// False and the command has failed: it must be durable, and an earlier flush has failed. Nothing can tell what became of
+// the data before it.
+[[nodiscard]] bool durable_is_possible(Command& command, bool fua) noexcept;
 
 // A write of this unit has to be on stable media when it ends: FUA, or WCE = 0 over a cache.
 [[nodiscard]] bool wants_durable(const LogicalUnit& unit, bool fua) noexcept;

@@ -126,6 +126,20 @@ void block_limits(Buffer& out, const Command& command) {
     store_be32(&out[32], 0x8000'0000u);  // UGAVALID, alignment 0
   }
   store_be64(&out[36], advertised::max_write_same_blocks);
+  if (const std::uint32_t atomic = advertised::max_atomic_blocks(command.unit); atomic != 0) {
+    store_be32(&out[44], atomic);
+    store_be32(&out[48], 1);  // ATOMIC ALIGNMENT
+    store_be32(&out[52], 1);  // ATOMIC TRANSFER LENGTH GRANULARITY; no boundaries
+  }
+}
+
+// SBC-4 6.6.5: no streams; the limits of WRITE SCATTERED.
+void block_limits_extension(Buffer& out, const Command& command) {
+  const std::uint32_t most = advertised::max_transfer_blocks(command.unit);
+  out.resize(32);
+  store_be32(&out[16], most);
+  store_be16(&out[22], advertised::max_scattered_descriptors);
+  store_be32(&out[24], most);
 }
 
 void device_characteristics(Buffer& out, const Command& command) {
@@ -151,6 +165,7 @@ struct VpdPage {
 constexpr VpdPage pages[] = {
     {0x00, supported_pages},   {0x80, unit_serial_number},      {0x83, device_identification}, {0x86, extended_inquiry},
     {0xb0, block_limits},      {0xb1, device_characteristics}, {0xb2, block_provisioning},
+    {0xb7, block_limits_extension},
 };
 
 void supported_pages(Buffer& out, const Command&) {

@@ -46,7 +46,7 @@ TEST(Inquiry, PageCodeWithoutEvpdAndUnknownPages) {
 TEST(Inquiry, EveryPageThatIsListedIsThere) {
   Rig rig;
   const Data list = rig.io(vpd(0x00), {}, 1024).run().data_in();
-  EXPECT_EQ(list, (Data{0, 0, 0, 7, 0x00, 0x80, 0x83, 0x86, 0xb0, 0xb1, 0xb2}));
+  EXPECT_EQ(list, (Data{0, 0, 0, 8, 0x00, 0x80, 0x83, 0x86, 0xb0, 0xb1, 0xb2, 0xb7}));
   for (std::size_t i = 4; i < list.size(); ++i) {
     const Data page = rig.io(vpd(list[i]), {}, 1024).run().data_in();
     EXPECT_EQ(page[1], list[i]);
@@ -90,6 +90,8 @@ TEST(Inquiry, BlockLimitsSayWhatTheCommandsHoldTo) {
   const Data head{0x00, 0xb0, 0, 0x3c, 0x01, 255, 0, 8, 0, 0, 0x08, 0, 0, 0, 0x08, 0, 0, 0, 0, 0,
                   0, 0x10, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x80, 0};
   std::copy(head.begin(), head.end(), expected.begin());
+  expected[47] = 64;  // MAXIMUM ATOMIC TRANSFER LENGTH, alignment, granularity
+  expected[51] = expected[55] = 1;
   EXPECT_EQ(rig.io(vpd(0xb0), {}, 255).run().data_in(), expected);
 
   auto big = FakeChannel::disk(64, 4096);
@@ -101,6 +103,25 @@ TEST(Inquiry, BlockLimitsSayWhatTheCommandsHoldTo) {
   EXPECT_EQ(load_be32(&page[8]), 256u);
   EXPECT_EQ(load_be32(&page[20]), 0u);
   EXPECT_EQ(load_be32(&page[24]), 0u);
+}
+
+TEST(Inquiry, ChannelsThatTearWritesAdvertiseNoAtomicOnes) {
+  auto torn = FakeChannel::disk();
+  torn.max_atomic_blocks = 0;
+  Rig rig(torn);
+  const Data page = rig.io(vpd(0xb0), {}, 255).run().data_in();
+  EXPECT_EQ(Data(page.begin() + 44, page.end()), Data(20));
+  auto whole = FakeChannel::disk();
+  whole.max_atomic_blocks = UINT32_MAX;
+  Rig other(whole);
+  EXPECT_EQ(load_be32(&other.io(vpd(0xb0), {}, 255).run().data_in()[44]), 2048u);  // no more than a transfer
+}
+
+TEST(Inquiry, BlockLimitsExtensionHasTheLimitsOfScatteredWrites) {
+  Rig rig;
+  const Data expected{0x00, 0xb7, 0, 0x1c, 0, 0, 0, 0,    0, 0, 0, 0, 0, 0, 0, 0,
+                      0,    0,    8, 0,    0, 0, 1, 0,    0, 0, 8, 0, 0, 0, 0, 0};
+  EXPECT_EQ(rig.io(vpd(0xb7), {}, 255).run().data_in(), expected);
 }
 
 TEST(Inquiry, CharacteristicsProvisioningAndExtendedData) {

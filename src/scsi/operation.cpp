@@ -46,6 +46,15 @@ Progress prepare_transfer(Command& command, block::OpKind kind, std::span<const 
   return prepare(command, kind, named / block, durable);
 }
 
+Progress prepare_piece(Command& command, block::OpKind kind, Lba lba, std::uint64_t blocks, std::uint64_t data_offset,
+                       bool durable) noexcept {
+  const std::uint64_t block = command.unit.geometry().block_size_bytes;
+  const std::uint64_t named = attach(command, command.task.data, data_offset, blocks * block);
+  prepare(command, kind, named / block, durable);
+  command.task.op.lba = lba;
+  return Progress::submit;
+}
+
 Progress prepare_scratch(Command& command, block::OpKind kind, std::uint64_t end_block, bool durable) noexcept {
   Task& task = command.task;
   const std::uint64_t block = command.unit.geometry().block_size_bytes;
@@ -63,6 +72,11 @@ Progress prepare_flush(Command& command) noexcept {
   task.op.data = {};
   task.slice_blocks = 0;
   return Progress::submit;
+}
+
+Progress prepare_query(Command& command, std::uint64_t blocks) noexcept {
+  command.task.op.data = {};
+  return prepare(command, block::OpKind::query, blocks, false);
 }
 
 Progress prepare_erase(Command& command, block::OpKind kind, std::uint64_t lba, std::uint64_t blocks, bool may_unmap,

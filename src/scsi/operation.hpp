@@ -15,10 +15,17 @@ namespace perilune::scsi {
 Progress prepare_transfer(Command& command, block::OpKind kind, std::span<const iovec> data, std::uint64_t data_offset,
                           bool durable = false) noexcept;
 
+// `blocks` at `lba` with the bytes at data_offset of task.data. Sets slice_blocks as above.
+Progress prepare_piece(Command& command, block::OpKind kind, Lba lba, std::uint64_t blocks, std::uint64_t data_offset,
+                       bool durable) noexcept;
+
 // The next slice, from task.position to end_block, with the scratch memory from its start; as much as fits in it.
 Progress prepare_scratch(Command& command, block::OpKind kind, std::uint64_t end_block, bool durable = false) noexcept;
 
 Progress prepare_flush(Command& command) noexcept;
+
+// What is known of the `blocks` from task.position on.
+Progress prepare_query(Command& command, std::uint64_t blocks) noexcept;
 
 // unmap or write_zeroes.
 Progress prepare_erase(Command& command, block::OpKind kind, std::uint64_t lba, std::uint64_t blocks, bool may_unmap,

@@ -30,6 +30,7 @@ class FakeChannel : public block::Channel {
     geometry.block_size_bytes = block_size;
     geometry.blocks = BlockCount(blocks);
     geometry.thin = geometry.unmap_zeroes = true;
+    geometry.max_atomic_blocks = 64;
     return geometry;
   }
 
@@ -67,6 +68,7 @@ class FakeChannel : public block::Channel {
   std::vector<block::OpKind> kinds;  // of every operation submitted
   std::vector<bool> fuas;
   bool hold = false;
+  std::uint64_t blocks_per_query = ~std::uint64_t{0};
   std::vector<block::OpStatus> fail_next;  // outcomes of the next operations, first first
 
  private:
@@ -80,6 +82,7 @@ class FakeChannel : public block::Channel {
     const std::uint64_t start = op.lba.value() * geometry_.block_size_bytes;
     const std::uint64_t bytes = op.blocks.value() * geometry_.block_size_bytes;
     PERILUNE_ASSERT(op.blocks.value() != 0 && start + bytes <= memory.size());
+    if (op.kind == block::OpKind::query) return query(op);
     if (op.kind == block::OpKind::unmap || op.kind == block::OpKind::write_zeroes) {
       std::memset(memory.data() + start, 0, bytes);
       return;
@@ -92,6 +95,20 @@ class FakeChannel : public block::Channel {
       at += piece.iov_len;
     }
     PERILUNE_ASSERT(at == start + bytes);
+  }
+
+  // Mapped is what has a byte that is not zero.
+  void query(block::BlockOp& op) const {
+    const auto block_of = [this](std::uint64_t lba) {
+      return std::any_of(memory.begin() + static_cast<std::ptrdiff_t>(lba * geometry_.block_size_bytes),
+                         memory.begin() + static_cast<std::ptrdiff_t>((lba + 1) * geometry_.block_size_bytes),
+                         [](std::uint8_t b) { return b != 0; });
+    };
+    op.mapped = block_of(op.lba.value());
+    std::uint64_t alike = 1;
+    const std::uint64_t most = std::min(op.blocks.value(), blocks_per_query);
+    while (alike < most && block_of(op.lba.value() + alike) == op.mapped) ++alike;
+    op.alike = BlockCount(alike);
   }
 
   block::Geometry geometry_;

@@ -128,6 +128,24 @@ void replicate(std::span<const iovec> from, std::uint32_t pattern_bytes, std::sp
   }
 }
 
+void merge_or(std::span<const iovec> from, std::uint64_t offset, std::span<const iovec> into,
+              std::uint64_t length) noexcept {
+  Cursor source(from, offset);
+  Cursor target(into, 0);
+  std::uint64_t done = 0;
+  while (done < length) {
+    const Bytes in = source.run();
+    const MutableBytes out = target.run();
+    if (in.empty() || out.empty()) return;
+    const auto step = static_cast<std::size_t>(
+        std::min<std::uint64_t>(std::min(in.size(), out.size()), length - done));
+    for (std::size_t i = 0; i < step; ++i) out[i] |= in[i];
+    done += step;
+    source.advance(step);
+    target.advance(step);
+  }
+}
+
 bool all_zero(std::span<const iovec> pieces, std::uint64_t length) noexcept {
   Cursor cursor(pieces, 0);
   std::uint64_t done = 0;

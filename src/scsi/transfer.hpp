@@ -32,6 +32,9 @@ std::uint64_t slice(std::span<const iovec> from, std::uint64_t offset, std::uint
 void replicate(std::span<const iovec> from, std::uint32_t pattern_bytes, std::span<const iovec> to,
                std::uint64_t length) noexcept;
 
+// The first `length` bytes of `into` become their OR with those of `from` at `offset`.
+void merge_or(std::span<const iovec> from, std::uint64_t offset, std::span<const iovec> into, std::uint64_t length) noexcept;
+
 [[nodiscard]] bool all_zero(std::span<const iovec> pieces, std::uint64_t length) noexcept;
 
 }  // namespace perilune::scsi
