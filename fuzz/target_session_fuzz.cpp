@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // The target's session against a hostile initiator behind its login: whatever comes, no byte lands outside the memory of the
 // command it is for, every command object returns exactly once, the window never goes back, and nothing is answered twice.
+// One to four connections, which come and go.
+#include <algorithm>
 #include <array>
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
+#include "crypto/crc32c.hpp"
 #include "fuzz_input.hpp"
 #include "iscsi/session/target_connection.hpp"
 
@@ -121,11 +125,15 @@ class Host : public TargetHost {
     connection.send_text_response(response, as_bytes("TargetName=x"));
   }
   void on_logged_out(TargetConnection&) override {}
+  void close_connection(TargetConnection& connection) override { to_close.push_back(&connection); }
+  void on_orphans_ended(TargetSession& session) override { require(session.orphans() == 0); }
   void on_ping_answered(TargetConnection&) override {}
   void on_output(TargetConnection&) override {}
   bool reserve_slot(TargetSession&) override { return input_.byte() % 5 != 0 ? (++reservations_, true) : false; }
   void release_slot(TargetSession&) override { --reservations_; }
   void on_session_idle(TargetSession&) override {}
+
+  std::vector<TargetConnection*> to_close;
 
   // Moves something on: an answer that was owed, an abort, a task management function.
   void step() {
@@ -165,7 +173,7 @@ class Host : public TargetHost {
 };
 
 // A PDU that is likely to be understood: an opcode, flags, small tags, a CmdSN near the window.
-std::vector<std::uint8_t> make_pdu(Input& input, const TargetSession& session) {
+std::vector<std::uint8_t> make_pdu(Input& input, const TargetSession& session, bool digest) {
   static constexpr std::array<std::uint8_t, 10> opcodes = {0x01, 0x41, 0x05, 0x05, 0x00, 0x40, 0x02, 0x42, 0x04, 0x06};
   std::vector<std::uint8_t> pdu(48, 0);
   const std::uint8_t choice = input.byte();
@@ -177,9 +185,17 @@ std::vector<std::uint8_t> make_pdu(Input& input, const TargetSession& session) {
   store_be32(&pdu[20], input.byte() % 3 == 0 ? 0xffffffffU : input.number(1) % 70);  // EDTL, TTT, referenced tag
   if ((pdu[0] & 0x3f) == 1) store_be32(&pdu[20], input.number(2));
   store_be32(&pdu[24], session.exp_cmd_sn().value() + input.byte() % 4);
+  store_be32(&pdu[28], 1 + input.byte() % 16);  // ExpStatSN
+  if ((pdu[0] & 0x3f) == 2) store_be32(&pdu[32], session.exp_cmd_sn().value() + input.byte() % 4);  // RefCmdSN
+  if ((pdu[0] & 0x3f) == 6) store_be16(&pdu[20], input.byte() % 5);                                  // CID
   store_be32(&pdu[36], input.byte() % 3);
   store_be32(&pdu[40], input.byte() % 2 == 0 ? 0 : input.number(2));
   pdu.resize(48 + (length + 3) / 4 * 4, 0x77);
+  if (digest && length != 0 && input.byte() % 8 != 0) {
+    const std::uint32_t crc = crypto::crc32c(crypto::crc32c_start, Bytes(pdu).subspan(48));
+    pdu.resize(pdu.size() + 4);
+    crypto::store_digest(&pdu[pdu.size() - 4], crc);
+  }
   return pdu;
 }
 
@@ -198,34 +214,62 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   ConnectionParams connection_params;
   connection_params.max_recv_data_segment_length = 8192;
   connection_params.max_xmit_data_segment_length = 512 + input.number(2);
+  params.max_connections = static_cast<std::uint16_t>(1 + input.byte() % 4);
+  connection_params.data_digest = (flags & 4) != 0;
   TargetSession session(host, params, CmdSn(input.number(4)), 32);
   TxChunkPool chunks;
-  auto connection = std::make_unique<TargetConnection>(session, connection_params, std::uint16_t{0}, StatSn(1), chunks);
+  std::array<std::unique_ptr<TargetConnection>, 4> connections;
+  std::array<std::vector<std::uint8_t>, 4> rest;  // of a PDU that others may overtake
+  const auto join = [&](std::size_t cid) {
+    connections[cid] =
+        std::make_unique<TargetConnection>(session, connection_params, static_cast<std::uint16_t>(cid), StatSn(1), chunks);
+  };
+  const auto drop = [&](std::size_t cid) {
+    std::erase(host.to_close, connections[cid].get());
+    rest[cid].clear();
+    connections[cid]->tx().clear();
+    connections[cid].reset();
+  };
+  for (std::size_t i = 0; i < params.max_connections; ++i) join(i);
   CmdSn max = session.max_cmd_sn();
-  bool alive = true;
-  for (int i = 0; alive && i < 500 && !input.empty(); ++i) {
-    switch (input.byte() % 6) {
+  for (int i = 0; i < 500 && !input.empty(); ++i) {
+    const std::size_t cid = input.byte() % params.max_connections;
+    if (connections[cid] == nullptr) {
+      if (session.shutting_down() || std::all_of(connections.begin(), connections.end(), [](const auto& c) { return !c; })) break;
+      join(cid);
+    }
+    TargetConnection& connection = *connections[cid];
+    bool alive = connection.feed(std::exchange(rest[cid], {}));
+    if (alive) switch (input.byte() % 8) {
       case 0: host.step(); break;
-      case 1: alive = connection->feed(input.take(input.byte())); break;
+      case 1: alive = connection.feed(input.take(input.byte())); break;
+      case 2: alive = input.byte() % 8 != 0; break;  // the network fails
       default: {
-        const std::vector<std::uint8_t> pdu = make_pdu(input, session);
+        const std::vector<std::uint8_t> pdu = make_pdu(input, session, connection_params.data_digest);
         const std::size_t cut = input.byte() % 3 == 0 ? input.number(2) % (pdu.size() + 1) : pdu.size();
-        alive = connection->feed(Bytes(pdu).first(cut)) && connection->feed(Bytes(pdu).subspan(cut));
+        alive = connection.feed(Bytes(pdu).first(cut));
+        const Bytes later = Bytes(pdu).subspan(cut);
+        if (alive && input.byte() % 2 == 0) rest[cid].assign(later.begin(), later.end());
+        else if (alive) alive = connection.feed(later);
       }
     }
     require(!session.max_cmd_sn().before(max));
     max = session.max_cmd_sn();
     if (input.byte() % 2 == 0) {
       std::array<iovec, 8> out;
-      const std::size_t n = connection->tx().gather(out);
+      const std::size_t n = connection.tx().gather(out);
       std::uint64_t bytes = 0;
       for (std::size_t k = 0; k < n; ++k) bytes += out[k].iov_len;
-      connection->tx().sent(bytes == 0 ? 0 : input.number(2) % (bytes + 1));
+      connection.tx().sent(bytes == 0 ? 0 : input.number(2) % (bytes + 1));
     }
+    if (!alive || connection.draining()) drop(cid);
+    while (!host.to_close.empty()) drop(host.to_close.back()->cid());
   }
-  connection.reset();
+  for (std::size_t i = 0; i < connections.size(); ++i) {
+    if (connections[i] != nullptr) drop(i);
+  }
   session.shut_down();
   host.end_everything();
-  require(session.idle());
+  require(session.idle() && session.orphans() == 0);
   return 0;
 }

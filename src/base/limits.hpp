@@ -26,10 +26,13 @@ inline constexpr std::uint32_t max_chap_challenge_bytes = 1024;
 inline constexpr std::uint32_t max_half_open_logins = 256;                   // unauthenticated connections per process
 inline constexpr std::chrono::seconds login_timeout{15};
 inline constexpr std::uint32_t max_sessions = 4096;
+inline constexpr std::uint16_t max_session_connections = 16;                 // the most that MaxConnections may become
+inline constexpr std::uint16_t default_session_connections = 4;
 inline constexpr std::uint32_t default_command_window = 128;                 // commands per session
 inline constexpr std::uint32_t min_command_window = 2;
 inline constexpr std::uint32_t max_immediate_commands = 16;                  // in progress beside the window
 inline constexpr std::uint32_t max_task_management = 32;                     // requests in progress per session
+inline constexpr std::uint32_t max_deferred_bytes = 1048576;                 // PDUs of a session that wait for an earlier CmdSN
 inline constexpr std::uint32_t max_outstanding_r2t = 16;
 
 // SCSI

@@ -33,6 +33,7 @@ struct ServeOptions {
   bool verbose = false;
   bool quiet = false;
   std::uint32_t block_size = 512;
+  std::uint16_t max_connections = limits::default_session_connections;
   std::uint32_t login_timeout_s = static_cast<std::uint32_t>(limits::login_timeout.count());
   std::string chap_user, chap_secret_file, mutual_user, mutual_secret_file;
   std::string discovery_user, discovery_secret_file, discovery_mutual_user, discovery_mutual_secret_file;
@@ -148,6 +149,7 @@ Result<target::ServerConfig> make_config(const ServeOptions& options) {
   config.params.first_burst_length = 262144;
   config.params.max_burst_length = 1048576;
   config.params.default_time2retain = 0;
+  config.params.max_connections = options.max_connections;
   config.login_timeout = std::chrono::seconds(options.login_timeout_s);
 
   target::TargetSpec spec;
@@ -275,6 +277,8 @@ int run_serve(int argc, char** argv) {
   app.add_option("--alias", options.alias, "a name for people");
   app.add_flag("--read-only", options.read_only, "refuse writes");
   app.add_option("--block-size", options.block_size, "logical block size in bytes")->check(CLI::IsMember({512, 4096}))->capture_default_str();
+  app.add_option("--max-connections", options.max_connections, "connections that one session may have")
+      ->check(CLI::Range(1, int{limits::max_session_connections}))->capture_default_str();
   app.add_option("--login-timeout", options.login_timeout_s, "seconds a connection may take to log in")
       ->check(CLI::Range(1, 300))->capture_default_str();
   app.add_option("--chap-user", options.chap_user, "initiators log in with this name (CHAP)");

@@ -44,7 +44,7 @@ struct ServerConfig {
   std::vector<runtime::Endpoint> host_addresses;
   std::vector<TargetSpec> targets;
   AuthSpec discovery_auth;
-  iscsi::WantedParams params;
+  iscsi::WantedParams params;  // max_connections: at most limits::max_session_connections
   runtime::SocketOptions socket;
   std::uint32_t command_window = limits::default_command_window;
   std::uint32_t buffer_pages = 4096;  // of BufferPool::page_size_bytes: 64 MiB

@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <utility>
+
 #include "base/assert.hpp"
 #include "target/server.hpp"
 #include "target/session.hpp"
@@ -26,7 +28,10 @@ Connection::Connection(Server& server, Shard& shard, std::unique_ptr<runtime::St
       config, iscsi::RandomFill::to<&runtime::Random::fill>(shard.loop.random()));
 }
 
-Connection::~Connection() = default;
+Connection::~Connection() {
+  if (session_ != nullptr) session_->remove_connection(*this);
+  engine_.reset();
+}
 
 void Connection::start() {
   stream_->set_handler(*this);
@@ -174,14 +179,12 @@ void Connection::session_decided(const iscsi::SessionDecision& decision, Session
 
 void Connection::enter_full_feature() {
   const iscsi::TargetLoginResult& result = login_->result();
-  session_ = server_.open_session(*this, result);
-  if (session_ == nullptr) {
-    close("out of resources");
-    return;
-  }
+  if (session_ == nullptr) session_ = server_.open_session(*this, result);
   engine_ = std::make_unique<iscsi::TargetConnection>(session_->engine(), result.connection, result.cid, result.next_stat_sn,
                                                       shard_.chunks);
-  session_->set_connection(this);
+  engine_->host_state = this;
+  text_.emplace(session_->type(), result.connection.max_xmit_data_segment_length, 1);
+  session_->add_connection(*this);
   server_.logged_in(*this);
   if (server_.config().ping_interval.count() > 0) {
     arm_timer(server_.config().ping_interval);
@@ -281,17 +284,13 @@ void Connection::close(std::string_view reason) {
 
 void Connection::on_closed() {
   stream_closed_ = true;
-  // Nothing touches the command memory any more: the engine may let go of it, and the session ends with its connection
-  // (recovery level 0).
+  // Nothing touches the command memory any more: the engine may let go of it, and the commands of this connection end.
   if (engine_) engine_->tx().clear();
   login_tx_.clear();
+  Session* session = std::exchange(session_, nullptr);
+  if (session != nullptr) session->remove_connection(*this);
   engine_.reset();
-  Session* session = session_;
-  if (session != nullptr) {
-    session_ = nullptr;
-    session->set_connection(nullptr);
-    session->end({});
-  }
+  if (session != nullptr) server_.connection_left(*session);
   server_.connection_closed(*this);  // destroys this
 }
 

@@ -7,12 +7,14 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/intrusive_list.hpp"
 #include "iscsi/login/target_login.hpp"
+#include "iscsi/login/text_exchange.hpp"
 #include "iscsi/session/target_connection.hpp"
 #include "runtime/loop.hpp"
 #include "target/shard.hpp"
@@ -34,7 +36,7 @@ class Connection final : public runtime::StreamHandler, public ListNode<Connecti
   void quiesce();
   [[nodiscard]] bool quiet() noexcept;
   void end_after_sending();
-  // The session registry has decided (possibly later): goes on with the login.
+  // The session registry has decided (possibly later): goes on with the login. `session`: the one to join.
   void session_decided(const iscsi::SessionDecision& decision, Session* session);
 
   [[nodiscard]] std::uint64_t id() const noexcept { return id_; }
@@ -43,7 +45,11 @@ class Connection final : public runtime::StreamHandler, public ListNode<Connecti
   [[nodiscard]] bool logged_in() const noexcept { return engine_ != nullptr; }
   [[nodiscard]] bool closing() const noexcept { return closing_; }
   [[nodiscard]] iscsi::TargetConnection* engine() noexcept { return engine_.get(); }
+  [[nodiscard]] Session& session() noexcept { return *session_; }  // precondition: logged_in()
+  // Its place in the session is (or will be, by itself) free.
+  [[nodiscard]] bool leaving() const noexcept { return closing_ || (engine_ && engine_->draining()); }
   [[nodiscard]] const iscsi::TargetLogin& login() const { return *login_; }
+  [[nodiscard]] iscsi::TargetText& text() { return *text_; }
 
   void schedule_flush();
   void ping_answered() noexcept { ever_answered_ping_ = true; }
@@ -87,6 +93,7 @@ class Connection final : public runtime::StreamHandler, public ListNode<Connecti
 
   // Full-feature phase.
   std::unique_ptr<iscsi::TargetConnection> engine_;
+  std::optional<iscsi::TargetText> text_;
 
   std::vector<std::uint8_t> staging_;
   std::uint32_t direct_bytes_ = 0;  // of the receive in progress: payload before the staging

@@ -39,6 +39,10 @@ Result<std::unique_ptr<Server>> Server::create(runtime::Loop& loop, ServerConfig
     return fail(Errc::invalid_argument, fmt::format("the buffer pool is too small: {} pages of {} bytes are the least",
                                                     smallest_buffer_pool_pages(config), BufferPool::page_size_bytes));
   }
+  if (config.params.max_connections > limits::max_session_connections) {
+    return fail(Errc::invalid_argument,
+                fmt::format("MaxConnections must be at most {}", limits::max_session_connections));
+  }
   auto pool = BufferPool::create(config.buffer_pages);
   if (!pool) return tl::unexpected(pool.error());
   (*pool)->set_min_shared(static_cast<std::uint32_t>(Command::max_pages));
@@ -163,19 +167,67 @@ void Server::decide_session(Connection& connection, const iscsi::SessionQuery& q
   if (shutdown_ != nullptr) {
     decision.status = iscsi::LoginStatus::service_unavailable;
   } else if (query.tsih != 0) {
-    const Session* session = sessions_.find([&](Session& s) { return s.tsih() == query.tsih; });
-    const bool known = session != nullptr && session->initiator_name() == query.initiator_name && session->isid() == query.isid;
-    decision.status = known ? iscsi::LoginStatus::cannot_include_in_session : iscsi::LoginStatus::session_does_not_exist;
+    decide_join(connection, query);
+    return;
   } else if (session_count_ >= limits::max_sessions) {
     decision.status = iscsi::LoginStatus::out_of_resources;
   } else if (Session* old = find_session(query)) {
-    pending_.push_back({&connection, old});
+    pending_.push_back({&connection, old, false});
     old->end("session reinstated");
     return;
   } else {
     decision.tsih = allocate_tsih();
   }
   connection.session_decided(decision, nullptr);
+}
+
+// RFC 7143 6.3.4: another connection for the session, or, with a CID that it has, in the place of that one: then what the
+// old connection's commands still do ends before the new one begins.
+void Server::decide_join(Connection& connection, const iscsi::SessionQuery& query) {
+  iscsi::SessionDecision decision;
+  Session* session = sessions_.find([&](Session& s) { return s.tsih() == query.tsih; });
+  const bool known = session != nullptr && !session->ending() && session->type() == query.session_type &&
+                     session->initiator_name() == query.initiator_name && session->isid() == query.isid &&
+                     (session->node() == nullptr || session->node()->spec.name == query.target_name);
+  if (!known) {
+    decision.status = iscsi::LoginStatus::session_does_not_exist;
+  } else if (session->type() != iscsi::SessionType::normal || session->user() != query.user) {
+    decision.status = iscsi::LoginStatus::cannot_include_in_session;
+  } else {
+    const auto& others = session->connections();
+    Connection* old = session->find_connection(query.cid);
+    const bool full = others.size() >= session->engine().params().max_connections;
+    const bool one_leaves =
+        std::any_of(others.begin(), others.end(), [](const Connection* other) { return other->leaving(); });
+    if (old != nullptr || session->engine().orphans() != 0 || (full && one_leaves)) {
+      pending_.push_back({&connection, session, true});
+      if (old != nullptr) old->close("connection reinstated");
+      return;
+    }
+    if (full) {
+      decision.status = iscsi::LoginStatus::too_many_connections;
+    } else {
+      decision.tsih = session->tsih();
+      decision.exp_cmd_sn = session->engine().exp_cmd_sn();
+      decision.max_cmd_sn = session->engine().max_cmd_sn();
+    }
+  }
+  connection.session_decided(decision, decision.status == iscsi::LoginStatus::success ? session : nullptr);
+}
+
+bool Server::awaited(const Session& session) const noexcept {
+  return std::any_of(pending_.begin(), pending_.end(),
+                     [&](const PendingLogin& pending) { return pending.joins && pending.waits_for == &session; });
+}
+
+// Logins that waited for a place: the place may be free now, each asks anew.
+std::vector<Connection*> Server::take_joining() {
+  std::vector<Connection*> ready;
+  std::erase_if(pending_, [&](const PendingLogin& pending) {
+    if (pending.joins) ready.push_back(pending.connection);
+    return pending.joins;
+  });
+  return ready;
 }
 
 // Logins that waited for this session to go. Of several only one can go on at a time: each asks anew.
@@ -201,11 +253,26 @@ Session* Server::open_session(Connection& connection, const iscsi::TargetLoginRe
   return session;
 }
 
-void Server::logged_in(Connection&) { --half_open_; }
+void Server::logged_in(Connection& connection) {
+  --half_open_;
+  const Session& session = connection.session();
+  if (session.connections().size() == 1) return;  // open_session() told of it
+  shard_.log.event(EventLog::Level::info, "connection_joined",
+                   fmt::format("connection={} peer={} initiator={} tsih={} cid={}", connection.id(),
+                               connection.peer().to_string(), session.initiator_name(), session.tsih(),
+                               connection.engine()->cid()));
+}
 
 void Server::connection_closing(Connection& connection) {
   if (!connection.logged_in()) --half_open_;
-  std::erase_if(pending_, [&](const PendingLogin& pending) { return pending.connection == &connection; });
+  const auto erased =
+      std::erase_if(pending_, [&](const PendingLogin& pending) { return pending.connection == &connection; });
+  if (erased != 0) shard_.loop.schedule(reap_hook_);  // the session that it was to join may have nobody left
+}
+
+void Server::connection_left(Session& session) {
+  if (session.connections().empty() && !awaited(session)) session.end({});
+  else shard_.loop.schedule(reap_hook_);
 }
 
 void Server::connection_closed(Connection& connection) {
@@ -217,9 +284,12 @@ void Server::session_idle(Session&) { shard_.loop.schedule(reap_hook_); }
 
 // Sessions that are over, from the end of the turn: whoever reported it may still be on the stack.
 void Server::reap() {
+  for (Connection* connection : take_joining()) decide_session(*connection, connection->login().session_query());
   IntrusiveList<Session> gone;
   sessions_.for_each([&](Session& session) {
-    if (!session.ending() || !session.engine().idle() || session.connection() != nullptr) return;
+    if (!session.connections().empty()) return;
+    if (!session.ending() && !awaited(session)) session.end({});
+    if (!session.ending() || !session.engine().idle()) return;
     IntrusiveList<Session>::remove(session);
     gone.push_back(session);
   });
@@ -267,12 +337,12 @@ std::vector<std::string> Server::addresses(const TargetNode& target, const runti
   return result;
 }
 
-std::vector<iscsi::SendTargetsRecord> Server::send_targets(const Session& session, std::string_view asked) const {
+std::vector<iscsi::SendTargetsRecord> Server::send_targets(const Session& session, const runtime::Endpoint& portal,
+                                                                std::string_view asked) const {
   std::vector<iscsi::SendTargetsRecord> records;
-  if (session.connection() == nullptr) return records;
   for (const auto& target : nodes_) {
     if (asked.empty() ? target.get() != session.node() : asked != "All" && asked != target->spec.name) continue;
-    records.push_back({target->spec.name, addresses(*target, session.connection()->local())});
+    records.push_back({target->spec.name, addresses(*target, portal)});
   }
   return records;
 }

@@ -57,14 +57,18 @@ class Server final : public runtime::AcceptHandler {
   void logged_in(Connection& connection);
   void connection_closing(Connection& connection);
   void connection_closed(Connection& connection);
+  // A connection of this session is gone; with its last one the session ends, unless one is being reinstated.
+  void connection_left(Session& session);
   void session_idle(Session& session);
   void cold_reset(TargetNode& node);
-  [[nodiscard]] std::vector<iscsi::SendTargetsRecord> send_targets(const Session& session, std::string_view asked) const;
+  [[nodiscard]] std::vector<iscsi::SendTargetsRecord> send_targets(const Session& session, const runtime::Endpoint& portal,
+                                                                 std::string_view asked) const;
 
  private:
   struct PendingLogin {
     Connection* connection = nullptr;
     const Session* waits_for = nullptr;
+    bool joins = false;  // waits for a place in the session rather than for its end
   };
   struct Shutdown;
 
@@ -72,10 +76,13 @@ class Server final : public runtime::AcceptHandler {
   [[nodiscard]] Status open_targets();
   [[nodiscard]] TargetNode* node(std::string_view name) noexcept;
   [[nodiscard]] Session* find_session(const iscsi::SessionQuery& query);
+  void decide_join(Connection& connection, const iscsi::SessionQuery& query);
+  [[nodiscard]] bool awaited(const Session& session) const noexcept;
   [[nodiscard]] std::uint16_t allocate_tsih();
   [[nodiscard]] std::vector<std::string> addresses(const TargetNode& node, const runtime::Endpoint& asked) const;
   void reap();
   [[nodiscard]] std::vector<Connection*> take_pending(const Session& gone);
+  [[nodiscard]] std::vector<Connection*> take_joining();
   void shutdown_step();
   void flush_units();
 

@@ -27,6 +27,11 @@ std::string initiator_port_name(const std::string& name, const iscsi::Isid& isid
   return text;
 }
 
+// Memory of the unit may be sent or received into directly, but a data digest needs a copy that nobody changes.
+bool may_lend(const iscsi::TargetCommand& command) noexcept {
+  return command.connection != nullptr && !command.connection->params().data_digest;
+}
+
 std::string target_port_name(const std::string& name, std::uint16_t portal_group_tag) {
   static constexpr char digits[] = "0123456789abcdef";
   std::string text = name + ",t,0x";
@@ -56,15 +61,24 @@ Session::Session(Server& server, Shard& shard, TargetNode* node, const iscsi::Ta
       node_(node),
       type_(login.session_type),
       initiator_name_(login.initiator_name),
+      user_(login.user),
       isid_(login.isid),
       tsih_(login.tsih),
       unsolicited_pages_(BufferPool::pages_for(login.session.first_burst_length)),
-      lending_(!login.connection.data_digest),
       nexus_(node != nullptr ? std::make_unique<scsi::Nexus>(*node->device, nexus_names(*node, login)) : nullptr),
-      engine_(*this, login.session, login.exp_cmd_sn, command_window),
-      text_(login.session_type, login.connection.max_xmit_data_segment_length, 1) {}
+      engine_(*this, login.session, login.exp_cmd_sn, command_window) {}
 
-Session::~Session() { PERILUNE_ASSERT(engine_.idle() && connection_ == nullptr); }
+Session::~Session() { PERILUNE_ASSERT(engine_.idle() && connections_.empty()); }
+
+Connection& Session::driver_of(const iscsi::TargetConnection& connection) noexcept {
+  return *static_cast<Connection*>(connection.host_state);
+}
+
+Connection* Session::find_connection(std::uint16_t cid) const noexcept {
+  const auto found = std::find_if(connections_.begin(), connections_.end(),
+                                  [cid](Connection* connection) { return connection->engine()->cid() == cid; });
+  return found == connections_.end() ? nullptr : *found;
+}
 
 Command& Session::command_of(scsi::Task& task) noexcept {
   // The task is a member of its command; offsetof on a non-standard-layout type is what every compiler we use supports.
@@ -169,7 +183,7 @@ void Session::on_command(iscsi::TargetCommand& base) {
 
 void Session::start_data_out(Command& command) {
   scsi::Task& task = command.task;
-  if (lending_ && command.data().empty() && task.need.scratch_bytes == 0) {
+  if (may_lend(command) && command.data().empty() && task.need.scratch_bytes == 0) {
     const MutableBytes lent = node_->device->lend(task);
     if (!lent.empty()) {
       command.iov[0] = {lent.data(), lent.size()};
@@ -191,7 +205,7 @@ void Session::start_data_out(Command& command) {
 
 void Session::start_data_in(Command& command) {
   scsi::Task& task = command.task;
-  if (task.need.data_in_bytes != 0 && task.need.scratch_bytes == 0 && lending_) {
+  if (task.need.data_in_bytes != 0 && task.need.scratch_bytes == 0 && may_lend(command)) {
     const MutableBytes lent = node_->device->lend(task);
     if (!lent.empty()) {
       command.iov[0] = {lent.data(), lent.size()};
@@ -365,7 +379,7 @@ void Session::answer_management(Management& management) {
 }
 
 void Session::end(std::string_view reason) {
-  if (connection_ != nullptr) connection_->close(reason);
+  for (Connection* connection : connections_) connection->close(reason);
   if (!engine_.shutting_down()) engine_.shut_down();
   else if (engine_.idle()) server_.session_idle(*this);
 }
@@ -374,29 +388,29 @@ void Session::on_session_idle(iscsi::TargetSession&) { server_.session_idle(*thi
 
 // ---- connection matters ----
 
-void Session::on_output(iscsi::TargetConnection&) {
-  if (connection_ != nullptr) connection_->schedule_flush();
-}
+void Session::on_output(iscsi::TargetConnection& connection) { driver_of(connection).schedule_flush(); }
 
-void Session::on_logged_out(iscsi::TargetConnection&) {
-  if (connection_ != nullptr) connection_->schedule_flush();
-}
+void Session::on_logged_out(iscsi::TargetConnection& connection) { driver_of(connection).schedule_flush(); }
 
-void Session::on_ping_answered(iscsi::TargetConnection&) {
-  if (connection_ != nullptr) connection_->ping_answered();
-}
+void Session::close_connection(iscsi::TargetConnection& connection) { driver_of(connection).close({}); }
+
+void Session::on_orphans_ended(iscsi::TargetSession&) { server_.session_idle(*this); }
+
+void Session::on_ping_answered(iscsi::TargetConnection& connection) { driver_of(connection).ping_answered(); }
 
 void Session::on_text(iscsi::TargetConnection& connection, const iscsi::TextRequest& request, Bytes data) {
-  auto step = text_.receive(request, data);
+  Connection& driver = driver_of(connection);
+  iscsi::TargetText& text = driver.text();
+  auto step = text.receive(request, data);
   if (step == iscsi::TargetText::Step::ask_targets) {
-    step = text_.answer_targets(server_.send_targets(*this, text_.send_targets()));
+    step = text.answer_targets(server_.send_targets(*this, driver.local(), text.send_targets()));
   }
   if (step == iscsi::TargetText::Step::respond) {
-    connection.send_text_response(text_.response(), text_.data());
+    connection.send_text_response(text.response(), text.data());
   } else {
     std::uint8_t bhs[iscsi::bhs_bytes];
     request.encode(bhs);
-    connection.send_reject(text_.reject_reason(), bhs);
+    connection.send_reject(text.reject_reason(), bhs);
   }
 }
 

@@ -6,11 +6,11 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "base/delegate.hpp"
 #include "base/intrusive_list.hpp"
 #include "iscsi/login/target_login.hpp"
-#include "iscsi/login/text_exchange.hpp"
 #include "iscsi/session/target_connection.hpp"
 #include "scsi/device.hpp"
 #include "target/shard.hpp"
@@ -35,12 +35,14 @@ class Session final : public iscsi::TargetHost, public ListNode<Session> {
   [[nodiscard]] const iscsi::Isid& isid() const noexcept { return isid_; }
   [[nodiscard]] TargetNode* node() const noexcept { return node_; }
   [[nodiscard]] iscsi::SessionType type() const noexcept { return type_; }
-  [[nodiscard]] Connection* connection() const noexcept { return connection_; }
-  void set_connection(Connection* connection) noexcept { connection_ = connection; }
+  [[nodiscard]] const std::string& user() const noexcept { return user_; }  // CHAP_N of its first connection
+  [[nodiscard]] const std::vector<Connection*>& connections() const noexcept { return connections_; }
+  [[nodiscard]] Connection* find_connection(std::uint16_t cid) const noexcept;
+  void add_connection(Connection& connection) { connections_.push_back(&connection); }
+  void remove_connection(Connection& connection) noexcept { std::erase(connections_, &connection); }
 
-  // Drops the connection and ends every command; the server destroys the session when the last is over.
+  // Drops the connections and ends every command; the server destroys the session when the last is over.
   void end(std::string_view reason);
-  // Drops it from a later turn: for those who are called from inside its own callbacks.
   [[nodiscard]] bool ending() const noexcept { return engine_.shutting_down(); }
 
   // iscsi::TargetHost
@@ -54,6 +56,8 @@ class Session final : public iscsi::TargetHost, public ListNode<Session> {
   void abort(iscsi::TargetCommand& command) override;
   void on_text(iscsi::TargetConnection& connection, const iscsi::TextRequest& request, Bytes data) override;
   void on_logged_out(iscsi::TargetConnection& connection) override;
+  void close_connection(iscsi::TargetConnection& connection) override;
+  void on_orphans_ended(iscsi::TargetSession& session) override;
   void on_ping_answered(iscsi::TargetConnection& connection) override;
   void on_output(iscsi::TargetConnection& connection) override;
   bool reserve_slot(iscsi::TargetSession& session) override;
@@ -76,22 +80,22 @@ class Session final : public iscsi::TargetHost, public ListNode<Session> {
   void on_management_done(scsi::TaskManagement& request);
   void answer_management(Management& management);
   [[nodiscard]] static Command& command_of(scsi::Task& task) noexcept;
+  [[nodiscard]] static Connection& driver_of(const iscsi::TargetConnection& connection) noexcept;
 
   Server& server_;
   Shard& shard_;
   TargetNode* node_;
   iscsi::SessionType type_;
   std::string initiator_name_;
+  std::string user_;
   iscsi::Isid isid_;
   std::uint16_t tsih_;
   std::uint32_t unsolicited_pages_;      // one reservation: FirstBurstLength
   std::uint32_t reservations_ = 0;       // held by the engine's window
   std::uint32_t reservations_used_ = 0;  // by commands
-  bool lending_ = true;                  // data digests need a stable copy
   std::unique_ptr<scsi::Nexus> nexus_;
   iscsi::TargetSession engine_;
-  iscsi::TargetText text_;
-  Connection* connection_ = nullptr;
+  std::vector<Connection*> connections_;
 };
 
 }  // namespace perilune::target

@@ -311,7 +311,8 @@ void TargetLogin::Impl::write_response(bool transit, bool continues, LoginStatus
   response.initiator_task_tag = request_.initiator_task_tag;
   response.stat_sn = stat_sn_;
   response.exp_cmd_sn = request_.cmd_sn;
-  response.max_cmd_sn = request_.cmd_sn.plus(command_window_ - 1);
+  // A connection that joins: the session and its window are not known before the end, so nothing is opened yet.
+  response.max_cmd_sn = first_.tsih == 0 ? request_.cmd_sn.plus(command_window_ - 1) : request_.cmd_sn.minus(1);
   response.status = status;
   ++stat_sn_;
   response.encode(response_.bhs.data());

@@ -245,6 +245,16 @@ TEST_F(TargetLoginTest, JoiningConnectionCarriesTheSessionsNumbers) {
   EXPECT_EQ(login.result().exp_cmd_sn, CmdSn(500));
 }
 
+TEST_F(TargetLoginTest, AJoiningConnectionOpensNoWindowBeforeItsSessionIsKnown) {
+  const std::string data = test::text(names);
+  Bhs bhs = test::login_request(security_to_operational, data.size());
+  bhs[15] = 0x09;
+  store_be32(bhs.data() + 24, 300);
+  ASSERT_EQ(send_pdu(bhs, data), Step::respond);
+  EXPECT_EQ(load_be32(login.response().bhs.data() + 28), 300u);
+  EXPECT_EQ(load_be32(login.response().bhs.data() + 32), 299u) << "MaxCmdSN: closed";
+}
+
 TEST_F(TargetLoginTest, LeadingOnlyKeysAreRejectedOnAJoiningConnection) {
   const std::string data = test::text(names + "|MaxBurstLength=512|DataDigest=CRC32C");
   Bhs bhs = test::login_request(operational_to_full, data.size());

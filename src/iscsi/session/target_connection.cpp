@@ -13,10 +13,14 @@ TargetConnection::TargetConnection(TargetSession& session, const ConnectionParam
       params_(params),
       cid_(cid),
       stat_sn_(stat_sn),
+      acknowledged_(stat_sn),
       decoder_(params.max_recv_data_segment_length),
       tx_(chunks) {
   decoder_.set_digests(params.header_digest, params.data_digest);
   tx_.set_digests(params.header_digest, params.data_digest);
+  if (session_.slots_ > limits::min_command_window) {
+    tx_.reserve(std::size_t{session_.slots_} * 4, session_.slots_ / 4 + 2);
+  }
   session_.connections_.push_back(this);
 }
 
@@ -54,6 +58,7 @@ bool TargetConnection::on_header() {
     ignore_pdu_ = true;
     return true;
   }
+  if (session_.params_.max_connections > 1) acknowledge(StatSn(load_be32(decoder_.bhs() + 28)));
   switch (opcode(decoder_.bhs())) {
     case Opcode::scsi_command:
       return command_header();
@@ -68,12 +73,25 @@ bool TargetConnection::on_header() {
   }
 }
 
+// ExpStatSN stands at the same place in every PDU of the initiator.
+void TargetConnection::acknowledge(StatSn exp_stat_sn) {
+  if (!exp_stat_sn.after(acknowledged_) || exp_stat_sn.after(stat_sn_)) return;
+  acknowledged_ = exp_stat_sn;
+  session_.lift_fences(*this, false);
+}
+
+// The command is not taken; its number is used up.
+void TargetConnection::refuse_command(const ScsiCommand& pdu, RejectReason reason) {
+  if (!pdu.immediate) session_.consume(pdu.cmd_sn);
+  send_reject(reason, decoder_.bhs());
+}
+
 // Before the data of a command: is it to be taken at all, and where does its data go?
 bool TargetConnection::command_header() {
   const ScsiCommand pdu = ScsiCommand::decode(decoder_.bhs());
   const std::uint32_t length = decoder_.data_length();
-  if (!pdu.immediate && !session_.in_window(pdu.cmd_sn)) {
-    ++session_.stats_.ignored;  // RFC 7143 4.2.2.1: outside the window, silently
+  if (!pdu.immediate && (!session_.in_window(pdu.cmd_sn) || session_.waits(pdu.cmd_sn))) {
+    ++session_.stats_.ignored;  // RFC 7143 4.2.2.1: outside the window or there already, silently
     ignore_pdu_ = true;
     return true;
   }
@@ -88,11 +106,9 @@ bool TargetConnection::command_header() {
     ignore_pdu_ = true;
     return true;
   }
-  const bool twice = session_.by_itt_.find(pdu.initiator_task_tag) != nullptr;
-  if (twice || session_.shutting_down_) {
-    if (!pdu.immediate && pdu.cmd_sn == session_.exp_cmd_sn_) session_.advance(pdu.cmd_sn);
-    send_reject(twice ? RejectReason::task_in_progress : RejectReason::waiting_for_logout, decoder_.bhs());
-    session_.adjust_window();
+  const bool twice = session_.find_command(pdu.initiator_task_tag) != nullptr;
+  if (twice || session_.shutting_down_ || logging_out_) {
+    refuse_command(pdu, twice ? RejectReason::task_in_progress : RejectReason::waiting_for_logout);
     ignore_pdu_ = true;
     return true;
   }
@@ -113,18 +129,15 @@ bool TargetConnection::command_header() {
     session_.host_.prepare_unsolicited(*command, most);
   }
   if (!command->data_.empty()) decoder_.deliver_into(command->data_);
+  // What other connections brought need not wait for the data of this one.
+  if (!receiving_new_ && !session_.deferred_.empty()) session_.drain_deferred();
   return true;
 }
 
 bool TargetConnection::data_out_header() {
   const DataOut pdu = DataOut::decode(decoder_.bhs());
   const std::uint32_t length = decoder_.data_length();
-  TargetCommand* command = session_.by_itt_.find(pdu.initiator_task_tag);
-  if (command == nullptr) {
-    for (TargetSession::Deferred& d : session_.deferred_) {
-      if (d.command != nullptr && d.command->pdu.initiator_task_tag == pdu.initiator_task_tag) command = d.command;
-    }
-  }
+  TargetCommand* command = session_.find_command(pdu.initiator_task_tag);
   if (command == nullptr || command->aborted_ || command->connection != this) {
     ++session_.stats_.ignored;  // of a task that was aborted or answered early: swallowed
     ignore_pdu_ = true;
@@ -213,8 +226,16 @@ bool TargetConnection::command_pdu() {
   }
   command->unsolicited_received_ = decoder_.data_length();
   if (is_new) {
+    // While it was received, another connection may have brought the same, an abort may have used its number up, or this
+    // connection's logout may have begun.
     const ScsiCommand& pdu = command->pdu;
-    if (pdu.immediate) {
+    const bool raced = session_.params_.max_connections > 1;
+    const bool twice = raced && session_.find_command(pdu.initiator_task_tag) != nullptr;
+    if (raced && !pdu.immediate && (!session_.in_window(pdu.cmd_sn) || session_.waits(pdu.cmd_sn))) {
+      ++session_.stats_.ignored;
+    } else if (twice || (raced && logging_out_)) {
+      refuse_command(pdu, twice ? RejectReason::task_in_progress : RejectReason::waiting_for_logout);
+    } else if (pdu.immediate) {
       session_.accept(*command);
     } else if (pdu.cmd_sn == session_.exp_cmd_sn_) {
       session_.advance(pdu.cmd_sn);
@@ -225,12 +246,7 @@ bool TargetConnection::command_pdu() {
       deferred.cmd_sn = pdu.cmd_sn;
       deferred.connection = this;
       deferred.command = command;
-      auto& list = session_.deferred_;
-      const auto place = std::find_if(list.begin(), list.end(), [&](const auto& d) { return !d.cmd_sn.before(pdu.cmd_sn); });
-      if (place == list.end() || place->cmd_sn != pdu.cmd_sn) {
-        command->hold.retain();
-        list.insert(place, std::move(deferred));
-      }
+      if (session_.defer(std::move(deferred))) command->hold.retain();
     }
   } else {
     if (command->active_ && !command->unsolicited_open_) session_.unsolicited_ended(*command);
@@ -291,15 +307,15 @@ bool TargetConnection::ordered_pdu(const std::uint8_t* bhs, Bytes data) {
     session_.drain_deferred();
     return true;
   }
-  auto& list = session_.deferred_;
-  const auto place = std::find_if(list.begin(), list.end(), [&](const auto& d) { return !d.cmd_sn.before(sn); });
-  if (place != list.end() && place->cmd_sn == sn) return true;  // a duplicate
+  if (session_.deferred_bytes_ + bhs_bytes + data.size() > limits::max_deferred_bytes) {
+    return drop("too much data waits for an earlier command");
+  }
   TargetSession::Deferred deferred;
   deferred.cmd_sn = sn;
   deferred.connection = this;
   deferred.pdu.assign(bhs, bhs + bhs_bytes);
   deferred.pdu.insert(deferred.pdu.end(), data.begin(), data.end());
-  list.insert(place, std::move(deferred));
+  (void)session_.defer(std::move(deferred));  // a duplicate changes nothing
   return true;
 }
 
@@ -308,35 +324,61 @@ bool TargetConnection::dispatch(const std::uint8_t* bhs, Bytes data) {
     case Opcode::nop_out:
       return nop_out(bhs, data);
     case Opcode::task_management_request:
-      if (session_.task_management_count_ >= limits::max_task_management) {
-        send_reject(RejectReason::immediate_command_rejected, bhs);
-        return true;
-      }
-      session_.start_task_management(*this, TaskManagementRequest::decode(bhs));
-      return true;
+      return task_management(bhs);
     case Opcode::text_request:
       session_.host_.on_text(*this, TextRequest::decode(bhs), data);
       return true;
-    case Opcode::logout_request: {
-      const LogoutRequest pdu = LogoutRequest::decode(bhs);
-      const bool this_connection = pdu.reason == LogoutReason::close_session || pdu.cid == cid_;
-      if (pdu.reason == LogoutReason::close_session || (pdu.reason == LogoutReason::close_connection && this_connection)) {
-        session_.begin_logout(*this, pdu);
-        return true;
-      }
-      LogoutResponse response;
-      response.response = pdu.reason == LogoutReason::remove_connection_for_recovery
-                              ? LogoutResponseCode::connection_recovery_not_supported
-                              : LogoutResponseCode::cid_not_found;
-      response.initiator_task_tag = pdu.initiator_task_tag;
-      response.stat_sn = take_stat_sn();
-      number(response);
-      send(response);
+    case Opcode::logout_request:
+      logout(bhs);
       return true;
-    }
     default:
       return true;
   }
+}
+
+bool TargetConnection::task_management(const std::uint8_t* bhs) {
+  const TaskManagementRequest pdu = TaskManagementRequest::decode(bhs);
+  auto& list = session_.deferred_;
+  const auto waiting = std::count_if(list.begin(), list.end(), [](const auto& d) { return !d.consumes; });
+  if (session_.task_management_count_ + static_cast<std::size_t>(waiting) >= limits::max_task_management) {
+    send_reject(RejectReason::immediate_command_rejected, bhs);
+    return true;
+  }
+  if (!pdu.immediate || !session_.must_wait(pdu)) {
+    session_.start_task_management(*this, pdu);
+    return true;
+  }
+  TargetSession::Deferred deferred;
+  deferred.cmd_sn = pdu.cmd_sn;
+  deferred.connection = this;
+  deferred.pdu.assign(bhs, bhs + bhs_bytes);
+  deferred.consumes = false;
+  (void)session_.defer(std::move(deferred));
+  return true;
+}
+
+// RFC 7143 11.14, 11.15
+void TargetConnection::logout(const std::uint8_t* bhs) {
+  const LogoutRequest pdu = LogoutRequest::decode(bhs);
+  const auto& pending = session_.logouts_;
+  if (std::any_of(pending.begin(), pending.end(), [&](const auto& l) { return l.issuer == this; })) {
+    send_reject(RejectReason::waiting_for_logout, bhs);
+    return;
+  }
+  const auto& all = session_.connections_;
+  const bool known = std::any_of(all.begin(), all.end(), [&](const auto* c) { return c->cid_ == pdu.cid; });
+  if (pdu.reason == LogoutReason::close_session || (pdu.reason == LogoutReason::close_connection && known)) {
+    session_.begin_logout(*this, pdu);
+    return;
+  }
+  LogoutResponse response;
+  response.response = pdu.reason == LogoutReason::remove_connection_for_recovery
+                          ? LogoutResponseCode::connection_recovery_not_supported
+                          : LogoutResponseCode::cid_not_found;
+  response.initiator_task_tag = pdu.initiator_task_tag;
+  response.stat_sn = take_stat_sn();
+  number(response);
+  send(response);
 }
 
 bool TargetConnection::nop_out(const std::uint8_t* bhs, Bytes data) {
@@ -345,6 +387,7 @@ bool TargetConnection::nop_out(const std::uint8_t* bhs, Bytes data) {
     if (pdu.target_transfer_tag == ping_ttt_) {
       ping_ttt_ = reserved_tag;
       session_.host_.on_ping_answered(*this);
+      if (session_.fenced_count_ != 0 && acknowledged_.before(stat_sn_)) send_ping();
     }
     return true;  // an answer to a ping that is no longer waited for is harmless
   }

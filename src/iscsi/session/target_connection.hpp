@@ -38,6 +38,7 @@ class TargetConnection {
   [[nodiscard]] TxQueue& tx() noexcept { return tx_; }
   [[nodiscard]] TargetSession& session() noexcept { return session_; }
   [[nodiscard]] std::uint16_t cid() const noexcept { return cid_; }
+  [[nodiscard]] const ConnectionParams& params() const noexcept { return params_; }
   [[nodiscard]] bool draining() const noexcept { return draining_; }  // close once everything is sent
 
   // Asks for an answer (RFC 7143 11.19). At most one ping is outstanding.
@@ -46,6 +47,8 @@ class TargetConnection {
   void send_async(AsyncEvent event, std::uint16_t parameter1, std::uint16_t parameter2, std::uint16_t parameter3);
   void send_text_response(TextResponse response, Bytes data);
   void send_reject(RejectReason reason, const std::uint8_t* rejected_bhs);
+
+  void* host_state = nullptr;  // the driver's
 
  private:
   friend class TargetSession;
@@ -58,6 +61,10 @@ class TargetConnection {
   bool data_out_pdu();
   bool ordered_pdu(const std::uint8_t* bhs, Bytes data);  // NOP-Out, TMF, Text, Logout in CmdSN order
   bool dispatch(const std::uint8_t* bhs, Bytes data);
+  void refuse_command(const ScsiCommand& pdu, RejectReason reason);
+  bool task_management(const std::uint8_t* bhs);
+  void logout(const std::uint8_t* bhs);
+  void acknowledge(StatSn exp_stat_sn);
   bool nop_out(const std::uint8_t* bhs, Bytes data);
   bool drop(std::string_view reason) {
     drop_reason_ = reason;
@@ -88,12 +95,14 @@ class TargetConnection {
   ConnectionParams params_;
   std::uint16_t cid_;
   StatSn stat_sn_;
+  StatSn acknowledged_;  // the initiator has every status before this; kept where connections can wait for each other
   PduDecoder decoder_;
   TxQueue tx_;
   TargetCommand* receiving_ = nullptr;  // the command whose data the decoder is delivering
   bool receiving_new_ = false;          // it is a command PDU whose CmdSN is not consumed yet
   bool ignore_pdu_ = false;
   bool draining_ = false;
+  bool logging_out_ = false;  // a logout that ends this connection waits for tasks to end
   Ttt ping_ttt_ = reserved_tag;
   Ttt next_ping_ttt_ = 1;
   std::string_view drop_reason_;

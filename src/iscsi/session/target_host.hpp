@@ -4,6 +4,8 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
+#include <vector>
 
 #include "base/bytes.hpp"
 #include "iscsi/pdu/pdus.hpp"
@@ -18,6 +20,12 @@ struct TaskManagement : ListNode<TaskManagement> {
   TargetConnection* connection = nullptr;  // nullptr when it is gone: finish all the same
   TargetCommand* referenced = nullptr;     // ABORT TASK: the task, when the session has it
   void* host_state = nullptr;
+
+ private:
+  friend class TargetSession;
+  TmfResponse response_ = TmfResponse::function_complete;
+  // The answer waits until these connections have acknowledged every status before the StatSN.
+  std::vector<std::pair<TargetConnection*, StatSn>> fence_;
 };
 
 class TargetHost {
@@ -48,8 +56,12 @@ class TargetHost {
   virtual void abort(TargetCommand& command) = 0;
 
   virtual void on_text(TargetConnection& connection, const TextRequest& request, Bytes data) = 0;
-  // A logout was answered; after what is queued has been sent the connection is to be closed.
+  // A logout of this connection was answered; after what is queued has been sent it is to be closed.
   virtual void on_logged_out(TargetConnection& connection) = 0;
+  // A logout on another connection ends this one: close it at once (and destroy it later, never from inside this call).
+  virtual void close_connection(TargetConnection& connection) = 0;
+  // A connection is gone and the last command that was allegiant to it, or to one before, has ended.
+  virtual void on_orphans_ended(TargetSession& session) = 0;
   // The peer answered a NOP-In, or sent anything: the connection is alive. Called for answers to pings only.
   virtual void on_ping_answered(TargetConnection& connection) = 0;
   // Something was queued on an idle transmit queue: send it at the end of this turn.

@@ -2,12 +2,26 @@
 #include "iscsi/session/target_session.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/assert.hpp"
 #include "iscsi/session/residual.hpp"
 #include "iscsi/session/target_connection.hpp"
 
 namespace perilune::iscsi {
+
+namespace {
+
+bool resets_target(TmfFunction function) noexcept {
+  return function == TmfFunction::target_warm_reset || function == TmfFunction::target_cold_reset;
+}
+
+bool aborts_task_set(TmfFunction function) noexcept {
+  return function == TmfFunction::abort_task_set || function == TmfFunction::clear_task_set ||
+         function == TmfFunction::logical_unit_reset;
+}
+
+}  // namespace
 
 void TargetCommand::on_unreferenced() { session->host_.release_command(*this); }
 
@@ -66,15 +80,64 @@ void TargetSession::drain_deferred() {
   while (!deferred_.empty() && deferred_.front().cmd_sn == exp_cmd_sn_) {
     Deferred next = std::move(deferred_.front());
     deferred_.erase(deferred_.begin());
-    advance(next.cmd_sn);
+    deferred_bytes_ -= next.pdu.size();
+    if (next.consumes) advance(next.cmd_sn);
     if (next.command != nullptr) {
       accept(*next.command);
       next.command->hold.release();
-    } else if (next.connection != nullptr) {
+      continue;
+    }
+    adjust_window();
+    if (next.connection != nullptr) {
       const Bytes pdu(next.pdu);
       if (!next.connection->dispatch(pdu.data(), pdu.subspan(bhs_bytes))) next.connection->draining_ = true;
     }
   }
+}
+
+// Sorted by CmdSN. What uses no number up stands before what has the same, in the order of arrival.
+bool TargetSession::defer(Deferred deferred) {
+  const CmdSn sn = deferred.cmd_sn;
+  const auto place = std::find_if(deferred_.begin(), deferred_.end(), [sn](const Deferred& d) {
+    return d.cmd_sn.after(sn) || (d.cmd_sn == sn && d.consumes);
+  });
+  if (deferred.consumes && place != deferred_.end() && place->cmd_sn == sn) return false;
+  deferred_bytes_ += deferred.pdu.size();
+  deferred_.insert(place, std::move(deferred));
+  return true;
+}
+
+void TargetSession::consume(CmdSn sn) {
+  if (sn == exp_cmd_sn_) {
+    advance(sn);
+    drain_deferred();
+  } else {
+    Deferred used_up;
+    used_up.cmd_sn = sn;
+    (void)defer(std::move(used_up));
+  }
+  adjust_window();
+}
+
+void TargetSession::plug(CmdSn end) {
+  if (!in_window(end.minus(1))) return;
+  for (drain_deferred(); exp_cmd_sn_.before(end); drain_deferred()) advance(exp_cmd_sn_);
+  adjust_window();
+}
+
+// Its number stays, to be used up in its turn.
+void TargetSession::drop_deferred(Deferred& deferred) {
+  deferred_bytes_ -= deferred.pdu.size();
+  deferred.pdu.clear();
+  deferred.connection = nullptr;
+  if (TargetCommand* command = std::exchange(deferred.command, nullptr)) {
+    command->aborted_ = true;
+    command->hold.release();
+  }
+}
+
+bool TargetSession::waits_in_list(CmdSn sn) const noexcept {
+  return std::any_of(deferred_.begin(), deferred_.end(), [sn](const Deferred& d) { return d.consumes && d.cmd_sn == sn; });
 }
 
 // ---- commands ----
@@ -101,6 +164,13 @@ TargetCommand* TargetSession::open_command(TargetConnection& connection, const S
   return command;
 }
 
+TargetCommand* TargetSession::find_deferred(Itt itt) const noexcept {
+  for (const Deferred& d : deferred_) {
+    if (d.command != nullptr && d.command->pdu.initiator_task_tag == itt) return d.command;
+  }
+  return nullptr;
+}
+
 void TargetSession::accept(TargetCommand& command) {
   ++stats_.commands;
   if (command.pdu.immediate) {
@@ -124,6 +194,7 @@ void TargetSession::accept(TargetCommand& command) {
 // Out of the task table. The object lives on while its memory is referred to.
 void TargetSession::close_command(TargetCommand& command) {
   if (!command.active_) return;
+  const bool orphan = command.connection == nullptr;
   command.active_ = false;
   command.unlink();
   by_itt_.erase(command.pdu.initiator_task_tag);
@@ -131,25 +202,19 @@ void TargetSession::close_command(TargetCommand& command) {
   if (command.counted_) free_slot();
   else --immediate_used_;
   command.hold.release();
+  if (orphan && --orphans_ == 0) orphans_ended();
   command_gone();
 }
 
 void TargetSession::command_gone() {
+  if (!logouts_.empty()) answer_logouts();
   if (active_count_ != 0 || !shutting_down_) return;
-  if (logout_connection_ != nullptr) {
-    TargetConnection& connection = *logout_connection_;
-    logout_connection_ = nullptr;
-    LogoutResponse response;
-    response.initiator_task_tag = logout_.initiator_task_tag;
-    response.stat_sn = connection.take_stat_sn();
-    response.time2wait = static_cast<std::uint16_t>(params_.default_time2wait);
-    response.time2retain = 0;
-    connection.number(response);
-    connection.send(response);
-    connection.draining_ = true;
-    host_.on_logged_out(connection);
-  }
   host_.on_session_idle(*this);
+}
+
+void TargetSession::orphans_ended() {
+  answer_logouts();
+  host_.on_orphans_ended(*this);
 }
 
 void TargetSession::provide_memory(TargetCommand& command, std::span<const iovec> memory) { command.data_ = memory; }
@@ -353,8 +418,17 @@ void TargetSession::start_task_management(TargetConnection& connection, const Ta
     }
   } else {
     drop_deferred_of(pdu);
+    // RFC 7143 4.2.3.3 b: a reset of the target need not wait for commands that have not come; they count as received.
+    if (resets_target(pdu.function)) plug(pdu.cmd_sn);
   }
   host_.on_task_management(*request);
+}
+
+// RFC 7143 4.2.3.3 b: an immediate request waits for the commands before it that are still under way on other connections.
+// On a single connection they cannot be: what has not come before the request was lost.
+bool TargetSession::must_wait(const TaskManagementRequest& pdu) const noexcept {
+  return connections_.size() > 1 && aborts_task_set(pdu.function) && exp_cmd_sn_.before(pdu.cmd_sn) &&
+         in_window(pdu.cmd_sn.minus(1));
 }
 
 // RFC 7143 11.5.1: a task not known yet whose RefCmdSN is in the window and before this request counts as received and
@@ -365,45 +439,64 @@ void TargetSession::answer_abort_of_unseen(TaskManagement& request) {
     return d.command != nullptr && d.command->pdu.initiator_task_tag == request.pdu.referenced_task_tag;
   });
   if (waiting != deferred_.end()) {
-    TargetCommand& command = *waiting->command;
-    command.aborted_ = true;
-    waiting->command = nullptr;  // its CmdSN will still be consumed in its turn
-    waiting->connection = nullptr;
-    command.hold.release();
+    drop_deferred(*waiting);
     finish_task_management(request, TmfResponse::function_complete);
     return;
   }
-  const bool deferred_there = std::any_of(deferred_.begin(), deferred_.end(), [&](const Deferred& d) { return d.cmd_sn == ref; });
-  if (!in_window(ref) || !ref.before(request.pdu.cmd_sn) || deferred_there) {
+  if (!in_window(ref) || !ref.before(request.pdu.cmd_sn) || waits(ref)) {
     finish_task_management(request, TmfResponse::task_does_not_exist);
     return;
   }
-  Deferred hole;
-  hole.cmd_sn = ref;
-  const auto place = std::find_if(deferred_.begin(), deferred_.end(), [&](const Deferred& d) { return d.cmd_sn.after(ref); });
-  deferred_.insert(place, std::move(hole));
   finish_task_management(request, TmfResponse::function_complete);
-  drain_deferred();
-  adjust_window();
+  consume(ref);
 }
 
 // Commands that came before the request but wait for an earlier CmdSN are affected too.
 void TargetSession::drop_deferred_of(const TaskManagementRequest& pdu) {
-  const bool any_lun = pdu.function == TmfFunction::target_warm_reset || pdu.function == TmfFunction::target_cold_reset;
+  const bool any_lun = resets_target(pdu.function);
   for (Deferred& d : deferred_) {
     if (d.command == nullptr || !d.cmd_sn.before(pdu.cmd_sn)) continue;
     if (!any_lun && d.command->pdu.lun != pdu.lun) continue;
-    d.command->aborted_ = true;
-    d.command->hold.release();
-    d.command = nullptr;
-    d.connection = nullptr;
+    drop_deferred(d);
   }
 }
 
+// The answer says that the tasks are over, so no status of theirs may come after it. Connections deliver in order each by
+// itself only: it waits until the initiator has acknowledged what the others carried (RFC 3720 10.6.2 d, RFC 7143 13.23).
 void TargetSession::finish_task_management(TaskManagement& request, TmfResponse response) {
+  request.response_ = response;
+  if (request.connection != nullptr && connections_.size() > 1 &&
+      (aborts_task_set(request.pdu.function) || request.pdu.function == TmfFunction::target_warm_reset)) {
+    for (TargetConnection* other : connections_) {
+      if (other == request.connection || other->draining_ || !other->acknowledged_.before(other->stat_sn_)) continue;
+      request.fence_.emplace_back(other, other->stat_sn_);
+    }
+    if (!request.fence_.empty()) {
+      ++fenced_count_;
+      for (const auto& [other, stat_sn] : request.fence_) other->send_ping();  // its answer acknowledges
+      return;
+    }
+  }
+  answer_task_management(request);
+}
+
+void TargetSession::lift_fences(TargetConnection& connection, bool gone) {
+  if (fenced_count_ == 0) return;
+  task_management_.for_each([&](TaskManagement& request) {
+    if (request.fence_.empty()) return;
+    std::erase_if(request.fence_, [&](const auto& wait) {
+      return wait.first == &connection && (gone || !connection.acknowledged_.before(wait.second));
+    });
+    if (!request.fence_.empty() && request.connection != nullptr) return;
+    --fenced_count_;
+    answer_task_management(request);
+  });
+}
+
+void TargetSession::answer_task_management(TaskManagement& request) {
   if (TargetConnection* connection = request.connection) {
     TaskManagementResponse pdu;
-    pdu.response = response;
+    pdu.response = request.response_;
     pdu.initiator_task_tag = request.pdu.initiator_task_tag;
     pdu.stat_sn = connection->take_stat_sn();
     connection->number(pdu);
@@ -416,19 +509,71 @@ void TargetSession::finish_task_management(TaskManagement& request, TmfResponse 
 // ---- the end ----
 
 void TargetSession::begin_logout(TargetConnection& connection, const LogoutRequest& pdu) {
-  logout_connection_ = &connection;
-  logout_ = pdu;
-  shut_down();
+  Logout logout{&connection, pdu, Ends::other_connection};
+  if (pdu.reason == LogoutReason::close_session || (pdu.cid == connection.cid_ && connections_.size() == 1)) {
+    logout.ends = Ends::session;
+  } else if (pdu.cid == connection.cid_) {
+    logout.ends = Ends::own_connection;
+  }
+  logouts_.push_back(logout);
+  connection.logging_out_ = logout.ends != Ends::other_connection;
+  for (TargetConnection* other : connections_) {
+    const bool named = logout.ends == Ends::session || (logout.ends == Ends::other_connection && other->cid_ == pdu.cid);
+    if (named && other != &connection) host_.close_connection(*other);
+  }
+  if (logout.ends == Ends::session) {
+    shut_down();
+  } else if (logout.ends == Ends::own_connection) {
+    for (Deferred& d : deferred_) {
+      if (d.connection == &connection) drop_deferred(d);
+    }
+    while (TargetCommand* command =
+               active_.find([&](const TargetCommand& c) { return c.connection == &connection && !c.aborted_; })) {
+      request_abort(*command);
+    }
+    answer_logouts();
+  }
+}
+
+// RFC 7143 11.14: the tasks end first.
+bool TargetSession::may_answer(const Logout& logout) {
+  switch (logout.ends) {
+    case Ends::session:
+      return active_count_ == 0;
+    case Ends::own_connection:
+      return active_.find([&](const TargetCommand& c) { return c.connection == logout.issuer; }) == nullptr;
+    case Ends::other_connection:
+      break;
+  }
+  return orphans_ == 0 && std::none_of(connections_.begin(), connections_.end(),
+                                       [&](const TargetConnection* c) { return c->cid_ == logout.pdu.cid; });
+}
+
+void TargetSession::answer_logouts() {
+  for (std::size_t i = 0; i < logouts_.size();) {
+    if (!may_answer(logouts_[i])) {
+      ++i;
+      continue;
+    }
+    const Logout logout = logouts_[i];
+    logouts_.erase(logouts_.begin() + static_cast<std::ptrdiff_t>(i));
+    TargetConnection& connection = *logout.issuer;
+    LogoutResponse response;
+    response.initiator_task_tag = logout.pdu.initiator_task_tag;
+    response.stat_sn = connection.take_stat_sn();
+    response.time2wait = static_cast<std::uint16_t>(params_.default_time2wait);
+    response.time2retain = 0;
+    connection.number(response);
+    connection.send(response);
+    if (logout.ends == Ends::other_connection) continue;
+    connection.draining_ = true;
+    host_.on_logged_out(connection);
+  }
 }
 
 void TargetSession::shut_down() {
   shutting_down_ = true;
-  for (Deferred& d : deferred_) {
-    if (d.command != nullptr) {
-      d.command->aborted_ = true;
-      d.command->hold.release();
-    }
-  }
+  for (Deferred& d : deferred_) drop_deferred(d);
   deferred_.clear();
   ++active_count_;  // so that the last abort cannot end the session while we walk
   // Ending one command may let others run and end: look anew each time.
@@ -437,19 +582,26 @@ void TargetSession::shut_down() {
   command_gone();
 }
 
+// RFC 7143 7.5: the tasks of a connection that is gone are terminated. What waits for an earlier CmdSN was received, so its
+// numbers are used up; what was never received stays a hole, which the initiator fills (ABORT TASK) or gives up on.
 void TargetSession::connection_gone(TargetConnection& connection) {
   std::erase(connections_, &connection);
-  if (logout_connection_ == &connection) logout_connection_ = nullptr;
-  active_.for_each([&](TargetCommand& command) {
-    if (command.connection == &connection) command.connection = nullptr;
-  });
+  std::erase_if(logouts_, [&](const Logout& logout) { return logout.issuer == &connection; });
+  for (Deferred& d : deferred_) {
+    if (d.connection == &connection) drop_deferred(d);
+  }
+  std::erase_if(deferred_, [](const Deferred& d) { return !d.consumes && d.connection == nullptr; });
   task_management_.for_each([&](TaskManagement& request) {
     if (request.connection == &connection) request.connection = nullptr;
   });
-  for (Deferred& d : deferred_) {
-    if (d.connection == &connection) d.connection = nullptr;
-    if (d.command != nullptr && d.command->connection == &connection) d.command->connection = nullptr;
+  lift_fences(connection, true);
+  ++orphans_;  // so that they cannot all have ended while we walk
+  while (TargetCommand* command = active_.find([&](const TargetCommand& c) { return c.connection == &connection; })) {
+    command->connection = nullptr;
+    ++orphans_;
+    request_abort(*command);
   }
+  if (--orphans_ == 0) orphans_ended();
 }
 
 }  // namespace perilune::iscsi

@@ -4,7 +4,8 @@
 // queues, everything else is asked of the TargetHost. One thread. No allocation per command after warm-up.
 //
 // The session owns what belongs to the I_T nexus (CmdSN, tasks), a TargetConnection what belongs to one TCP connection
-// (StatSN, digests, queue); recovery above level 0 and further connections add to these objects.
+// (StatSN, digests, queue). Commands take their turn by CmdSN whichever connection brings them, and keep to that one for
+// data and status. A connection that goes takes its commands with it; the session goes on with the others.
 #pragma once
 
 #include <cstdint>
@@ -55,6 +56,8 @@ class TargetSession {
   // Ends every command (host.abort()); host.on_session_idle() follows when the last is over, also from inside.
   void shut_down();
   [[nodiscard]] bool idle() const noexcept { return active_count_ == 0; }
+  // Commands that have outlived their connection: they are being aborted.
+  [[nodiscard]] std::uint32_t orphans() const noexcept { return orphans_; }
   [[nodiscard]] bool shutting_down() const noexcept { return shutting_down_; }
   // Visits every active command of this session; the visitor may end the one it is given.
   template <class Visit>
@@ -75,18 +78,37 @@ class TargetSession {
     CmdSn cmd_sn;
     TargetConnection* connection = nullptr;
     TargetCommand* command = nullptr;             // a SCSI command, or
-    std::vector<std::uint8_t> pdu;                // BHS and data of another kind
+    std::vector<std::uint8_t> pdu;                // BHS and data of another kind; neither: the number is used up
+    bool consumes = true;                         // false: immediate, waits until everything before the number has come
+  };
+  enum class Ends : std::uint8_t { session, own_connection, other_connection };
+  struct Logout {
+    TargetConnection* issuer = nullptr;
+    LogoutRequest pdu;
+    Ends ends = Ends::session;
   };
 
   // --- window (RFC 7143 4.2.2.1) ---
   [[nodiscard]] bool in_window(CmdSn sn) const noexcept { return !sn.before(exp_cmd_sn_) && !sn.after(max_cmd_sn_); }
   void advance(CmdSn sn);            // sn == exp_cmd_sn_: consumed
   void drain_deferred();
+  bool defer(Deferred deferred);     // false: something with its number waits already
+  void consume(CmdSn sn);            // used up without effect, in its turn
+  void plug(CmdSn end);              // everything before `end` counts as received
+  void drop_deferred(Deferred& deferred);
+  [[nodiscard]] bool waits(CmdSn sn) const noexcept { return !deferred_.empty() && waits_in_list(sn); }
+  [[nodiscard]] bool waits_in_list(CmdSn sn) const noexcept;
   void adjust_window();
   void free_slot();
 
   // --- commands ---
   [[nodiscard]] TargetCommand* open_command(TargetConnection& connection, const ScsiCommand& pdu);
+  // Also one that waits for its turn.
+  [[nodiscard]] TargetCommand* find_command(Itt itt) const noexcept {
+    TargetCommand* command = by_itt_.find(itt);
+    return command != nullptr || deferred_.empty() ? command : find_deferred(itt);
+  }
+  [[nodiscard]] TargetCommand* find_deferred(Itt itt) const noexcept;
   void accept(TargetCommand& command);             // its CmdSN is consumed (or it is immediate): deliver it
   void close_command(TargetCommand& command);
   void respond(TargetCommand& command, std::uint8_t status, Bytes sense, std::span<const iovec> data_in,
@@ -98,10 +120,16 @@ class TargetSession {
   void unsolicited_ended(TargetCommand& command);
 
   void start_task_management(TargetConnection& connection, const TaskManagementRequest& pdu);
+  [[nodiscard]] bool must_wait(const TaskManagementRequest& pdu) const noexcept;
   void answer_abort_of_unseen(TaskManagement& request);
+  void answer_task_management(TaskManagement& request);
+  void lift_fences(TargetConnection& connection, bool gone);
   void drop_deferred_of(const TaskManagementRequest& pdu);
   void begin_logout(TargetConnection& connection, const LogoutRequest& pdu);
+  void answer_logouts();
+  [[nodiscard]] bool may_answer(const Logout& logout);
   void command_gone();
+  void orphans_ended();
   void connection_gone(TargetConnection& connection);
 
   TargetHost& host_;
@@ -116,14 +144,16 @@ class TargetSession {
   std::uint32_t immediate_used_ = 0;
   std::uint32_t active_count_ = 0;
   std::uint32_t task_management_count_ = 0;
+  std::uint32_t fenced_count_ = 0;   // of those, with an answer that waits for acknowledgements
+  std::uint32_t orphans_ = 0;
+  std::size_t deferred_bytes_ = 0;   // of PDUs in deferred_
   Ttt next_ttt_ = 1;
   ItTable<TargetCommand> by_itt_;
   IntrusiveList<TargetCommand> active_;
   IntrusiveList<TaskManagement> task_management_;
   std::vector<Deferred> deferred_;   // sorted by CmdSN, empty in ordinary life
   std::vector<TargetConnection*> connections_;
-  TargetConnection* logout_connection_ = nullptr;
-  LogoutRequest logout_{};
+  std::vector<Logout> logouts_;      // at most one per connection
   bool shutting_down_ = false;
   TargetSessionStats stats_;
 };
