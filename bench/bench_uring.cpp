@@ -41,7 +41,7 @@ constexpr std::size_t request_bytes = 48;
 
 std::unique_ptr<UringLoop> make_loop(bool polling) {
   UringOptions options;
-  options.adaptive_polling = polling;
+  options.polling = polling ? Polling::adaptive : Polling::never;
   options.notice = [](std::string_view line) { std::fprintf(stderr, "%.*s\n", static_cast<int>(line.size()), line.data()); };
   auto loop = UringLoop::create(std::move(options));
   if (!loop) {

@@ -18,6 +18,7 @@ _perilune() {
       mapfile -t COMPREPLY < <(compgen -W "$(perilune iscsiadm -m node 2>/dev/null | awk '{print $2}')" -- "$cur"); return ;;
     bench:--rw) mapfile -t COMPREPLY < <(compgen -W "randread randwrite read write" -- "$cur"); return ;;
     *:--header-digest|*:--data-digest) mapfile -t COMPREPLY < <(compgen -W "crc32c none" -- "$cur"); return ;;
+    serve:--polling|bench:--polling) mapfile -t COMPREPLY < <(compgen -W "never adaptive always" -- "$cur"); return ;;
     serve:--block-size) mapfile -t COMPREPLY < <(compgen -W "512 4096" -- "$cur"); return ;;
   esac
   if [[ $cur == -* ]]; then

@@ -14,6 +14,7 @@
 
 #include "block/open_backstore.hpp"
 #include "cli/command_line.hpp"
+#include "cli/polling_option.hpp"
 #include "cli/stderr_log.hpp"
 #include "cli/verbs.hpp"
 #include "crypto/hash.hpp"
@@ -34,6 +35,7 @@ struct ServeOptions {
   bool quiet = false;
   std::uint32_t block_size = 512;
   std::uint16_t max_connections = limits::default_session_connections;
+  runtime::Polling polling = runtime::Polling::adaptive;
   std::uint32_t login_timeout_s = static_cast<std::uint32_t>(limits::login_timeout.count());
   std::string chap_user, chap_secret_file, mutual_user, mutual_secret_file;
   std::string discovery_user, discovery_secret_file, discovery_mutual_user, discovery_mutual_secret_file;
@@ -242,6 +244,7 @@ int serve(const ServeOptions& options) {
     log.event(EventLog::Level::info, "unit", fmt::format("lun={} {}", unit.lun, unit.backstore->describe()));
   }
   runtime::UringOptions loop_options;
+  loop_options.polling = options.polling;
   loop_options.notice = [&log](std::string_view line) { log.event(EventLog::Level::warning, "reactor", line); };
   auto loop = runtime::UringLoop::create(std::move(loop_options));
   if (!loop) return complain(loop.error());
@@ -289,6 +292,8 @@ int run_serve(int argc, char** argv) {
   app.add_option("--discovery-chap-secret-file", options.discovery_secret_file);
   app.add_option("--mutual-discovery-chap-user", options.discovery_mutual_user);
   app.add_option("--mutual-discovery-chap-secret-file", options.discovery_mutual_secret_file);
+  add_polling_option(app, options.polling, "never: sleep until there is work; adaptive: spin for a moment while requests "
+                                           "keep coming; always: never sleep");
   app.add_flag("-v,--verbose", options.verbose, "log more");
   app.add_flag("-q,--quiet", options.quiet, "log errors only");
   if (const auto code = parse_arguments(app, argc, argv, 2)) return *code;

@@ -246,7 +246,7 @@ TEST_F(UringLoopTest, AnIdleLoopNeitherTurnsNorSpins) {
 }
 
 TEST(PollingPolicyTest, SpinsWhileGapsAreShortAndStopsWhenTheyAreNot) {
-  PollingPolicy policy(true, microseconds(50));
+  PollingPolicy policy(Polling::adaptive, microseconds(50));
   const Instant now{milliseconds(1000)};
   EXPECT_EQ(policy.spin_time(now).count(), 0);  // an idle loop does not begin with it
   for (int i = 0; i < 30; ++i) policy.note_gap(microseconds(10));
@@ -261,7 +261,7 @@ TEST(PollingPolicyTest, SpinsWhileGapsAreShortAndStopsWhenTheyAreNot) {
 }
 
 TEST(PollingPolicyTest, RestsWhenTheMachineHasOtherWork) {
-  PollingPolicy policy(true, microseconds(50));
+  PollingPolicy policy(Polling::adaptive, microseconds(50));
   Instant now{milliseconds(1000)};
   for (int i = 0; i < 30; ++i) policy.note_gap(microseconds(10));
   policy.note_preemptions(now, 1000);  // what happened before does not count
@@ -278,9 +278,36 @@ TEST(PollingPolicyTest, RestsWhenTheMachineHasOtherWork) {
 }
 
 TEST(PollingPolicyTest, OffMeansOff) {
-  PollingPolicy policy(false, microseconds(50));
+  PollingPolicy policy(Polling::never, microseconds(50));
   for (int i = 0; i < 30; ++i) policy.note_gap(microseconds(1));
   EXPECT_EQ(policy.spin_time(Instant{milliseconds(1)}).count(), 0);
+}
+
+TEST(PollingPolicyTest, AlwaysMeansAlways) {
+  PollingPolicy policy(Polling::always, microseconds(50));
+  Instant now{milliseconds(1000)};
+  for (int i = 0; i < 30; ++i) policy.note_gap(milliseconds(5));
+  policy.note_preemptions(now, 0);
+  now += PollingPolicy::check_interval;
+  policy.note_preemptions(now, 1000);
+  EXPECT_GT(policy.spin_time(now), std::chrono::hours(1));
+}
+
+TEST_F(UringLoopTest, ALoopThatNeverSleepsStillHearsTimersAndOtherThreads) {
+  UringOptions options;
+  options.polling = Polling::always;
+  make(std::move(options));
+  std::atomic<bool> fired{false};
+  Callback tick{[&] { fired = true; }};
+  Timer timer(loop->timers(), tick.delegate());
+  timer.arm(loop->now() + milliseconds(5));
+  std::thread other([&] {
+    while (!fired) std::this_thread::yield();
+    loop->post([&] { loop->stop(); });
+  });
+  loop->run();
+  other.join();
+  EXPECT_LE(loop->counters().slept_wakeups, 1u);  // when the timer is due: it does not spin past that
 }
 
 // --- files ---

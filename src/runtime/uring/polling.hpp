@@ -10,17 +10,20 @@
 #include <cstdint>
 
 #include "runtime/time.hpp"
+#include "runtime/uring/uring_loop.hpp"
 
 namespace perilune::runtime::uring {
 
 class PollingPolicy {
  public:
-  PollingPolicy(bool enabled, Duration limit) noexcept
-      : enabled_(enabled && limit.count() > 0), limit_ns_(limit.count()), gap_ns_(4 * limit.count()) {}
+  PollingPolicy(Polling mode, Duration limit) noexcept
+      : mode_(limit.count() > 0 || mode == Polling::always ? mode : Polling::never), limit_ns_(limit.count()),
+        gap_ns_(4 * limit.count()) {}
 
   // How long to spin now; zero: sleep at once.
   [[nodiscard]] Duration spin_time(Instant now) const noexcept {
-    if (!enabled_ || gap_ns_ > limit_ns_ || now < off_until_) return Duration{0};
+    if (mode_ == Polling::always) return Duration::max();
+    if (mode_ == Polling::never || gap_ns_ > limit_ns_ || now < off_until_) return Duration{0};
     return Duration(limit_ns_);
   }
   // Work came `gap` after the loop had none.
@@ -47,7 +50,7 @@ class PollingPolicy {
     gap_ns = std::clamp<std::int64_t>(gap_ns, 0, 4 * limit_ns_);
     gap_ns_ += (gap_ns - gap_ns_) / 8;
   }
-  bool enabled_;
+  Polling mode_;
   std::int64_t limit_ns_;
   std::int64_t gap_ns_;  // moving average of the recent gaps
   Instant off_until_{};

@@ -45,8 +45,10 @@ void relax() noexcept {
 }
 
 // Spinning takes the time of whoever shares the only processor. A thread that is pinned to one of several may have it to
-// itself; when it has not, the preemptions tell.
-bool several_processors() noexcept { return ::sysconf(_SC_NPROCESSORS_ONLN) > 1; }
+// itself; when it has not, the preemptions tell. Who asked for spinning always gets it.
+Polling sensible(Polling wanted) noexcept {
+  return wanted == Polling::adaptive && ::sysconf(_SC_NPROCESSORS_ONLN) < 2 ? Polling::never : wanted;
+}
 
 }  // namespace
 
@@ -71,7 +73,7 @@ void SystemRandom::fill(MutableBytes out) {
 }
 
 Reactor::Reactor(UringOptions options)
-    : options_(std::move(options)), polling_(options_.adaptive_polling && several_processors(), options_.poll_limit) {}
+    : options_(std::move(options)), polling_(sensible(options_.polling), options_.poll_limit) {}
 
 Result<std::unique_ptr<UringLoop>> Reactor::create(UringOptions options) {
   std::unique_ptr<Reactor> self(new Reactor(std::move(options)));
@@ -162,7 +164,7 @@ void Reactor::run_hooks() {
 }
 
 void Reactor::wait() {
-  if (useful_batch_ && idle_since_ == Instant{} && options_.adaptive_polling) idle_since_ = now_;
+  if (useful_batch_ && idle_since_ == Instant{} && options_.polling == Polling::adaptive) idle_since_ = now_;
   const bool work_left = !deferred_.empty() || any_posted_.load(std::memory_order_acquire) ||
                          stopping_.load(std::memory_order_relaxed);
   if (work_left) {

@@ -32,12 +32,16 @@ struct TraceEvent {
   int result = 0;                // completed only
 };
 
+// How a loop waits when it has nothing to do. adaptive: it spins for a moment while requests keep coming, and sleeps
+// otherwise (see polling.hpp). always: it never sleeps, whatever the machine's other work.
+enum class Polling : std::uint8_t { never, adaptive, always };
+
 struct UringOptions {
   unsigned entries = 1024;                        // of the submission queue, a power of two
   unsigned receive_buffers = 64;                  // at most, a power of two; memory is touched as it is needed
   std::size_t receive_buffer_bytes = 256 * 1024;
-  bool adaptive_polling = true;                   // spin for a moment while requests keep coming (see polling.hpp)
-  Duration poll_limit = std::chrono::microseconds(80);
+  Polling polling = Polling::adaptive;
+  Duration poll_limit = std::chrono::microseconds(80);  // of one spin, when it is adaptive
   bool restrict_operations = true;                // allow only the operations that this folder uses
   std::function<void(std::string_view)> notice;   // one line for the log when something is not as good as it could be
   std::function<void(const TraceEvent&)> trace;   // null in production
