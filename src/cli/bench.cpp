@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // perilune bench: how fast a remote disk is. One thread drives as many sessions as asked on one io_uring loop; during the
-// measurement nothing is allocated and nothing is printed.
+// measurement nothing is allocated and nothing is printed. Logins per second are measured in bench_logins.cpp.
 #include <fmt/format.h>
 #include <sys/resource.h>
 
 #include <CLI/CLI.hpp>
 #include <array>
-#include <bit>
 #include <chrono>
 #include <cstdlib>
 #include <memory>
@@ -14,9 +13,12 @@
 #include <string>
 #include <vector>
 
+#include "base/latency_histogram.hpp"
 #include "cli/allocation_counter.hpp"
+#include "cli/bench_logins.hpp"
 #include "cli/command_line.hpp"
 #include "cli/initiator_common.hpp"
+#include "cli/polling_option.hpp"
 #include "cli/verbs.hpp"
 #include "runtime/uring/uring_loop.hpp"
 
@@ -32,48 +34,16 @@ using Clock = std::chrono::steady_clock;
 
 struct Options {
   std::string url, initiator_name, rw = "randread", block_text = "4k", size_text, header_digest, data_digest;
+  runtime::Polling polling = runtime::Polling::adaptive;
   unsigned depth = 32, sessions = 1;
   double seconds = 5, warm_up = 0.5;
   bool json = false, verify = false;
+  bool probe = false;    // one more session at depth 1, whose latencies are told apart
+  bool logins = false;   // measure logins, not I/O
+  bool idle = false;     // log in, hold the sessions, log out
   std::uint64_t block_bytes = 4096, size_bytes = 0;
   [[nodiscard]] bool writes() const { return rw == "randwrite" || rw == "write"; }
   [[nodiscard]] bool random() const { return rw == "randread" || rw == "randwrite"; }
-};
-
-// Nanoseconds in buckets of 1/32 of a power of two.
-class Histogram {
- public:
-  void add(std::uint64_t ns) noexcept { ++buckets_[index(ns)]; }
-  [[nodiscard]] std::uint64_t count() const noexcept {
-    std::uint64_t n = 0;
-    for (std::uint64_t b : buckets_) n += b;
-    return n;
-  }
-  [[nodiscard]] double quantile_us(double q) const noexcept {
-    const std::uint64_t total = count();
-    const std::uint64_t rank = static_cast<std::uint64_t>(q * static_cast<double>(total));
-    std::uint64_t seen = 0;
-    for (std::size_t i = 0; i < buckets_.size(); ++i) {
-      seen += buckets_[i];
-      if (seen > rank) return middle(i) / 1000.0;
-    }
-    return 0;
-  }
-
- private:
-  static constexpr unsigned sub_bits = 5;
-  static std::size_t index(std::uint64_t ns) noexcept {
-    if (ns < (1u << sub_bits)) return static_cast<std::size_t>(ns);
-    const unsigned shift = static_cast<unsigned>(std::bit_width(ns)) - 1 - sub_bits;
-    const std::size_t i = (std::size_t{shift} << sub_bits) + static_cast<std::size_t>(ns >> shift);
-    return std::min<std::size_t>(i, 60u << sub_bits);
-  }
-  static double middle(std::size_t i) noexcept {
-    if (i < (1u << sub_bits)) return static_cast<double>(i);
-    const std::size_t shift = (i >> sub_bits) - 1;
-    return (static_cast<double>((i & ((1u << sub_bits) - 1)) + (1u << sub_bits)) + 0.5) * static_cast<double>(std::uint64_t{1} << shift);
-  }
-  std::array<std::uint64_t, (60u << sub_bits) + 1> buckets_{};
 };
 
 std::uint64_t mix(std::uint64_t x) noexcept {
@@ -102,7 +72,8 @@ class Bench;
 // One session and its operations.
 class Worker final : public SessionObserver {
  public:
-  Worker(Bench& bench, SessionConfig config, unsigned number);
+  // `number`: which part of the disk it takes; a probe has depth 1 and takes the first.
+  Worker(Bench& bench, SessionConfig config, unsigned number, bool probe);
   void start() { session_.start(); }
   void begin();       // the measured work
   void prefill();     // writes the pattern over this worker's part
@@ -134,6 +105,8 @@ class Worker final : public SessionObserver {
 
   Bench& bench_;
   unsigned number_;
+  bool probe_;
+  unsigned depth_;
   Session session_;
   std::optional<Scan> scan_;
   std::optional<LogicalUnit> unit_;
@@ -147,7 +120,7 @@ class Worker final : public SessionObserver {
 
 class Bench {
  public:
-  enum class Phase { logging_in, prefill, warm_up, measure, drain, done };
+  enum class Phase { logging_in, idle, prefill, warm_up, measure, drain, done };
 
   Bench(runtime::UringLoop& loop, const Options& options)
       : options_(options), loop_(loop), timer_(loop.timers(), Delegate<void()>::to<&Bench::on_timer>(*this)) {}
@@ -163,26 +136,30 @@ class Bench {
   runtime::UringLoop& loop_;
   std::uint64_t lun_ = 0;
   Phase phase_ = Phase::logging_in;
-  Histogram latency_;
-  std::uint64_t ios_ = 0;
+  LatencyHistogram latency_, probe_latency_;
+  std::uint64_t ios_ = 0, ios_all_ = 0, probe_ios_ = 0;  // all: with those before and after the measurement
   std::optional<ToolError> error_;
 
  private:
   void on_timer();
+  void begin_idle();
   void begin_measured();
+  void log_out();
   [[nodiscard]] static double cpu_seconds();
   void print() const;
 
+  static constexpr std::size_t logins_at_once = 64;  // targets limit how many connections may be logging in
   std::vector<std::unique_ptr<Worker>> workers_;
-  std::size_t ready_ = 0, idle_ = 0, logged_out_ = 0;
+  std::size_t started_ = 0, ready_ = 0, idle_ = 0, logged_out_ = 0;
   runtime::Timer timer_;
   Clock::time_point from_{}, to_{};
   double cpu_from_ = 0, cpu_to_ = 0;
   std::uint64_t allocations_from_ = 0, allocations_to_ = 0;
 };
 
-Worker::Worker(Bench& bench, SessionConfig config, unsigned number)
-    : bench_(bench), number_(number), session_(bench.loop_, std::move(config), *this), random_(mix(number + 1) | 1) {}
+Worker::Worker(Bench& bench, SessionConfig config, unsigned number, bool probe)
+    : bench_(bench), number_(number), probe_(probe), depth_(probe ? 1 : bench.options_.depth),
+      session_(bench.loop_, std::move(config), *this), random_(mix(number + (probe ? 0x10000 : 1)) | 1) {}
 
 void Worker::on_logged_in() {
   scan_.emplace(session_, [this](Result<std::vector<UnitInfo>> units) {
@@ -201,9 +178,10 @@ void Worker::on_logged_in() {
     const std::uint64_t part = count_ / options.sessions;
     first_ = options.random() && !options.verify ? 0 : part * number_;
     if (!options.random() || options.verify) count_ = part;
-    unit_.emplace(session_, std::move(info), options.depth);
-    memory_.resize(std::size_t{options.depth} * options.block_bytes);
-    for (unsigned i = 0; i < options.depth; ++i) {
+    unit_.emplace(session_, std::move(info), depth_);
+    if (options.idle) return bench_.worker_ready();  // it holds no memory
+    memory_.resize(std::size_t{depth_} * options.block_bytes);
+    for (unsigned i = 0; i < depth_; ++i) {
       auto& slot = *slots_.emplace_back(std::make_unique<Slot>());
       slot.worker = this;
       slot.iov = {memory_.data() + std::size_t{i} * options.block_bytes, options.block_bytes};
@@ -287,9 +265,10 @@ void Worker::on_done(Slot& slot) {
   if (prefilling_) return prefill_next(slot);
   const Options& options = bench_.options_;
   const auto now = Clock::now();
+  ++bench_.ios_all_;
   if (!slot.checking && bench_.phase_ == Bench::Phase::measure) {
-    bench_.latency_.add(static_cast<std::uint64_t>((now - slot.begun).count()));
-    ++bench_.ios_;
+    (probe_ ? bench_.probe_latency_ : bench_.latency_).add(static_cast<std::uint64_t>((now - slot.begun).count()));
+    ++(probe_ ? bench_.probe_ios_ : bench_.ios_);
   }
   if (options.verify) {
     auto* memory = static_cast<std::uint8_t*>(slot.iov.iov_base);
@@ -323,13 +302,29 @@ void Bench::failed(ToolError error) {
 }
 
 void Bench::worker_ready() {
+  if (started_ < workers_.size()) workers_[started_++]->start();
   if (++ready_ < workers_.size()) return;
-  if (options_.verify && !options_.writes()) {
+  if (options_.idle) {
+    begin_idle();
+  } else if (options_.verify && !options_.writes()) {
     phase_ = Phase::prefill;
     for (auto& worker : workers_) worker->prefill();
   } else {
     begin_measured();
   }
+}
+
+// Whoever measures the target meanwhile waits for this line.
+void Bench::begin_idle() {
+  phase_ = Phase::idle;
+  fmt::print("ready\n");
+  std::fflush(stdout);
+  timer_.arm(loop_.now() + std::chrono::duration_cast<runtime::Duration>(std::chrono::duration<double>(options_.seconds)));
+}
+
+void Bench::log_out() {
+  phase_ = Phase::done;
+  for (auto& worker : workers_) worker->log_out();
 }
 
 void Bench::begin_measured() {
@@ -340,7 +335,9 @@ void Bench::begin_measured() {
 }
 
 void Bench::on_timer() {
-  if (phase_ == Phase::warm_up) {
+  if (phase_ == Phase::idle) {
+    log_out();
+  } else if (phase_ == Phase::warm_up) {
     phase_ = Phase::measure;
     cpu_from_ = cpu_seconds();
     timer_.arm(loop_.now() + std::chrono::duration_cast<runtime::Duration>(std::chrono::duration<double>(options_.seconds)));
@@ -360,8 +357,7 @@ void Bench::worker_idle() {
     begin_measured();
     return;
   }
-  phase_ = Phase::done;
-  for (auto& worker : workers_) worker->log_out();
+  log_out();
 }
 
 void Bench::worker_logged_out() {
@@ -370,13 +366,15 @@ void Bench::worker_logged_out() {
 
 int Bench::run(const SessionConfig& config, std::uint64_t lun) {
   lun_ = lun;
-  for (unsigned i = 0; i < options_.sessions; ++i) {
+  const unsigned all = options_.sessions + (options_.probe ? 1 : 0);
+  for (unsigned i = 0; i < all; ++i) {
+    const bool probe = i == options_.sessions;
     SessionConfig own = config.clone();
     own.isid = stable_isid(own.initiator_name, "bench" + std::to_string(i), own.target_name);
     own.commands_max = options_.depth + 8;
-    workers_.push_back(std::make_unique<Worker>(*this, std::move(own), i));
+    workers_.push_back(std::make_unique<Worker>(*this, std::move(own), probe ? 0 : i, probe));
   }
-  for (auto& worker : workers_) worker->start();
+  while (started_ < workers_.size() && started_ < logins_at_once) workers_[started_++]->start();
   loop_.run();
   if (error_) {
     const int code = report("bench", *error_);
@@ -384,8 +382,17 @@ int Bench::run(const SessionConfig& config, std::uint64_t lun) {
     std::_Exit(code);  // operations are still in the kernel's hands; the process ends here
   }
   workers_.clear();
-  print();
+  if (!options_.idle) print();
   return 0;
+}
+
+std::string quantiles_json(const LatencyHistogram& latency) {
+  return fmt::format("{{\"p50\":{:.2f},\"p99\":{:.2f},\"p999\":{:.2f}}}", latency.quantile_us(0.5), latency.quantile_us(0.99),
+                     latency.quantile_us(0.999));
+}
+std::string quantiles_text(const LatencyHistogram& latency) {
+  return fmt::format("p50 {:.1f} us, p99 {:.1f} us, p99.9 {:.1f} us", latency.quantile_us(0.5), latency.quantile_us(0.99),
+                     latency.quantile_us(0.999));
 }
 
 void Bench::print() const {
@@ -394,16 +401,43 @@ void Bench::print() const {
   const double mib = iops * static_cast<double>(options_.block_bytes) / (1024.0 * 1024.0);
   const std::uint64_t allocations = allocations_to_ - allocations_from_;
   if (options_.json) {
-    fmt::print("{{\"iops\":{:.1f},\"mib_per_s\":{:.2f},\"lat_us\":{{\"p50\":{:.2f},\"p99\":{:.2f}}},\"ios\":{},\"cpu_s\":{:.4f},\"allocations\":{}}}\n",
-               iops, mib, latency_.quantile_us(0.5), latency_.quantile_us(0.99), ios_, cpu_to_ - cpu_from_, allocations);
+    fmt::print("{{\"iops\":{:.1f},\"mib_per_s\":{:.2f},\"lat_us\":{},\"ios\":{},\"ios_all\":{},\"cpu_s\":{:.4f},\"allocations\":{}",
+               iops, mib, quantiles_json(latency_), ios_, ios_all_, cpu_to_ - cpu_from_, allocations);
+    if (options_.probe) fmt::print(",\"probe\":{{\"ios\":{},\"lat_us\":{}}}", probe_ios_, quantiles_json(probe_latency_));
+    fmt::print("}}\n");
     return;
   }
   fmt::print("{} {} x depth {} x {} session(s), {:.1f} s\n", options_.rw, options_.block_text, options_.depth, options_.sessions, seconds);
   fmt::print("  {:.0f} IOPS, {:.1f} MiB/s\n", iops, mib);
-  fmt::print("  latency p50 {:.1f} us, p99 {:.1f} us\n", latency_.quantile_us(0.5), latency_.quantile_us(0.99));
+  fmt::print("  latency {}\n", quantiles_text(latency_));
+  if (options_.probe) fmt::print("  of the probe at depth 1: {}\n", quantiles_text(probe_latency_));
   fmt::print("  client: {:.2f} us of CPU per operation", ios_ == 0 ? 0.0 : (cpu_to_ - cpu_from_) * 1e6 / static_cast<double>(ios_));
   if (allocations_are_counted()) fmt::print(", {} heap allocations", allocations);
   fmt::print("\n");
+}
+
+int run_logins(runtime::UringLoop& loop, const SessionConfig& config, const Options& options) {
+  const auto cpu = [] {
+    rusage usage{};
+    ::getrusage(RUSAGE_THREAD, &usage);
+    const auto seconds = [](const timeval& t) { return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) / 1e6; };
+    return seconds(usage.ru_utime) + seconds(usage.ru_stime);
+  };
+  const double cpu_before = cpu();
+  const auto rate = measure_logins(loop, config, options.sessions, options.warm_up, options.seconds);
+  if (!rate) {
+    const int code = report("bench", rate.error());
+    std::fflush(nullptr);
+    std::_Exit(code);  // sessions are still in the kernel's hands; the process ends here
+  }
+  const double per_second = static_cast<double>(rate->logins) / rate->seconds;
+  if (options.json) {
+    fmt::print("{{\"logins_per_s\":{:.1f},\"logins\":{},\"logins_all\":{},\"lat_us\":{},\"cpu_s_all\":{:.4f}}}\n", per_second,
+               rate->logins, rate->logins_all, quantiles_json(rate->latency), cpu() - cpu_before);
+  } else {
+    fmt::print("{:.0f} logins/s, {} at a time; {}\n", per_second, options.sessions, quantiles_text(rate->latency));
+  }
+  return 0;
 }
 
 // "4k", "64K", "1m", "512"; 0 when it is none.
@@ -466,6 +500,10 @@ int run_bench(int argc, char** argv) {
   app.add_option("-i,--initiator-name", options.initiator_name, "the name to log in with");
   app.add_flag("--verify", options.verify, "write a pattern and compare what is read (not for measuring)");
   app.add_flag("--json", options.json, "one line of JSON");
+  add_polling_option(app, options.polling, "how the client waits for answers");
+  app.add_flag("--probe", options.probe, "one more session at depth 1, whose latencies are told apart");
+  auto* logins = app.add_flag("--logins", options.logins, "log in and out, --sessions at a time, instead of reading and writing");
+  app.add_flag("--idle", options.idle, "log in, print `ready`, hold the sessions for --seconds, log out")->excludes(logins);
   app.footer(std::string(url_help));
   if (const auto code = parse_arguments(app, argc, argv, static_cast<int>(ToolExit::usage))) return *code;
   if (auto error = check(options)) return report("bench", *error);
@@ -479,8 +517,11 @@ int run_bench(int argc, char** argv) {
   auto endpoints = resolve(url->host, url->port);
   if (!endpoints) return report("bench", tool_error(endpoints.error()));
   config.portal = endpoints->front();
-  auto loop = runtime::UringLoop::create({});
+  runtime::UringOptions loop_options;
+  loop_options.polling = options.polling;
+  auto loop = runtime::UringLoop::create(std::move(loop_options));
   if (!loop) return report("bench", tool_error(loop.error()));
+  if (options.logins) return run_logins(**loop, config, options);
   Bench bench(**loop, options);
   return bench.run(config, lun_bytes(*url->lun));
 }
