@@ -1,179 +1,194 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Our target against Debian's tgtd on the same RAM-backed disk, alternating in one run, with our client for both.
+"""How fast the target is: against the ceiling (a minimal TCP responder that moves the same bytes and does nothing else),
+against Debian's tgtd and istgt, on the same disk, alternating in one run.
 
-The server has one core, the client another. Each workload runs in rounds; in every round each server gets its turn, so
-that a noisy machine disturbs all of them alike. Prints medians, ratios and the server's CPU time per I/O, and holds
-the result against the goals: 4 KiB at 4x32 at least 5 times tgtd, 256 KiB sequential at least 3 times, and depth 1 with
-a p50 no worse than tgtd's in every round. tgtd runs twice, with its rdwr and its aio backing store; ratios are against
-the better of the two.
+The server has one core, the client another; the client is `perilune bench` for every iSCSI target. Each workload runs in
+rounds; in every round each contestant gets its turn, so that a noisy machine disturbs all of them alike. Prints medians,
+spread, ratios, latencies, the server's processor time and system calls per I/O, then what was to be reached and was or was
+not. docs/performance/README.md says how to read it.
 """
 import argparse
 import contextlib
 import json
-import os
 import pathlib
 import re
-import statistics
+import signal
 import sys
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tests"))
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tools")]
 import harness as h  # noqa: E402
+from benching import extras, machine, plot, report, servers, work  # noqa: E402
 
-SERVERS = ("perilune", "tgtd rdwr", "tgtd aio")
-WARM_UP_SECONDS = 0.3
-
-
-class Workload:
-    def __init__(self, rw, block, depth, sessions=1, digests=False):
-        self.rw, self.block, self.depth, self.sessions, self.digests = rw, block, depth, sessions, digests
-        self.name = f"{block} {rw} {sessions}x{depth}" + (" crc32c" if digests else "")
-        self.latency = depth == 1 and sessions == 1
-
-    def options(self, seconds):
-        words = ["--rw", self.rw, "--bs", self.block, "--depth", self.depth, "--sessions", self.sessions,
-                 "--seconds", seconds, "--warm-up", WARM_UP_SECONDS]
-        return words + (["--header-digest", "crc32c", "--data-digest", "crc32c"] if self.digests else [])
+EXTRAS = ("logins", "logins with CHAP", "idle sessions", "many sessions", "clients")
 
 
-def workloads():
-    for digests in (False, True):
-        for rw in ("randread", "randwrite"):
-            for sessions, depth in ((1, 1), (1, 32), (4, 32)):
-                yield Workload(rw, "4k", depth, sessions, digests)
-        for block, depth in (("64k", 16), ("256k", 8)):
-            for rw in ("read", "write"):
-                yield Workload(rw, block, depth, 1, digests)
+def parse():
+    parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, help="alternating rounds per workload (default 5; on the disk 7)")
+    parser.add_argument("--seconds", type=float, help="length of one turn (default 1)")
+    parser.add_argument("--size-mib", type=int, help="size of the disk (default 1024)")
+    parser.add_argument("--only", default="", help="regular expression on the name of a workload or extra (--list prints them)")
+    parser.add_argument("--contestants", default="", help="regular expression on their names, for example 'ceiling|perilune$'")
+    parser.add_argument("--client-wait", choices=("sleep", "spin", "adaptive"), default="sleep",
+                        help="how the clients wait for answers (default sleep; adaptive is sleep for the ceiling's)")
+    parser.add_argument("--congestion", default="cubic", help="TCP congestion control of who does not choose (default cubic)")
+    parser.add_argument("--disk-folder", default="/var/tmp", help="where the file of the disk workloads lies (default /var/tmp)")
+    parser.add_argument("--no-calls", action="store_true", help="do not count system calls")
+    parser.add_argument("--quick", action="store_true", help="a minute: few workloads and contestants, short turns, a small disk")
+    parser.add_argument("--json", type=pathlib.Path, help="write every turn to this file")
+    parser.add_argument("--from", dest="source", type=pathlib.Path, help="report and plot an earlier --json file; measure nothing")
+    parser.add_argument("--plot", nargs="?", type=pathlib.Path, const=ROOT / "docs/performance/overview.svg",
+                        help="draw the medians as SVG (default docs/performance/overview.svg)")
+    parser.add_argument("--list", action="store_true", help="print the names of workloads and extras")
+    args = parser.parse_args()
+    quick = args.quick
+    args.rounds_asked = args.rounds
+    args.rounds = args.rounds or (3 if quick else 5)
+    args.seconds = args.seconds or (0.5 if quick else 1.0)
+    args.size_mib = args.size_mib or (256 if quick else 1024)
+    return args
 
 
-class Bench:
-    def __init__(self, stack, args):
-        cores = sorted(os.sched_getaffinity(0))
-        self.server_pin = ["taskset", "-c", cores[0]] if len(cores) > 1 else []
-        self.client_pin = ["taskset", "-c", cores[1]] if len(cores) > 1 else []
-        if not self.server_pin:
-            h.say("only one core: server and client share it, absolute figures mean little")
-        self.args, self.urls, self.pids = args, {}, {}
-        size = args.size_mib << 20
-        self._perilune(stack, args.size_mib)
-        self._tgtd(stack, size)
-
-    def _perilune(self, stack, size_mib):
-        server = stack.enter_context(h.serve(f"ram:{size_mib}M", prefix=self.server_pin, folder=h.temp_dir(stack)))
-        self.urls["perilune"], self.pids["perilune"] = server.urls[0], server.pid
-
-    def _tgtd(self, stack, size):
-        server = h.Tgtd(stack, prefix=self.server_pin)
-        for tid, kind in enumerate(("rdwr", "aio"), 1):
-            path = pathlib.Path(f"/dev/shm/perilune-bench-{os.getpid()}-{kind}")
-            stack.callback(path.unlink)
-            with open(path, "wb") as f:
-                os.posix_fallocate(f.fileno(), 0, size)
-            iqn = f"iqn.2026-11.io.perilune:bench-{kind}"
-            server.target(tid, iqn, path, bstype=kind)
-            for key in ("HeaderDigest", "DataDigest"):
-                server.admin("--op", "update", "--mode", "target", "--tid", tid, "-n", key, "-v", "CRC32C,None")
-            self.urls[f"tgtd {kind}"], self.pids[f"tgtd {kind}"] = f"iscsi://127.0.0.1:{server.port}/{iqn}/1", server.pid
-
-    def one(self, server, workload, seconds):
-        before = h.cpu_seconds(self.pids[server])
-        done = h.run([*self.client_pin, h.PERILUNE, "bench", self.urls[server], "--json", *workload.options(seconds)],
-                     timeout=seconds + 60)
-        cpu = h.cpu_seconds(self.pids[server]) - before
-        result = json.loads(done.out)
-        # The server also worked for the warm-up, whose I/Os the client does not count.
-        result["server_us_per_io"] = cpu * 1e6 / max(1, result["ios"]) * seconds / (seconds + WARM_UP_SECONDS)
-        return result
-
-    def warm_up(self):
-        """Writes each disk from end to end, so that no measured I/O meets a page for the first time."""
-        for server in SERVERS:
-            blocks, seconds = self.args.size_mib * 4, 1.0
-            while (ios := self.one(server, Workload("write", "256k", 8), seconds)["ios"]) < blocks and seconds < 60:
-                seconds *= max(1.5, 1.3 * blocks / max(1, ios))
-
-    def measure(self, workload):
-        rounds = self.args.latency_rounds if workload.latency else self.args.rounds
-        results = {server: [] for server in SERVERS}
-        for number in range(rounds):
-            order = SERVERS[number % len(SERVERS):] + SERVERS[:number % len(SERVERS)]
-            for server in order:
-                results[server].append(self.one(server, workload, self.args.seconds))
-        return results
+def chosen_workloads(args):
+    return [w for w in work.matrix() if re.search(args.only, w.name) and (not args.quick or args.only or w.name in work.QUICK)]
 
 
-def median(runs, *path):
-    def pick(run):
-        for key in path:
-            run = run[key]
-        return run
-    return statistics.median(pick(run) for run in runs)
+def chosen_contestants(args, arena, workload):
+    names = workload.contestants()
+    if args.quick and not args.contestants:
+        names = [name for name in names if name in work.QUICK_CONTESTANTS or not workload.group == "ram"]
+    return [name for name in names if re.search(args.contestants, name) and arena.available(name)]
 
 
-def row(workload, results):
-    """One line of the table and the ratio against the better tgtd."""
-    iops = {server: median(runs, "iops") for server, runs in results.items()}
-    p50 = {server: median(runs, "lat_us", "p50") for server, runs in results.items()}
-    cpu = {server: median(runs, "server_us_per_io") for server, runs in results.items()}
-    ratio = iops["perilune"] / max(iops["tgtd rdwr"], iops["tgtd aio"])
-    line = f"{workload.name:26}" + "".join(f"{iops[s]:>11,.0f}" for s in SERVERS) + f"{ratio:>8.2f}"
-    line += "   " + " / ".join(f"{p50[s]:>6.0f}" for s in SERVERS) + "   " + " / ".join(f"{cpu[s]:>5.1f}" for s in SERVERS)
-    return line, ratio
+def measure(args, arena, workload, folder):
+    """({contestant: [a dictionary per round]}, {contestant: system calls per I/O})"""
+    names = chosen_contestants(args, arena, workload)
+    for name in names:
+        arena[name]  # made, and its disk filled, before the first turn
+    results = {name: [] for name in names}
+    rounds = args.rounds_asked or (7 if workload.group == "disk" else args.rounds)
+    for number in range(rounds):
+        shift = number % len(names) if names else 0
+        for name in names[shift:] + names[:shift]:
+            progress(f"{workload.name}: round {number + 1} of {rounds}, {name}")
+            results[name].append(arena[name].run(workload, args.seconds))
+    calls = {}
+    if not args.no_calls and not args.quick:
+        for name in names:
+            progress(f"{workload.name}: system calls, {name}")
+            calls[name] = servers.calls_per_io(arena[name], workload, folder)
+    progress("")
+    return results, calls
 
 
-def p50_rounds(results):
-    """Per round: our p50 and the better tgtd's."""
-    return [(ours["lat_us"]["p50"], min(rdwr["lat_us"]["p50"], aio["lat_us"]["p50"]))
-            for ours, rdwr, aio in zip(*(results[s] for s in SERVERS))]
+def progress(text):
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
-def goals(workload, ratio, results):
-    """(text, met) for the goals that this workload has."""
-    if workload.digests:
-        return
-    if (workload.block, workload.sessions, workload.depth) == ("4k", 4, 32):
-        yield f"{workload.name}: {ratio:.2f} x tgtd, goal 5", ratio >= 5
-    if workload.block == "256k":
-        yield f"{workload.name}: {ratio:.2f} x tgtd, goal 3", ratio >= 3
-    if workload.latency:
-        pairs = p50_rounds(results)
-        text = ", ".join(f"{ours:.0f}/{theirs:.0f}" for ours, theirs in pairs)
-        yield f"{workload.name}: p50 per round, ours/tgtd: {text} us, goal no worse", all(a <= b for a, b in pairs)
+def run_extras(args, arena, record):
+    wanted = [name for name in EXTRAS if re.search(args.only, name) and not (args.quick and not args.only)]
+    for name in wanted:
+        progress(name)
+        if name.startswith("logins"):
+            found = extras.logins(arena, args.rounds, args.seconds, chap="CHAP" in name)
+        elif name == "idle sessions":
+            found = extras.idle(arena, 3)
+        elif name == "many sessions":
+            found = extras.scaling(arena, args.rounds, args.seconds)
+        else:
+            found = extras.clients(arena, args.rounds, args.seconds)
+        progress("")
+        record["extras"][name] = found
+        say_extra(name, found)
+
+
+def say_extra(name, found):
+    if name.startswith("logins"):
+        lines = report.login_lines(found, "CHAP" in name)
+    else:
+        lines = {"idle sessions": report.idle_lines, "many sessions": report.scaling_lines, "clients": report.client_lines}[name](found)
+    h.say("\n".join(lines) + "\n")
+
+
+def verdicts(record):
+    found = []
+    by_name = {w.name: w for w in work.matrix()}
+    for name, results in record["workloads"].items():
+        found += report.goals(by_name[name], results) + report.calls_goals(by_name[name], record["calls"].get(name, {}))
+    for name, results in record["extras"].items():
+        if name.startswith("logins"):
+            found += report.login_goals(results, "CHAP" in name)
+        elif name == "idle sessions":
+            found += report.idle_goals(results)
+        elif name == "many sessions":
+            found += report.scaling_goals(results)
+    return found
+
+
+def finish(args, record):
+    h.say("x ceil, x tgtd: medians against the better ceiling, the better tgtd. Goals: the median of the ratios within each round.")
+    for text, met in verdicts(record):
+        h.say(f"{'met   ' if met else 'MISSED'}  {text}")
+    if args.json:
+        extras.dump(args.json, record)
+    if args.plot:
+        args.plot.write_text(plot.svg(record))
+        h.say(f"plot: {args.plot}")
+
+
+def replay(args):
+    record = json.loads(args.source.read_text())
+    h.say(report.HEADER)
+    for name, results in record["workloads"].items():
+        h.say("\n".join(report.table(name, results, record["calls"].get(name, {}))))
+    for name, found in record["extras"].items():
+        say_extra(name, found)
+    finish(args, record)
+
+
+def run(args):
+    begin = time.monotonic()
+    network = machine.own_network(args.congestion)
+    cores = machine.Cores()
+    if not cores.two:
+        h.say("only one core: server and client share it, absolute figures mean little")
+    record = {"machine": machine.describe(), "network": network, "rounds": args.rounds, "seconds": args.seconds,
+              "client_wait": args.client_wait, "size_mib": args.size_mib, "workloads": {}, "calls": {}, "extras": {}}
+    h.say(f"{record['machine']['cpu']}, Linux {record['machine']['kernel']}, load {record['machine']['load']:.1f}; {network}; "
+          f"clients {args.client_wait}; {args.rounds} rounds of {args.seconds:g} s")
+    with contextlib.ExitStack() as stack:
+        arena = servers.Arena(stack, cores, args.size_mib << 20, args.client_wait, args.disk_folder)
+        folder = h.temp_dir(stack)
+        h.say(report.HEADER)
+        for workload in chosen_workloads(args):
+            results, calls = measure(args, arena, workload, folder)
+            record["workloads"][workload.name], record["calls"][workload.name] = results, calls
+            h.say("\n".join(report.table(workload.name, results, calls)))
+        run_extras(args, arena, record)
+    finish(args, record)
+    h.say(f"{time.monotonic() - begin:.0f} s in all")
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3, help="alternating rounds per workload (default 3)")
-    parser.add_argument("--latency-rounds", type=int, default=5, help="rounds of the depth 1 workloads (default 5)")
-    parser.add_argument("--seconds", type=float, default=1.5, help="length of one run (default 1.5)")
-    parser.add_argument("--size-mib", type=int, default=1024)
-    parser.add_argument("--only", default="", help="regular expression on the workload's name, for example '4x32'")
-    parser.add_argument("--json", type=pathlib.Path, help="write every run to this file")
-    args = parser.parse_args()
-    chosen = [w for w in workloads() if re.search(args.only, w.name)]
-    if not chosen:
-        sys.exit("bench: no workload matches; there are: " + ", ".join(w.name for w in workloads()))
-    verdicts, record, begin = [], {}, time.monotonic()
+    args = parse()
+    names = [w.name for w in work.matrix()] + list(EXTRAS)
+    if args.list:
+        h.say("\n".join(names))
+        return
+    if not any(re.search(args.only, name) for name in names):
+        sys.exit("bench: nothing matches; there are: " + ", ".join(names))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda got, _: sys.exit(128 + got))
     try:
-        with contextlib.ExitStack() as stack:
-            bench = Bench(stack, args)
-            bench.warm_up()
-            h.say(f"{'workload':26}{'perilune':>11}{'tgtd rdwr':>11}{'tgtd aio':>11}{'ratio':>8}   p50 us (same order)      "
-                  "server CPU us per I/O")
-            for workload in chosen:
-                results = bench.measure(workload)
-                line, ratio = row(workload, results)
-                h.say(line)
-                record[workload.name] = results
-                verdicts += goals(workload, ratio, results)
+        replay(args) if args.source else run(args)
     except AssertionError as e:
         sys.exit(f"bench: {e}")
-    h.say(f"\nIOPS are medians; ratio is against the better tgtd; {time.monotonic() - begin:.0f} s in all")
-    for text, met in verdicts:
-        h.say(f"{'met   ' if met else 'MISSED'}  {text}")
-    if args.json:
-        args.json.write_text(json.dumps(record, indent=1))
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,118 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""What the bench makes of figures: medians, ratios, goals, the plot. With figures made up here, so nothing is measured."""
+import pathlib
+import sys
+import unittest
+import xml.etree.ElementTree
+
+TOOLS = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(TOOLS), str(TOOLS.parent / "tests")]
+from benching import plot, report, work  # noqa: E402
+
+
+def runs(*iops, **more):
+    base = {"p50": 10.0, "p99": 20.0, "p999": 30.0, "mib_per_s": 1.0, "ios": 1, "client_busy": 0.5, "client_us": 1.0,
+            "server_us": 1.0, "server_busy": 1.0}
+    return [{**base, "iops": value, **more} for value in iops]
+
+
+def workload(name):
+    return next(w for w in work.matrix() if w.name == name)
+
+
+class Figures(unittest.TestCase):
+    def test_spread_is_half_the_range_in_percent_of_the_median(self):
+        self.assertEqual(report.spread(runs(90, 100, 110)), 10)
+
+    def test_the_best_ceiling_counts(self):
+        rows = {"ceiling epoll": runs(90, 95, 100), "ceiling uring": runs(80, 105, 110)}
+        self.assertEqual(report.best(rows, work.CEILINGS), 105)
+
+    def test_a_paired_ratio_is_the_median_of_the_rounds_not_the_ratio_of_medians(self):
+        # The second round met a machine of half the speed: both sides did.
+        rows = {"perilune": runs(90, 45, 80), "ceiling epoll": runs(100, 50, 100), "ceiling uring": runs(60, 30, 60)}
+        self.assertAlmostEqual(report.paired(rows, "perilune", work.CEILINGS), 0.9)
+
+    def test_who_did_not_take_part_gives_no_ratio(self):
+        self.assertIsNone(report.paired({"perilune": runs(1)}, "perilune", work.CEILINGS))
+        self.assertIsNone(report.paired({"ceiling epoll": runs(1)}, "perilune", work.CEILINGS))
+
+
+class Goals(unittest.TestCase):
+    def verdicts(self, name, rows):
+        return {text.split(": ")[1]: met for text, met in report.goals(workload(name), rows)}
+
+    def test_random_reads_are_held_against_the_ceiling_and_both_tgtds(self):
+        rows = {"ceiling epoll": runs(1000), "ceiling uring": runs(900), "perilune": runs(910),
+                "tgtd rdwr": runs(70), "tgtd aio": runs(200)}
+        self.assertEqual(self.verdicts("4k randread 4x32", rows),
+                         {"x ceiling": True, "x tgtd rdwr": True, "x the better tgtd": False})
+        rows["perilune"] = runs(890)
+        self.assertFalse(self.verdicts("4k randread 4x32", rows)["x ceiling"])
+
+    def test_depth_one_is_judged_by_latency_under_the_same_waiting(self):
+        rows = {"ceiling epoll": runs(10, p50=100.0), "ceiling uring": runs(10, p50=110.0),
+                "ceiling epoll spin": runs(40, p50=25.0), "ceiling uring spin": runs(50, p50=20.0),
+                "perilune": runs(24, p50=40.0), "perilune asleep": runs(9, p50=114.0), "perilune spin": runs(40, p50=24.0),
+                "tgtd rdwr": runs(9, p50=120.0), "tgtd aio": runs(9, p50=39.0)}
+        self.assertEqual(self.verdicts("4k randread 1x1", rows),
+                         {"asleep, p50 x sleeping ceiling's": True, "spinning, p50 x spinning ceiling's": False,
+                          "adaptive, IOPS x sleeping ceiling's": True, "p50 x the better tgtd's": False})
+
+    def test_digests_are_held_against_none_and_against_the_responder_with_digests(self):
+        rows = {"ceiling epoll": runs(100), "ceiling uring": runs(90), "perilune": runs(140), "perilune plain": runs(160)}
+        self.assertEqual(self.verdicts("4k randread 1x32 crc32c", rows),
+                         {"x without digests": True, "adaptive, x sleeping responder with digests": True})
+
+    def test_the_disk_is_held_against_the_lower_of_fio_and_the_ceiling(self):
+        rows = {"ceiling epoll": runs(1000), "ceiling uring": runs(900), "fio": runs(200), "perilune disk": runs(170)}
+        self.assertEqual(self.verdicts("4k randread 4x32 on disk", rows), {"x fio": False})
+        rows["fio"] = runs(5000)
+        self.assertEqual(self.verdicts("4k randread 4x32 on disk", rows), {"x ceiling": False})
+
+    def test_a_probe_is_judged_by_its_p99(self):
+        def probing(p99):
+            return runs(100, probe={"p50": 1, "p99": p99, "p999": 1})
+        rows = {"ceiling epoll": probing(100), "ceiling uring": probing(120), "perilune": probing(129)}
+        self.assertEqual(self.verdicts("4k randread 4x32 beside a probe", rows), {"p99 of the probe x the responder's": True})
+        rows["perilune"] = probing(131)
+        self.assertEqual(self.verdicts("4k randread 4x32 beside a probe", rows), {"p99 of the probe x the responder's": False})
+
+    def test_memory_and_processor_of_idle_sessions(self):
+        found = report.idle_goals({"perilune": {"1024": {"kib_per_session": 17.0, "cpu_percent": 0.1}}})
+        self.assertEqual([met for _, met in found], [False, True])
+
+    def test_every_workload_of_the_matrix_names_its_measure(self):
+        names = [w.name for w in work.matrix()]
+        self.assertEqual(len(names), len(set(names)))
+        for w in work.matrix():
+            self.assertTrue(set(work.CEILINGS) <= set(w.contestants()), w.name)
+        self.assertTrue(set(work.QUICK) <= set(names))
+
+
+class Pictures(unittest.TestCase):
+    def test_the_table_shows_ratios_and_leaves_out_what_was_not_measured(self):
+        rows = {"ceiling epoll": runs(1000), "perilune": runs(900), "fio": runs(10, client_busy=None)}
+        lines = report.table("work", rows, {"perilune": 0.125})
+        self.assertIn("0.90", lines[2])
+        self.assertIn("0.125", lines[2])
+        self.assertTrue(lines[3].rstrip().endswith("-%"), lines[3])
+        self.assertEqual(len(report.HEADER), len(lines[2]))
+
+    def test_the_plot_is_well_formed_and_names_each_workload_once(self):
+        record = {"machine": {"cpu": "A & B <1>", "kernel": "6"}, "rounds": 1,
+                  "workloads": {"one": {"ceiling epoll": runs(100), "perilune": runs(90), "tgtd aio": runs(10)},
+                                "no ceiling": {"perilune": runs(90)},
+                                "two on disk": {"ceiling epoll": runs(100), "perilune disk": runs(50)}}}
+        tree = xml.etree.ElementTree.fromstring(plot.svg(record))
+        words = [node.text for node in tree.iter("{http://www.w3.org/2000/svg}text")]
+        self.assertEqual(words.count("one"), 1)
+        self.assertEqual(words.count("two on disk"), 1)
+        self.assertNotIn("no ceiling", words)
+        bars = [node for node in tree.iter("{http://www.w3.org/2000/svg}rect") if node.get("height") == str(plot.BAR - 1)]
+        self.assertEqual([round(float(bar.get("width")) / plot.WIDTH * 1.2, 2) for bar in bars], [0.9, 0.1, 0.5])
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The machine as the bench sees it: which core for whom, a network of its own, and what a process has used."""
+import ctypes
+import fcntl
+import os
+import pathlib
+import platform
+import re
+import shutil
+import socket
+import struct
+import subprocess
+
+CLONE_NEWNET = 0x40000000
+SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
+
+
+class Cores:
+    """The server's core and the client's, as prefixes of commands; empty where there is only one."""
+
+    def __init__(self):
+        cores = sorted(os.sched_getaffinity(0))
+        self.two = len(cores) > 1
+        self.server = ["taskset", "-c", cores[0]] if self.two else []
+        self.client = ["taskset", "-c", cores[1]] if self.two else []
+
+
+def own_network(congestion):
+    """Moves this process, and what it starts, into a network of its own where every connection has the same congestion
+    control: the product chooses its own, the others take what there is. Returns a line that says how it is."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(CLONE_NEWNET) != 0:
+        return f"in the system's network, congestion control {current_congestion()} for who does not choose"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        request = struct.pack("16sh14x", b"lo", 0)
+        flags = struct.unpack("16sh14x", fcntl.ioctl(s, SIOCGIFFLAGS, request))[1]
+        fcntl.ioctl(s, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", flags | IFF_UP))
+    # By the routes: the default of a network may be set only to what the system's administrator allows for everybody.
+    if shutil.which("ip"):
+        for where in ("127.0.0.0/8", "127.0.0.1"):
+            subprocess.run(["ip", "route", "replace", "local", where, "dev", "lo", "table", "local", "proto", "kernel", "scope",
+                            "host", "src", "127.0.0.1", "congctl", congestion], stdin=subprocess.DEVNULL,
+                           stderr=subprocess.DEVNULL, check=False)
+    return f"in a network of its own, congestion control {current_congestion()} for who does not choose"
+
+
+def current_congestion():
+    """What an accepted connection of this network has when nobody sets it."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as client:
+        accepted = listener.accept()[0]
+        with accepted:
+            names = {end.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0").decode() for end in (client, accepted)}
+    return " and ".join(sorted(names))
+
+
+def describe():
+    cpu = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
+    return {"cpu": cpu[1] if cpu else platform.machine(), "cores": len(os.sched_getaffinity(0)), "kernel": platform.release(),
+            "load": os.getloadavg()[0]}
+
+
+def cpu_seconds(pid):
+    """Time on a processor of all threads of a process, to the nanosecond where the scheduler keeps it."""
+    total = 0
+    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+        try:
+            total += int((task / "schedstat").read_text().split()[0])
+        except OSError:
+            pass  # a thread that has just ended
+    return total / 1e9
+
+
+def pss_kib(pid):
+    """Proportional set size without the pages of files: what a program shares of its own code with its client, which may be
+    the same program, changes with every process that comes and goes."""
+    text = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return sum(int(re.search(rf"^{key}:\s+(\d+)", text, re.M)[1]) for key in ("Pss_Anon", "Pss_Shmem"))
