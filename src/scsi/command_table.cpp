@@ -3,6 +3,7 @@
 
 #include <bit>
 
+#include "scsi/copy_handlers.hpp"
 #include "scsi/handlers.hpp"
 #include "scsi/logical_unit.hpp"
 #include "scsi/sense.hpp"
@@ -52,6 +53,23 @@ constexpr CommandRow unmap_row() {
                         run_unmap, 60);
   row.prepare = prepare_unmap;
   return row;
+}
+
+// Third-party copies. What the units that a copy names must be able to do is asked when it comes to them; the one that
+// gets the command may be any.
+constexpr std::uint16_t copying = allow::stopped | allow::read_only;
+constexpr CommandRow extended_copy_row(std::uint8_t service_action) {
+  CommandRow row = data(16, {0x83, service_action, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0}, none, copying,
+                        admit_extended_copy, run_extended_copy, 300);
+  row.has_service_action = true;
+  row.service_action = service_action;
+  row.prepare = prepare_extended_copy;
+  return row;
+}
+constexpr Usage copy_results(std::uint8_t service_action, std::uint8_t identifier_bytes) {
+  Usage usage{0x84, service_action, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0};
+  for (std::size_t i = 0; i < identifier_bytes; ++i) usage[2 + i] = 0xff;
+  return usage;
 }
 
 constexpr CommandRow set_target_port_groups_row() {
@@ -135,6 +153,14 @@ constexpr auto table = std::to_array<CommandRow>({
     write_scattered_row(),
     data(16, {0x89, dpo | fua, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0xff, 0x1f, 0}, exclusive,
          writing, admit_compare_and_write, run_compare_and_write),
+    // Third-party copies (SPC-4 5.17)
+    extended_copy_row(0x00),
+    extended_copy_row(0x01),
+    service(16, {0x83, 0x1c, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, copying, run_copy_operation_abort),
+    service(16, copy_results(0x00, 1), copying, run_receive_copy_status_lid1),
+    service(16, copy_results(0x03, 0), copying, run_receive_copy_operating_parameters),
+    service(16, copy_results(0x04, 1), copying, run_receive_copy_failure_details),
+    service(16, copy_results(0x05, 4), copying, run_receive_copy_status_lid4),
 });
 
 // Place of the first row of each operation code; rows of one code stand together.

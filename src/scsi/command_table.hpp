@@ -53,6 +53,7 @@ struct Command {
 enum class Progress : std::uint8_t {
   over,    // status and sense are set
   submit,  // task.op is prepared: submit it, and call again when it has ended
+  waits,   // a copy waits for an operation that it submitted itself, or for a claim: called again after it
 };
 
 struct CommandRow {

@@ -45,6 +45,7 @@ void begin(Task& task) noexcept {
   task.serial = static_cast<std::uint8_t>(SerialClass::none);
   task.lba = task.blocks = task.position = 0;
   task.slice_blocks = task.transfer_blocks = task.descriptor = 0;
+  task.copy = nullptr;
 }
 
 bool well_formed(const block::Geometry& geometry) noexcept {
@@ -84,7 +85,7 @@ Result<LogicalUnit*> Device::add_unit(std::uint16_t number, UnitConfig config, b
 Status Device::remove_unit(std::uint16_t number) {
   const auto place = std::find_if(units_.begin(), units_.end(), [&](const auto& u) { return u->number() == number; });
   if (place == units_.end()) return fail(Errc::not_found, "no such logical unit");
-  if (!(*place)->task_set_.empty()) return fail(Errc::busy, "logical unit has commands in progress");
+  if (!(*place)->task_set_.empty() || !(*place)->claims_.empty()) return fail(Errc::busy, "logical unit has commands in progress");
   const std::unique_ptr<LogicalUnit> removed = std::move(*place);
   units_.erase(place);
   map_changed();
@@ -268,6 +269,7 @@ void Device::leave(Task& task) {
   --unit.task_count_;
   --tasks_;
   --task.nexus->tasks_;
+  if (task.copy != nullptr) end_copy(task);
   managements_.for_each([&](TaskManagement& request) {
     if (affects(request, task)) --request.affected;
   });
@@ -289,6 +291,7 @@ void Device::finish(Task& task) {
 
 void Device::after_leaving(LogicalUnit& unit) {
   if (unit.blocked_ != 0) wake(unit);
+  if (claims_released_) wake_released();
   if (!managements_.empty()) settle_managements();
 }
 
@@ -302,8 +305,17 @@ void Device::wake(LogicalUnit& unit) {
     unit.wake_again_ = false;
     IntrusiveList<Task, StartableTag> startable;
     unit.task_set_.for_each([&](Task& task) {
-      if (task.phase != Task::Phase::blocked || task.aborted || !unit.can_start(task)) return;
+      if (task.phase != Task::Phase::blocked || task.aborted) return;
+      if ((task.copy != nullptr && task.copy->waiting) || !unit.can_start(task)) return;
       --unit.blocked_;
+      task.phase = Task::Phase::running;
+      startable.push_back(task);
+    });
+    unit.claims_.for_each([&](RangeClaim& claim) {
+      Task& task = *claim.task;
+      if (claim.held || task.phase != Task::Phase::blocked || task.aborted || !can_hold_claims(*task.copy)) return;
+      hold_claims(*task.copy);
+      --task.unit->blocked_;
       task.phase = Task::Phase::running;
       startable.push_back(task);
     });
@@ -366,7 +378,9 @@ bool Device::drive(Task& task) {
   LogicalUnit& unit = *task.unit;
   Command command{*this, unit, task};
   for (;;) {
-    if (task.aborted || task.row->run(command) == Progress::over) return true;
+    if (task.aborted) return true;
+    const Progress progress = task.row->run(command);
+    if (progress != Progress::submit) return progress == Progress::over;
     task.op.status = block::OpStatus::ok;
     task.op.os_errno = 0;
     task.op.done = Delegate<void(block::BlockOp&)>::raw(&task, operation_ended);

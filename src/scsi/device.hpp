@@ -121,6 +121,15 @@ class Device {
   void report_luns(Task& task);
   [[nodiscard]] std::optional<UnitAttention> take_attention(Task& task);
 
+  // For src/scsi alone: third-party copies (copy_claims.cpp).
+  void begin_copy(Task& task, CopyOperation& operation);  // task.copy, until the task leaves
+  // Submits task.op to a unit that need not be the task's own. True: ended; false: the handler is called again.
+  [[nodiscard]] bool submit(LogicalUnit& unit, Task& task);
+  // Takes the claims that are described in task.copy. True: all are held; false: the handler is called again when they are.
+  [[nodiscard]] bool claim(Task& task);
+  void release_claims(Task& task);  // and lets those go on who waited
+  void interrupt_copy(CopyOperation& operation, CopyOperation::Interruption why);  // its handler is called soon
+
  private:
   friend class Nexus;
   friend class LogicalUnit;
@@ -137,10 +146,19 @@ class Device {
   void finish(Task& task);
   void after_leaving(LogicalUnit& unit);
   void wake(LogicalUnit& unit);
+  void wake_released();
+  void end_copy(Task& task);
+  void drop_claims(Task& task);
+  [[nodiscard]] static bool can_hold_claims(const CopyOperation& operation);
+  static void hold_claims(CopyOperation& operation);
+  void resume(Task& task);  // a copy that waited for its claims
+  void resume_interrupted(LogicalUnit& unit);
+  void forget_copies(const LogicalUnit& unit);
   [[nodiscard]] bool drive(Task& task);  // true: over
   static void operation_ended(void* context, block::BlockOp& op);
 
   [[nodiscard]] static bool affects(const TaskManagement& request, const Task& task) noexcept;
+  [[nodiscard]] static bool affects(const TaskManagement& request, const RangeClaim& claim) noexcept;
   [[nodiscard]] bool take_tasks(TaskManagement& request);
   void apply_reset(const TaskManagement& request, LogicalUnit& unit);
   void settle_managements();
@@ -153,6 +171,7 @@ class Device {
   std::size_t next_lost_ = 0;
   std::uint64_t sequence_ = 0;
   std::uint32_t tasks_ = 0;
+  bool claims_released_ = false;  // some unit has claim_released_
 };
 
 }  // namespace perilune::scsi

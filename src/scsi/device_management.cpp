@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Aborts and task management (SAM-5 clause 7).
 #include "base/assert.hpp"
+#include "scsi/copy_operation.hpp"
 #include "scsi/device.hpp"
 #include "scsi/lun.hpp"
 
@@ -38,6 +39,10 @@ bool Device::affects(const TaskManagement& request, const Task& task) noexcept {
     case TmFunction::i_t_nexus_reset: return task.nexus == request.nexus;
     default: return false;
   }
+}
+
+bool Device::affects(const TaskManagement& request, const RangeClaim& claim) noexcept {
+  return request.function == TmFunction::lun_reset && claim.unit == request.unit && claim.sequence < request.sequence;
 }
 
 namespace {
@@ -89,6 +94,7 @@ bool Device::take_tasks(TaskManagement& request) {
 
   // Mark all of them first: the callbacks below may change the task sets.
   IntrusiveList<Task, StartableTag> called;
+  bool copies_affected = false;
   for (const auto& unit : units_) {
     if (request.unit != nullptr && request.unit != unit.get()) continue;
     unit->task_set_.for_each([&](Task& task) {
@@ -100,6 +106,14 @@ bool Device::take_tasks(TaskManagement& request) {
       const bool waits = task.phase == Task::Phase::admitted || task.phase == Task::Phase::blocked;
       if (waits && !task.aborted) called.push_back(task);
       task.aborted = true;
+    });
+    // Copies of other units' task sets that work on this unit end by themselves, and tell why.
+    unit->claims_.for_each([&](RangeClaim& claim) {
+      if (!affects(request, claim)) return;
+      ++request.affected;
+      claim.task->copy->interruption = CopyOperation::Interruption::unit_was_reset;
+      claim.task->copy->interrupted_unit = unit.get();
+      copies_affected = true;
     });
     apply_reset(request, *unit);
   }
@@ -115,6 +129,7 @@ bool Device::take_tasks(TaskManagement& request) {
       abort(task);
     }
   }
+  if (copies_affected) resume_interrupted(*request.unit);
   if (--request.affected != 0) return false;
   IntrusiveList<TaskManagement>::remove(request);
   return true;
@@ -126,14 +141,17 @@ void Device::apply_reset(const TaskManagement& request, LogicalUnit& unit) {
   switch (request.function) {
     case TmFunction::lun_reset:
       unit.reset();
+      forget_copies(unit);
       unit.raise_for_others(nullptr, UnitAttention::device_reset);
       break;
     case TmFunction::target_warm_reset:
       unit.reset();
+      forget_copies(unit);
       unit.raise_for_others(nullptr, UnitAttention::bus_reset);
       break;
     case TmFunction::target_cold_reset:
       unit.reset();
+      forget_copies(unit);
       unit.raise_for_others(nullptr, UnitAttention::power_on);
       break;
     case TmFunction::i_t_nexus_reset: request.nexus->raise(unit, UnitAttention::nexus_loss); break;

@@ -4,6 +4,7 @@
 #include <bit>
 #include <string_view>
 
+#include "scsi/copy_handlers.hpp"
 #include "scsi/device.hpp"
 #include "scsi/handlers.hpp"
 #include "scsi/lun.hpp"
@@ -80,13 +81,16 @@ void put_number(Buffer& out, std::uint16_t number) {
   out.insert(out.end(), {0, 0, static_cast<std::uint8_t>(number >> 8), static_cast<std::uint8_t>(number)});
 }
 
+std::uint64_t naa_of(const LogicalUnit& unit) noexcept {  // NAA 3h: locally assigned
+  return 0x3000'0000'0000'0000u | (unit.identity().naa_id & 0x0fff'ffff'ffff'ffffu);
+}
+
 void device_identification(Buffer& out, const Command& command) {
   const NexusNames& names = command.task.nexus->names();
   const std::uint8_t protocol = names.protocol_identifier;
   designator(out, code_binary, of_unit, type_naa, 8, protocol);
   out.resize(out.size() + 8);
-  const std::uint64_t id = command.unit.identity().naa_id & 0x0fff'ffff'ffff'ffffu;
-  store_be64(out.data() + out.size() - 8, 0x3000'0000'0000'0000u | id);
+  store_be64(out.data() + out.size() - 8, naa_of(command.unit));
 
   const std::string_view serial = serial_of(command.unit);
   designator(out, code_ascii, of_unit, type_t10, static_cast<std::uint8_t>(vendor.size() + serial.size()), protocol);
@@ -164,6 +168,7 @@ struct VpdPage {
 };
 constexpr VpdPage pages[] = {
     {0x00, supported_pages},   {0x80, unit_serial_number},      {0x83, device_identification}, {0x86, extended_inquiry},
+    {0x8f, third_party_copy_page},
     {0xb0, block_limits},      {0xb1, device_characteristics}, {0xb2, block_provisioning},
     {0xb7, block_limits_extension},
 };
@@ -173,6 +178,13 @@ void supported_pages(Buffer& out, const Command&) {
 }
 
 }  // namespace
+
+bool designates(const LogicalUnit& unit, std::uint8_t code_set, std::uint8_t type, Bytes wanted) noexcept {
+  if (code_set == code_binary && type == type_naa) return wanted.size() == 8 && load_be64(wanted.data()) == naa_of(unit);
+  if (code_set != code_ascii || type != type_t10) return false;
+  const std::string_view text = as_text(wanted);
+  return text.starts_with(vendor) && text.substr(vendor.size()) == serial_of(unit);
+}
 
 Progress run_inquiry(Command& command) {
   Task& task = command.task;
@@ -185,7 +197,7 @@ Progress run_inquiry(Command& command) {
     }
     const UnitIdentity& identity = command.unit.identity();
     standard_data(out, 0x00, identity.product, identity.revision, task.nexus->names().protocol_identifier);
-    out[5] = command.unit.port_groups().by_command() ? 0x30 : 0x10;  // TPGS
+    out[5] = command.unit.port_groups().by_command() ? 0x38 : 0x18;  // TPGS, 3PC
     return reply(task, allocation);
   }
   const auto* page = std::find_if(std::begin(pages), std::end(pages),

@@ -19,7 +19,7 @@ void append(Data& out, std::string_view text) { out.insert(out.end(), text.begin
 
 TEST(Inquiry, StandardData) {
   Rig rig;
-  Data expected{0x00, 0x00, 0x06, 0x12, 91, 0x30, 0, 0x02};  // TPGS: by the operator and by command
+  Data expected{0x00, 0x00, 0x06, 0x12, 91, 0x38, 0, 0x02};  // TPGS: by the operator and by command; 3PC
   append(expected, "PERILUNEVIRTUAL-DISK    0001");
   expected.resize(58);
   for (const std::uint8_t byte : Data{0x00, 0xa0, 0x04, 0x60, 0x04, 0xc0, 0x09, 0x60}) expected.push_back(byte);
@@ -46,7 +46,7 @@ TEST(Inquiry, PageCodeWithoutEvpdAndUnknownPages) {
 TEST(Inquiry, EveryPageThatIsListedIsThere) {
   Rig rig;
   const Data list = rig.io(vpd(0x00), {}, 1024).run().data_in();
-  EXPECT_EQ(list, (Data{0, 0, 0, 8, 0x00, 0x80, 0x83, 0x86, 0xb0, 0xb1, 0xb2, 0xb7}));
+  EXPECT_EQ(list, (Data{0, 0, 0, 9, 0x00, 0x80, 0x83, 0x86, 0x8f, 0xb0, 0xb1, 0xb2, 0xb7}));
   for (std::size_t i = 4; i < list.size(); ++i) {
     const Data page = rig.io(vpd(list[i]), {}, 1024).run().data_in();
     EXPECT_EQ(page[1], list[i]);

@@ -22,7 +22,7 @@ LogicalUnit::LogicalUnit(Device& device, std::uint16_t number, UnitConfig config
   state_.wce = channel_.geometry().write_cache;
 }
 
-LogicalUnit::~LogicalUnit() { PERILUNE_ASSERT(task_set_.empty()); }
+LogicalUnit::~LogicalUnit() { PERILUNE_ASSERT(task_set_.empty() && claims_.empty()); }
 
 void LogicalUnit::reset() noexcept {
   const bool flush_failed = state_.flush_failed;
@@ -89,8 +89,47 @@ bool LogicalUnit::stands_in_the_way(const Task& other, const Task& task, bool ol
   return (started || goes_first) && conflict(other, task);
 }
 
+namespace {
+
+// A claim stands against the commands of its unit like one of SerialClass::range.
+bool conflict(const RangeClaim& claim, const Task& task) noexcept {
+  const auto serial = static_cast<SerialClass>(task.serial);
+  if (serial == SerialClass::none) return false;
+  if (serial == SerialClass::whole) return true;
+  const bool both = task.blocks != 0 && claim.blocks != 0 && task.lba < claim.lba + claim.blocks &&
+                    claim.lba < task.lba + task.blocks;
+  return both && serial != SerialClass::read;
+}
+
+bool conflict(const RangeClaim& a, const RangeClaim& b) noexcept {
+  return (a.writes || b.writes) && a.blocks != 0 && b.blocks != 0 && a.lba < b.lba + b.blocks && b.lba < a.lba + a.blocks;
+}
+
+bool urgent(const Task& task) noexcept { return task.attribute == TaskAttribute::head_of_queue; }
+
+}  // namespace
+
+// Everybody who waits waits for what has started or for what was admitted before it, so nobody waits in a circle. Task
+// attributes order the commands of one task set, not the claims of copies in it.
+bool LogicalUnit::can_hold(const RangeClaim& claim) {
+  const bool hurry = urgent(*claim.task);
+  const auto goes_first = [&](const Task& other) { return !hurry && other.sequence < claim.task->sequence; };
+  const bool task_in_the_way = task_set_.find([&](const Task& other) {
+    const bool started = other.phase == Task::Phase::running || other.lent;
+    return (started || (other.phase == Task::Phase::blocked && goes_first(other))) && conflict(claim, other);
+  }) != nullptr;
+  return !task_in_the_way && claims_.find([&](const RangeClaim& other) {
+    return other.task != claim.task && (other.held || goes_first(*other.task)) && conflict(claim, other);
+  }) == nullptr;
+}
+
 bool LogicalUnit::can_start(const Task& task) {
   if (barriers_ == 0) return true;
+  const bool claimed = claims_.find([&](const RangeClaim& claim) {
+    const bool goes_first = !urgent(task) && claim.task->sequence < task.sequence;
+    return (claim.held || goes_first) && conflict(claim, task);
+  }) != nullptr;
+  if (claimed) return false;
   bool older = true;
   return task_set_.find([&](const Task& other) {
     if (&other == &task) {

@@ -8,6 +8,7 @@
 
 #include "base/block_op.hpp"
 #include "base/intrusive_list.hpp"
+#include "scsi/copy_operation.hpp"
 #include "scsi/port_groups.hpp"
 #include "scsi/task.hpp"
 #include "scsi/unit_attention.hpp"
@@ -83,6 +84,8 @@ class LogicalUnit {
   [[nodiscard]] bool can_start(const Task& task);
   static bool stands_in_the_way(const Task& other, const Task& task, bool older) noexcept;
   static bool is_barrier(const Task& task) noexcept;
+  // Whether something in this unit stands in the way of a claim that waits.
+  [[nodiscard]] bool can_hold(const RangeClaim& claim);
 
   Device& device_;
   std::uint16_t number_;
@@ -91,9 +94,11 @@ class LogicalUnit {
   State state_;
 
   IntrusiveList<Task> task_set_;  // in the order of admission
+  IntrusiveList<RangeClaim> claims_;  // of copies that read or write this unit, whichever unit got the command
   std::uint32_t task_count_ = 0;
-  std::uint32_t barriers_ = 0;    // tasks in the set that may stand in another's way; 0: everything starts at once
-  std::uint32_t blocked_ = 0;     // tasks in the set that wait
+  std::uint32_t barriers_ = 0;    // tasks and claims that may stand in another's way; 0: everything starts at once
+  std::uint32_t blocked_ = 0;     // tasks in the set, and claims, that wait
+  bool claim_released_ = false;   // somebody may go on now (Device::wake_released)
   bool waking_ = false;
   bool wake_again_ = false;
 };

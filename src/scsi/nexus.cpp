@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/assert.hpp"
+#include "scsi/copy_operation.hpp"
 #include "scsi/device.hpp"
 
 namespace perilune::scsi {
@@ -17,6 +18,11 @@ Nexus::Nexus(Device& device, NexusNames names, std::optional<std::vector<LunMapp
 Nexus::~Nexus() {
   PERILUNE_ASSERT(tasks_ == 0);
   device_.forget(*this);
+}
+
+NexusCopies& Nexus::copies() {
+  if (copies_ == nullptr) copies_ = std::make_unique<NexusCopies>();
+  return *copies_;
 }
 
 void Nexus::set_map(std::optional<std::vector<LunMapping>> map) {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -16,6 +17,7 @@ namespace perilune::scsi {
 
 class Device;
 class LogicalUnit;
+struct NexusCopies;
 
 // Names are bytes: for iSCSI `<InitiatorName>,i,0x<ISID>` and `<TargetName>,t,0x<TPGT>` (RFC 7143 4.2.7.2).
 struct NexusNames {
@@ -44,6 +46,17 @@ class Nexus : public ListNode<Nexus> {
   // Replaces the map (an ACL change). Tasks in progress are not touched; 3F/0E is raised on what stays visible.
   void set_map(std::optional<std::vector<LunMapping>> map);
 
+  // For src/scsi alone.
+  // A unit that this nexus sees and `accept(const LogicalUnit&)` takes, or nullptr.
+  template <class Accept>
+  [[nodiscard]] LogicalUnit* find_unit(Accept accept) const {
+    for (const Slot& slot : slots_) {
+      if (slot.unit != nullptr && accept(static_cast<const LogicalUnit&>(*slot.unit))) return slot.unit;
+    }
+    return nullptr;
+  }
+  [[nodiscard]] NexusCopies& copies();  // made at the first use
+
  private:
   friend class Device;
   friend class LogicalUnit;
@@ -64,6 +77,7 @@ class Nexus : public ListNode<Nexus> {
   std::optional<std::vector<LunMapping>> map_;
   std::vector<Slot> slots_;  // by LUN
   std::uint32_t tasks_ = 0;  // in the device
+  std::unique_ptr<NexusCopies> copies_;  // third-party copies; nullptr until the first
 };
 
 }  // namespace perilune::scsi

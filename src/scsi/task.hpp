@@ -33,6 +33,7 @@ namespace perilune::scsi {
 class LogicalUnit;
 class Nexus;
 struct CommandRow;
+struct CopyOperation;
 struct StartableTag;
 
 enum class ScsiStatus : std::uint8_t {  // SAM-5 5.3.1
@@ -103,6 +104,7 @@ struct Task : ListNode<Task>, ListNode<StartableTag> {
   std::uint32_t slice_blocks = 0;
   std::uint32_t transfer_blocks = 0;  // of `blocks`, those for which the initiator moves data
   std::uint32_t descriptor = 0;       // UNMAP: index of the next descriptor
+  CopyOperation* copy = nullptr;      // of EXTENDED COPY, from prepare() until the task leaves
   block::BlockOp op;
   static constexpr std::size_t max_pieces = 65;
   std::array<iovec, max_pieces> pieces{};  // op.data when neither `data` nor `scratch` fits as it is
