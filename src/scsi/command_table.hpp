@@ -44,6 +44,13 @@ inline constexpr std::uint16_t explicit_access = 0x0200;  // only where initiato
 inline constexpr std::uint16_t atomic = 0x0400;  // exists only on a channel that does not tear writes
 }
 
+// What the log pages count of a row.
+namespace counts {
+inline constexpr std::uint16_t read = 0x1000;
+inline constexpr std::uint16_t write = 0x2000;
+inline constexpr std::uint16_t verify = 0x4000;
+}  // namespace counts
+
 struct Command {
   Device& device;
   LogicalUnit& unit;

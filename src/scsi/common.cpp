@@ -44,6 +44,11 @@ bool operation_failed(Command& command) noexcept {
                            .field = std::nullopt});
   };
   if (op.kind == block::OpKind::flush && op.status != block::OpStatus::ok) command.unit.state().flush_failed = true;
+  UnitCounters& total = command.unit.log().total;
+  if (op.status == block::OpStatus::write_error) ++total.write_errors;
+  if (op.status == block::OpStatus::read_error) {
+    ++(task.row->allows(counts::verify) ? total.verify_errors : total.read_errors);
+  }
   switch (op.status) {
     case block::OpStatus::ok: return false;
     case block::OpStatus::read_error: medium(asc::unrecovered_read_error); break;

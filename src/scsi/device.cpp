@@ -274,6 +274,7 @@ void Device::leave(Task& task) {
     if (affects(request, task)) --request.affected;
   });
   task.over = true;
+  if (!task.aborted && task.status == ScsiStatus::good) unit.count(task);
   if (task.aborted) {
     task.status = ScsiStatus::task_aborted;
     task.sense_length = 0;

@@ -38,6 +38,20 @@ Status LogicalUnit::set_access_state(std::uint16_t group, AccessState state) {
   return {};
 }
 
+void LogicalUnit::count(const Task& task) noexcept {
+  UnitCounters& total = log_.total;
+  if (task.row->allows(counts::read)) {
+    ++total.reads;
+    total.blocks_read += task.transfer_blocks;
+  } else if (task.row->allows(counts::write)) {
+    ++total.writes;
+    total.blocks_written += task.transfer_blocks;
+  } else if (task.row->allows(counts::verify)) {
+    ++total.verifies;
+    total.blocks_verified += task.blocks;
+  }
+}
+
 void LogicalUnit::resized() { raise_for_others(nullptr, UnitAttention::capacity_changed); }
 
 void LogicalUnit::raise_for_others(const Nexus* nexus, UnitAttention attention) {

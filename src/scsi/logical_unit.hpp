@@ -9,6 +9,7 @@
 #include "base/block_op.hpp"
 #include "base/intrusive_list.hpp"
 #include "scsi/copy_operation.hpp"
+#include "scsi/log_pages.hpp"
 #include "scsi/port_groups.hpp"
 #include "scsi/task.hpp"
 #include "scsi/unit_attention.hpp"
@@ -61,6 +62,7 @@ class LogicalUnit {
   [[nodiscard]] bool descriptor_sense() const noexcept { return state_.d_sense; }
 
   [[nodiscard]] std::uint32_t tasks() const noexcept { return task_count_; }
+  [[nodiscard]] const UnitCounters& counters() const noexcept { return log_.total; }  // since the unit was made
   [[nodiscard]] Device& device() const noexcept { return device_; }
 
   // For src/scsi alone.
@@ -74,6 +76,8 @@ class LogicalUnit {
   [[nodiscard]] State& state() noexcept { return state_; }
   [[nodiscard]] PortGroups& port_groups() noexcept { return config_.port_groups; }
   [[nodiscard]] const State& state() const noexcept { return state_; }
+  [[nodiscard]] UnitLog& log() noexcept { return log_; }
+  [[nodiscard]] const UnitLog& log() const noexcept { return log_; }
   void reset() noexcept;  // logical unit reset (SAM-5 6.3.3): mode pages return to their defaults
   void raise_for_others(const Nexus* nexus, UnitAttention attention);  // on every nexus but this one
 
@@ -82,6 +86,7 @@ class LogicalUnit {
   friend class Nexus;
 
   [[nodiscard]] bool can_start(const Task& task);
+  void count(const Task& task) noexcept;  // a command that ended well
   static bool stands_in_the_way(const Task& other, const Task& task, bool older) noexcept;
   static bool is_barrier(const Task& task) noexcept;
   // Whether something in this unit stands in the way of a claim that waits.
@@ -92,6 +97,7 @@ class LogicalUnit {
   UnitConfig config_;
   block::Channel& channel_;
   State state_;
+  UnitLog log_;
 
   IntrusiveList<Task> task_set_;  // in the order of admission
   IntrusiveList<RangeClaim> claims_;  // of copies that read or write this unit, whichever unit got the command

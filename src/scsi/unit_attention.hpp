@@ -20,6 +20,7 @@ enum class UnitAttention : std::uint8_t {
   access_state_changed,           // 2A/06: of a target port group
   capacity_changed,               // 2A/09
   mode_parameters_changed,        // 2A/01
+  log_parameters_changed,         // 2A/02
 };
 
 struct AdditionalSense {
@@ -40,6 +41,7 @@ struct AdditionalSense {
     case UnitAttention::access_state_changed: return {0x2a, 0x06};
     case UnitAttention::capacity_changed: return {0x2a, 0x09};
     case UnitAttention::mode_parameters_changed: return {0x2a, 0x01};
+    case UnitAttention::log_parameters_changed: return {0x2a, 0x02};
   }
   return {};
 }
