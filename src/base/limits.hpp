@@ -37,7 +37,7 @@ inline constexpr std::uint32_t max_outstanding_r2t = 16;
 
 // SCSI
 inline constexpr std::uint32_t max_transfer_bytes = 1048576;                 // VPD B0 MAXIMUM TRANSFER LENGTH
-inline constexpr std::uint32_t max_cdb_bytes = 16;                           // longer ones arrive by AHS, when they are served
+inline constexpr std::uint32_t max_cdb_bytes = 32;                           // of the commands we serve; what is over 16 comes by AHS
 inline constexpr std::uint32_t max_port_groups = 64;        // target port groups of a logical unit (ALUA)
 inline constexpr std::uint32_t max_ports_of_a_group = 255;  // SPC-4 table 307: TARGET PORT COUNT is a byte
 inline constexpr std::uint32_t max_sense_bytes = 252;

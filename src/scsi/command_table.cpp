@@ -13,7 +13,7 @@ namespace perilune::scsi {
 namespace {
 
 using enum SerialClass;
-using Usage = std::array<std::uint8_t, 16>;
+using Usage = std::array<std::uint8_t, limits::max_cdb_bytes>;
 
 // What most rows allow.
 constexpr std::uint16_t about = allow::stopped | allow::read_only | allow::write_exclusive | allow::exclusive_access |
@@ -96,6 +96,17 @@ constexpr CommandRow get_lba_status_row() {
   return row;
 }
 
+// A service action of 7Fh: the same for each is the ADDITIONAL CDB LENGTH.
+constexpr CommandRow get_lba_status_32_row() {
+  CommandRow row = get_lba_status_row();
+  row.opcode = 0x7f;
+  row.cdb_length = 32;
+  row.usage = {0x7f, 0, 0, 0, 0, 0, 0, 0x18, 0x00, 0x12};
+  for (std::size_t i = 12; i < 24; ++i) row.usage[i] = 0xff;  // LBA, SCAN LENGTH; no element, no report type
+  for (std::size_t i = 28; i < 32; ++i) row.usage[i] = 0xff;
+  return row;
+}
+
 constexpr std::uint8_t dpo = 0x10;
 constexpr std::uint8_t fua = 0x08;
 constexpr std::uint8_t bytchk = 0x06;
@@ -126,6 +137,7 @@ constexpr auto table = std::to_array<CommandRow>({
     service(16, {0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0}, reading | allow::exclusive_access,
             run_read_capacity_16),
     get_lba_status_row(),
+    get_lba_status_32_row(),
     control(10, {0x37, 0, 0x1f, 0, 0, 0, 0, 0xff, 0xff, 0}, reading, run_read_defect_data_10),
     control(12, {0xb7, 0x1f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0}, reading, run_read_defect_data_12),
     data(6, cdb6(0x08), read, reading | counts::read, admit_read, run_read),
@@ -219,9 +231,15 @@ std::uint8_t usage_of(const CommandRow& row, const LogicalUnit& unit, std::size_
 }
 
 bool check_cdb(const CommandRow& row, const LogicalUnit& unit, Task& task) noexcept {
+  const bool extended = row.opcode == 0x7f;
+  // ADDITIONAL CDB LENGTH says something else than the command, or less came than it says.
+  if (extended && (task.cdb[7] != row.cdb_length - 8 || task.cdb_length < row.cdb_length)) {
+    invalid_field_in_cdb(task, 7, std::uint8_t{7});
+    return false;
+  }
   for (std::size_t i = 1; i < row.cdb_length; ++i) {
     std::uint8_t accepted = usage_of(row, unit, i);
-    if (i == 1 && row.has_service_action) accepted |= 0x1f;
+    if (extended ? i == 8 || i == 9 : i == 1 && row.has_service_action) accepted |= extended ? 0xff : 0x1f;
     const auto stray = static_cast<std::uint8_t>(task.cdb[i] & ~accepted);
     if (stray == 0) continue;
     invalid_field_in_cdb(task, static_cast<std::uint16_t>(i), static_cast<std::uint8_t>(std::bit_width(stray) - 1));

@@ -8,6 +8,9 @@
 #include <cstdint>
 #include <span>
 
+#include "base/bytes.hpp"
+#include "base/limits.hpp"
+
 namespace perilune::scsi {
 
 class Device;
@@ -66,9 +69,9 @@ enum class Progress : std::uint8_t {
 struct CommandRow {
   std::uint8_t opcode = 0;
   bool has_service_action = false;
-  std::uint8_t service_action = 0;
+  std::uint16_t service_action = 0;
   std::uint8_t cdb_length = 0;
-  std::array<std::uint8_t, 16> usage{};  // CDB usage data: the bits that are evaluated; byte 0 is the operation code
+  std::array<std::uint8_t, limits::max_cdb_bytes> usage{};  // CDB usage data: the bits that are evaluated; byte 0 is the operation code
   SerialClass serial = SerialClass::none;
   std::uint16_t flags = 0;
   std::uint16_t timeout_s = 0;  // RECOMMENDED COMMAND TIMEOUT
@@ -85,6 +88,11 @@ struct CommandRow {
 };
 
 [[nodiscard]] std::span<const CommandRow> command_rows() noexcept;
+
+// Of a CDB of 32 bytes in bytes 8 and 9, else in byte 1, where the command has one.
+[[nodiscard]] inline std::uint16_t service_action_of(std::span<const std::uint8_t, limits::max_cdb_bytes> cdb) noexcept {
+  return cdb[0] == 0x7f ? load_be16(cdb.data() + 8) : cdb[1] & 0x1f;
+}
 
 // The row for this CDB on any unit; nullptr: none. opcode_known tells whether other service actions are served.
 [[nodiscard]] const CommandRow* find_row(std::uint8_t opcode, std::uint16_t service_action, bool& opcode_known) noexcept;

@@ -24,7 +24,7 @@ TEST(Dispatch, UnknownOperationCodesAreRefused) {
   Rig rig;
   std::set<int> known;
   for (const CommandRow& row : command_rows()) known.insert(row.opcode);
-  EXPECT_EQ(known.size(), 44u);
+  EXPECT_EQ(known.size(), 45u);
   for (int opcode = 0; opcode < 256; ++opcode) {
     if (known.count(opcode) != 0) continue;
     Io io = rig.io({static_cast<std::uint8_t>(opcode), 0, 0, 0, 0, 0});
@@ -57,10 +57,17 @@ TEST(CdbCheck, EveryBitThatIsNotEvaluatedIsRefusedWithItsPlace) {
       for (unsigned bit = 0; bit < 8; ++bit) {
         const auto mask = static_cast<std::uint8_t>(1u << bit);
         if ((row.usage[byte] & mask) != 0) continue;
-        if (byte == 1 && row.has_service_action && bit < 5) continue;
+        const bool extended = row.opcode == 0x7f;
+        if (byte == 1 && row.has_service_action && !extended && bit < 5) continue;
+        if (extended && byte >= 7 && byte <= 9) continue;  // length and service action
         Data cdb(row.cdb_length);
         cdb[0] = row.opcode;
-        if (row.has_service_action) cdb[1] = row.service_action;
+        if (extended) {
+          cdb[7] = 24;
+          store_be16(&cdb[8], row.service_action);
+        } else if (row.has_service_action) {
+          cdb[1] = static_cast<std::uint8_t>(row.service_action);
+        }
         cdb[byte] |= mask;
         Io io = rig.io(cdb);
         ASSERT_EQ(io.run().sense(), 0x052400u) << int{row.opcode} << ' ' << byte << ' ' << bit;
@@ -79,6 +86,42 @@ TEST(CdbCheck, PointsInDescriptorFormatToo) {
   ASSERT_EQ(io.task.sense_length, 16);
   const Data expected{0x72, 0x05, 0x24, 0x00, 0, 0, 0, 8, 0x02, 0x06, 0, 0, 0xca, 0, 5, 0};
   EXPECT_EQ(Data(io.task.sense.begin(), io.task.sense.begin() + 16), expected);
+}
+
+TEST(CdbCheck, ExtendedCdbsAreAsLongAsTheySay) {
+  Rig rig;
+  Data cdb(32);
+  cdb[0] = 0x7f;
+  cdb[7] = 24;
+  cdb[9] = 0x12;
+  cdb[31] = 24;
+  EXPECT_EQ(rig.io(cdb, {}, 24).run().status(), ScsiStatus::good);
+  Data half(cdb.begin(), cdb.begin() + 16);  // the AHS with the rest did not come
+  Io short_one = rig.io(half, {}, 24);
+  EXPECT_EQ(short_one.run().sense(), 0x052400u);
+  EXPECT_EQ(load_be16(&short_one.task.sense[16]), 7);
+  cdb[7] = 28;
+  Io longer = rig.io(cdb, {}, 24);
+  EXPECT_EQ(longer.run().sense(), 0x052400u);
+  EXPECT_EQ(load_be16(&longer.task.sense[16]), 7);
+  cdb[7] = 24;
+  cdb[8] = 0xff;
+  Io unknown = rig.io(cdb, {}, 24);
+  EXPECT_EQ(unknown.run().sense(), 0x052400u);
+  EXPECT_EQ(unknown.task.sense[15], 0xcf);
+  EXPECT_EQ(load_be16(&unknown.task.sense[16]), 8);
+}
+
+// READ, WRITE, VERIFY and WRITE SAME of 32 bytes are for disks with protection information of type 2 alone (SBC-4 5.19).
+TEST(CdbCheck, ExtendedReadsAndWritesAreNotThereWithoutProtection) {
+  Rig rig;
+  for (const std::uint8_t action : Data{0x09, 0x0a, 0x0b, 0x0c, 0x0d}) {
+    Data cdb(32);
+    cdb[0] = 0x7f;
+    cdb[7] = 24;
+    cdb[9] = action;
+    EXPECT_EQ(rig.io(cdb, {}, 512).run().sense(), 0x052400u);
+  }
 }
 
 TEST(SupportedOperationCodes, ListsEveryRowOnce) {

@@ -154,7 +154,7 @@ void third_party_copy_page(Buffer& out, const Command& command) {
     out.push_back(0);
     for (const CommandRow& row : command_rows()) {
       if (row.opcode != opcode || !available(row, command.unit)) continue;
-      out.push_back(row.service_action);
+      out.push_back(static_cast<std::uint8_t>(row.service_action));
       ++out[count_at];
     }
   }

@@ -137,10 +137,11 @@ namespace {
 const CommandRow* look_up(Task& task, const LogicalUnit& unit) noexcept {
   const std::uint8_t opcode = task.cdb[0];
   bool opcode_known = false;
-  const CommandRow* row = find_row(opcode, task.cdb[1] & 0x1f, opcode_known);
+  const CommandRow* row = find_row(opcode, service_action_of(task.cdb), opcode_known);
   if (row != nullptr && available(*row, unit)) return row;
   if (row == nullptr && opcode_known) {
-    invalid_field_in_cdb(task, 1, std::uint8_t{4});  // SERVICE ACTION
+    const bool extended = opcode == 0x7f;
+    invalid_field_in_cdb(task, extended ? 8 : 1, extended ? std::uint8_t{7} : std::uint8_t{4});  // SERVICE ACTION
   } else {
     fail_command(task, SenseKey::illegal_request, asc::invalid_operation_code);
   }
@@ -171,7 +172,7 @@ void Device::admit_on_unit(Task& task, Nexus::Slot& slot) {
   LogicalUnit& unit = *slot.unit;
   task.unit = &unit;
   bool known = false;
-  const CommandRow* row = find_row(task.cdb[0], task.cdb[1] & 0x1f, known);
+  const CommandRow* row = find_row(task.cdb[0], service_action_of(task.cdb), known);
   const bool exempt = row != nullptr && row->allows(allow::unit_attention);
   if (!slot.attentions.empty() && !exempt) {
     fail_command(task, SenseKey::unit_attention, additional_sense(slot.attentions.take()));
@@ -198,7 +199,7 @@ void Device::admit_on_unit(Task& task, Nexus::Slot& slot) {
 
 void Device::admit_without_unit(Task& task, bool well_known) {
   bool known = false;
-  const CommandRow* row = find_row(task.cdb[0], task.cdb[1] & 0x1f, known);
+  const CommandRow* row = find_row(task.cdb[0], service_action_of(task.cdb), known);
   const bool ready = well_known && task.cdb[0] == 0x00;
   if (row == nullptr || !(row->allows(allow::no_unit) || ready)) {
     fail_command(task, SenseKey::illegal_request,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// GET LBA STATUS (SBC-3 5.4): which blocks are mapped, as far as the channel knows.
+// GET LBA STATUS (SBC-3 5.4; of 32 bytes: SBC-4 5.7): which blocks are mapped, as far as the channel knows.
 #include <algorithm>
 #include <limits>
 
@@ -15,6 +15,8 @@ constexpr std::size_t max_descriptors = 256;
 constexpr std::uint64_t max_descriptor_blocks = std::numeric_limits<std::uint32_t>::max();
 // Of the channel for one command: what is not reached, the initiator asks for next.
 constexpr std::uint32_t max_queries = 64;
+
+bool extended(const Task& task) noexcept { return task.cdb[0] == 0x7f; }
 
 enum Status : std::uint8_t { mapped = 0, deallocated = 1 };
 
@@ -47,17 +49,19 @@ Progress answer(Task& task, std::uint32_t allocation) {
 
 bool admit_get_lba_status(Command& command) {
   Task& task = command.task;
-  const std::uint64_t lba = load_be64(task.cdb.data() + 2);
+  const std::uint64_t lba = load_be64(task.cdb.data() + (extended(task) ? 12 : 2));
   const std::uint64_t capacity = command.unit.geometry().blocks.value();
   if (!check_range(command, lba, 1)) return false;
   task.lba = lba;
   task.blocks = capacity - lba;
+  const std::uint32_t scan = extended(task) ? load_be32(task.cdb.data() + 20) : 0;
+  if (scan != 0) task.blocks = std::min<std::uint64_t>(task.blocks, scan);
   return true;
 }
 
 Progress run_get_lba_status(Command& command) {
   Task& task = command.task;
-  const std::uint32_t allocation = load_be32(task.cdb.data() + 10);
+  const std::uint32_t allocation = load_be32(task.cdb.data() + (extended(task) ? 28 : 10));
   const std::size_t room = allocation < header_bytes ? 0 : (allocation - header_bytes) / descriptor_bytes;
   const std::size_t most_bytes = header_bytes + std::clamp<std::size_t>(room, 1, max_descriptors) * descriptor_bytes;
   if (task.step++ == 0) {

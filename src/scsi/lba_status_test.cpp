@@ -80,6 +80,19 @@ TEST_F(WithHoles, AllocationLengthsTooShortForADescriptorCutTheAnswer) {
   }
 }
 
+TEST_F(WithHoles, InThirtyTwoBytesTheScanHasALength) {
+  Data cdb(32);
+  cdb[0] = 0x7f;
+  cdb[7] = 24;
+  cdb[9] = 0x12;
+  store_be64(&cdb[12], 20);
+  store_be32(&cdb[20], 5);
+  store_be32(&cdb[28], 4096);
+  const Data expected{0, 0, 0, 36, 0, 0, 0, 0,  0, 0, 0, 0, 0, 0, 0, 20, 0, 0, 0, 4, 1, 0, 0, 0,
+                      0, 0, 0, 0,  0, 0, 0, 24, 0, 0, 0, 1, 0, 0, 0, 0};
+  EXPECT_EQ(rig.io(cdb, {}, 4096).run().data_in(), expected);
+}
+
 TEST(GetLbaStatus, WhatNobodyKnowsIsMapped) {
   Rig rig;
   rig.channel.fail_next = {OpStatus::unsupported};

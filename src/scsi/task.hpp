@@ -64,6 +64,7 @@ struct Task : ListNode<Task>, ListNode<StartableTag> {
   std::uint64_t tag = 0;   // unique in the nexus while the task lives
   TaskAttribute attribute = TaskAttribute::simple;
   std::array<std::uint8_t, limits::max_cdb_bytes> cdb{};
+  std::uint8_t cdb_length = 16;  // bytes of it that came
   std::uint32_t expected_data_out_bytes = 0;  // what the initiator will send at most (iSCSI: EDTL of a write)
   std::uint32_t expected_data_in_bytes = 0;   // what it has room for
   Delegate<void(Task&)> done;       // execute() had returned false and the command is over now

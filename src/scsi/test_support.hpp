@@ -126,6 +126,7 @@ class Io {
     task.lun = static_cast<std::uint64_t>(lun) << 48;
     task.tag = next_tag()++;
     std::copy_n(cdb.begin(), std::min(cdb.size(), task.cdb.size()), task.cdb.begin());
+    task.cdb_length = static_cast<std::uint8_t>(std::clamp<std::size_t>(cdb.size(), 16, task.cdb.size()));
     task.expected_data_out_bytes = static_cast<std::uint32_t>(out_.size());
     task.expected_data_in_bytes = expected_in;
     task.done = Delegate<void(Task&)>::to<&Io::on_done>(*this);

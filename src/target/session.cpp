@@ -165,7 +165,9 @@ void Session::on_command(iscsi::TargetCommand& base) {
   task.lun = pdu.lun;
   task.tag = pdu.initiator_task_tag;
   task.attribute = static_cast<scsi::TaskAttribute>(pdu.attribute);
-  task.cdb = pdu.cdb;
+  std::copy(pdu.cdb.begin(), pdu.cdb.end(), task.cdb.begin());
+  task.cdb_length = static_cast<std::uint8_t>(pdu.cdb.size() + pdu.extended_cdb_bytes);
+  if (pdu.extended_cdb_bytes != 0) std::copy(pdu.extended_cdb.begin(), pdu.extended_cdb.end(), task.cdb.begin() + 16);
   task.expected_data_out_bytes = pdu.write ? pdu.expected_data_transfer_length : 0;
   task.expected_data_in_bytes = pdu.read ? pdu.expected_data_transfer_length : 0;
   task.done = Delegate<void(scsi::Task&)>::to<&Session::on_task_done>(*this);

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Shows on the wire that the three tests of iscsi-test-cu that fail are the tool's own errors, not the target's.
+"""Shows on the wire that the four tests of iscsi-test-cu that fail are the tool's own errors, not the target's.
 
 iSCSITMF.LUNResetSimpleAsync asserts that the LUN RESET was answered before it has read anything from the socket: the
 target answers it all the same, function complete, to the very tag.
@@ -10,7 +10,9 @@ connection at each of them (RFC 7143 lets a target at error recovery level 0 do 
 wanted no immediate data, and sends its next write with immediate data and no Data-Out at all: nothing in it is wrong, it
 succeeds, and the tool complains.
 
-GetLBAStatus.UnmapSingle asks for the status of one block and expects the answer to begin with another one. docs/conformance.md tells the story.
+GetLBAStatus.UnmapSingle asks for the status of one block and expects the answer to begin with another one.
+
+ReportSupportedOpcodes.OneCommand keeps usage maps of 16 bytes at most, and finds zeroes where it kept none. docs/conformance.md tells the story.
 """
 import pathlib
 import struct
@@ -112,5 +114,27 @@ def lba_status_begins_where_asked(stack):
     h.say(f"   {len(asked)} answers begin with the block that was asked for; the last was of block {last}")
 
 
+def extended_cdbs_have_their_usage_map(stack):
+    done, sent, received, _ = run(stack, "ReportSupportedOpcodes.OneCommand")
+    asked = [pdu for pdu in sent if pdu.opcode == COMMAND and pdu.header[32:34] == bytes([0xA3, 0x0C])
+             and pdu.header[34] & 7 == 2 and pdu.header[35] == 0x7F]
+    for command in asked:
+        reply = answer(received, command.tag, DATA_IN)
+        if reply is None or reply.data[2:5] != bytes([0, 32, 0x7F]) or len(reply.data) < 36:
+            h.fail(f"REPORT SUPPORTED OPERATION CODES of 7Fh: {reply and reply.data.hex()}")
+    if not asked:
+        h.fail("the tool asked for no command of 32 bytes")
+    complaints = done.out.count("expected 0x7f for opcode 0x7f")
+    if complaints_of_others(done.out):
+        h.fail(done.out)
+    h.say(f"   {len(asked)} usage maps of 32 bytes begin with 7Fh; the tool complains of {complaints}")
+
+
+def complaints_of_others(text):
+    """Assertions that failed for another operation code."""
+    return [line for line in text.splitlines() if "Usage Data was" in line and "for opcode 0x7f" not in line]
+
+
 h.need("iscsi-test-cu")
-h.main(lun_reset_is_answered, wrong_data_sn_drops_the_connection, lba_status_begins_where_asked)
+h.main(lun_reset_is_answered, wrong_data_sn_drops_the_connection, lba_status_begins_where_asked,
+       extended_cdbs_have_their_usage_map)

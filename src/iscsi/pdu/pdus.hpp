@@ -14,6 +14,7 @@
 #include <cstring>
 
 #include "base/bytes.hpp"
+#include "base/limits.hpp"
 #include "base/units.hpp"
 #include "iscsi/pdu/ahs.hpp"
 #include "iscsi/pdu/constants.hpp"
@@ -62,6 +63,9 @@ struct ScsiCommand {
   CmdSn cmd_sn;
   StatSn exp_stat_sn;
   std::array<std::uint8_t, 16> cdb{};
+  // Bytes 16 and up of the CDB, as far as we serve any, from the AHS; no part of the header.
+  std::array<std::uint8_t, limits::max_cdb_bytes - 16> extended_cdb{};
+  std::uint8_t extended_cdb_bytes = 0;
 
   [[nodiscard]] static ScsiCommand decode(const std::uint8_t* bhs) noexcept {
     ScsiCommand p;

@@ -6,6 +6,21 @@
 #include "base/assert.hpp"
 
 namespace perilune::iscsi {
+namespace {
+
+// Takes over what the AHS of a command say; false when they are malformed. Bytes of a CDB that is longer than any of ours
+// are not kept: its own length field says that they are missing.
+bool read_ahs(Bytes ahs, ScsiCommand& pdu) {
+  const auto list = parse_ahs(ahs);
+  if (!list) return false;
+  if (!list->extended_cdb) return true;
+  const std::size_t bytes = std::min(list->extended_cdb->size(), pdu.extended_cdb.size());
+  std::copy_n(list->extended_cdb->begin(), bytes, pdu.extended_cdb.begin());
+  pdu.extended_cdb_bytes = static_cast<std::uint8_t>(bytes);
+  return true;
+}
+
+}  // namespace
 
 TargetConnection::TargetConnection(TargetSession& session, const ConnectionParams& params, std::uint16_t cid, StatSn stat_sn,
                                    TxChunkPool& chunks)
@@ -88,7 +103,7 @@ void TargetConnection::refuse_command(const ScsiCommand& pdu, RejectReason reaso
 
 // Before the data of a command: is it to be taken at all, and where does its data go?
 bool TargetConnection::command_header() {
-  const ScsiCommand pdu = ScsiCommand::decode(decoder_.bhs());
+  ScsiCommand pdu = ScsiCommand::decode(decoder_.bhs());
   const std::uint32_t length = decoder_.data_length();
   if (!pdu.immediate && (!session_.in_window(pdu.cmd_sn) || session_.waits(pdu.cmd_sn))) {
     ++session_.stats_.ignored;  // RFC 7143 4.2.2.1: outside the window or there already, silently
@@ -106,9 +121,12 @@ bool TargetConnection::command_header() {
     ignore_pdu_ = true;
     return true;
   }
+  const bool malformed = pdu.total_ahs_length != 0 && !read_ahs(decoder_.ahs(), pdu);
   const bool twice = session_.find_command(pdu.initiator_task_tag) != nullptr;
-  if (twice || session_.shutting_down_ || logging_out_) {
-    refuse_command(pdu, twice ? RejectReason::task_in_progress : RejectReason::waiting_for_logout);
+  if (malformed || twice || session_.shutting_down_ || logging_out_) {
+    refuse_command(pdu, malformed ? RejectReason::invalid_pdu_field
+                        : twice   ? RejectReason::task_in_progress
+                                  : RejectReason::waiting_for_logout);
     ignore_pdu_ = true;
     return true;
   }

@@ -508,6 +508,44 @@ TEST_F(TargetSessionTest, ATaskTagInUseIsRejected) {
   EXPECT_EQ(host.commands.size(), 1u);
 }
 
+TEST_F(TargetSessionTest, AnExtendedCdbComesWithItsCommand) {
+  ScsiCommand pdu = read_command(9, 512);
+  pdu.cdb = {0x7f, 0, 0, 0, 0, 0, 0, 24, 0, 0x12, 0, 0, 1, 2, 3, 4};
+  pdu.total_ahs_length = 20;
+  std::vector<std::uint8_t> wire(bhs_bytes);
+  pdu.encode(wire.data());
+  for (const int byte : {0, 17, 1, 0, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31}) {
+    wire.push_back(static_cast<std::uint8_t>(byte));
+  }
+  ASSERT_TRUE(connection->feed(wire));
+  ASSERT_EQ(host.commands.size(), 1u);
+  const ScsiCommand& seen = host.commands[0]->pdu;
+  EXPECT_EQ(seen.cdb, pdu.cdb);
+  ASSERT_EQ(seen.extended_cdb_bytes, 16);
+  for (std::size_t i = 0; i < 16; ++i) EXPECT_EQ(seen.extended_cdb[i], 16 + i);
+  std::vector<std::uint8_t> data(512);
+  complete_good(*host.commands[0], data);
+}
+
+TEST_F(TargetSessionTest, AMalformedAhsIsRejectedAndCountsAsReceived) {
+  for (const std::vector<std::uint8_t>& ahs : {std::vector<std::uint8_t>{0, 0, 1, 0},       // no length
+                                               std::vector<std::uint8_t>{0, 9, 1, 0},       // more than there is
+                                               std::vector<std::uint8_t>{0, 1, 0x3f, 0}}) {  // of no type
+    ScsiCommand pdu = read_command(9, 512);
+    pdu.total_ahs_length = 4;
+    std::vector<std::uint8_t> wire(bhs_bytes);
+    pdu.encode(wire.data());
+    wire.insert(wire.end(), ahs.begin(), ahs.end());
+    ASSERT_TRUE(connection->feed(wire));
+    const auto pdus = output();
+    ASSERT_EQ(pdus.size(), 1u);
+    EXPECT_EQ(pdus[0].bhs[0], 0x3f);  // Reject
+    EXPECT_EQ(pdus[0].bhs[2], 0x09);  // invalid PDU field
+    EXPECT_EQ(load_be32(&pdus[0].bhs[28]), next.value());
+  }
+  EXPECT_TRUE(host.commands.empty());
+}
+
 TEST_F(TargetSessionTest, ImmediateCommandsAreBoundedAndDoNotTouchTheWindow) {
   for (Itt itt = 0; itt < 40; ++itt) {
     ScsiCommand pdu = read_command(itt, 4);
