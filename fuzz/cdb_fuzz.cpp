@@ -28,6 +28,7 @@ class MemoryChannel final : public block::Channel {
     geometry_.block_size_bytes = block_size;
     geometry_.blocks = BlockCount{disk_blocks};
     geometry_.thin = geometry_.unmap_zeroes = true;
+    geometry_.max_atomic_blocks = 16;
   }
   [[nodiscard]] const block::Geometry& geometry() const override { return geometry_; }
   [[nodiscard]] bool submit(block::BlockOp& op) override {
@@ -53,6 +54,12 @@ class MemoryChannel final : public block::Channel {
     if (op.kind == block::OpKind::flush) return;
     const std::uint64_t lba = op.lba.value(), blocks = op.blocks.value();
     require(lba <= disk_blocks && blocks <= disk_blocks - lba);
+    if (op.kind == block::OpKind::query) {
+      require(blocks != 0);
+      op.mapped = lba % 3 != 0;
+      op.alike = BlockCount{1 + lba % blocks};
+      return;
+    }
     std::uint8_t* at = bytes_.data() + lba * block_size;
     std::uint64_t left = blocks * block_size;
     if (op.kind == block::OpKind::read || op.kind == block::OpKind::write) {
@@ -133,6 +140,11 @@ class World {
     task.attribute = static_cast<scsi::TaskAttribute>(form % 4);
     const Bytes cdb = input.take(16);
     std::copy(cdb.begin(), cdb.end(), task.cdb.begin());
+    if (task.cdb[0] == 0x7f) {
+      const Bytes tail = input.take(16);
+      std::copy(tail.begin(), tail.end(), task.cdb.begin() + 16);
+      task.cdb_length = static_cast<std::uint8_t>(16 + tail.size());
+    }
     if ((form & 0x10) != 0) task.expected_data_out_bytes = input.number(3);
     if ((form & 0x20) != 0) task.expected_data_in_bytes = input.number(3);
     task.done = Delegate<void(scsi::Task&)>::to<&Command::on_done>(command);
