@@ -4,6 +4,7 @@
 #include <bit>
 
 #include "scsi/copy_handlers.hpp"
+#include "scsi/device.hpp"
 #include "scsi/handlers.hpp"
 #include "scsi/logical_unit.hpp"
 #include "scsi/sense.hpp"
@@ -130,6 +131,7 @@ constexpr auto table = std::to_array<CommandRow>({
             run_report_supported_operation_codes),
     service(12, {0xa3, 0x0d, 0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0}, about,
             run_report_supported_task_management),
+    service(12, {0xa3, 0x0f, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0}, about | needs::clock, run_report_timestamp),
     set_target_port_groups_row(),
     // Direct access (SBC-3)
     data(6, {0x1b, 0x01, 0, 0, 0x05, 0}, whole, allow::stopped | allow::read_only, admit_start_stop, run_start_stop),
@@ -217,6 +219,7 @@ const CommandRow* find_row(std::uint8_t opcode, std::uint16_t service_action, bo
 
 bool available(const CommandRow& row, const LogicalUnit& unit) noexcept {
   if ((row.flags & needs::explicit_access) != 0 && !unit.port_groups().by_command()) return false;
+  if ((row.flags & needs::clock) != 0 && !unit.device().has_clock()) return false;
   if ((row.flags & needs::atomic) != 0 && unit.geometry().max_atomic_blocks == 0) return false;
   return (row.flags & needs::thin) == 0 || unit.geometry().thin;
 }

@@ -60,6 +60,11 @@ Device::Device(std::string name) : name_(std::move(name)) {}
 
 Device::~Device() { PERILUNE_ASSERT(nexuses_.empty()); }
 
+void Device::set_clock(Delegate<std::uint64_t()> milliseconds) {
+  clock_ = milliseconds;
+  clock_start_ms_ = clock_();
+}
+
 LogicalUnit* Device::unit(std::uint16_t number) noexcept {
   for (const auto& unit : units_) {
     if (unit->number() == number) return unit.get();
@@ -217,7 +222,8 @@ void Device::admit_without_unit(Task& task, bool well_known) {
 
 void Device::report_luns(Task& task) {
   const std::uint8_t select = task.cdb[2];
-  if (select > 2) {
+  // 10h: administrative units alone, of which there are none; 11h: those, and every unit that belongs to none (SPC-5).
+  if (select > 2 && select != 0x10 && select != 0x11) {
     invalid_field_in_cdb(task, 2, std::uint8_t{7});
     return;
   }
@@ -227,8 +233,8 @@ void Device::report_luns(Task& task) {
     out.resize(out.size() + 8);
     store_be64(out.data() + out.size() - 8, lun);
   };
-  if (select != 0) append(report_luns_well_known_lun);  // 1: well known only, 2: all (SPC-4 6.33)
-  if (select != 1) {
+  if (select == 1 || select == 2) append(report_luns_well_known_lun);  // 1: well known only, 2: all (SPC-4 6.33)
+  if (select == 0 || select == 2 || select == 0x11) {
     const auto& slots = task.nexus->slots_;
     for (std::size_t lun = 0; lun < slots.size(); ++lun) {
       if (slots[lun].unit != nullptr) append(encode_lun(static_cast<std::uint16_t>(lun)));

@@ -86,6 +86,12 @@ class Device {
   [[nodiscard]] LogicalUnit* unit(std::uint16_t number) noexcept;
   [[nodiscard]] const std::string& name() const noexcept { return name_; }
 
+  // Milliseconds on any scale that only grows. REPORT TIMESTAMP counts from this call; without it there is no such
+  // command.
+  void set_clock(Delegate<std::uint64_t()> milliseconds);
+  [[nodiscard]] bool has_clock() const noexcept { return static_cast<bool>(clock_); }
+  [[nodiscard]] std::uint64_t uptime_ms() const { return clock_() - clock_start_ms_; }
+
   // The life of a task: see task.hpp. A task that is not over after admit() is in the unit's task set until it is over.
   void admit(Task& task);
 
@@ -170,6 +176,8 @@ class Device {
   std::vector<std::uint64_t> lost_nexuses_;  // hashes of names, a ring
   std::size_t next_lost_ = 0;
   std::uint64_t sequence_ = 0;
+  Delegate<std::uint64_t()> clock_;
+  std::uint64_t clock_start_ms_ = 0;
   std::uint32_t tasks_ = 0;
   bool claims_released_ = false;  // some unit has claim_released_
 };

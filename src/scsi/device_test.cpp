@@ -78,7 +78,11 @@ TEST(Lun, ReportLunsSelectsAndTruncatesWithoutTouchingTheListLength) {
   EXPECT_EQ(Io(device, nexus, report_luns(1), {}, 4096).run().data_in(),
             (Data{0, 0, 0, 8, 0, 0, 0, 0, 0xc1, 0x01, 0, 0, 0, 0, 0, 0}));
   EXPECT_EQ(Io(device, nexus, report_luns(2), {}, 4096).run().data_in().size(), 32u);
-  EXPECT_EQ(Io(device, nexus, report_luns(3), {}, 4096).run().sense(), 0x052400u);
+  EXPECT_EQ(Io(device, nexus, report_luns(0x10), {}, 4096).run().data_in(), Data(8));
+  EXPECT_EQ(Io(device, nexus, report_luns(0x11), {}, 4096).run().data_in(), all);
+  for (const std::uint8_t select : Data{3, 0x0f, 0x12, 0xff}) {
+    EXPECT_EQ(Io(device, nexus, report_luns(select), {}, 4096).run().sense(), 0x052400u);
+  }
   for (const std::uint32_t allocation : {0u, 1u, 3u, 4u, 5u, 15u, 16u}) {
     Io io(device, nexus, report_luns(0, allocation), {}, 4096);
     EXPECT_EQ(io.run().data_in(), Data(all.begin(), all.begin() + allocation));

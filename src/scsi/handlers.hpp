@@ -40,6 +40,7 @@ Progress run_report_supported_task_management(Command&);
 Progress run_report_target_port_groups(Command&);
 Progress run_read_defect_data_10(Command&);
 Progress run_read_defect_data_12(Command&);
+Progress run_report_timestamp(Command&);
 Progress run_log_sense(Command&);
 Progress run_log_select(Command&);
 

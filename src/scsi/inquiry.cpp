@@ -113,6 +113,9 @@ void extended_inquiry(Buffer& out, const Command& command) {
   out[6] = command.unit.geometry().write_cache ? 0x01 : 0x00; // V_SUP
 }
 
+// One policy for every page and subpage: shared by all target ports and nexuses (SPC-4 7.8.7).
+void mode_page_policy(Buffer& out, const Command&) { out.insert(out.end(), {0x3f, 0xff, 0x00, 0x00}); }
+
 void block_limits(Buffer& out, const Command& command) {
   const block::Geometry& geometry = command.unit.geometry();
   const std::uint32_t physical = std::max(geometry.physical_block_size_bytes / geometry.block_size_bytes, 1u);
@@ -168,7 +171,7 @@ struct VpdPage {
 };
 constexpr VpdPage pages[] = {
     {0x00, supported_pages},   {0x80, unit_serial_number},      {0x83, device_identification}, {0x86, extended_inquiry},
-    {0x8f, third_party_copy_page},
+    {0x87, mode_page_policy},                {0x8f, third_party_copy_page},
     {0xb0, block_limits},      {0xb1, device_characteristics}, {0xb2, block_provisioning},
     {0xb7, block_limits_extension},
 };

@@ -39,14 +39,14 @@ TEST(Inquiry, PageCodeWithoutEvpdAndUnknownPages) {
     ASSERT_EQ(io.run().sense(), 0x052400u);
     ASSERT_EQ(load_be16(&io.task.sense[16]), 2);
   }
-  EXPECT_EQ(rig.io(vpd(0x87), {}, 255).run().sense(), 0x052400u);
+  EXPECT_EQ(rig.io(vpd(0x84), {}, 255).run().sense(), 0x052400u);
   EXPECT_EQ(rig.io({0x12, 0x02, 0, 0, 96, 0}, {}, 96).run().sense(), 0x052400u);  // CMDDT
 }
 
 TEST(Inquiry, EveryPageThatIsListedIsThere) {
   Rig rig;
   const Data list = rig.io(vpd(0x00), {}, 1024).run().data_in();
-  EXPECT_EQ(list, (Data{0, 0, 0, 9, 0x00, 0x80, 0x83, 0x86, 0x8f, 0xb0, 0xb1, 0xb2, 0xb7}));
+  EXPECT_EQ(list, (Data{0, 0, 0, 10, 0x00, 0x80, 0x83, 0x86, 0x87, 0x8f, 0xb0, 0xb1, 0xb2, 0xb7}));
   for (std::size_t i = 4; i < list.size(); ++i) {
     const Data page = rig.io(vpd(list[i]), {}, 1024).run().data_in();
     EXPECT_EQ(page[1], list[i]);
@@ -117,6 +117,11 @@ TEST(Inquiry, ChannelsThatTearWritesAdvertiseNoAtomicOnes) {
   EXPECT_EQ(load_be32(&other.io(vpd(0xb0), {}, 255).run().data_in()[44]), 2048u);  // no more than a transfer
 }
 
+TEST(Inquiry, ModePagesAreSharedByAll) {
+  Rig rig;
+  EXPECT_EQ(rig.io(vpd(0x87), {}, 255).run().data_in(), (Data{0x00, 0x87, 0, 4, 0x3f, 0xff, 0x00, 0x00}));
+}
+
 TEST(Inquiry, BlockLimitsExtensionHasTheLimitsOfScatteredWrites) {
   Rig rig;
   const Data expected{0x00, 0xb7, 0, 0x1c, 0, 0, 0, 0,    0, 0, 0, 0, 0, 0, 0, 0,
@@ -171,6 +176,24 @@ TEST(DefectData, IsEmptyInTheFormatAskedFor) {
   EXPECT_EQ(rig.io({0x37, 0, 0x1d, 0, 0, 0, 0, 0, 32, 0}, {}, 32).run().data_in(), (Data{0, 0x1d, 0, 0}));
   EXPECT_EQ(rig.io({0xb7, 0x1d, 0, 0, 0, 0, 0, 0, 0, 32, 0, 0}, {}, 32).run().data_in(),
             (Data{0, 0x1d, 0, 0, 0, 0, 0, 0}));
+}
+
+TEST(Timestamp, CountsFromTheStartOfTheDevice) {
+  Rig rig;
+  const Data cdb{0xa3, 0x0f, 0, 0, 0, 0, 0, 0, 0, 64, 0, 0};
+  EXPECT_EQ(rig.io(cdb, {}, 64).run().data_in(), (Data{0, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}));
+  rig.clock_ms += 0x0102'0304'0506;
+  EXPECT_EQ(rig.io(cdb, {}, 64).run().data_in(), (Data{0, 10, 0, 0, 1, 2, 3, 4, 5, 6, 0, 0}));
+}
+
+TEST(Timestamp, WithoutAClockThereIsNone) {
+  FakeChannel channel(FakeChannel::disk());
+  Device device("iqn.x");
+  ASSERT_TRUE(device.add_unit(0, {}, channel));
+  Nexus nexus(device, Rig::names("a"));
+  (void)Io(device, nexus, {0, 0, 0, 0, 0, 0}).run();
+  EXPECT_EQ(Io(device, nexus, {0xa3, 0x0f, 0, 0, 0, 0, 0, 0, 0, 64, 0, 0}, {}, 64).run().status(),
+            ScsiStatus::check_condition);
 }
 
 TEST(SenseData, FixedFormat) {

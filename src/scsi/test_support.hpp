@@ -231,8 +231,10 @@ struct Rig {
         unit(**device.add_unit(0, config(), channel)),
         a(device, names("a")),
         b(device, names("b")) {
+    device.set_clock(Delegate<std::uint64_t()>::to<&Rig::clock>(*this));
     if (!fresh) settle();
   }
+  std::uint64_t clock() { return clock_ms; }
   static UnitConfig config() {  // a unit that serves every row of the table
     return {.identity = UnitIdentity::from_id(0x123456789abcdef), .read_only = false, .port_groups = PortGroups({PortGroup{}}, true)};
   }
@@ -250,6 +252,7 @@ struct Rig {
     return Io(device, a, std::move(cdb), std::move(out), expected_in);
   }
 
+  std::uint64_t clock_ms = 1'000'000;
   FakeChannel channel;
   Device device;
   LogicalUnit& unit;

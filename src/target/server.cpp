@@ -11,6 +11,14 @@
 #include "target/session.hpp"
 
 namespace perilune::target {
+namespace {
+
+std::uint64_t milliseconds(void* loop) {
+  const auto now = static_cast<runtime::Loop*>(loop)->now().time_since_epoch();
+  return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(now).count());
+}
+
+}  // namespace
 
 struct Server::Shutdown {
   Shutdown(Server& server, runtime::Loop& loop, std::function<void(Status)> callback)
@@ -70,6 +78,7 @@ Status Server::open_targets() {
     TargetNode& target = *owned;
     target.spec = std::move(spec);
     target.device = std::make_unique<scsi::Device>(target.spec.name);
+    target.device->set_clock(Delegate<std::uint64_t()>::raw(&shard_.loop, milliseconds));
     for (const UnitSpec& unit : target.spec.units) {
       auto channel = unit.backstore->open_channel(shard_.loop);
       if (!channel) return tl::unexpected(channel.error());
