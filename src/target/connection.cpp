@@ -207,14 +207,16 @@ void Connection::flush() {
     else if (engine_ && (engine_->draining() || end_after_sending_)) close({});
     return;
   }
-  const std::size_t count = queue.gather(gather_);
+  gather_ = shard_.gathers.take();
+  const std::size_t count = queue.gather(*gather_);
   in_flight_ = &queue;
-  stream_->send({gather_.data(), count});
+  stream_->send({gather_->data(), count});
 }
 
 void Connection::on_sent(int result) {
   iscsi::TxQueue* queue = in_flight_;
   in_flight_ = nullptr;
+  shard_.gathers.give_back(std::move(gather_));
   if (result < 0) {
     if (!closing_) close("send failed");
     return;

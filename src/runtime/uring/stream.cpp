@@ -45,14 +45,15 @@ void UringStream::receive_into(std::span<const iovec> iov, bool wait_all) {
   receiving_ = true;
   selecting_ = false;
   use_slot();
+  // May submit to make room, so before the entry is taken.
+  const iovec* const kept = iov.size() > 1 ? reactor_.keep_iovecs(iov) : nullptr;
   io_uring_sqe& sqe = reactor_.ring().entry(Kind::receive, this);
   const int flags = wait_all ? MSG_WAITALL : 0;
   if (iov.size() == 1) {
     io_uring_prep_recv(&sqe, -1, iov[0].iov_base, iov[0].iov_len, flags);
   } else {
-    std::copy(iov.begin(), iov.end(), receive_iovecs_.begin());
     receive_message_ = msghdr{};
-    receive_message_.msg_iov = receive_iovecs_.data();
+    receive_message_.msg_iov = const_cast<iovec*>(kept);  // the kernel only reads it, and copies it at the submission
     receive_message_.msg_iovlen = iov.size();
     io_uring_prep_recvmsg(&sqe, -1, &receive_message_, static_cast<unsigned>(flags));
   }

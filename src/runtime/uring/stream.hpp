@@ -4,7 +4,6 @@
 
 #include <sys/socket.h>
 
-#include <array>
 #include <cstdint>
 
 #include "runtime/stream.hpp"
@@ -58,7 +57,6 @@ class UringStream final : public Stream, public Deferred, public ListNode<UringS
   Endpoint peer_;
   msghdr receive_message_{};
   msghdr send_message_{};
-  std::array<iovec, max_receive_iovecs> receive_iovecs_;
 };
 
 }  // namespace perilune::runtime::uring
