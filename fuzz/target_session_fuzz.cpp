@@ -174,7 +174,7 @@ class Host : public TargetHost {
 
 // A PDU that is likely to be understood: an opcode, flags, small tags, a CmdSN near the window.
 std::vector<std::uint8_t> make_pdu(Input& input, const TargetSession& session, bool digest) {
-  static constexpr std::array<std::uint8_t, 10> opcodes = {0x01, 0x41, 0x05, 0x05, 0x00, 0x40, 0x02, 0x42, 0x04, 0x06};
+  static constexpr std::array<std::uint8_t, 11> opcodes = {0x01, 0x41, 0x05, 0x05, 0x00, 0x40, 0x02, 0x42, 0x04, 0x06, 0x10};
   std::vector<std::uint8_t> pdu(48, 0);
   const std::uint8_t choice = input.byte();
   pdu[0] = choice < 240 ? opcodes[choice % opcodes.size()] : input.byte();
@@ -190,6 +190,7 @@ std::vector<std::uint8_t> make_pdu(Input& input, const TargetSession& session, b
   if ((pdu[0] & 0x3f) == 6) store_be16(&pdu[20], input.byte() % 5);                                  // CID
   store_be32(&pdu[36], input.byte() % 3);
   store_be32(&pdu[40], input.byte() % 2 == 0 ? 0 : input.number(2));
+  if (pdu[0] == 0x10) store_be32(&pdu[40], input.byte() % 8), store_be32(&pdu[44], input.byte() % 4);  // BegRun, RunLength
   pdu.resize(48 + (length + 3) / 4 * 4, 0x77);
   if (digest && length != 0 && input.byte() % 8 != 0) {
     const std::uint32_t crc = crypto::crc32c(crypto::crc32c_start, Bytes(pdu).subspan(48));
@@ -216,6 +217,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   connection_params.max_xmit_data_segment_length = 512 + input.number(2);
   params.max_connections = static_cast<std::uint16_t>(1 + input.byte() % 4);
   connection_params.data_digest = (flags & 4) != 0;
+  params.error_recovery_level = (flags & 8) != 0 ? 1 : 0;
   TargetSession session(host, params, CmdSn(input.number(4)), 32);
   TxChunkPool chunks;
   std::array<std::unique_ptr<TargetConnection>, 4> connections;

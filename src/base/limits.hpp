@@ -4,6 +4,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 
 namespace perilune::limits {
@@ -34,6 +35,10 @@ inline constexpr std::uint32_t max_immediate_commands = 16;                  // 
 inline constexpr std::uint32_t max_task_management = 32;                     // requests in progress per session
 inline constexpr std::uint32_t max_deferred_bytes = 1048576;                 // PDUs of a session that wait for an earlier CmdSN
 inline constexpr std::uint32_t max_outstanding_r2t = 16;
+inline constexpr std::size_t max_retained_status = 4096;                     // of a connection above recovery level 0
+inline constexpr std::uint64_t max_retained_bytes = 67108864;                // with the data that may be asked for again
+inline constexpr std::uint64_t max_resend_queue_bytes = 2097152;             // with more to send, SNACKs are passed over
+inline constexpr std::uint8_t max_data_recoveries = 8;                       // recovery R2Ts of one command
 
 // SCSI
 inline constexpr std::uint32_t max_transfer_bytes = 1048576;                 // VPD B0 MAXIMUM TRANSFER LENGTH

@@ -51,6 +51,11 @@ Result<std::unique_ptr<Server>> Server::create(runtime::Loop& loop, ServerConfig
     return fail(Errc::invalid_argument,
                 fmt::format("MaxConnections must be at most {}", limits::max_session_connections));
   }
+  // The engine has level 1. Here units still lend memory that changes under data that may be asked for again, and nothing
+  // frees what one session retains when another waits for pages.
+  if (config.params.error_recovery_level != 0) {
+    return fail(Errc::invalid_argument, "ErrorRecoveryLevel above 0 is not served yet");
+  }
   auto pool = BufferPool::create(config.buffer_pages);
   if (!pool) return tl::unexpected(pool.error());
   (*pool)->set_min_shared(static_cast<std::uint32_t>(Command::max_pages));

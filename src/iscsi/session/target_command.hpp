@@ -47,6 +47,10 @@ class TargetCommand : public ListNode<TargetCommand> {
     std::uint32_t next_offset = 0;
     std::uint32_t end_offset = 0;
     DataSn next_data_sn;
+    // Above recovery level 0: what was asked for, and what of it came damaged.
+    DataSn r2t_sn;
+    std::uint32_t begin_offset = 0;
+    std::uint32_t lost_begin = 0, lost_end = 0;
   };
   struct Outcome {
     std::uint8_t status = 0;
@@ -61,6 +65,12 @@ class TargetCommand : public ListNode<TargetCommand> {
   std::uint32_t data_in_count_ = 0;         // Data-In and R2T PDUs sent: ExpDataSN
   std::uint8_t r2t_count_ = 0;
   std::array<ReadyToTransferSlot, limits::max_outstanding_r2t> r2t_{};
+  // Above recovery level 0: the Data-In that may be asked for again; unsolicited data that came damaged.
+  std::span<const iovec> data_in_;
+  std::uint32_t data_in_bytes_ = 0;
+  std::uint32_t data_in_first_sn_ = 0;
+  std::uint32_t unsolicited_lost_begin_ = 0, unsolicited_lost_end_ = 0;
+  std::uint8_t recoveries_ = 0;
   Outcome outcome_;
   std::uint64_t outcome_wanted_ = 0;
   bool delivered_ = false;         // on_command() was called

@@ -45,6 +45,7 @@ TargetConnection::~TargetConnection() {
     if (end_receiving() != nullptr) command->hold.release();
   }
   session_.connection_gone(*this);
+  forget(retained_.size());
 }
 
 bool TargetConnection::feed(Bytes input) {
@@ -73,7 +74,12 @@ bool TargetConnection::on_header() {
     ignore_pdu_ = true;
     return true;
   }
-  if (session_.params_.max_connections > 1) acknowledge(StatSn(load_be32(decoder_.bhs() + 28)));
+  if (session_.params_.max_connections > 1 || session_.retains()) {
+    acknowledge(StatSn(load_be32(decoder_.bhs() + 28)));
+    if (retained_.size() > limits::max_retained_status || retained_bytes_ > limits::max_retained_bytes) {
+      return drop("status is not acknowledged");
+    }
+  }
   switch (opcode(decoder_.bhs())) {
     case Opcode::scsi_command:
       return command_header();
@@ -91,6 +97,7 @@ bool TargetConnection::on_header() {
 // ExpStatSN stands at the same place in every PDU of the initiator.
 void TargetConnection::acknowledge(StatSn exp_stat_sn) {
   if (!exp_stat_sn.after(acknowledged_) || exp_stat_sn.after(stat_sn_)) return;
+  if (session_.retains()) forget(static_cast<std::size_t>(exp_stat_sn.ahead_of(acknowledged_)));
   acknowledged_ = exp_stat_sn;
   session_.lift_fences(*this, false);
 }
@@ -221,7 +228,8 @@ bool TargetConnection::on_pdu() {
     case Opcode::logout_request:
       return ordered_pdu(bhs, decoder_.data());
     case Opcode::snack_request:
-      send_reject(RejectReason::snack_reject, bhs);  // recovery level 0 (RFC 7143 11.16)
+      if (session_.retains()) snack(bhs);
+      else send_reject(RejectReason::snack_reject, bhs);  // recovery level 0 (RFC 7143 11.16)
       return true;
     case Opcode::login_request:
       return drop("Login Request in full-feature phase");
@@ -279,12 +287,18 @@ bool TargetConnection::data_out_pdu() {
   if (command == nullptr) return true;
   const DataOut pdu = DataOut::decode(decoder_.bhs());
   ++session_.stats_.data_out_pdus;
-  if (!decoder_.data_digest_ok()) {
+  const std::uint32_t length = decoder_.data_length();
+  const bool damaged = !decoder_.data_digest_ok();
+  if (damaged) {
     ++session_.stats_.digest_errors;
     send_reject(RejectReason::data_digest_error, decoder_.bhs());
-    command->digest_failed_ = true;
+    if (!session_.retains()) {
+      command->digest_failed_ = true;
+    } else if (pdu.target_transfer_tag == reserved_tag) {
+      if (command->unsolicited_lost_end_ == 0) command->unsolicited_lost_begin_ = pdu.buffer_offset;
+      command->unsolicited_lost_end_ = pdu.buffer_offset + length;
+    }
   }
-  const std::uint32_t length = decoder_.data_length();
   if (pdu.target_transfer_tag == reserved_tag) {
     command->unsolicited_received_ += length;
     ++command->unsolicited_data_sn_;
@@ -295,9 +309,13 @@ bool TargetConnection::data_out_pdu() {
   } else {
     for (auto& slot : command->r2t_) {
       if (slot.ttt != pdu.target_transfer_tag || slot.next_offset == slot.end_offset) continue;
+      if (damaged && session_.retains()) {
+        if (slot.lost_end == 0) slot.lost_begin = slot.next_offset;
+        slot.lost_end = slot.next_offset + length;
+      }
       slot.next_offset += length;
       ++slot.next_data_sn;
-      if (slot.next_offset == slot.end_offset) {
+      if (slot.next_offset == slot.end_offset && (slot.lost_end == 0 || !session_.recover_data_out(*command, slot))) {
         slot.ttt = reserved_tag;
         --command->r2t_count_;
         if (command->active_ && command->wants_data_) session_.pump_data_out(*command);
@@ -394,9 +412,7 @@ void TargetConnection::logout(const std::uint8_t* bhs) {
                           ? LogoutResponseCode::connection_recovery_not_supported
                           : LogoutResponseCode::cid_not_found;
   response.initiator_task_tag = pdu.initiator_task_tag;
-  response.stat_sn = take_stat_sn();
-  number(response);
-  send(response);
+  send_status(response);
 }
 
 bool TargetConnection::nop_out(const std::uint8_t* bhs, Bytes data) {
@@ -413,10 +429,8 @@ bool TargetConnection::nop_out(const std::uint8_t* bhs, Bytes data) {
   NopIn answer;
   answer.lun = 0;
   answer.initiator_task_tag = pdu.initiator_task_tag;
-  answer.stat_sn = take_stat_sn();
-  number(answer);
   // The echo is cut to what the initiator takes (RFC 7143 11.18).
-  send(answer, data.first(std::min<std::size_t>(data.size(), params_.max_xmit_data_segment_length)));
+  send_status(answer, data.first(std::min<std::size_t>(data.size(), params_.max_xmit_data_segment_length)));
   return true;
 }
 
@@ -438,24 +452,18 @@ void TargetConnection::send_async(AsyncEvent event, std::uint16_t parameter1, st
   message.parameter1 = parameter1;
   message.parameter2 = parameter2;
   message.parameter3 = parameter3;
-  message.stat_sn = take_stat_sn();
-  number(message);
-  send(message);
+  send_status(message);
 }
 
 void TargetConnection::send_text_response(TextResponse response, Bytes data) {
-  response.stat_sn = take_stat_sn();
-  number(response);
-  send(response, data);
+  send_status(response, data);
 }
 
 void TargetConnection::send_reject(RejectReason reason, const std::uint8_t* rejected_bhs) {
   ++session_.stats_.rejects;
   RejectPdu reject;
   reject.reason = reason;
-  reject.stat_sn = take_stat_sn();
-  number(reject);
-  send(reject, {rejected_bhs, bhs_bytes});
+  send_status(reject, {rejected_bhs, bhs_bytes});
 }
 
 }  // namespace perilune::iscsi

@@ -5,8 +5,12 @@
 // connection when feed() says so or when draining() and tx() is empty.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cstdint>
+#include <deque>
 #include <string_view>
+#include <vector>
 
 #include "iscsi/pdu/decoder.hpp"
 #include "iscsi/session/target_session.hpp"
@@ -65,6 +69,23 @@ class TargetConnection {
   bool task_management(const std::uint8_t* bhs);
   void logout(const std::uint8_t* bhs);
   void acknowledge(StatSn exp_stat_sn);
+
+  // --- recovery level 1 (target_recovery.cpp) ---
+  // A PDU with a status that the initiator has not acknowledged yet.
+  struct Retained {
+    std::array<std::uint8_t, bhs_bytes> bhs{};
+    std::vector<std::uint8_t> data;
+    TargetCommand* command = nullptr;  // whose Data-In may be asked for again; a reference is held
+    [[nodiscard]] std::uint64_t bytes() const noexcept;
+  };
+  void retain(const std::uint8_t* bhs, Bytes data, TargetCommand* command);
+  void forget(std::size_t count);
+  void resend(Retained& retained);
+  void snack(const std::uint8_t* bhs);
+  [[nodiscard]] bool status_snack(const SnackRequest& pdu);
+  [[nodiscard]] bool data_snack(const SnackRequest& pdu);
+  [[nodiscard]] bool r_data_snack(const SnackRequest& pdu);
+  [[nodiscard]] Retained* retained_data_of(Itt itt);
   bool nop_out(const std::uint8_t* bhs, Bytes data);
   bool drop(std::string_view reason) {
     drop_reason_ = reason;
@@ -82,6 +103,18 @@ class TargetConnection {
     const StatSn sn = stat_sn_;
     ++stat_sn_;
     return sn;
+  }
+  // A PDU that takes a StatSN. Above recovery level 0 it is kept until the initiator acknowledges it, with the command
+  // whose Data-In belongs to it.
+  template <class Pdu>
+  void send_status(Pdu& pdu, Bytes data = {}, TargetCommand* command = nullptr) {
+    pdu.stat_sn = take_stat_sn();
+    number(pdu);
+    std::uint8_t bhs[bhs_bytes];
+    pdu.encode(bhs);
+    tx_.push(bhs, data);
+    session_.host_.on_output(*this);
+    if (session_.retains()) retain(bhs, data, command);
   }
   template <class Pdu>
   void send(const Pdu& pdu, Bytes data = {}) {
@@ -105,7 +138,24 @@ class TargetConnection {
   bool logging_out_ = false;  // a logout that ends this connection waits for tasks to end
   Ttt ping_ttt_ = reserved_tag;
   Ttt next_ping_ttt_ = 1;
+  std::deque<Retained> retained_;  // consecutive StatSNs from acknowledged_ on
+  std::uint64_t retained_bytes_ = 0;
   std::string_view drop_reason_;
 };
+
+// Data-In PDUs no longer than the initiator's MaxRecvDataSegmentLength, in sequences no longer than MaxBurstLength (RFC
+// 7143 11.7): visit(offset, bytes, F bit) for each.
+template <class Visit>
+void TargetSession::for_each_data_in(const TargetConnection& connection, std::uint32_t bytes, Visit visit) {
+  std::uint32_t burst_left = params_.max_burst_length;
+  for (std::uint32_t offset = 0; offset < bytes;) {
+    const std::uint32_t segment =
+        std::min({bytes - offset, connection.params_.max_xmit_data_segment_length, burst_left});
+    burst_left -= segment;
+    visit(offset, segment, offset + segment == bytes || burst_left == 0);
+    offset += segment;
+    if (burst_left == 0) burst_left = params_.max_burst_length;
+  }
+}
 
 }  // namespace perilune::iscsi

@@ -151,6 +151,8 @@ TargetCommand* TargetSession::open_command(TargetConnection& connection, const S
   command->data_ = {};
   command->unsolicited_received_ = 0;
   command->unsolicited_data_sn_ = DataSn(0);
+  command->unsolicited_lost_begin_ = command->unsolicited_lost_end_ = 0;
+  command->recoveries_ = 0;
   command->transfer_ = 0;
   command->next_r2t_offset_ = 0;
   command->data_in_count_ = 0;
@@ -240,6 +242,7 @@ void TargetSession::unsolicited_ended(TargetCommand& command) {
   }
   if (!command.wants_data_) return;
   command.next_r2t_offset_ = std::min(command.unsolicited_received_, command.transfer_);
+  if (command.unsolicited_lost_end_ != 0) recover_unsolicited(command);
   pump_data_out(command);
 }
 
@@ -260,28 +263,38 @@ void TargetSession::pump_data_out(TargetCommand& command) {
 }
 
 void TargetSession::send_r2t(TargetCommand& command) {
-  const std::uint32_t length = std::min(params_.max_burst_length, command.transfer_ - command.next_r2t_offset_);
+  const std::uint32_t begin = command.next_r2t_offset_;
+  const std::uint32_t length = std::min(params_.max_burst_length, command.transfer_ - begin);
+  command.next_r2t_offset_ += length;
+  ++command.r2t_count_;
+  for (auto& slot : command.r2t_) {
+    if (slot.ttt != reserved_tag && slot.next_offset != slot.end_offset) continue;
+    send_r2t(command, slot, begin, begin + length);
+    return;
+  }
+}
+
+void TargetSession::send_r2t(TargetCommand& command, TargetCommand::ReadyToTransferSlot& slot, std::uint32_t begin,
+                             std::uint32_t end) {
   if (next_ttt_ == reserved_tag) next_ttt_ = 1;
+  slot = {next_ttt_++, begin, end, DataSn(0), DataSn(command.data_in_count_++), begin, 0, 0};
+  ++stats_.r2t_pdus;
+  encode_r2t(command, slot);
+}
+
+void TargetSession::encode_r2t(const TargetCommand& command, const TargetCommand::ReadyToTransferSlot& slot) {
+  TargetConnection* connection = command.connection;
+  if (connection == nullptr) return;
   ReadyToTransfer r2t;
   r2t.lun = command.pdu.lun;
   r2t.initiator_task_tag = command.pdu.initiator_task_tag;
-  r2t.target_transfer_tag = next_ttt_++;
-  r2t.r2t_sn = DataSn(command.data_in_count_++);
-  r2t.buffer_offset = command.next_r2t_offset_;
-  r2t.desired_data_transfer_length = length;
-  for (auto& slot : command.r2t_) {
-    if (slot.ttt != reserved_tag && slot.next_offset != slot.end_offset) continue;
-    slot = {r2t.target_transfer_tag, command.next_r2t_offset_, command.next_r2t_offset_ + length, DataSn(0)};
-    break;
-  }
-  ++command.r2t_count_;
-  command.next_r2t_offset_ += length;
-  ++stats_.r2t_pdus;
-  if (TargetConnection* connection = command.connection) {
-    r2t.stat_sn = connection->stat_sn_;  // the next one, not consumed (RFC 7143 11.8)
-    connection->number(r2t);
-    connection->send(r2t);
-  }
+  r2t.target_transfer_tag = slot.ttt;
+  r2t.r2t_sn = slot.r2t_sn;
+  r2t.buffer_offset = slot.begin_offset;
+  r2t.desired_data_transfer_length = slot.end_offset - slot.begin_offset;
+  r2t.stat_sn = connection->stat_sn_;  // the next one, not consumed (RFC 7143 11.8)
+  connection->number(r2t);
+  connection->send(r2t);
 }
 
 void TargetSession::complete(TargetCommand& command, std::uint8_t status, Bytes sense, std::span<const iovec> data_in,
@@ -310,7 +323,13 @@ void TargetSession::respond(TargetCommand& command, std::uint8_t status, Bytes s
   const ScsiCommand& request = command.pdu;
   const Residual residual = Residual::of(request.expected_data_transfer_length, wanted_bytes);
   const std::uint32_t bytes = request.read ? std::min(data_in_bytes, request.expected_data_transfer_length) : 0;
-  const bool status_with_data = bytes != 0 && sense.empty() && status == 0;
+  // What may be asked for again is kept, data and status each by itself.
+  const bool status_with_data = bytes != 0 && sense.empty() && status == 0 && !retains();
+  if (retains()) {
+    command.data_in_ = data_in;
+    command.data_in_bytes_ = bytes;
+    command.data_in_first_sn_ = command.data_in_count_;
+  }
   // The slot is free once the answer is on its way, so that the answer itself opens the window.
   if (command.counted_) {
     command.counted_ = false;
@@ -326,40 +345,32 @@ void TargetSession::respond(TargetCommand& command, std::uint8_t status, Bytes s
     response.residual_count = residual.count;
     response.initiator_task_tag = request.initiator_task_tag;
     response.exp_data_sn = DataSn(command.data_in_count_);
-    response.stat_sn = connection->take_stat_sn();
-    connection->number(response);
+    TargetCommand* again = bytes != 0 ? &command : nullptr;
     if (sense.empty()) {
-      connection->send(response);
+      connection->send_status(response, {}, again);
     } else {
       std::array<std::uint8_t, 2 + limits::max_sense_bytes> segment;
       const std::size_t length = std::min<std::size_t>(sense.size(), limits::max_sense_bytes);
       store_be16(segment.data(), static_cast<std::uint16_t>(length));
       std::memcpy(segment.data() + 2, sense.data(), length);
-      connection->send(response, {segment.data(), 2 + length});
+      connection->send_status(response, {segment.data(), 2 + length}, again);
     }
   }
   close_command(command);
 }
 
-// Data-In PDUs no longer than the initiator's MaxRecvDataSegmentLength, in sequences no longer than MaxBurstLength; the
-// last may carry the status (RFC 7143 11.7).
 void TargetSession::send_data_in(TargetCommand& command, std::span<const iovec> data, std::uint32_t bytes,
                                  bool with_status, std::uint8_t status, const Residual& residual) {
   TargetConnection& connection = *command.connection;
   stats_.bytes_read += bytes;
-  std::uint32_t burst_left = params_.max_burst_length;
-  for (std::uint32_t offset = 0; offset < bytes;) {
-    const std::uint32_t segment =
-        std::min({bytes - offset, connection.params_.max_xmit_data_segment_length, burst_left});
-    const bool last = offset + segment == bytes;
-    burst_left -= segment;
+  for_each_data_in(connection, bytes, [&](std::uint32_t offset, std::uint32_t segment, bool final) {
     DataIn pdu;
-    pdu.final = last || burst_left == 0;
+    pdu.final = final;
     pdu.initiator_task_tag = command.pdu.initiator_task_tag;
     pdu.lun = 0;
     pdu.data_sn = DataSn(command.data_in_count_++);
     pdu.buffer_offset = offset;
-    if (last && with_status) {
+    if (with_status && offset + segment == bytes) {
       pdu.has_status = true;
       pdu.status = status;
       pdu.overflow = residual.overflow;
@@ -372,9 +383,7 @@ void TargetSession::send_data_in(TargetCommand& command, std::span<const iovec> 
     pdu.encode(bhs);
     connection.tx_.push(bhs, data, offset, segment, &command.hold);
     ++stats_.data_in_pdus;
-    offset += segment;
-    if (burst_left == 0) burst_left = params_.max_burst_length;
-  }
+  });
   host_.on_output(connection);
 }
 
@@ -498,9 +507,7 @@ void TargetSession::answer_task_management(TaskManagement& request) {
     TaskManagementResponse pdu;
     pdu.response = request.response_;
     pdu.initiator_task_tag = request.pdu.initiator_task_tag;
-    pdu.stat_sn = connection->take_stat_sn();
-    connection->number(pdu);
-    connection->send(pdu);
+    connection->send_status(pdu);
   }
   --task_management_count_;
   delete &request;  // leaves the list by itself
@@ -560,11 +567,9 @@ void TargetSession::answer_logouts() {
     TargetConnection& connection = *logout.issuer;
     LogoutResponse response;
     response.initiator_task_tag = logout.pdu.initiator_task_tag;
-    response.stat_sn = connection.take_stat_sn();
     response.time2wait = static_cast<std::uint16_t>(params_.default_time2wait);
     response.time2retain = 0;
-    connection.number(response);
-    connection.send(response);
+    connection.send_status(response);
     if (logout.ends == Ends::other_connection) continue;
     connection.draining_ = true;
     host_.on_logged_out(connection);

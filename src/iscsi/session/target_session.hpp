@@ -6,6 +6,7 @@
 // The session owns what belongs to the I_T nexus (CmdSN, tasks), a TargetConnection what belongs to one TCP connection
 // (StatSN, digests, queue). Commands take their turn by CmdSN whichever connection brings them, and keep to that one for
 // data and status. A connection that goes takes its commands with it; the session goes on with the others.
+// Recovery within a command and a connection (level 1) is in target_recovery.cpp.
 #pragma once
 
 #include <cstdint>
@@ -26,6 +27,7 @@ struct TargetSessionStats {
   std::uint64_t data_out_pdus = 0, data_in_pdus = 0, r2t_pdus = 0;
   std::uint64_t bytes_read = 0, bytes_written = 0;
   std::uint64_t task_management = 0, rejects = 0, digest_errors = 0, ignored = 0;
+  std::uint64_t snacks = 0, recovery_r2ts = 0;
 };
 
 class TargetSession {
@@ -42,7 +44,7 @@ class TargetSession {
   // gave, at its start). Leads to on_data_out() (also from inside this call), on_data_lost() or an abort.
   void begin_data_out(TargetCommand& command, std::span<const iovec> memory, std::uint64_t wanted_bytes);
   // The command is over. `data_in`: memory that holds the data to send, kept until release_command(); `data_in_bytes`
-  // of it, clipped here to EDTL. `wanted_bytes`: what the device wanted to move either way (residuals, RFC 7143 11.4.5).
+  // of it, clipped here to EDTL (above recovery level 0 the array of iovecs too, and nobody changes the data). `wanted_bytes`: what the device wanted to move either way (residuals, RFC 7143 11.4.5).
   // `sense` is copied to the wire at once or, while the peer still sends unsolicited data, kept by reference until then.
   void complete(TargetCommand& command, std::uint8_t status, Bytes sense, std::span<const iovec> data_in,
                 std::uint32_t data_in_bytes, std::uint64_t wanted_bytes);
@@ -115,8 +117,17 @@ class TargetSession {
                std::uint32_t data_in_bytes, std::uint64_t wanted_bytes);
   void send_data_in(TargetCommand& command, std::span<const iovec> data, std::uint32_t bytes, bool with_status,
                     std::uint8_t status, const Residual& residual);
+  template <class Visit>
+  void for_each_data_in(const TargetConnection& connection, std::uint32_t bytes, Visit visit);
   void pump_data_out(TargetCommand& command);
   void send_r2t(TargetCommand& command);
+  void send_r2t(TargetCommand& command, TargetCommand::ReadyToTransferSlot& slot, std::uint32_t begin, std::uint32_t end);
+  void encode_r2t(const TargetCommand& command, const TargetCommand::ReadyToTransferSlot& slot);
+  // Above recovery level 0: asks again for what came damaged. False: that was too often.
+  [[nodiscard]] bool recover_data_out(TargetCommand& command, TargetCommand::ReadyToTransferSlot& slot);
+  void recover_unsolicited(TargetCommand& command);
+  void resend_data_in(TargetConnection& connection, TargetCommand& command, std::uint64_t begin, std::uint64_t end);
+  [[nodiscard]] bool retains() const noexcept { return params_.error_recovery_level != 0; }
   void unsolicited_ended(TargetCommand& command);
 
   void start_task_management(TargetConnection& connection, const TaskManagementRequest& pdu);

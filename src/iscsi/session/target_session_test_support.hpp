@@ -5,8 +5,10 @@
 #include <gtest/gtest.h>
 
 #include <deque>
+#include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "iscsi/session/target_connection.hpp"
@@ -31,7 +33,10 @@ class RecordingHost : public TargetHost {
     items.push_back(std::make_unique<Item>());
     return items.back().get();
   }
-  void release_command(TargetCommand&) override { --live; }
+  void release_command(TargetCommand&) override {
+    --live;
+    if (auto then = std::exchange(on_release, nullptr)) then();
+  }
   void prepare_unsolicited(TargetCommand& command, std::uint32_t bytes) override {
     if (refuse_memory) return;
     provide(command, bytes);
@@ -75,6 +80,7 @@ class RecordingHost : public TargetHost {
   void release_slot(TargetSession&) override { --reservations; }
   void on_session_idle(TargetSession&) override { ++idle; }
 
+  std::function<void()> on_release;  // once: its memory goes to somebody who waited for it
   std::deque<std::unique_ptr<Item>> items;
   std::vector<TargetCommand*> commands, written, aborted;
   std::vector<TaskManagement*> managed;
