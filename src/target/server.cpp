@@ -388,10 +388,9 @@ void Server::shutdown_step() {
     shutdown.closing = true;
     connections_.for_each([](Connection& connection) {
       if (connection.closing() || !connection.logged_in()) return;
-      // RFC 7143 11.9.1: all connections of the session are dropped; come again after Time2Wait.
+      // RFC 7143 11.9.1: all connections of the session are dropped; come again after Time2Wait. Nothing is retained.
       const auto& params = connection.engine()->session().params();
-      connection.engine()->send_async(iscsi::AsyncEvent::all_connections_dropped, 0, params.default_time2wait,
-                                      params.default_time2retain);
+      connection.engine()->send_async(iscsi::AsyncEvent::all_connections_dropped, 0, params.default_time2wait, 0);
       connection.end_after_sending();
     });
   }
