@@ -66,7 +66,9 @@ Session::Session(Server& server, Shard& shard, TargetNode* node, const iscsi::Ta
       tsih_(login.tsih),
       unsolicited_pages_(BufferPool::pages_for(login.session.first_burst_length)),
       nexus_(node != nullptr ? std::make_unique<scsi::Nexus>(*node->device, nexus_names(*node, login)) : nullptr),
-      engine_(*this, login.session, login.exp_cmd_sn, command_window) {}
+      engine_(*this, login.session, login.exp_cmd_sn, command_window) {
+  if (node == nullptr) engine_.serve_discovery_only();
+}
 
 Session::~Session() { PERILUNE_ASSERT(engine_.idle() && connections_.empty()); }
 
@@ -155,10 +157,7 @@ void Session::prepare_unsolicited(iscsi::TargetCommand& base, std::uint32_t byte
 
 void Session::on_command(iscsi::TargetCommand& base) {
   auto& command = static_cast<Command&>(base);
-  if (nexus_ == nullptr) {  // discovery sessions carry no SCSI (RFC 7143 4.3)
-    engine_.complete(command, static_cast<std::uint8_t>(scsi::ScsiStatus::busy), {}, {}, 0, 0);
-    return;
-  }
+  PERILUNE_ASSERT(nexus_ != nullptr);  // the engine of a discovery session lets none through
   const iscsi::ScsiCommand& pdu = command.pdu;
   scsi::Task& task = command.task;
   task.nexus = nexus_.get();

@@ -80,7 +80,13 @@ bool TargetConnection::on_header() {
       return drop("status is not acknowledged");
     }
   }
-  switch (opcode(decoder_.bhs())) {
+  const Opcode op = opcode(decoder_.bhs());
+  if (!session_.serves_scsi_ &&
+      (op == Opcode::scsi_command || op == Opcode::data_out || op == Opcode::task_management_request)) {
+    refuse_scsi();
+    return true;
+  }
+  switch (op) {
     case Opcode::scsi_command:
       return command_header();
     case Opcode::data_out:
@@ -106,6 +112,20 @@ void TargetConnection::acknowledge(StatSn exp_stat_sn) {
 void TargetConnection::refuse_command(const ScsiCommand& pdu, RejectReason reason) {
   if (!pdu.immediate) session_.consume(pdu.cmd_sn);
   send_reject(reason, decoder_.bhs());
+}
+
+// RFC 7143 4.3: a discovery session takes SendTargets and the logout (and pings here, which harm nobody).
+void TargetConnection::refuse_scsi() {
+  const std::uint8_t* bhs = decoder_.bhs();
+  const CmdSn sn(load_be32(bhs + 24));
+  const bool numbered = !immediate(bhs) && opcode(bhs) != Opcode::data_out;
+  ignore_pdu_ = true;
+  if (numbered && (!session_.in_window(sn) || session_.waits(sn))) {
+    ++session_.stats_.ignored;
+    return;
+  }
+  if (numbered) session_.consume(sn);
+  send_reject(RejectReason::command_not_supported, bhs);
 }
 
 // Before the data of a command: is it to be taken at all, and where does its data go?

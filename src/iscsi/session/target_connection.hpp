@@ -59,6 +59,7 @@ class TargetConnection {
 
   bool on_header();
   bool on_pdu();
+  void refuse_scsi();
   bool command_header();
   bool command_pdu();
   bool data_out_header();

@@ -55,6 +55,8 @@ class TargetSession {
   void abort_finished(TargetCommand& command);
   void finish_task_management(TaskManagement& request, TmfResponse response);
 
+  // A discovery session: SCSI commands and task management are rejected (RFC 7143 4.3).
+  void serve_discovery_only() noexcept { serves_scsi_ = false; }
   // Ends every command (host.abort()); host.on_session_idle() follows when the last is over, also from inside.
   void shut_down();
   [[nodiscard]] bool idle() const noexcept { return active_count_ == 0; }
@@ -166,6 +168,7 @@ class TargetSession {
   std::vector<TargetConnection*> connections_;
   std::vector<Logout> logouts_;      // at most one per connection
   bool shutting_down_ = false;
+  bool serves_scsi_ = true;
   TargetSessionStats stats_;
 };
 
