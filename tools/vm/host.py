@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The host's side of a scenario: what the guest asks for over its virtio port. Each public method of HostSide is a request;
+its keyword arguments come from the guest, what it returns goes back as JSON. One request at a time.
+
+Targets listen on addresses of 127.A.B.0/24 that belong to this run alone (guest/network says how the guest reaches them),
+so that the portal a target announces is the portal the guest uses, port 3260 as in every tutorial."""
+import contextlib
+import hashlib
+import os
+import pathlib
+import random
+import shutil
+import signal
+import socket
+
+import harness as h
+
+import proxy
+
+PORT = 3260
+TARGET = "iqn.2026-11.io.perilune:lab"
+
+
+def free_network():
+    """The first three bytes of a loopback network in which nobody listens on our port."""
+    for _ in range(200):
+        net = f"127.{random.randrange(16, 250)}.{random.randrange(1, 250)}"
+        try:
+            with contextlib.ExitStack() as stack:
+                for last in (1, 2):
+                    stack.enter_context(socket.create_server((f"{net}.{last}", PORT)))
+            return net
+        except OSError:
+            continue
+    h.fail("no loopback network is free")
+
+
+class Target:
+    """One `perilune serve`, that can be started again on the same portals and disks."""
+
+    def __init__(self, name, iqn, disks, options, portals, environment):
+        self.name, self.iqn, self.disks, self.options, self.portals = name, iqn, disks, options, portals
+        self.environment = environment
+        self.server = None
+        self.starts = 0
+
+    def start(self):
+        words = [word for portal in self.portals for word in ("--portal", portal)]
+        self.server = h.Serve(self.disks, [*words, "--target", self.iqn, *self.options], self.disks_folder(),
+                              env=self.environment)
+        self.starts += 1
+
+    def disks_folder(self):
+        return self.folder
+
+    def end(self):
+        if self.server and self.server.alive():
+            self.server.process.kill()
+        if self.server:
+            self.server.process.wait()
+
+
+class HostSide:
+    """folder: where disks and logs of this run lie. mutant: None, or the sabotage of this run:
+    {"wire": LIE} puts a lying proxy before every portal; {"preload": NAME} starts targets with tests/system/NAME.c
+    preloaded; {"drop": [OPTION...]} forgets options (with their values); {"stale_restart": true} starts a target again
+    on the disks as they were when it was first started."""
+
+    def __init__(self, folder, net, networks, mutant=None):
+        self.folder, self.net, self.networks = pathlib.Path(folder), net, networks
+        self.mutant = mutant or {}
+        self.targets, self.proxies = {}, {}
+        self.ended = None
+        self.boots = 0
+        self.notes = {}
+
+    def answer(self, request):
+        """One request of the guest, as a dict; returns the answer as a dict."""
+        name = request.pop("call", "")
+        if name.startswith("_") or name in ("answer", "close") or not hasattr(HostSide, name):
+            return {"error": f"no such request: {name}"}
+        try:
+            return {"value": getattr(self, name)(**request)}
+        except (AssertionError, OSError, KeyError, TypeError, ValueError) as e:
+            return {"error": f"{type(e).__name__}: {e}"}
+
+    def close(self):
+        for front in self.proxies.values():
+            front.close()
+        for target in self.targets.values():
+            target.end()
+
+    # --- the run ---
+
+    def end(self, code):
+        """The scenario is over."""
+        if self.ended is None:
+            self.ended = int(code)
+
+    def note(self, name, value=None):
+        """Keeps a value over a reboot of the guest; without one, returns what was kept."""
+        if value is not None:
+            self.notes[name] = value
+        return self.notes.get(name)
+
+    # --- targets ---
+
+    def serve(self, name="t", disks=("256M",), options=(), portals=1, iqn=None, chap=None, mutual=None,
+              discovery=None, mutual_discovery=None, proxied=False, backings=None):
+        """Starts a target. disks: a sparse file of that size each (or `backings`, words as serve takes them).
+        chap, mutual, discovery, mutual_discovery: (user, secret). proxied: a proxy stands before each portal.
+        Returns {"name", "iqn", "portals": ["127.A.B.1:3260", ...], "via": {portal: proxy's port}}."""
+        folder = self.folder / name
+        folder.mkdir()
+        paths = list(backings or [])
+        for number, size in enumerate(() if backings else disks):
+            path = folder / f"disk{number}"
+            h.run(["truncate", "-s", size, path])
+            paths.append(str(path))
+        words = [str(word) for word in options]
+        for flag, account in (("chap", chap), ("mutual-chap", mutual), ("discovery-chap", discovery),
+                              ("mutual-discovery-chap", mutual_discovery)):
+            if account:
+                words += [f"--{flag}-user", account[0], f"--{flag}-secret-file",
+                          str(h.secret_file(folder, f"{flag}.secret", account[1]))]
+        addresses = [f"{self.net}.{n + 1}:{PORT}" for n in range(portals)]
+        target = Target(name, iqn or TARGET, paths, self._sabotaged_options(words), addresses, self._environment())
+        target.folder = folder
+        self.targets[name] = target
+        target.start()
+        if self.mutant.get("stale_restart"):
+            for path in paths:
+                shutil.copy(path, f"{path}.stale")
+        if proxied or "wire" in self.mutant:
+            for portal in addresses:
+                self._front(portal)
+        return self._describe(target)
+
+    def _describe(self, target):
+        via = {portal: self.proxies[portal].port for portal in target.portals if portal in self.proxies}
+        return {"name": target.name, "iqn": target.iqn, "portals": target.portals, "via": via}
+
+    def _front(self, portal):
+        rules = [proxy.LIES[self.mutant["wire"]]()] if "wire" in self.mutant else []
+        address, _, port = portal.rpartition(":")
+        self.proxies[portal] = proxy.Proxy(address, (address, int(port)), rules)
+
+    def _sabotaged_options(self, words):
+        dropped = self.mutant.get("drop", ())
+        kept, skip = [], False
+        for word in words:
+            if skip:
+                skip = False
+            elif word in dropped:
+                skip = True
+            else:
+                kept.append(word)
+        return kept
+
+    def _environment(self):
+        if "preload" not in self.mutant:
+            return {}
+        library = self.folder / f"{self.mutant['preload']}.so"
+        if not library.exists():
+            h.need("gcc")
+            source = h.ROOT / "tests/system" / f"{self.mutant['preload']}.c"
+            h.run(["gcc", "-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-o", library, source, "-luring", "-ldl"])
+        return {"LD_PRELOAD": str(library)}
+
+    def kill(self, name="t"):
+        """kill -9."""
+        target = self.targets[name]
+        target.server.process.kill()
+        target.server.process.wait()
+        target.server.process.stdout.close()
+
+    def stop(self, name="t"):
+        """SIGTERM; the target must end with 0."""
+        self.targets[name].server.stop()
+
+    def restart(self, name="t"):
+        """Starts a killed or stopped target again, on the same portals and disks."""
+        target = self.targets[name]
+        if target.server.alive():
+            h.fail(f"{name} still runs")
+        if self.mutant.get("stale_restart"):
+            for path in target.disks:
+                shutil.copy(f"{path}.stale", path)
+        target.start()
+        return self._describe(target)
+
+    def freeze(self, name="t"):
+        os.kill(self.targets[name].server.pid, signal.SIGSTOP)
+
+    def thaw(self, name="t"):
+        os.kill(self.targets[name].server.pid, signal.SIGCONT)
+
+    def alive(self, name="t"):
+        return self.targets[name].server.alive()
+
+    def log(self, name="t"):
+        return self.targets[name].server.errors()
+
+    def resize(self, size, name="t", disk=0):
+        os.truncate(self.targets[name].disks[disk], size)
+
+    def digest(self, name="t", disk=0, offset=0, length=None):
+        """SHA-256 of a range of a backing file, as the host reads it."""
+        digest, left = hashlib.sha256(), length
+        with open(self.targets[name].disks[disk], "rb") as f:
+            f.seek(offset)
+            while left is None or left > 0:
+                piece = f.read(1 << 20 if left is None else min(left, 1 << 20))
+                if not piece:
+                    break
+                digest.update(piece)
+                left = None if left is None else left - len(piece)
+        return digest.hexdigest()
+
+    def allocated(self, name="t", disk=0):
+        """Bytes of a backing file that are really allocated."""
+        return os.stat(self.targets[name].disks[disk]).st_blocks * 512
+
+    # --- proxies ---
+
+    def mode(self, portal, mode):
+        """"pass", "stall" or "refuse"."""
+        self.proxies[portal].set_mode(mode)
+
+    def cut(self, portal):
+        self.proxies[portal].cut()
+
+    def flip(self, portal, direction, part, count=1, skip=0):
+        self.proxies[portal].flip(direction, part, count, skip)
+
+    def counts(self, portal):
+        return dict(self.proxies[portal].counts)
