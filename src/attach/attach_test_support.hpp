@@ -55,6 +55,7 @@ class PollLoop final : public runtime::Loop {
                                                runtime::ConnectHandler&) override {
     return nullptr;
   }
+  std::unique_ptr<runtime::Stream> adopt(std::unique_ptr<runtime::DetachedStream>) override { return nullptr; }
   Result<std::unique_ptr<runtime::BlockFile>> open_file(const std::string&,
                                                         const runtime::OpenOptions&) override {
     return fail(Errc::unsupported, "no files");

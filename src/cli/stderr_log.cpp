@@ -24,6 +24,7 @@ constexpr std::string_view label(EventLog::Level level) {
 
 void StderrLog::event(Level level, std::string_view name, std::string_view fields) {
   if (level < least_) return;
+  const std::lock_guard lock(mutex_);
   auto place = rates_.find(name);
   if (place == rates_.end()) place = rates_.emplace(std::string(name), Rate{}).first;
   Rate& rate = place->second;

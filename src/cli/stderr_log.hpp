@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <map>
+#include <mutex>
 #include <string>
 
 #include "base/event_log.hpp"
@@ -10,7 +11,7 @@
 namespace perilune::cli {
 
 // Lines "LEVEL event field=value ..." on standard error. At most `burst` lines of one event within a second; what was
-// left out is said with the next line that passes. One thread.
+// left out is said with the next line that passes. Any thread.
 class StderrLog final : public EventLog {
  public:
   explicit StderrLog(Level least = Level::info) : least_(least) {}
@@ -23,7 +24,8 @@ class StderrLog final : public EventLog {
     unsigned written = 0;
     unsigned suppressed = 0;
   };
-  Level least_;
+  const Level least_;
+  std::mutex mutex_;  // of what follows
   std::map<std::string, Rate, std::less<>> rates_;
 };
 

@@ -58,6 +58,8 @@ class Loop {
   // The handler is called once, from a later turn. `bind_address` (optional) is the local address to use.
   [[nodiscard]] virtual std::unique_ptr<Connecting> connect(const Endpoint& peer, const SocketOptions& options,
                                                             ConnectHandler& handler) = 0;
+  // A stream of this loop out of one that another loop of the same kind has released. What had come meanwhile is there.
+  [[nodiscard]] virtual std::unique_ptr<Stream> adopt(std::unique_ptr<DetachedStream> detached) = 0;
   // Opens a file or block device for this loop. May block for a moment: control path only, and never for a path that
   // this process serves itself.
   [[nodiscard]] virtual Result<std::unique_ptr<BlockFile>> open_file(const std::string& path, const OpenOptions& options) = 0;

@@ -29,9 +29,16 @@ class StreamHandler {
   virtual void on_closed() = 0;
 };
 
+// A connection on its way from one loop to another: what Stream::release() gave up and Loop::adopt() takes. Any thread, one
+// at a time. Destroying it closes the connection.
+class DetachedStream {
+ public:
+  virtual ~DetachedStream() = default;
+};
+
 class Stream {
  public:
-  virtual ~Stream() = default;  // precondition: on_closed() was called
+  virtual ~Stream() = default;  // precondition: on_closed() was called, or release()
   virtual void set_handler(StreamHandler& handler) = 0;
   // Receive into a buffer that the loop chooses when data is there, so that an idle connection holds none.
   virtual void receive() = 0;
@@ -45,6 +52,10 @@ class Stream {
   virtual void close() = 0;
   // No more sending: the peer sees end of file after what was sent. Receiving goes on.
   virtual void shutdown_send() = 0;
+  // Gives the connection up for a loop of the same kind. Precondition: nothing is outstanding, neither close() nor
+  // shutdown_send() was called, no callback of this stream is on the stack. No callback comes any more; the stream is good for
+  // nothing but to be destroyed.
+  [[nodiscard]] virtual std::unique_ptr<DetachedStream> release() = 0;
   [[nodiscard]] virtual const Endpoint& local() const = 0;
   [[nodiscard]] virtual const Endpoint& peer() const = 0;
 };

@@ -34,8 +34,12 @@ void Connection::make_pipe(Pipe& pipe) {
   pipe.retry = first_retry;
 }
 
-void Connection::attach(int side, SimStream* stream, const runtime::SocketOptions& options) {
+void Connection::attach(int side, SimStream* stream, SimLoop& loop) noexcept {
   sides_[side].stream = stream;
+  sides_[side].place.loop = &loop;
+}
+
+void Connection::set_options(int side, const runtime::SocketOptions& options) {
   sides_[side].user_timeout = options.user_timeout.count() > 0
                                   ? Duration(options.user_timeout)
                                   : world_.options().network.default_user_timeout;

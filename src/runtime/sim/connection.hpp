@@ -24,7 +24,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   // Sides are 0 (who connected) and 1 (who accepted).
   [[nodiscard]] std::uint64_t id() const noexcept { return id_; }
   [[nodiscard]] const Place& place(int side) const noexcept { return sides_[side].place; }
-  void attach(int side, SimStream* stream, const runtime::SocketOptions& options);
+  void set_options(int side, const runtime::SocketOptions& options);
+  void attach(int side, SimStream* stream, SimLoop& loop) noexcept;
   void detach(int side) noexcept { sides_[side].stream = nullptr; }
   [[nodiscard]] SimStream* stream(int side) const noexcept { return sides_[side].stream; }
 

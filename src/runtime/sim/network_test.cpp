@@ -437,6 +437,75 @@ TEST_F(SimNetwork, AGhostEndsInOrderAndIsNotHeardOutside) {
   loop_b->die();
 }
 
+TEST_F(SimNetwork, AStreamGoesToAnotherLoopOfItsHostWithWhatCameMeanwhile) {
+  for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+    make(seed);
+    SimLoop& other = b->add_loop();
+    establish();
+    client->out = pattern(30000);
+    loop_a->post([&] { client->send_rest(); });
+    std::unique_ptr<runtime::DetachedStream> detached;
+    loop_b->post([&] {
+      detached = server->stream->release();
+      server->stream.reset();
+    });
+    ASSERT_TRUE(world->run_until([&] { return detached != nullptr; }, 1s));
+    world->run_for(1s);  // bytes come while nobody has the stream
+    std::unique_ptr<Peer> adopted;
+    other.post([&] {
+      adopted = std::make_unique<Peer>(other.adopt(std::move(detached)));
+      adopted->keep_receiving = true;
+      adopted->stream->receive();
+    });
+    ASSERT_TRUE(world->run_until([&] { return adopted && adopted->in.size() == client->out.size(); }, 60s)) << seed;
+    EXPECT_EQ(adopted->in, client->out);
+    EXPECT_EQ(adopted->stream->peer(), client->stream->local());
+    loop_b->stop();  // the loop that it came from has no part in it any more
+    adopted->out = pattern(20000);
+    client->keep_receiving = true;
+    other.post([&] { adopted->send_rest(); });
+    loop_a->post([&] { client->stream->receive(); });
+    ASSERT_TRUE(world->run_until([&] { return client->in.size() == adopted->out.size(); }, 60s)) << seed;
+    b->crash(Crash::process);
+    adopted.reset();
+  }
+}
+
+TEST_F(SimNetwork, AStreamThatNobodyAdoptsIsClosed) {
+  make(7);
+  establish();
+  client->keep_receiving = true;
+  loop_a->post([&] { client->stream->receive(); });
+  loop_b->post([&] {
+    const auto detached = server->stream->release();
+    server->stream.reset();
+  });
+  ASSERT_TRUE(world->run_until([&] { return !client->received.empty(); }, 60s));
+  EXPECT_EQ(client->received.back(), 0);
+}
+
+TEST_F(SimNetwork, AStreamThatIsAdoptedAfterTheCrashOfItsHostIsReset) {
+  make(8);
+  SimLoop& other = b->add_loop();
+  establish();
+  std::unique_ptr<runtime::DetachedStream> detached;
+  loop_b->post([&] {
+    detached = server->stream->release();
+    server->stream.reset();
+  });
+  ASSERT_TRUE(world->run_until([&] { return detached != nullptr; }, 1s));
+  b->crash(Crash::process, Aftermath::wind_down);
+  std::unique_ptr<Peer> adopted;
+  other.post([&] {
+    adopted = std::make_unique<Peer>(other.adopt(std::move(detached)));
+    adopted->stream->receive();
+  });
+  ASSERT_TRUE(world->run_until([&] { return adopted && !adopted->received.empty(); }, 60s));
+  EXPECT_EQ(adopted->received.front(), -ECONNRESET);
+  other.post([&] { adopted->stream->close(); });
+  ASSERT_TRUE(world->run_until([&] { return adopted->closed == 1; }, 60s));
+}
+
 TEST_F(SimNetwork, ASeedRepeatsItself) {
   const auto hash = [this](std::uint64_t seed) {
     WorldOptions options;

@@ -123,6 +123,10 @@ std::unique_ptr<runtime::Connecting> SimLoop::connect(const runtime::Endpoint& p
   return world_.network().connect(*this, peer, options, handler);
 }
 
+std::unique_ptr<runtime::Stream> SimLoop::adopt(std::unique_ptr<runtime::DetachedStream> detached) {
+  return static_cast<SimDetachedStream&>(*detached).attach_to(*this);
+}
+
 Result<std::unique_ptr<runtime::BlockFile>> SimLoop::open_file(const std::string& path,
                                                                const runtime::OpenOptions& options) {
   if (dead_ || ghost_) return fail(Errc::cancelled, "the simulated host has crashed");

@@ -34,8 +34,7 @@ void for_each_piece(std::span<const iovec> iov, std::size_t skip, std::size_t co
 
 }  // namespace
 
-SimStream::SimStream(SimLoop& loop, std::shared_ptr<Connection> connection, int side,
-                     const runtime::SocketOptions& options)
+SimStream::SimStream(SimLoop& loop, std::shared_ptr<Connection> connection, int side)
     : loop_(loop),
       connection_(std::move(connection)),
       side_(side),
@@ -44,12 +43,29 @@ SimStream::SimStream(SimLoop& loop, std::shared_ptr<Connection> connection, int 
       receive_ready_(Delegate<void()>::to<&SimStream::run_receive>(*this)),
       send_ready_(Delegate<void()>::to<&SimStream::run_send>(*this)),
       close_ready_(Delegate<void()>::to<&SimStream::run_close>(*this)) {
-  connection_->attach(side_, this, options);
+  connection_->attach(side_, this, loop);
 }
 
 SimStream::~SimStream() {
-  PERILUNE_ASSERT(closed_ || loop_.dead());  // the contract: destroy only after on_closed()
+  PERILUNE_ASSERT(closed_ || released_ || loop_.dead());  // the contract: destroy only after on_closed() or release()
+  if (!severed_ && !released_) connection_->detach(side_);
+}
+
+std::unique_ptr<runtime::DetachedStream> SimStream::release() {
+  PERILUNE_ASSERT(receiving_ == Receiving::no && !send_pending_ && !closing_);
+  released_ = true;
   if (!severed_) connection_->detach(side_);
+  return std::make_unique<SimDetachedStream>(connection_, side_);
+}
+
+SimDetachedStream::~SimDetachedStream() {
+  if (connection_ != nullptr) connection_->close(side_);
+}
+
+std::unique_ptr<SimStream> SimDetachedStream::attach_to(SimLoop& loop) {
+  auto stream = std::make_unique<SimStream>(loop, std::move(connection_), side_);
+  if (loop.ghost()) stream->sever();  // the machine has crashed while the connection was between its loops
+  return stream;
 }
 
 void SimStream::sever() {
@@ -275,7 +291,8 @@ void SimListener::run_accept() {
   backlog_.pop_front();
   if (!backlog_.empty()) loop_.make_ready(accept_ready_);
   loop_.world().note(Event::accept, connection->id());
-  auto stream = std::make_unique<SimStream>(loop_, std::move(connection), 1, options_);
+  connection->set_options(1, options_);
+  auto stream = std::make_unique<SimStream>(loop_, std::move(connection), 1);
   handler_.on_accepted(std::move(stream));  // may destroy *this
 }
 
@@ -309,7 +326,8 @@ void SimConnecting::run() {
     handler_.on_connected(fail(Errc::cancelled, "the simulated host has crashed"));
     return;
   }
-  auto stream = std::make_unique<SimStream>(loop, std::move(*outcome), 0, attempt_->options);
+  (*outcome)->set_options(0, attempt_->options);
+  auto stream = std::make_unique<SimStream>(loop, std::move(*outcome), 0);
   handler_.on_connected(std::unique_ptr<runtime::Stream>(std::move(stream)));  // may destroy *this
 }
 

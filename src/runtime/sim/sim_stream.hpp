@@ -12,10 +12,24 @@
 
 namespace perilune::sim {
 
+class SimStream;
+
+// The process has the descriptor still, but nobody reads from it.
+class SimDetachedStream final : public runtime::DetachedStream {
+ public:
+  SimDetachedStream(std::shared_ptr<Connection> connection, int side) noexcept
+      : connection_(std::move(connection)), side_(side) {}
+  ~SimDetachedStream() override;
+  [[nodiscard]] std::unique_ptr<SimStream> attach_to(SimLoop& loop);
+
+ private:
+  std::shared_ptr<Connection> connection_;  // nullptr: handed on
+  int side_;
+};
+
 class SimStream final : public runtime::Stream {
  public:
-  SimStream(SimLoop& loop, std::shared_ptr<Connection> connection, int side,
-            const runtime::SocketOptions& options);
+  SimStream(SimLoop& loop, std::shared_ptr<Connection> connection, int side);
   ~SimStream() override;
 
   void set_handler(runtime::StreamHandler& handler) override { handler_ = &handler; }
@@ -24,6 +38,7 @@ class SimStream final : public runtime::Stream {
   void send(std::span<const iovec> iov) override;
   void close() override;
   void shutdown_send() override;
+  [[nodiscard]] std::unique_ptr<runtime::DetachedStream> release() override;
   [[nodiscard]] const runtime::Endpoint& local() const override { return connection_->place(side_).local; }
   [[nodiscard]] const runtime::Endpoint& peer() const override { return connection_->place(1 - side_).local; }
 
@@ -71,6 +86,7 @@ class SimStream final : public runtime::Stream {
   bool closing_ = false;
   bool cancelled_ = false;
   bool closed_ = false;
+  bool released_ = false;
   Ready receive_ready_;
   Ready send_ready_;
   Ready close_ready_;

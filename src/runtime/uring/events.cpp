@@ -169,6 +169,11 @@ std::unique_ptr<Connecting> Reactor::connect(const Endpoint& peer, const SocketO
   return std::make_unique<UringConnecting>(std::move(connector));
 }
 
+std::unique_ptr<Stream> Reactor::adopt(std::unique_ptr<DetachedStream> detached) {
+  auto& from = static_cast<DetachedUringStream&>(*detached);  // the contract: of a loop of the same kind
+  return std::make_unique<UringStream>(*this, std::move(from.fd), from.local, from.peer);
+}
+
 std::unique_ptr<FdWatch> Reactor::watch_readable(int fd, Delegate<void()> ready) {
   EventPtr<Watcher> watcher(new Watcher(*this, fd, ready));
   watcher->start();

@@ -62,6 +62,11 @@ class End : public StreamHandler {
   }
   [[nodiscard]] Stream& stream() { return *stream_; }
   [[nodiscard]] bool open() const { return stream_ != nullptr; }
+  [[nodiscard]] std::unique_ptr<DetachedStream> release() {
+    auto detached = stream_->release();
+    stream_.reset();
+    return detached;
+  }
   void send(std::string text) {
     outgoing_ = std::move(text);
     iov_ = {outgoing_.data(), outgoing_.size()};

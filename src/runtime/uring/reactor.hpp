@@ -46,6 +46,7 @@ class Reactor final : public UringLoop {
                                                          AcceptHandler& handler) override;
   [[nodiscard]] std::unique_ptr<Connecting> connect(const Endpoint& peer, const SocketOptions& options,
                                                     ConnectHandler& handler) override;
+  [[nodiscard]] std::unique_ptr<Stream> adopt(std::unique_ptr<DetachedStream> detached) override;
   [[nodiscard]] Result<std::unique_ptr<BlockFile>> open_file(const std::string& path, const OpenOptions& options) override;
   void register_buffers(BufferPool& pool) override;
   [[nodiscard]] std::unique_ptr<FdWatch> watch_readable(int fd, Delegate<void()> ready) override;

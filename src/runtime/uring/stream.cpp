@@ -125,6 +125,14 @@ void UringStream::shutdown_send() {
   else ::shutdown(fd_.get(), SHUT_WR);
 }
 
+std::unique_ptr<DetachedStream> UringStream::release() {
+  PERILUNE_ASSERT(!receiving_ && !sending_ && !closing_ && !shut_after_send_);
+  closing_ = closed_ = true;
+  reactor_.ring().drop_slot(slot_);
+  slot_ = -1;
+  return std::make_unique<DetachedUringStream>(std::move(fd_), local_, peer_);
+}
+
 void UringStream::close() {
   if (closing_) return;
   closing_ = true;

@@ -5,11 +5,21 @@
 #include <sys/socket.h>
 
 #include <cstdint>
+#include <memory>
+#include <utility>
 
 #include "runtime/stream.hpp"
 #include "runtime/uring/reactor.hpp"
 
 namespace perilune::runtime::uring {
+
+struct DetachedUringStream final : DetachedStream {
+  DetachedUringStream(posix::UniqueFd descriptor, const Endpoint& local_end, const Endpoint& peer_end) noexcept
+      : fd(std::move(descriptor)), local(local_end), peer(peer_end) {}
+  posix::UniqueFd fd;
+  Endpoint local;
+  Endpoint peer;
+};
 
 class UringStream final : public Stream, public Deferred, public ListNode<UringStream> {
  public:
@@ -22,6 +32,7 @@ class UringStream final : public Stream, public Deferred, public ListNode<UringS
   void send(std::span<const iovec> iov) override;
   void close() override;
   void shutdown_send() override;
+  [[nodiscard]] std::unique_ptr<DetachedStream> release() override;
   [[nodiscard]] const Endpoint& local() const override { return local_; }
   [[nodiscard]] const Endpoint& peer() const override { return peer_; }
 

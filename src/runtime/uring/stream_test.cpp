@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <thread>
 
 #include "runtime/uring/loop_test_support.hpp"
 
@@ -85,6 +86,52 @@ TEST_F(UringStreamTest, EndOfFileAfterShutdownLeavesTheOtherDirectionOpen) {
   server().send("heard");
   run_until([&] { return client().receives == 1; });
   EXPECT_EQ(client().received, "heard");
+}
+
+TEST_F(UringStreamTest, GoesToAnotherLoopWithWhatCameMeanwhile) {
+  connect_pair();
+  // Enough operations that the descriptor has been registered with the ring that it leaves.
+  server().keep_receiving = true;
+  server().stream().receive();
+  for (int i = 0; i < 40; ++i) {
+    client().send("x");
+    run_until([&, wanted = i + 1] { return server().received.size() == static_cast<std::size_t>(wanted) && client().sends == wanted; });
+  }
+  server().keep_receiving = false;
+  client().send("y");
+  run_until([&] { return server().received.size() == 41; });
+  auto detached = server().release();
+  client().send("while nobody has it");
+  run_until([&] { return client().sends == 42; });
+
+  auto made = UringLoop::create({});
+  ASSERT_TRUE(made) << made.error().message;
+  UringLoop& other = **made;
+  End adopted(other);
+  adopted.take(other.adopt(std::move(detached)));
+  EXPECT_EQ(adopted.stream().peer(), client().stream().local());
+  EXPECT_EQ(adopted.stream().local(), client().stream().peer());
+  adopted.stream().receive();
+  std::thread thread([&] {
+    while (adopted.receives == 0) other.run();
+    adopted.send("thank you");
+    while (adopted.sends == 0) other.run();
+    adopted.stream().close();
+    while (adopted.open()) other.run();
+  });
+  client().stream().receive();
+  run_until([&] { return client().receives == 1; });
+  thread.join();
+  EXPECT_EQ(adopted.received, "while nobody has it");
+  EXPECT_EQ(client().received, "thank you");
+}
+
+TEST_F(UringStreamTest, IsClosedWhenNobodyAdoptsIt) {
+  connect_pair();
+  client().stream().receive();
+  server().release().reset();
+  run_until([&] { return client().receives == 1; });
+  EXPECT_EQ(client().last_result, 0);
 }
 
 TEST_F(UringStreamTest, CloseCancelsWhatIsOutstandingAndReportsOnceFromALaterTurn) {
