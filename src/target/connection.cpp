@@ -35,8 +35,19 @@ Connection::~Connection() {
 
 void Connection::start() {
   stream_->set_handler(*this);
-  arm_timer(server_.config().login_timeout);
+  login_deadline_ = shard_.loop.now() + server_.config().login_timeout;
+  timer_.arm(login_deadline_);
   receive_more();
+}
+
+void Connection::resume(std::unique_ptr<iscsi::TargetLogin> login, std::vector<std::uint8_t> early,
+                        runtime::Instant login_deadline) {
+  stream_->set_handler(*this);
+  login_ = std::move(login);
+  early_ = std::move(early);
+  login_deadline_ = login_deadline;
+  waits_for_decision_ = true;
+  timer_.arm(login_deadline_);
 }
 
 void Connection::arm_timer(std::chrono::nanoseconds delay) { timer_.arm(shard_.loop.now() + delay); }
@@ -177,15 +188,34 @@ void Connection::session_decided(const iscsi::SessionDecision& decision, Session
   if (!closing_) receive_more();
 }
 
+void Connection::move_to(Shard& shard, std::uint16_t new_tsih) {
+  destination_ = &shard;
+  new_tsih_ = new_tsih;
+  schedule_flush();  // where it leaves from, when everything is sent
+}
+
+void Connection::depart() {
+  auto moving = std::make_shared<MovingConnection>();
+  moving->id = id_;
+  moving->stream = stream_->release();
+  moving->login = std::move(login_);
+  moving->early = std::move(early_);
+  moving->login_deadline = login_deadline_;
+  moving->new_tsih = new_tsih_;
+  Shard& there = *destination_;
+  server_.send(shard_, there, [&there, moving = std::move(moving)] { there.arrive(*moving); });
+  shard_.connection_departed(*this);  // destroys this
+}
+
 void Connection::enter_full_feature() {
   const iscsi::TargetLoginResult& result = login_->result();
-  if (session_ == nullptr) session_ = server_.open_session(*this, result);
+  if (session_ == nullptr) session_ = shard_.open_session(*this, result);
   engine_ = std::make_unique<iscsi::TargetConnection>(session_->engine(), result.connection, result.cid, result.next_stat_sn,
                                                       shard_.chunks);
   engine_->host_state = this;
   text_.emplace(session_->type(), result.connection.max_xmit_data_segment_length, 1);
   session_->add_connection(*this);
-  server_.logged_in(*this);
+  shard_.logged_in(*this);
   if (server_.config().ping_interval.count() > 0) {
     arm_timer(server_.config().ping_interval);
   } else {
@@ -203,7 +233,8 @@ void Connection::flush() {
   if (in_flight_ != nullptr || stream_closed_) return;
   iscsi::TxQueue& queue = sending_queue();
   if (queue.empty()) {
-    if (close_after_login_tx_) close(close_reason_);
+    if (destination_ != nullptr) depart();
+    else if (close_after_login_tx_) close(close_reason_);
     else if (engine_ && (engine_->draining() || end_after_sending_)) close({});
     return;
   }
@@ -223,6 +254,10 @@ void Connection::on_sent(int result) {
   }
   if (closing_) return;
   queue->sent(static_cast<std::uint64_t>(result));
+  if (destination_ != nullptr) {
+    schedule_flush();  // it does not leave from inside a callback of its stream
+    return;
+  }
   flush();
   receive_more();
 }
@@ -280,7 +315,8 @@ void Connection::close(std::string_view reason) {
     shard_.log.event(EventLog::Level::warning, "connection_dropped",
                      fmt::format("connection={} peer={} reason=\"{}\"", id_, stream_->peer().to_string(), reason));
   }
-  server_.connection_closing(*this);
+  if (new_tsih_ != 0) server_.session_gone(shard_, new_tsih_);
+  shard_.connection_closing(*this);
   stream_->close();
 }
 
@@ -292,8 +328,8 @@ void Connection::on_closed() {
   Session* session = std::exchange(session_, nullptr);
   if (session != nullptr) session->remove_connection(*this);
   engine_.reset();
-  if (session != nullptr) server_.connection_left(*session);
-  server_.connection_closed(*this);  // destroys this
+  if (session != nullptr) shard_.connection_left(*session);
+  shard_.connection_closed(*this);  // destroys this
 }
 
 }  // namespace perilune::target

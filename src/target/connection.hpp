@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // One TCP connection of the target from accept to close: drives the login machine, then the session engine's connection,
 // on a runtime::Stream. One receive and one gather send are outstanding at most; answers of a turn leave together. One
-// thread (the shard's).
+// thread (the shard's). It begins on the acceptor's shard; when its session lives on another one, it goes there as a
+// MovingConnection, once, before it has logged in.
 #pragma once
 
 #include <array>
@@ -17,6 +18,7 @@
 #include "iscsi/login/text_exchange.hpp"
 #include "iscsi/session/target_connection.hpp"
 #include "runtime/loop.hpp"
+#include "target/gather_pool.hpp"
 #include "target/shard.hpp"
 
 namespace perilune::target {
@@ -30,6 +32,8 @@ class Connection final : public runtime::StreamHandler, public ListNode<Connecti
   ~Connection() override;
 
   void start();
+  // Instead of start(): what came with it from another shard. The decision about its session follows.
+  void resume(std::unique_ptr<iscsi::TargetLogin> login, std::vector<std::uint8_t> early, runtime::Instant login_deadline);
   // Ends it; the server destroys it from a later turn. `reason` goes to the log, once; empty: an ordinary end.
   void close(std::string_view reason);
   // Shutting down: nothing more is read; ends once nothing is in progress and everything is sent, or when told by close().
@@ -38,6 +42,9 @@ class Connection final : public runtime::StreamHandler, public ListNode<Connecti
   void end_after_sending();
   // The session registry has decided (possibly later): goes on with the login. `session`: the one to join.
   void session_decided(const iscsi::SessionDecision& decision, Session* session);
+  // The session lives on another shard: the connection goes there as soon as nothing is outstanding, and this object is
+  // destroyed. `new_tsih`: of the session that it opens, or 0.
+  void move_to(Shard& shard, std::uint16_t new_tsih);
 
   [[nodiscard]] std::uint64_t id() const noexcept { return id_; }
   [[nodiscard]] const runtime::Endpoint& local() const { return stream_->local(); }
@@ -73,6 +80,7 @@ class Connection final : public runtime::StreamHandler, public ListNode<Connecti
   void flush();
   void on_timer();
   void arm_timer(std::chrono::nanoseconds delay);
+  void depart();
   [[nodiscard]] iscsi::TxQueue& sending_queue() noexcept { return login_tx_.empty() && engine_ ? engine_->tx() : login_tx_; }
 
   Server& server_;
@@ -88,6 +96,9 @@ class Connection final : public runtime::StreamHandler, public ListNode<Connecti
   iscsi::TxQueue login_tx_;
   std::vector<std::uint8_t> early_;   // bytes that came while a decision is open
   Session* session_ = nullptr;
+  runtime::Instant login_deadline_;
+  Shard* destination_ = nullptr;      // of the move that is due
+  std::uint16_t new_tsih_ = 0;        // promised to this connection and not opened yet
   bool waits_for_decision_ = false;
   bool close_after_login_tx_ = false;
 

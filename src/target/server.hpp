@@ -1,23 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
-// A target server: portals, the session registry, the targets and their logical units. One shard, one thread: the loop's.
+// A target server: portals, the session registry, and the shards that serve the sessions (DESIGN 1.3, 1.4). The first loop
+// accepts and logs in; a connection then moves to the shard of its session and stays there for life. Public methods belong to
+// the thread of the first loop.
 //
-//   auto server = Server::create(loop, std::move(config), log);
+//   auto server = Server::create(loops, std::move(config), log);
 //   (*server)->start();            // binds the portals
-//   loop.run();                    // … (*server)->stop(done) from a signal handler posted to the loop
+//   // every loop runs on its own thread; (*server)->stop(done) from the first one
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <span>
 #include <string_view>
 #include <vector>
 
-#include "base/delegate.hpp"
-#include "base/intrusive_list.hpp"
 #include "base/result.hpp"
 #include "iscsi/login/target_login.hpp"
 #include "iscsi/login/text_exchange.hpp"
-#include "scsi/device.hpp"
 #include "target/config.hpp"
+#include "target/registry.hpp"
 #include "target/shard.hpp"
 
 namespace perilune::target {
@@ -25,80 +27,72 @@ namespace perilune::target {
 class Connection;
 class Session;
 
-// A target that is served: its configuration, its channels (before the device that borrows them), its SCSI device.
-struct TargetNode {
-  TargetSpec spec;
-  std::vector<std::unique_ptr<block::Channel>> channels;
-  std::unique_ptr<scsi::Device> device;
-};
-
 class Server final : public runtime::AcceptHandler {
  public:
-  // Opens every unit on the loop. Fails with what open_channel says, invalid_argument (names, credentials, limits).
+  // Opens every unit on every loop; no loop runs yet. Fails with what open_channel says, invalid_argument (names, credentials,
+  // limits). `log` is used by the threads of all loops.
+  [[nodiscard]] static Result<std::unique_ptr<Server>> create(std::span<runtime::Loop* const> loops, ServerConfig config,
+                                                              EventLog& log);
   [[nodiscard]] static Result<std::unique_ptr<Server>> create(runtime::Loop& loop, ServerConfig config, EventLog& log);
-  ~Server() override;  // precondition: stop() has finished, or the loop will never run again
+  // Precondition: stop() has finished, or the loops will never run again; and no other thread runs one of them.
+  ~Server() override;
 
   // Binds the portals. Fails with busy, permission; then nothing is bound.
   [[nodiscard]] Status start();
-  [[nodiscard]] std::vector<runtime::Endpoint> bound_portals() const;
+  [[nodiscard]] std::vector<runtime::Endpoint> bound_portals() const { return portals_; }
   // No new connections; commands in progress end (at most drain_timeout), initiators are told, connections close, units are
-  // flushed; then `stopped` with the first error of a flush.
+  // flushed; then `stopped` with the first error of a flush. The loops go on: messages may still be under way between them.
   void stop(std::function<void(Status)> stopped);
 
-  [[nodiscard]] const ServerConfig& config() const noexcept { return config_; }
-  [[nodiscard]] std::size_t session_count() const noexcept { return session_count_; }
-  [[nodiscard]] Shard& shard() noexcept { return shard_; }
+  [[nodiscard]] std::size_t session_count() const noexcept { return registry_.session_count(); }
+  [[nodiscard]] const Registry& registry() const noexcept { return registry_; }
 
-  // --- for Connection and Session ---
-  void on_accepted(std::unique_ptr<runtime::Stream> stream) override;
-  [[nodiscard]] iscsi::TargetDecision find_target(const iscsi::TargetQuery& query, const Connection& connection);
-  void decide_session(Connection& connection, const iscsi::SessionQuery& query);
-  [[nodiscard]] Session* open_session(Connection& connection, const iscsi::TargetLoginResult& login);
-  void logged_in(Connection& connection);
-  void connection_closing(Connection& connection);
-  void connection_closed(Connection& connection);
-  // A connection of this session is gone; with its last one the session ends, unless one is being reinstated.
-  void connection_left(Session& session);
-  void session_idle(Session& session);
-  void cold_reset(TargetNode& node);
+  // --- any thread: what does not change after start() ---
+  [[nodiscard]] const ServerConfig& config() const noexcept { return config_; }
+  [[nodiscard]] std::uint32_t shard_count() const noexcept { return static_cast<std::uint32_t>(shards_.size()); }
+  [[nodiscard]] Shard& shard(std::uint32_t number = 0) noexcept { return *shards_[number]; }
   [[nodiscard]] std::vector<iscsi::SendTargetsRecord> send_targets(const Session& session, const runtime::Endpoint& portal,
                                                                  std::string_view asked) const;
+  // Calls `work` on the thread of `to`: at once when that is the caller's own (`from`), else from a later turn there, in
+  // order for each pair of shards. Never once the server is gone. Control path: it allocates.
+  void send(const Shard& from, Shard& to, std::function<void()> work);
+
+  // --- from the shards' threads ---
+  void login_over(const Shard& from);
+  void session_gone(const Shard& from, std::uint16_t tsih);
+  void cold_reset(const Shard& from, std::uint32_t target);
+  void shard_stopped(const Shard& from);
+
+  // --- for logins, which run on the first shard ---
+  void on_accepted(std::unique_ptr<runtime::Stream> stream) override;
+  [[nodiscard]] bool too_many_logins() const noexcept { return registry_.half_open() > limits::max_half_open_logins; }
+  [[nodiscard]] iscsi::TargetDecision find_target(const iscsi::TargetQuery& query, const Connection& connection);
+  void decide_session(Connection& connection, const iscsi::SessionQuery& query) { registry_.decide(connection, query); }
+  void withdraw(const Connection& connection) { registry_.withdraw(connection); }
+
+  // --- for Registry ---
+  // Sends the connection to the shard of its session. new_tsih: it opens that one; 0: it joins one that is there.
+  void place(Connection& connection, std::uint32_t shard, std::uint16_t new_tsih);
+  void end_session(std::uint32_t shard, std::uint16_t tsih, std::string_view reason);
 
  private:
-  struct PendingLogin {
-    Connection* connection = nullptr;
-    const Session* waits_for = nullptr;
-    bool joins = false;  // waits for a place in the session rather than for its end
+  struct Shutdown {
+    std::function<void(Status)> stopped;
+    std::size_t shards_left = 0;
   };
-  struct Shutdown;
 
-  Server(runtime::Loop& loop, ServerConfig config, EventLog& log, std::unique_ptr<BufferPool> pool);
-  [[nodiscard]] Status open_targets();
-  [[nodiscard]] TargetNode* node(std::string_view name) noexcept;
-  [[nodiscard]] Session* find_session(const iscsi::SessionQuery& query);
-  void decide_join(Connection& connection, const iscsi::SessionQuery& query);
-  [[nodiscard]] bool awaited(const Session& session) const noexcept;
-  [[nodiscard]] std::uint16_t allocate_tsih();
-  [[nodiscard]] std::vector<std::string> addresses(const TargetNode& node, const runtime::Endpoint& asked) const;
-  void reap();
-  [[nodiscard]] std::vector<Connection*> take_pending(const Session& gone);
-  [[nodiscard]] std::vector<Connection*> take_joining();
-  void shutdown_step();
-  void flush_units();
+  Server(ServerConfig config, std::uint32_t shards);
+  [[nodiscard]] Status make_shards(std::span<runtime::Loop* const> loops, EventLog& log);
+  [[nodiscard]] std::vector<std::string> addresses(const TargetSpec& target, const runtime::Endpoint& asked) const;
 
   ServerConfig config_;
-  Shard shard_;
-  std::vector<std::unique_ptr<TargetNode>> nodes_;
+  Registry registry_;
+  std::vector<std::unique_ptr<Shard>> shards_;
   std::vector<std::unique_ptr<runtime::Listener>> listeners_;
-  IntrusiveList<Connection> connections_;
-  IntrusiveList<Session> sessions_;
-  std::size_t session_count_ = 0;
-  std::size_t half_open_ = 0;
-  std::vector<PendingLogin> pending_;
-  runtime::TurnHook reap_hook_;
+  std::vector<runtime::Endpoint> portals_;
   std::uint64_t next_connection_id_ = 1;
-  std::uint16_t last_tsih_ = 0;
   std::unique_ptr<Shutdown> shutdown_;
+  std::shared_ptr<const int> alive_ = std::make_shared<const int>(0);  // messages that come later find it gone
 };
 
 }  // namespace perilune::target

@@ -376,16 +376,16 @@ void Session::answer_management(Management& management) {
     case scsi::TmResponse::task_does_not_exist: response = iscsi::TmfResponse::task_does_not_exist; break;
   }
   engine_.finish_task_management(request, response);
-  if (cold) server_.cold_reset(*node_);
+  if (cold) server_.cold_reset(shard_, node_->index);
 }
 
 void Session::end(std::string_view reason) {
   for (Connection* connection : connections_) connection->close(reason);
   if (!engine_.shutting_down()) engine_.shut_down();
-  else if (engine_.idle()) server_.session_idle(*this);
+  else if (engine_.idle()) shard_.session_idle(*this);
 }
 
-void Session::on_session_idle(iscsi::TargetSession&) { server_.session_idle(*this); }
+void Session::on_session_idle(iscsi::TargetSession&) { shard_.session_idle(*this); }
 
 // ---- connection matters ----
 
@@ -395,7 +395,7 @@ void Session::on_logged_out(iscsi::TargetConnection& connection) { driver_of(con
 
 void Session::close_connection(iscsi::TargetConnection& connection) { driver_of(connection).close({}); }
 
-void Session::on_orphans_ended(iscsi::TargetSession&) { server_.session_idle(*this); }
+void Session::on_orphans_ended(iscsi::TargetSession&) { shard_.session_idle(*this); }
 
 void Session::on_ping_answered(iscsi::TargetConnection& connection) { driver_of(connection).ping_answered(); }
 

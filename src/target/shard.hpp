@@ -1,46 +1,82 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the sessions and connections of one thread share.
+// One thread of a server (DESIGN 1.3): its loop, the memory that its connections and sessions share, its channels to the units
+// and its SCSI devices. What lives here is touched by this thread alone; whoever is elsewhere sends a message
+// (Server::send). One thread (the loop's), except where a method says otherwise.
 #pragma once
 
-#include <sys/uio.h>
-
-#include <array>
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <string_view>
 #include <vector>
 
 #include "base/buffer_pool.hpp"
+#include "base/delegate.hpp"
 #include "base/event_log.hpp"
+#include "base/intrusive_list.hpp"
+#include "base/result.hpp"
+#include "iscsi/login/target_login.hpp"
 #include "iscsi/pdu/tx_queue.hpp"
 #include "runtime/loop.hpp"
+#include "scsi/device.hpp"
 #include "target/command.hpp"
+#include "target/config.hpp"
+#include "target/gather_pool.hpp"
+#include "target/moving_connection.hpp"
 
 namespace perilune::target {
 
-// The scatter lists of sends in progress: an idle connection holds none. Makes a list only when more sends than ever before
-// are in progress at once.
-class GatherPool {
- public:
-  using List = std::array<iovec, 128>;
-  [[nodiscard]] std::unique_ptr<List> take() {
-    if (free_.empty()) {
-      free_.reserve(++made_);
-      return std::make_unique<List>();
-    }
-    auto list = std::move(free_.back());
-    free_.pop_back();
-    return list;
-  }
-  void give_back(std::unique_ptr<List> list) noexcept { free_.push_back(std::move(list)); }  // into room that is reserved
+class Connection;
+class Server;
+class Session;
 
- private:
-  std::vector<std::unique_ptr<List>> free_;
-  std::size_t made_ = 0;
+// A target that is served, as one shard has it: its channels (before the device that borrows them), its SCSI device.
+struct TargetNode {
+  TargetNode(const TargetSpec& target, std::uint32_t number) : spec(target), index(number) {}
+  const TargetSpec& spec;  // of the server's configuration
+  std::uint32_t index;     // there
+  std::vector<std::unique_ptr<block::Channel>> channels;
+  std::unique_ptr<scsi::Device> device;
 };
 
-struct Shard {
-  Shard(runtime::Loop& shard_loop, std::unique_ptr<BufferPool> buffer_pool, EventLog& event_log)
-      : loop(shard_loop), pool(std::move(buffer_pool)), log(event_log) {}
+class Shard {
+ public:
+  Shard(Server& server, std::uint32_t number, runtime::Loop& shard_loop, std::unique_ptr<BufferPool> buffer_pool,
+        EventLog& event_log);
+  ~Shard();
+  Shard(const Shard&) = delete;
+  Shard& operator=(const Shard&) = delete;
+
+  // Opens every unit on the loop. While nothing runs. Fails with what open_channel and add_unit say.
+  [[nodiscard]] Status open_targets(const std::vector<TargetSpec>& targets);
+
+  [[nodiscard]] std::uint32_t number() const noexcept { return number_; }
+  [[nodiscard]] TargetNode& node(std::size_t index) noexcept { return *nodes_[index]; }
+  [[nodiscard]] std::size_t session_count() const noexcept { return session_count_; }
+
+  // --- messages ---
+  void accept(std::unique_ptr<runtime::Stream> stream, std::uint64_t id);
+  void arrive(MovingConnection& moving);
+  void end_session(std::uint16_t tsih, std::string_view reason);
+  void cold_reset(std::uint32_t target);
+  // Commands in progress end (at most until the deadline), initiators are told, connections close; then
+  // Server::shard_stopped(). From then on the shard holds no connection and no session.
+  void stop(runtime::Instant deadline);
+  // Makes what was written durable, through this shard's channels; `flushed` hears of the first error.
+  void flush_units(std::function<void(Status)> flushed);
+
+  // --- for Connection and Session ---
+  // Whether this connection may join the session that its login names: decides now, or when a place is free.
+  void decide_join(Connection& connection, const iscsi::SessionQuery& query);
+  [[nodiscard]] Session* open_session(Connection& connection, const iscsi::TargetLoginResult& login);
+  void logged_in(Connection& connection);
+  void connection_closing(Connection& connection);
+  void connection_closed(Connection& connection);    // destroys it
+  void connection_departed(Connection& connection);  // destroys it
+  // A connection of this session is gone; with its last one the session ends, unless one is being reinstated.
+  void connection_left(Session& session);
+  void session_idle(Session& session);
+
   runtime::Loop& loop;
   std::unique_ptr<BufferPool> pool;
   EventLog& log;
@@ -48,6 +84,35 @@ struct Shard {
   CommandSlab commands;
   GatherPool gathers;
   std::uint32_t window_slots = 0;  // commands that all sessions together may have in progress
+
+ private:
+  enum class State : std::uint8_t { serving, draining, closing, stopped };
+  struct PendingJoin {  // waits for a place in the session
+    Connection* connection = nullptr;
+    const Session* session = nullptr;
+  };
+  struct Flush;
+
+  [[nodiscard]] Session* find_session(std::uint16_t tsih) noexcept;
+  [[nodiscard]] bool awaited(const Session& session) const noexcept;
+  void reap();
+  void retry_joins();
+  void end_of_session(Session& session);
+  void stop_step();
+  void close_all();
+
+  Server& server_;
+  std::uint32_t number_;
+  std::vector<std::unique_ptr<TargetNode>> nodes_;
+  IntrusiveList<Connection> connections_;
+  IntrusiveList<Session> sessions_;
+  std::size_t session_count_ = 0;
+  std::vector<PendingJoin> pending_joins_;
+  runtime::TurnHook reap_hook_;
+  State state_ = State::serving;
+  runtime::Timer stop_timer_;
+  runtime::Instant stop_deadline_;
+  std::unique_ptr<Flush> flush_;
 };
 
 }  // namespace perilune::target

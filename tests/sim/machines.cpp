@@ -32,8 +32,9 @@ Result<std::unique_ptr<block::Channel>> SimBackstore::open_channel(runtime::Loop
   return block::make_file_channel(std::move(*file), geometry_, health_);
 }
 
-TargetMachine::TargetMachine(World& world, SimHost& host, const ScenarioOptions& options, Configure configure)
-    : world_(world), host_(host), log_(world, host.name(), options), configure_(std::move(configure)) {}
+TargetMachine::TargetMachine(World& world, SimHost& host, const ScenarioOptions& options, Configure configure,
+                             std::uint32_t shards)
+    : world_(world), host_(host), log_(world, host.name(), options), configure_(std::move(configure)), shards_(shards) {}
 
 TargetMachine::~TargetMachine() {
   crash(Crash::process);
@@ -45,20 +46,20 @@ bool TargetMachine::ghosts_at_rest() {
   std::erase_if(ghosts_, [](const std::unique_ptr<Ghost>& ghost) {
     if (!ghost->stopped) return false;
     ghost->server.reset();
-    ghost->loop->die();
+    for (SimLoop* loop : ghost->loops) loop->die();
     return true;
   });
   return ghosts_.empty();
 }
 
 void TargetMachine::start() {
-  loop_ = &host_.add_loop();
-  SimLoop& loop = *loop_;
+  loops_.clear();
+  for (std::uint32_t i = 0; i < shards_; ++i) loops_.push_back(&host_.add_loop());
   target::ServerConfig config;
   config.portals = {*Endpoint::parse("10.0.0.1:3260", 0)};
   target::TargetSpec spec;
   spec.name = target_name;
-  auto store = SimBackstore::open(loop, "/disk");
+  auto store = SimBackstore::open(*loops_.front(), "/disk");
   if (!store) {
     problem_ = store.error().message;
     return;
@@ -69,7 +70,8 @@ void TargetMachine::start() {
   spec.units.push_back(std::move(unit));
   config.targets.push_back(std::move(spec));
   configure_(config);
-  auto server = target::Server::create(loop, std::move(config), log_);
+  const std::vector<runtime::Loop*> loops(loops_.begin(), loops_.end());
+  auto server = target::Server::create(loops, std::move(config), log_);
   if (!server) {
     problem_ = "the target does not start: " + server.error().message;
     return;
@@ -86,27 +88,34 @@ void TargetMachine::crash(Crash kind) {
   host_.crash(kind, Aftermath::wind_down);
   if (server_ && stopped_) {
     server_.reset();
-    loop_->die();
+    for (SimLoop* loop : loops_) loop->die();
   } else if (server_) {
     ghosts_.push_back(std::make_unique<Ghost>());
     Ghost& ghost = *ghosts_.back();
     ghost.server = std::move(server_);
-    ghost.loop = loop_;
-    loop_->post([&ghost] { ghost.server->stop([&ghost](Status) { ghost.stopped = true; }); });
+    ghost.loops = loops_;
+    loops_.front()->post([&ghost] { ghost.server->stop([&ghost](Status) { ghost.stopped = true; }); });
   }
   log_.say(kind == Crash::power ? "lost power" : "was killed");
 }
 
 bool TargetMachine::pool_is_whole() const {
-  const BufferPool& pool = *server_->shard().pool;
-  return server_->session_count() == 0 && pool.free_pages() == pool.total_pages() &&
-         pool.reserved_pages() == 0;
+  bool whole = server_->session_count() == 0;
+  for (std::uint32_t i = 0; i < server_->shard_count(); ++i) {
+    const BufferPool& pool = *server_->shard(i).pool;
+    whole = whole && pool.free_pages() == pool.total_pages() && pool.reserved_pages() == 0;
+  }
+  return whole;
 }
 
-std::uint32_t TargetMachine::free_pages() const { return server_->shard().pool->free_pages(); }
+std::uint32_t TargetMachine::free_pages() const {
+  std::uint32_t least = server_->shard().pool->free_pages();
+  for (std::uint32_t i = 1; i < server_->shard_count(); ++i) least = std::min(least, server_->shard(i).pool->free_pages());
+  return least;
+}
 
 void TargetMachine::stop() {
-  loop_->post([this] {
+  loops_.front()->post([this] {
     server_->stop([this](Status status) {
       stopped_ = true;
       if (!status) problem_ = "the target stopped with: " + status.error().message;

@@ -56,14 +56,15 @@ class TargetMachine {
  public:
   using Configure = std::function<void(target::ServerConfig&)>;
 
-  TargetMachine(World& world, SimHost& host, const ScenarioOptions& options, Configure configure);
+  TargetMachine(World& world, SimHost& host, const ScenarioOptions& options, Configure configure,
+                std::uint32_t shards = 1);
   ~TargetMachine();
   void start();
   void crash(Crash kind);
   void stop();  // orderly; stopped() tells when it is over
   // Every session has ended and all payload memory is back where it belongs.
   [[nodiscard]] bool pool_is_whole() const;
-  [[nodiscard]] std::uint32_t free_pages() const;
+  [[nodiscard]] std::uint32_t free_pages() const;  // of the shard that has the fewest
   [[nodiscard]] bool running() const noexcept { return server_ != nullptr; }
   [[nodiscard]] bool stopped() const noexcept { return stopped_; }
   [[nodiscard]] SimHost& host() noexcept { return host_; }
@@ -75,14 +76,15 @@ class TargetMachine {
  private:
   struct Ghost {
     std::unique_ptr<target::Server> server;
-    SimLoop* loop = nullptr;
+    std::vector<SimLoop*> loops;
     bool stopped = false;
   };
   World& world_;
   SimHost& host_;
   SimLog log_;
   Configure configure_;
-  SimLoop* loop_ = nullptr;
+  std::uint32_t shards_;
+  std::vector<SimLoop*> loops_;  // one per shard
   std::unique_ptr<target::Server> server_;
   std::vector<std::unique_ptr<Ghost>> ghosts_;
   bool stopped_ = false;

@@ -100,12 +100,14 @@ ScenarioResult run_pool(std::uint64_t seed, const ScenarioOptions& options) {
   pairing.commands_max = 128;
   pairing.spare_buffer_pages = 0;
 
+  const std::uint32_t shards = prng.coin() ? 1 : 2;
   SimHost& host = world.add_host("target", {"10.0.0.1"});
   DiskOptions disk;
   disk.size_bytes = sessions * blocks_each * 512;
   host.add_disk("/disk", disk);
   BlockHistory history(seed, 512, BlockCount(sessions * blocks_each));
-  TargetMachine target(world, host, options, [&](target::ServerConfig& config) { pairing.apply(config); });
+  TargetMachine target(world, host, options, [&](target::ServerConfig& config) { pairing.apply(config); },
+                       shards);
   target.start();
   std::vector<std::unique_ptr<Greedy>> all;
   for (std::uint64_t i = 0; i < sessions; ++i) {

@@ -27,11 +27,13 @@ struct Weather {
   bool bad_disk = false;      // I/O errors
   std::uint64_t clients = 1;  // sessions that work on the same blocks
   Duration disk_latency{};    // slow disks are still at work when the next session begins
+  std::uint32_t shards = 1;   // of the target; with two, sessions move between loops and reinstate each other across them
 
   [[nodiscard]] bool tolerant() const noexcept { return !patient || bad_disk; }
   [[nodiscard]] std::string describe() const {
     return "weather patient=" + std::to_string(patient) + " bad_network=" + std::to_string(bad_network) +
-           " bad_disk=" + std::to_string(bad_disk) + " clients=" + std::to_string(clients) + " ";
+           " bad_disk=" + std::to_string(bad_disk) + " clients=" + std::to_string(clients) +
+           " shards=" + std::to_string(shards) + " ";
   }
   [[nodiscard]] static Weather draw(std::uint64_t seed) {
     Prng prng(seed ^ 0x77656174686572ULL);
@@ -42,6 +44,10 @@ struct Weather {
     w.clients = prng.coin() ? 1 : prng.between(2, 3);
     static constexpr Duration latencies[] = {50us, 500us, 20ms};
     w.disk_latency = latencies[prng.below(std::size(latencies))];
+    if (prng.coin()) {
+      w.shards = 2;
+      w.clients = std::max<std::uint64_t>(w.clients, 2);  // so that one lives on the shard that does not accept
+    }
     return w;
   }
 };
@@ -69,7 +75,7 @@ class Recovery {
         disk_(target_host_.add_disk("/disk", disk_options(weather_))),
         history_(seed, 512, BlockCount(disk_blocks)),
         target_(world_, target_host_, options,
-                [this](target::ServerConfig& config) { pairing_.apply(config); }) {
+                [this](target::ServerConfig& config) { pairing_.apply(config); }, weather_.shards) {
     for (std::uint64_t i = 1; i <= weather_.clients; ++i) {
       // One after the other: the order in which arguments draw from the seed differs between compilers.
       const WorkloadShape work = shape();

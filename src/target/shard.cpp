@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "target/shard.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/assert.hpp"
+#include "target/connection.hpp"
+#include "target/server.hpp"
+#include "target/session.hpp"
+
+namespace perilune::target {
+namespace {
+
+std::uint64_t milliseconds(void* loop) {
+  const auto now = static_cast<runtime::Loop*>(loop)->now().time_since_epoch();
+  return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(now).count());
+}
+
+}  // namespace
+
+struct Shard::Flush {
+  struct Unit {
+    block::BlockOp op;
+    Flush* flush = nullptr;
+  };
+  std::vector<std::unique_ptr<Unit>> units;
+  std::size_t left = 0;
+  Status outcome;
+  std::function<void(Status)> flushed;
+
+  void one_over() {
+    if (--left != 0) return;
+    const auto callback = std::move(flushed);
+    callback(outcome);
+  }
+  static void ended(void* context, block::BlockOp& op) {
+    Flush& flush = *static_cast<Unit*>(context)->flush;
+    if (op.status != block::OpStatus::ok && flush.outcome) {
+      flush.outcome = fail(Errc::io, "flushing a disk failed; its last writes may be lost", op.os_errno);
+    }
+    flush.one_over();
+  }
+};
+
+Shard::Shard(Server& server, std::uint32_t number, runtime::Loop& shard_loop, std::unique_ptr<BufferPool> buffer_pool,
+             EventLog& event_log)
+    : loop(shard_loop),
+      pool(std::move(buffer_pool)),
+      log(event_log),
+      server_(server),
+      number_(number),
+      reap_hook_(Delegate<void()>::to<&Shard::reap>(*this)),
+      stop_timer_(shard_loop.timers(), Delegate<void()>::to<&Shard::stop_step>(*this)) {
+  loop.register_buffers(*pool);
+}
+
+Shard::~Shard() {
+  while (!connections_.empty()) delete &connections_.front();
+  while (!sessions_.empty()) delete &sessions_.front();
+}
+
+Status Shard::open_targets(const std::vector<TargetSpec>& targets) {
+  for (const TargetSpec& spec : targets) {
+    auto owned = std::make_unique<TargetNode>(spec, static_cast<std::uint32_t>(nodes_.size()));
+    TargetNode& target = *owned;
+    target.device = std::make_unique<scsi::Device>(spec.name);
+    target.device->set_clock(Delegate<std::uint64_t()>::raw(&loop, milliseconds));
+    for (const UnitSpec& unit : spec.units) {
+      auto channel = unit.backstore->open_channel(loop);
+      if (!channel) return tl::unexpected(channel.error());
+      target.channels.push_back(std::move(*channel));
+      scsi::UnitConfig config = unit.config;
+      const std::uint16_t tag = spec.portal_group_tag;
+      if (config.port_groups.of_port(tag) == nullptr) config.port_groups = scsi::PortGroups({{.id = tag, .ports = {tag}}}, false);
+      auto added = target.device->add_unit(unit.lun, std::move(config), *target.channels.back());
+      if (!added) return tl::unexpected(added.error());
+    }
+    nodes_.push_back(std::move(owned));
+  }
+  return {};
+}
+
+// ---- connections and logins ----
+
+void Shard::accept(std::unique_ptr<runtime::Stream> stream, std::uint64_t id) {
+  auto* connection = new Connection(server_, *this, std::move(stream), id);  // connection_closed() deletes it
+  connections_.push_back(*connection);
+  connection->start();
+  if (server_.too_many_logins()) connection->close("too many connections that have not logged in");
+}
+
+void Shard::arrive(MovingConnection& moving) {
+  auto* connection = new Connection(server_, *this, loop.adopt(std::move(moving.stream)), moving.id);
+  connections_.push_back(*connection);
+  connection->resume(std::move(moving.login), std::move(moving.early), moving.login_deadline);
+  if (moving.new_tsih == 0) {
+    decide_join(*connection, connection->login().session_query());
+    return;
+  }
+  iscsi::SessionDecision decision;
+  decision.tsih = moving.new_tsih;
+  connection->session_decided(decision, nullptr);
+}
+
+Session* Shard::find_session(std::uint16_t tsih) noexcept {
+  return sessions_.find([tsih](Session& session) { return session.tsih() == tsih; });
+}
+
+// RFC 7143 6.3.4: another connection for the session, or, with a CID that it has, in the place of that one: then what the
+// old connection's commands still do ends before the new one begins.
+void Shard::decide_join(Connection& connection, const iscsi::SessionQuery& query) {
+  iscsi::SessionDecision decision;
+  Session* session = find_session(query.tsih);
+  const bool known = session != nullptr && !session->ending() && session->type() == query.session_type &&
+                     session->initiator_name() == query.initiator_name && session->isid() == query.isid &&
+                     (session->node() == nullptr || session->node()->spec.name == query.target_name);
+  if (!known) {
+    decision.status = iscsi::LoginStatus::session_does_not_exist;
+  } else if (session->type() != iscsi::SessionType::normal || session->user() != query.user) {
+    decision.status = iscsi::LoginStatus::cannot_include_in_session;
+  } else {
+    const auto& others = session->connections();
+    Connection* old = session->find_connection(query.cid);
+    const bool full = others.size() >= session->engine().params().max_connections;
+    const bool one_leaves =
+        std::any_of(others.begin(), others.end(), [](const Connection* other) { return other->leaving(); });
+    if (old != nullptr || session->engine().orphans() != 0 || (full && one_leaves)) {
+      pending_joins_.push_back({&connection, session});
+      if (old != nullptr) old->close("connection reinstated");
+      return;
+    }
+    if (full) {
+      decision.status = iscsi::LoginStatus::too_many_connections;
+    } else {
+      decision.tsih = session->tsih();
+      decision.exp_cmd_sn = session->engine().exp_cmd_sn();
+      decision.max_cmd_sn = session->engine().max_cmd_sn();
+    }
+  }
+  connection.session_decided(decision, decision.status == iscsi::LoginStatus::success ? session : nullptr);
+}
+
+bool Shard::awaited(const Session& session) const noexcept {
+  return std::any_of(pending_joins_.begin(), pending_joins_.end(),
+                     [&](const PendingJoin& pending) { return pending.session == &session; });
+}
+
+// Logins that waited for a place: the place may be free now, each asks anew.
+void Shard::retry_joins() {
+  const std::vector<PendingJoin> ready = std::move(pending_joins_);
+  pending_joins_.clear();
+  for (const PendingJoin& pending : ready) {
+    if (!pending.connection->closing()) decide_join(*pending.connection, pending.connection->login().session_query());
+  }
+}
+
+Session* Shard::open_session(Connection& connection, const iscsi::TargetLoginResult& login) {
+  TargetNode* target = nullptr;
+  if (login.session_type == iscsi::SessionType::normal) {
+    for (const auto& candidate : nodes_) {
+      if (candidate->spec.name == login.target_name) target = candidate.get();
+    }
+  }
+  auto* session = new Session(server_, *this, target, login, server_.config().command_window);  // reap() deletes it
+  sessions_.push_back(*session);
+  ++session_count_;
+  const std::string where = server_.shard_count() == 1 ? std::string() : fmt::format(" shard={}", number_);
+  log.event(EventLog::Level::info, "login",
+            fmt::format("connection={} peer={} initiator={} target={} tsih={} user={}{}", connection.id(),
+                        connection.peer().to_string(), login.initiator_name,
+                        target != nullptr ? login.target_name : "(discovery)", login.tsih, login.user, where));
+  return session;
+}
+
+void Shard::logged_in(Connection& connection) {
+  server_.login_over(*this);
+  const Session& session = connection.session();
+  if (session.connections().size() == 1) return;  // open_session() told of it
+  log.event(EventLog::Level::info, "connection_joined",
+            fmt::format("connection={} peer={} initiator={} tsih={} cid={}", connection.id(), connection.peer().to_string(),
+                        session.initiator_name(), session.tsih(), connection.engine()->cid()));
+}
+
+void Shard::connection_closing(Connection& connection) {
+  if (!connection.logged_in()) server_.login_over(*this);
+  if (number_ == 0) server_.withdraw(connection);
+  const auto erased =
+      std::erase_if(pending_joins_, [&](const PendingJoin& pending) { return pending.connection == &connection; });
+  if (erased != 0) loop.schedule(reap_hook_);  // the session that it was to join may have nobody left
+}
+
+void Shard::connection_left(Session& session) {
+  if (session.connections().empty() && !awaited(session)) session.end({});
+  else loop.schedule(reap_hook_);
+}
+
+void Shard::connection_closed(Connection& connection) {
+  delete &connection;
+  if (state_ == State::closing) stop_step();
+}
+
+void Shard::connection_departed(Connection& connection) { delete &connection; }
+
+void Shard::session_idle(Session&) { loop.schedule(reap_hook_); }
+
+// Sessions that are over, from the end of the turn: whoever reported it may still be on the stack.
+void Shard::reap() {
+  retry_joins();
+  IntrusiveList<Session> gone;
+  sessions_.for_each([&](Session& session) {
+    if (!session.connections().empty()) return;
+    if (!session.ending() && !awaited(session)) session.end({});
+    if (!session.ending() || !session.engine().idle()) return;
+    IntrusiveList<Session>::remove(session);
+    gone.push_back(session);
+  });
+  while (!gone.empty()) end_of_session(gone.pop_front());
+  if (state_ == State::closing) stop_step();
+}
+
+void Shard::end_of_session(Session& session) {
+  const std::uint16_t tsih = session.tsih();
+  --session_count_;
+  log.event(EventLog::Level::info, "session_ended", fmt::format("initiator={} tsih={}", session.initiator_name(), tsih));
+  delete &session;
+  server_.session_gone(*this, tsih);
+}
+
+void Shard::end_session(std::uint16_t tsih, std::string_view reason) {
+  if (Session* session = find_session(tsih)) session->end(reason);  // else it has ended by itself, and that was said
+}
+
+void Shard::cold_reset(std::uint32_t target) {
+  sessions_.for_each([&](Session& session) {
+    if (session.node() != nullptr && session.node()->index == target) session.end("target cold reset");
+  });
+}
+
+// ---- shutting down ----
+
+void Shard::stop(runtime::Instant deadline) {
+  state_ = State::draining;
+  stop_deadline_ = deadline;
+  connections_.for_each([](Connection& connection) {
+    if (connection.logged_in()) connection.quiesce();
+    else connection.close({});
+  });
+  stop_step();
+}
+
+void Shard::stop_step() {
+  using namespace std::chrono_literals;
+  if (state_ == State::draining) {
+    bool quiet = true;
+    connections_.for_each([&](Connection& connection) { quiet = quiet && connection.quiet(); });
+    if (!quiet && loop.now() < stop_deadline_) {
+      stop_timer_.arm(loop.now() + 10ms);
+      return;
+    }
+    state_ = State::closing;
+    close_all();
+  }
+  if (state_ != State::closing || !connections_.empty() || !sessions_.empty()) return;
+  state_ = State::stopped;
+  server_.shard_stopped(*this);
+}
+
+void Shard::close_all() {
+  connections_.for_each([](Connection& connection) {
+    if (connection.closing() || !connection.logged_in()) return;
+    // RFC 7143 11.9.1: all connections of the session are dropped; come again after Time2Wait. Nothing is retained.
+    const auto& params = connection.engine()->session().params();
+    connection.engine()->send_async(iscsi::AsyncEvent::all_connections_dropped, 0, params.default_time2wait, 0);
+    connection.end_after_sending();
+  });
+}
+
+void Shard::flush_units(std::function<void(Status)> flushed) {
+  flush_ = std::make_unique<Flush>();
+  flush_->flushed = std::move(flushed);
+  flush_->left = 1;  // so that it cannot end while we start them
+  for (const auto& target : nodes_) {
+    for (const auto& channel : target->channels) {
+      if (channel->geometry().read_only) continue;
+      auto& unit = *flush_->units.emplace_back(std::make_unique<Flush::Unit>());
+      unit.flush = flush_.get();
+      unit.op.kind = block::OpKind::flush;
+      unit.op.done = Delegate<void(block::BlockOp&)>::raw(&unit, &Flush::ended);
+      ++flush_->left;
+      if (channel->submit(unit.op)) Flush::ended(&unit, unit.op);
+    }
+  }
+  flush_->one_over();
+}
+
+}  // namespace perilune::target
