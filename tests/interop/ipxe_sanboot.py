@@ -69,7 +69,8 @@ def script(served):
     return "\n".join(lines) + "\n"
 
 
-def boots(stack, auth):
+def boots(stack, auth, script=script, timeout=150):
+    """Boots an iPXE client with script(served) until the boot sector has read and written."""
     folder = h.temp_dir(stack)
     disk = image(folder)
     served = Served(stack, disk, auth)
@@ -90,7 +91,7 @@ def boots(stack, auth):
         return console.read_bytes() if console.exists() else b""
 
     try:
-        h.wait_for(lambda: re.search(MARKER + rb"|sanboot-failed|disk error", output()), "the boot marker", 150, qemu)
+        h.wait_for(lambda: re.search(MARKER + rb"|sanboot-failed|disk error", output()), "the boot marker", timeout, qemu)
         if MARKER not in output():
             h.fail("iPXE could not boot")
     except AssertionError as e:
@@ -119,7 +120,12 @@ def boots_with_mutual_chap(stack):
     boots(stack, AUTH[2])
 
 
-h.need("qemu-system-x86_64")
-if not os.path.exists("/usr/lib/ipxe/qemu/pxe-virtio.rom"):
-    h.skip("Debian's iPXE ROMs are not installed (package ipxe-qemu)")
-h.main(boots_without_authentication, boots_with_chap, boots_with_mutual_chap)
+def need_ipxe():
+    h.need("qemu-system-x86_64")
+    if not os.path.exists("/usr/lib/ipxe/qemu/pxe-virtio.rom"):
+        h.skip("Debian's iPXE ROMs are not installed (package ipxe-qemu)")
+
+
+if __name__ == "__main__":
+    need_ipxe()
+    h.main(boots_without_authentication, boots_with_chap, boots_with_mutual_chap)

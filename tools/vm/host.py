@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The host's side of a scenario: what the guest asks for over its virtio port. Each public method of HostSide is a request;
-its keyword arguments come from the guest, what it returns goes back as JSON. One request at a time.
+its keyword arguments come from the guest, what it returns goes back as JSON. One request at a time, of all guests.
 
 Targets listen on addresses of 127.A.B.0/24 that belong to this run alone (guest/network says how the guest reaches them),
 so that the portal a target announces is the portal the guest uses, port 3260 as in every tutorial."""
@@ -12,6 +12,7 @@ import random
 import shutil
 import signal
 import socket
+import threading
 
 import harness as h
 
@@ -35,23 +36,27 @@ def free_network():
     h.fail("no loopback network is free")
 
 
+def preload_library(folder, name):
+    """Builds the sabotage tests/system/NAME.c."""
+    library = pathlib.Path(folder) / f"{name}.so"
+    if not library.exists():
+        h.need("gcc")
+        source = h.ROOT / "tests/system" / f"{name}.c"
+        h.run(["gcc", "-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-o", library, source, "-luring", "-ldl"])
+    return library
+
+
 class Target:
     """One `perilune serve`, that can be started again on the same portals and disks."""
 
-    def __init__(self, name, iqn, disks, options, portals, environment):
-        self.name, self.iqn, self.disks, self.options, self.portals = name, iqn, disks, options, portals
+    def __init__(self, folder, iqn, disks, options, portals, environment):
+        self.folder, self.iqn, self.disks, self.options, self.portals = folder, iqn, disks, options, portals
         self.environment = environment
         self.server = None
-        self.starts = 0
 
     def start(self):
         words = [word for portal in self.portals for word in ("--portal", portal)]
-        self.server = h.Serve(self.disks, [*words, "--target", self.iqn, *self.options], self.disks_folder(),
-                              env=self.environment)
-        self.starts += 1
-
-    def disks_folder(self):
-        return self.folder
+        self.server = h.Serve(self.disks, [*words, "--target", self.iqn, *self.options], self.folder, env=self.environment)
 
     def end(self):
         if self.server and self.server.alive():
@@ -70,9 +75,8 @@ class HostSide:
         self.folder, self.net, self.networks = pathlib.Path(folder), net, networks
         self.mutant = mutant or {}
         self.targets, self.proxies = {}, {}
-        self.ended = None
-        self.boots = 0
         self.notes = {}
+        self._lock = threading.Lock()
 
     def answer(self, request):
         """One request of the guest, as a dict; returns the answer as a dict."""
@@ -80,7 +84,8 @@ class HostSide:
         if name.startswith("_") or name in ("answer", "close") or not hasattr(HostSide, name):
             return {"error": f"no such request: {name}"}
         try:
-            return {"value": getattr(self, name)(**request)}
+            with self._lock:
+                return {"value": getattr(self, name)(**request)}
         except (AssertionError, OSError, KeyError, TypeError, ValueError) as e:
             return {"error": f"{type(e).__name__}: {e}"}
 
@@ -92,16 +97,14 @@ class HostSide:
 
     # --- the run ---
 
-    def end(self, code):
-        """The scenario is over."""
-        if self.ended is None:
-            self.ended = int(code)
-
     def note(self, name, value=None):
-        """Keeps a value over a reboot of the guest; without one, returns what was kept."""
+        """Keeps a value for later: for another guest, or over a reboot. Without a value, returns what was kept."""
         if value is not None:
             self.notes[name] = value
         return self.notes.get(name)
+
+    def sabotage(self):
+        return self.mutant
 
     # --- targets ---
 
@@ -124,8 +127,7 @@ class HostSide:
                 words += [f"--{flag}-user", account[0], f"--{flag}-secret-file",
                           str(h.secret_file(folder, f"{flag}.secret", account[1]))]
         addresses = [f"{self.net}.{n + 1}:{PORT}" for n in range(portals)]
-        target = Target(name, iqn or TARGET, paths, self._sabotaged_options(words), addresses, self._environment())
-        target.folder = folder
+        target = Target(folder, iqn or TARGET, paths, self._sabotaged_options(words), addresses, self._environment())
         self.targets[name] = target
         target.start()
         if self.mutant.get("stale_restart"):
@@ -138,7 +140,7 @@ class HostSide:
 
     def _describe(self, target):
         via = {portal: self.proxies[portal].port for portal in target.portals if portal in self.proxies}
-        return {"name": target.name, "iqn": target.iqn, "portals": target.portals, "via": via}
+        return {"name": target.folder.name, "iqn": target.iqn, "portals": target.portals, "via": via}
 
     def _front(self, portal):
         rules = [proxy.LIES[self.mutant["wire"]]()] if "wire" in self.mutant else []
@@ -160,11 +162,7 @@ class HostSide:
     def _environment(self):
         if "preload" not in self.mutant:
             return {}
-        library = self.folder / f"{self.mutant['preload']}.so"
-        if not library.exists():
-            h.need("gcc")
-            source = h.ROOT / "tests/system" / f"{self.mutant['preload']}.c"
-            h.run(["gcc", "-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-o", library, source, "-luring", "-ldl"])
+        library = preload_library(self.folder, self.mutant["preload"])
         return {"LD_PRELOAD": str(library)}
 
     def kill(self, name="t"):
@@ -235,3 +233,7 @@ class HostSide:
 
     def counts(self, portal):
         return dict(self.proxies[portal].counts)
+
+    def login_text(self, portal):
+        """The key=value text of every login response of this portal so far."""
+        return self.proxies[portal].login_text.decode(errors="replace")

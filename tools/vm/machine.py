@@ -19,11 +19,14 @@ ESCAPES = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]|\x1bc|\r")
 
 
 class Machine:
-    """payload: {path under /lab: (bytes, mode)}. host: HostSide, which answers the guest."""
+    """payload: {path under /lab: (bytes, mode)}. host: HostSide, which answers the guest. number: which of several guests
+    this is, from 1."""
 
-    def __init__(self, image, folder, spec, host, payload, prefix=""):
+    def __init__(self, image, folder, spec, host, payload, number=1):
         self.image, self.folder, self.spec, self.host = image, pathlib.Path(folder), spec, host
-        self.prefix, self.output = prefix, []
+        self.number, self.output = number, []
+        self.prefix = f"{number}| " if spec["guests"] > 1 else ""
+        self.ended = None   # the scenario's exit code
         self._payload = payload
         self._process = None
 
@@ -44,15 +47,16 @@ class Machine:
             self._process.kill()
             self._process.wait()
             threads[0].join(10)
-        if self.host.ended is None:
+        if self.ended is None:
             h.fail("the guest went off without a result")
-        return self.host.ended
+        return self.ended
 
     def _command(self, socket_path):
         spec = self.spec
         slow = spec["boot"] == "systemd"
         words = ["console=ttyS0", "rw", "panic=-1", "net.ifnames=0", "loglevel=4", "mitigations=off", "nowatchdog",
                  "random.trust_cpu=on", "tsc=unstable", f"lab.net={self.host.net}", f"lab.nets={spec['networks']}",
+                 "edd=off", f"lab.guest={self.number}",
                  f"lab.init={'/lab/systemd-init' if slow else '/lab/init'}"]
         if slow:
             words += ["systemd.show_status=0", "quiet"]
@@ -121,6 +125,9 @@ class Machine:
                     request = json.loads(line)
                 except ValueError:
                     continue   # a half line from before a reboot
+                if request.get("call") == "end":
+                    self.ended = int(request["code"]) if self.ended is None else self.ended
+                    continue
                 port.sendall(json.dumps(self.host.answer(request)).encode() + b"\n")
 
 
@@ -129,6 +136,8 @@ def payload(scenario, lib):
     files = {name: ((HERE / "guest" / name).read_bytes(), 0o755) for name in ("init", "systemd-init", "network", "run")}
     files |= {name: ((HERE / "guest" / name).read_bytes(), 0o644) for name in ("lab.py", "lab.service", "lab-network.service")}
     files["proxy.py"] = ((HERE / "proxy.py").read_bytes(), 0o644)
+    for path in pathlib.Path(scenario).parent.glob("*.py"):   # a scenario may use what another one defines
+        files[path.name] = (path.read_bytes(), 0o644)
     files["scenario.py"] = (pathlib.Path(scenario).read_bytes(), 0o644)
     files |= {name: (path.read_bytes(), 0o755) for name, path in lib.items()}
     return files

@@ -74,8 +74,10 @@ class Proxy:
     """Listens on (host, any port) and connects each client to upstream. mode: "pass", "stall" (nothing moves, nothing
     closes: a black hole) or "refuse" (connections are reset)."""
 
-    def __init__(self, host, upstream, rules=()):
-        self.upstream, self.mode, self.rules = upstream, "pass", list(rules)
+    def __init__(self, host, upstream, rules=(), source=None):
+        """source: the address that connections to upstream come from."""
+        self.upstream, self.mode, self.rules, self.source = upstream, "pass", list(rules), source
+        self.login_text = b""
         self.counts = collections.Counter()
         self._flips = []
         self._sockets, self._lock, self._moving = set(), threading.Lock(), threading.Condition()
@@ -126,7 +128,7 @@ class Proxy:
                 client.close()
                 continue
             try:
-                server = socket.create_connection(self.upstream, timeout=10)
+                server = socket.create_connection(self.upstream, 10, (self.source, 0) if self.source else None)
                 server.settimeout(None)
             except OSError:
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -176,6 +178,8 @@ class Proxy:
         pdu = Pdu(header, data[:length])
         self.counts[f"{direction} {pdu.opcode:#04x}"] += 1
         wire.see(direction, pdu)
+        if direction == IN and pdu.opcode == LOGIN_RESPONSE:
+            self.login_text += pdu.data
         if changed := any([rule(direction, pdu, wire) for rule in self.rules if wire.full_feature or rule.in_login]):
             self.counts["changed"] += 1
         if direction == IN and pdu.opcode in (SCSI_RESPONSE, DATA_IN) and (pdu.opcode == SCSI_RESPONSE or pdu.header[1] & 1):
@@ -288,6 +292,19 @@ def lost_error():
     return _good_instead(lambda sense, cdb: _sense_key(sense) in (5, 14))
 
 
+def lost_conflict():
+    """A RESERVATION CONFLICT becomes GOOD: who is fenced does not know it."""
+    @_rule
+    def rule(direction, pdu, wire):
+        if direction == IN and pdu.opcode == SCSI_RESPONSE and pdu.header[3] == 0x18:
+            pdu.header[3] = 0
+            pdu.header[1] &= ~0x06
+            pdu.header[44:48] = bytes(4)
+            return True
+        return False
+    return rule
+
+
 def no_write_cache():
     """The caching mode page says that there is no volatile cache (SBC-3 6.4.5: WCE is bit 2 of byte 2), so no flush comes."""
     @_rule
@@ -344,5 +361,5 @@ def no_digest():
 
 
 LIES = {function.__name__: function for function in (
-    alter_reads, alter_writes, wrong_residual, lost_unit_attention, lost_error, no_write_cache, short_capacity,
+    alter_reads, alter_writes, wrong_residual, lost_unit_attention, lost_error, lost_conflict, no_write_cache, short_capacity,
     other_identity, no_digest)}

@@ -8,6 +8,7 @@ import contextlib
 import glob
 import hashlib
 import json
+import mmap
 import os
 import pathlib
 import random
@@ -18,7 +19,8 @@ import sys
 import time
 import traceback
 
-INITIATOR = "iqn.2026-11.io.perilune:guest"
+NUMBER = int((re.search(r"lab\.guest=(\d+)", pathlib.Path("/proc/cmdline").read_text()) or [0, 1])[1])   # which guest this is
+INITIATOR = "iqn.2026-11.io.perilune:guest" + (f"-{NUMBER}" if NUMBER > 1 else "")
 PERILUNE = "/lab/perilune"
 SHOWN_LINES = 60
 
@@ -181,8 +183,14 @@ def dmesg():
     return done.stdout
 
 
+# The kernel's own warning about one of its work queues, from its "cut here" to its "end trace": scsi_remove_target's power
+# management waits for a queue that is not meant for memory reclaim. Any logout can bring it, with any target.
+QUEUE_WARNING = re.compile(r"^[^\n]*(?:cut here[^\n]*\n[^\n]*)?workqueue: WQ_MEM_RECLAIM iscsi.*?end trace[^\n]*\n", re.MULTILINE | re.DOTALL)
+
+
 def dmesg_errors():
-    return [line for line in dmesg().splitlines() if BAD.search(line) and not any(p.search(line) for p in allowed)]
+    text = QUEUE_WARNING.sub("", dmesg())
+    return [line for line in text.splitlines() if BAD.search(line) and not any(p.search(line) for p in allowed)]
 
 
 def check_dmesg():
@@ -196,12 +204,41 @@ def serve(**arguments):
     """Starts a target on the host (HostSide.serve). Where the host put a proxy before a portal, connections of this guest
     go through it: the portal's address stays the one that the target announces."""
     target = host.serve(**arguments)
-    if target["via"]:
-        rules = "".join(f"ip daddr {portal.rpartition(':')[0]} tcp dport {portal.rpartition(':')[2]} dnat to :{port}\n"
-                        for portal, port in target["via"].items())
-        sh(["nft", "-f", "-"], show=False, input="table ip lab_proxies {\nchain output {\n"
-           f"type nat hook output priority -100; policy accept;\n{rules}}}\n}}\n")
+    use_proxies(target)
     return target
+
+
+def use_proxies(target):
+    """What serve() does for a target that another guest started."""
+    if target["via"]:
+        redirect("".join(f"ip daddr {portal.rpartition(':')[0]} tcp dport {portal.rpartition(':')[2]} dnat to :{port}\n"
+                         for portal, port in target["via"].items()))
+
+
+def mutant():
+    """The sabotage of this run, {} mostly."""
+    return host.sabotage()
+
+
+def guest_wire(address, port):
+    """For a target inside this guest: with a sabotage {"guest_wire": LIE} a lying proxy stands before it."""
+    name = mutant().get("guest_wire")
+    if name:
+        import proxy
+        source = "127.0.0.9"   # what the proxy sends from, so that its own connections do not come back to it
+        sh(["ip", "addr", "add", f"{source}/32", "dev", "lo"], show=False)
+        front = proxy.Proxy(address, (address, port), [proxy.LIES[name]()], source)
+        redirect(f"ip saddr != {source} ip daddr {address} tcp dport {port} dnat to :{front.port}\n")
+
+
+def preload():
+    """The environment for a target inside this guest: with a sabotage {"guest_preload": NAME} that library is in it."""
+    return {"LD_PRELOAD": "/lab/preload.so"} if "guest_preload" in mutant() else {}
+
+
+def redirect(rules):
+    sh(["nft", "-f", "-"], show=False, input="table ip lab_proxies {\nchain output {\n"
+       f"type nat hook output priority -100; policy accept;\n{rules}}}\n}}\n")
 
 
 # --- open-iscsi ------------------------------------------------------------------------------------------------------
@@ -209,6 +246,7 @@ def serve(**arguments):
 def iscsid():
     """Starts the initiator daemon of the quick guest."""
     sh("modprobe iscsi_tcp", show=False)
+    pathlib.Path("/etc/iscsi/initiatorname.iscsi").write_text(f"InitiatorName={INITIATOR}\n")
     pathlib.Path("/run/lock/iscsi").mkdir(parents=True, exist_ok=True)
     process = start("exec iscsid -f", "/run/iscsid.log")
     wait_for(lambda: "ISCSIADM" in pathlib.Path("/proc/net/unix").read_text(), "iscsid to listen")
@@ -221,8 +259,8 @@ def node(target, *words, portal=0, **options):
 
 def update(target, portal=0, **values):
     """Record fields, double underscores for dots."""
-    for name, value in values.items():
-        node(target, "-o", "update", "-n", name.replace("__", "."), "-v", value, portal=portal, show=False)
+    pairs = [word for name, value in values.items() for word in ("-n", name.replace("__", "."), "-v", value)]
+    node(target, "-o", "update", *pairs, portal=portal, show=False)
 
 
 def discover(target, portal=0, **options):
@@ -246,6 +284,7 @@ def disk(target, portal=0, lun=0):
 
 
 def logout(target, portal=0):
+    sh("udevadm settle", show=False)   # udev may still be reading what is about to go
     node(target, "--logout", portal=portal)
     link = disk_link(target, portal)
     wait_for(lambda: not os.path.lexists(link), f"{link} to go")
