@@ -56,7 +56,8 @@ bool well_formed(const block::Geometry& geometry) noexcept {
 
 }  // namespace
 
-Device::Device(std::string name) : name_(std::move(name)) {}
+Device::Device(std::string name, ShardLink* link)
+    : name_(std::move(name)), link_(link != nullptr && link->shards() > 1 ? link : nullptr) {}
 
 Device::~Device() { PERILUNE_ASSERT(nexuses_.empty()); }
 

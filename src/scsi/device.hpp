@@ -27,6 +27,7 @@
 #include "base/result.hpp"
 #include "scsi/logical_unit.hpp"
 #include "scsi/nexus.hpp"
+#include "scsi/shard_link.hpp"
 #include "scsi/task.hpp"
 
 namespace perilune::scsi {
@@ -73,7 +74,9 @@ class Device {
  public:
   static constexpr std::uint16_t max_lun = 16383;  // SAM-5 4.6.7: flat space addressing
 
-  explicit Device(std::string name);  // SCSI target device name (iSCSI: the IQN); VPD 83
+  // `name`: SCSI target device name (iSCSI: the IQN); VPD 83. `link`: to the devices of the other shards that serve the
+  // same units (shard_link.hpp); borrowed, outlives the device. nullptr: there are none.
+  explicit Device(std::string name, ShardLink* link = nullptr);
   ~Device();                          // precondition: no nexus left
   Device(const Device&) = delete;
   Device& operator=(const Device&) = delete;
@@ -85,6 +88,7 @@ class Device {
   [[nodiscard]] Status remove_unit(std::uint16_t number);
   [[nodiscard]] LogicalUnit* unit(std::uint16_t number) noexcept;
   [[nodiscard]] const std::string& name() const noexcept { return name_; }
+  [[nodiscard]] ShardLink* link() const noexcept { return link_; }  // nullptr when there is one shard
 
   // Milliseconds on any scale that only grows. REPORT TIMESTAMP counts from this call; without it there is no such
   // command.
@@ -170,6 +174,7 @@ class Device {
   void settle_managements();
 
   std::string name_;
+  ShardLink* link_;  // nullptr when this is the only shard
   std::vector<std::unique_ptr<LogicalUnit>> units_;  // sorted by number
   IntrusiveList<Nexus> nexuses_;
   IntrusiveList<TaskManagement> managements_;
