@@ -108,6 +108,14 @@ constexpr CommandRow get_lba_status_32_row() {
   return row;
 }
 
+// It changes the unit for every nexus, as MODE SELECT does: not beside commands that are counted.
+constexpr CommandRow log_select_row() {
+  CommandRow row = control(10, {0x4c, 0x02, 0xff, 0xff, 0, 0, 0, 0, 0, 0}, allow::stopped | allow::read_only | allow::standby,
+                           run_log_select);
+  row.serial = whole;
+  return row;
+}
+
 constexpr std::uint8_t dpo = 0x10;
 constexpr std::uint8_t fua = 0x08;
 constexpr std::uint8_t bytchk = 0x06;
@@ -117,7 +125,7 @@ constexpr auto table = std::to_array<CommandRow>({
     control(6, {0x00}, reading | allow::exclusive_access, run_test_unit_ready),
     control(6, {0x03, 0x01, 0, 0, 0xff, 0}, always | allow::unit_attention | allow::no_unit, run_request_sense),
     control(6, {0x12, 0x01, 0xff, 0xff, 0xff, 0}, always | allow::unit_attention | allow::no_unit, run_inquiry),
-    control(10, {0x4c, 0x02, 0xff, 0xff, 0, 0, 0, 0, 0, 0}, allow::stopped | allow::read_only | allow::standby, run_log_select),
+    log_select_row(),
     control(10, {0x4d, 0, 0xff, 0xff, 0, 0xff, 0xff, 0xff, 0xff, 0}, about, run_log_sense),
     data(6, {0x15, 0x11, 0, 0, 0xff, 0}, whole, allow::stopped | allow::read_only | allow::standby, admit_mode_select, run_mode_select),
     control(6, {0x1a, 0x08, 0xff, 0xff, 0xff, 0}, about, run_mode_sense_6),

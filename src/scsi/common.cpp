@@ -43,8 +43,8 @@ bool operation_failed(Command& command) noexcept {
                            .information = has_range ? std::optional(op.lba.value()) : std::nullopt,
                            .field = std::nullopt});
   };
-  if (op.kind == block::OpKind::flush && op.status != block::OpStatus::ok) command.unit.state().flush_failed = true;
-  UnitCounters& total = command.unit.log().total;
+  if (op.kind == block::OpKind::flush && op.status != block::OpStatus::ok) command.device.flush_failed(command.unit, task);
+  LiveCounters& total = command.unit.count();
   if (op.status == block::OpStatus::write_error) ++total.write_errors;
   if (op.status == block::OpStatus::read_error) {
     ++(task.row->allows(counts::verify) ? total.verify_errors : total.read_errors);

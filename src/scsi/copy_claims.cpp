@@ -7,6 +7,7 @@
 #include "scsi/command_table.hpp"
 #include "scsi/copy_operation.hpp"
 #include "scsi/device.hpp"
+#include "scsi/shards.hpp"
 
 namespace perilune::scsi {
 
@@ -117,16 +118,18 @@ bool Device::claim(Task& task) {
     claim.sequence = ++sequence_;
     claim.held = false;
     claim.unit->claims_.push_back(claim);
+    if (shards_ != nullptr) continue;
     ++claim.unit->barriers_;
     ++claim.unit->blocked_;
   }
-  if (can_hold_claims(operation)) {
+  if (shards_ == nullptr && can_hold_claims(operation)) {
     hold_claims(operation);
     return true;
   }
   operation.waiting = true;
   task.phase = Task::Phase::blocked;
   ++task.unit->blocked_;
+  if (shards_ != nullptr) shards_->request_for_copy(task);
   return false;
 }
 
@@ -136,13 +139,16 @@ void Device::drop_claims(Task& task) {
   for (RangeClaim& claim : operation.claims) {
     if (!claim.linked()) continue;
     IntrusiveList<RangeClaim>::remove(claim);
-    --claim.unit->barriers_;
-    if (!claim.held) --claim.unit->blocked_;
-    claim.unit->claim_released_ = claims_released_ = true;
+    if (shards_ == nullptr) {
+      --claim.unit->barriers_;
+      if (!claim.held) --claim.unit->blocked_;
+      claim.unit->claim_released_ = claims_released_ = true;
+    }
     managements_.for_each([&](TaskManagement& request) {
       if (affects(request, claim)) --request.affected;
     });
   }
+  if (shards_ != nullptr) shards_->give_back_of_copy(operation);
 }
 
 void Device::release_claims(Task& task) {
@@ -163,6 +169,7 @@ void Device::wake_released() {
 void Device::resume(Task& task) {
   PERILUNE_ASSERT(task.phase == Task::Phase::blocked && task.copy->waiting);
   --task.unit->blocked_;
+  task.copy->waiting = false;
   task.phase = Task::Phase::running;
   if (drive(task)) finish(task);
 }

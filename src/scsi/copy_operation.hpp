@@ -14,6 +14,7 @@
 namespace perilune::scsi {
 
 class LogicalUnit;
+struct ShardClaim;
 
 // What RECEIVE COPY OPERATING PARAMETERS and VPD 8Fh advertise and the commands hold to.
 namespace copy_limits {
@@ -80,6 +81,7 @@ struct CopyOperation {
   bool backwards = false;               // the ranges overlap, and the source must be read before it is overwritten
   bool waiting = false;                 // for its claims; the task's phase is blocked
   std::array<RangeClaim, 2> claims;     // source, destination
+  std::array<ShardClaim*, 2> shard_claims{};  // on all shards, where there are several: one for each unit
 
   // Outcome, in state finished.
   bool ended_by_abort = false;

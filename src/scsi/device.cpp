@@ -11,6 +11,7 @@
 #include "scsi/handlers.hpp"
 #include "scsi/lun.hpp"
 #include "scsi/sense.hpp"
+#include "scsi/shards.hpp"
 
 namespace perilune::scsi {
 namespace {
@@ -46,6 +47,8 @@ void begin(Task& task) noexcept {
   task.lba = task.blocks = task.position = 0;
   task.slice_blocks = task.transfer_blocks = task.descriptor = 0;
   task.copy = nullptr;
+  task.claim = nullptr;
+  task.telling = false;
 }
 
 bool well_formed(const block::Geometry& geometry) noexcept {
@@ -57,13 +60,15 @@ bool well_formed(const block::Geometry& geometry) noexcept {
 }  // namespace
 
 Device::Device(std::string name, ShardLink* link)
-    : name_(std::move(name)), link_(link != nullptr && link->shards() > 1 ? link : nullptr) {}
+    : name_(std::move(name)),
+      shards_(link != nullptr && link->shards() > 1 ? std::make_unique<Shards>(*this, *link) : nullptr) {}
 
 Device::~Device() { PERILUNE_ASSERT(nexuses_.empty()); }
 
 void Device::set_clock(Delegate<std::uint64_t()> milliseconds) {
   clock_ = milliseconds;
-  clock_start_ms_ = clock_();
+  clock_start_ms_ = std::min(clock_start_ms_, clock_());
+  if (shards_ != nullptr) shards_->tell_clock_start(clock_start_ms_);
 }
 
 LogicalUnit* Device::unit(std::uint16_t number) noexcept {
@@ -84,6 +89,7 @@ Result<LogicalUnit*> Device::add_unit(std::uint16_t number, UnitConfig config, b
   LogicalUnit* added = fresh.get();
   const auto place = std::find_if(units_.begin(), units_.end(), [&](const auto& u) { return u->number() > number; });
   units_.insert(place, std::move(fresh));
+  if (shards_ != nullptr) shards_->share_counters(*added);
   map_changed();
   return added;
 }
@@ -91,7 +97,11 @@ Result<LogicalUnit*> Device::add_unit(std::uint16_t number, UnitConfig config, b
 Status Device::remove_unit(std::uint16_t number) {
   const auto place = std::find_if(units_.begin(), units_.end(), [&](const auto& u) { return u->number() == number; });
   if (place == units_.end()) return fail(Errc::not_found, "no such logical unit");
-  if (!(*place)->task_set_.empty() || !(*place)->claims_.empty()) return fail(Errc::busy, "logical unit has commands in progress");
+  const LogicalUnit& unit = **place;
+  if (!unit.task_set_.empty() || !unit.claims_.empty() || !unit.standing_.empty() ||
+      (shards_ != nullptr && shards_->has_claim_on(unit))) {
+    return fail(Errc::busy, "logical unit has commands in progress");
+  }
   const std::unique_ptr<LogicalUnit> removed = std::move(*place);
   units_.erase(place);
   map_changed();
@@ -112,6 +122,11 @@ UnitAttention Device::first_attention(const NexusNames& names) const {
 
 void Device::forget(Nexus& nexus) {
   const std::uint64_t hash = hash_names(nexus.names_);
+  forget(hash);
+  if (shards_ != nullptr) shards_->tell_lost_nexus(hash);
+}
+
+void Device::forget(std::uint64_t hash) {
   if (std::find(lost_nexuses_.begin(), lost_nexuses_.end(), hash) != lost_nexuses_.end()) return;
   if (lost_nexuses_.size() < max_lost_nexuses) {
     lost_nexuses_.push_back(hash);
@@ -177,6 +192,7 @@ bool check_state(const CommandRow& row, const LogicalUnit& unit, Task& task) noe
 void Device::admit_on_unit(Task& task, Nexus::Slot& slot) {
   LogicalUnit& unit = *slot.unit;
   task.unit = &unit;
+  task.generation = unit.generation_;
   bool known = false;
   const CommandRow* row = find_row(task.cdb[0], service_action_of(task.cdb), known);
   const bool exempt = row != nullptr && row->allows(allow::unit_attention);
@@ -196,8 +212,9 @@ void Device::admit_on_unit(Task& task, Nexus::Slot& slot) {
   // Nothing to move: at once, unless it has to keep its place among ordered commands.
   task.sequence = ++sequence_;
   const bool in_order = task.attribute == TaskAttribute::ordered ? unit.task_set_.empty() : unit.can_start(task);
-  if (exempt || task.attribute == TaskAttribute::head_of_queue || in_order) {
+  if ((exempt || task.attribute == TaskAttribute::head_of_queue || in_order) && !unit.needs_claim(task)) {
     (void)row->run(command);
+    if (row->serial == SerialClass::whole) ++unit.generation_;
   } else {
     enter(task);
   }
@@ -269,7 +286,10 @@ void Device::enter(Task& task) {
 void Device::leave(Task& task) {
   LogicalUnit& unit = *task.unit;
   if (task.phase == Task::Phase::blocked) --unit.blocked_;
-  if (LogicalUnit::is_barrier(task)) --unit.barriers_;
+  if (LogicalUnit::is_barrier(task)) {
+    --unit.barriers_;
+    if (static_cast<SerialClass>(task.serial) == SerialClass::whole) ++unit.generation_;  // it may have changed the unit
+  }
   task.phase = Task::Phase::outside;
   task.lent = false;
   IntrusiveList<Task>::remove(task);
@@ -278,6 +298,7 @@ void Device::leave(Task& task) {
   --tasks_;
   --task.nexus->tasks_;
   if (task.copy != nullptr) end_copy(task);
+  if (task.claim != nullptr) shards_->give_back(*task.claim);
   managements_.for_each([&](TaskManagement& request) {
     if (affects(request, task)) --request.affected;
   });
@@ -312,17 +333,19 @@ void Device::wake(LogicalUnit& unit) {
   unit.waking_ = true;
   do {
     unit.wake_again_ = false;
+    if (shards_ != nullptr) shards_->tell_clear(unit);
     IntrusiveList<Task, StartableTag> startable;
     unit.task_set_.for_each([&](Task& task) {
       if (task.phase != Task::Phase::blocked || task.aborted) return;
-      if ((task.copy != nullptr && task.copy->waiting) || !unit.can_start(task)) return;
+      if ((task.copy != nullptr && task.copy->waiting) || task.claim != nullptr || !unit.can_start(task)) return;
+      if (unit.needs_claim(task)) return shards_->request(task);
       --unit.blocked_;
       task.phase = Task::Phase::running;
       startable.push_back(task);
     });
     unit.claims_.for_each([&](RangeClaim& claim) {
       Task& task = *claim.task;
-      if (claim.held || task.phase != Task::Phase::blocked || task.aborted || !can_hold_claims(*task.copy)) return;
+      if (shards_ != nullptr || claim.held || task.phase != Task::Phase::blocked || task.aborted || !can_hold_claims(*task.copy)) return;
       hold_claims(*task.copy);
       --task.unit->blocked_;
       task.phase = Task::Phase::running;
@@ -330,7 +353,7 @@ void Device::wake(LogicalUnit& unit) {
     });
     while (!startable.empty()) {
       Task& task = startable.pop_front();
-      if (drive(task)) finish(task);
+      if (start(task)) finish(task);
     }
   } while (unit.wake_again_ && unit.blocked_ != 0);
   unit.waking_ = false;
@@ -346,7 +369,7 @@ MutableBytes Device::lend(Task& task) {
   const bool for_write = serial == SerialClass::write;
   const bool fua = task.row->cdb_length > 6 && (task.cdb[1] & 0x08) != 0;
   if (for_write ? wants_durable(unit, fua) : (fua && geometry.write_cache)) return {};
-  if (!unit.can_start(task)) return {};
+  if (task.generation != unit.generation_ || unit.needs_claim(task) || !unit.can_start(task)) return {};
   std::uint8_t* memory = unit.channel().lend(Lba(task.lba), BlockCount(task.blocks), for_write);
   if (memory == nullptr) return {};
   task.lent = true;
@@ -364,13 +387,14 @@ bool Device::execute(Task& task) {
     over = task.row->prepare != nullptr && !task.row->prepare(command);
   }
   if (!over) {
-    if (!unit.can_start(task)) {
+    const bool free = unit.can_start(task);
+    if (!free || (shards_ != nullptr && unit.needs_claim(task))) {
       task.phase = Task::Phase::blocked;
       ++unit.blocked_;
+      if (free) shards_->request(task);
       return false;
     }
-    task.phase = Task::Phase::running;
-    over = drive(task);
+    over = start(task);
   } else if (task.lent && !task.aborted) {
     if (static_cast<SerialClass>(task.serial) == SerialClass::read) {
       task.data_in_length = task.need.data_in_bytes;
@@ -383,13 +407,21 @@ bool Device::execute(Task& task) {
   return true;
 }
 
+// What was checked when the command was admitted may have changed while it waited, for data, for memory, for others. It
+// counts as it is now: a write that was admitted before MODE SELECT set SWP does not land after it.
+bool Device::start(Task& task) {
+  task.phase = Task::Phase::running;
+  if (task.generation != task.unit->generation_ && !task.aborted && !check_state(*task.row, *task.unit, task)) return true;
+  return drive(task);
+}
+
 bool Device::drive(Task& task) {
   LogicalUnit& unit = *task.unit;
   Command command{*this, unit, task};
   for (;;) {
-    if (task.aborted) return true;
+    if (task.aborted) return settled(task);
     const Progress progress = task.row->run(command);
-    if (progress != Progress::submit) return progress == Progress::over;
+    if (progress != Progress::submit) return progress == Progress::over && settled(task);
     task.op.status = block::OpStatus::ok;
     task.op.os_errno = 0;
     task.op.done = Delegate<void(block::BlockOp&)>::raw(&task, operation_ended);
@@ -397,9 +429,27 @@ bool Device::drive(Task& task) {
   }
 }
 
-void Device::operation_ended(void* context, block::BlockOp&) {
+// Whether all is said about a command that has ended. False: it is finished when the other shards know.
+bool Device::settled(Task& task) {
+  if (shards_ == nullptr) return true;
+  if (task.telling) return false;
+  if (task.claim == nullptr || static_cast<SerialClass>(task.row->serial) != SerialClass::whole) return true;
+  shards_->publish(task);
+  return false;
+}
+
+void Device::flush_failed(LogicalUnit& unit, Task& task) {
+  unit.state().flush_failed = true;
+  if (shards_ != nullptr) shards_->tell_flush_failed(unit, task);
+}
+
+void Device::operation_ended(void* context, block::BlockOp& op) {
   Task& task = *static_cast<Task*>(context);
   Device& device = task.unit->device();
+  // No handler looks at it any more, but what this flush has lost is lost for all.
+  if (task.aborted && op.kind == block::OpKind::flush && op.status != block::OpStatus::ok) {
+    device.flush_failed(task.copy == nullptr ? *task.unit : *task.copy->destination, task);
+  }
   if (device.drive(task)) device.finish(task);
 }
 

@@ -10,7 +10,13 @@
 //   if (!task.finished()) { ... task.data, task.scratch ...; if (!device.execute(task)) return; /* done comes */ }
 //
 // Callbacks (done, cancelled, TaskManagement::done) come from inside calls to this class, for whatever task may move on,
-// or from a Channel's completions. They may call back into the device. One thread (the shard's).
+// from a Channel's completions, or, where there are several shards, from messages of theirs. They may call back into the
+// device. One thread (the shard's).
+//
+// Several shards that serve the same units have a Device each, with the same units under the same numbers, joined by a
+// ShardLink. Every rule here holds over all of them then: what commands conflict with, task management, unit attentions,
+// what MODE SELECT and its like change. A nexus lives on one shard with all its tasks. A unit is added to the device of
+// each shard before a nexus of any sends it commands, and the loops run until tasks() is 0 on all shards.
 #pragma once
 
 #include <cstdint>
@@ -31,6 +37,8 @@
 #include "scsi/task.hpp"
 
 namespace perilune::scsi {
+
+class Shards;
 
 enum class TmFunction : std::uint8_t {  // SAM-5 7
   abort_task,         // nexus, lun, tag
@@ -77,7 +85,7 @@ class Device {
   // `name`: SCSI target device name (iSCSI: the IQN); VPD 83. `link`: to the devices of the other shards that serve the
   // same units (shard_link.hpp); borrowed, outlives the device. nullptr: there are none.
   explicit Device(std::string name, ShardLink* link = nullptr);
-  ~Device();                          // precondition: no nexus left
+  ~Device();  // precondition: no nexus left
   Device(const Device&) = delete;
   Device& operator=(const Device&) = delete;
 
@@ -88,10 +96,9 @@ class Device {
   [[nodiscard]] Status remove_unit(std::uint16_t number);
   [[nodiscard]] LogicalUnit* unit(std::uint16_t number) noexcept;
   [[nodiscard]] const std::string& name() const noexcept { return name_; }
-  [[nodiscard]] ShardLink* link() const noexcept { return link_; }  // nullptr when there is one shard
 
-  // Milliseconds on any scale that only grows. REPORT TIMESTAMP counts from this call; without it there is no such
-  // command.
+  // Milliseconds on any scale that only grows, the same for all shards. REPORT TIMESTAMP counts from this call (of several
+  // shards: from the first); without it there is no such command.
   void set_clock(Delegate<std::uint64_t()> milliseconds);
   [[nodiscard]] bool has_clock() const noexcept { return static_cast<bool>(clock_); }
   [[nodiscard]] std::uint64_t uptime_ms() const { return clock_() - clock_start_ms_; }
@@ -140,11 +147,17 @@ class Device {
   void release_claims(Task& task);  // and lets those go on who waited
   void interrupt_copy(CopyOperation& operation, CopyOperation::Interruption why);  // its handler is called soon
 
+  // For src/scsi alone: the flush that the running command has just done on this unit failed. Every shard knows before the
+  // command ends.
+  void flush_failed(LogicalUnit& unit, Task& task);
+
  private:
   friend class Nexus;
   friend class LogicalUnit;
+  friend class Shards;
 
   void forget(Nexus& nexus);
+  void forget(std::uint64_t hash);  // of a nexus
   [[nodiscard]] UnitAttention first_attention(const NexusNames& names) const;
   void map_changed();
 
@@ -164,17 +177,20 @@ class Device {
   void resume(Task& task);  // a copy that waited for its claims
   void resume_interrupted(LogicalUnit& unit);
   void forget_copies(const LogicalUnit& unit);
+  [[nodiscard]] bool start(Task& task);  // true: over
   [[nodiscard]] bool drive(Task& task);  // true: over
+  [[nodiscard]] bool settled(Task& task);
   static void operation_ended(void* context, block::BlockOp& op);
 
   [[nodiscard]] static bool affects(const TaskManagement& request, const Task& task) noexcept;
   [[nodiscard]] static bool affects(const TaskManagement& request, const RangeClaim& claim) noexcept;
-  [[nodiscard]] bool take_tasks(TaskManagement& request);
+  [[nodiscard]] static bool goes_to_all_shards(TmFunction function) noexcept;
+  [[nodiscard]] bool take_tasks(TaskManagement& request);  // request.sequence: of the first task that is not affected
   void apply_reset(const TaskManagement& request, LogicalUnit& unit);
   void settle_managements();
 
   std::string name_;
-  ShardLink* link_;  // nullptr when this is the only shard
+  std::unique_ptr<Shards> shards_;  // nullptr when this is the only one
   std::vector<std::unique_ptr<LogicalUnit>> units_;  // sorted by number
   IntrusiveList<Nexus> nexuses_;
   IntrusiveList<TaskManagement> managements_;
@@ -182,7 +198,7 @@ class Device {
   std::size_t next_lost_ = 0;
   std::uint64_t sequence_ = 0;
   Delegate<std::uint64_t()> clock_;
-  std::uint64_t clock_start_ms_ = 0;
+  std::uint64_t clock_start_ms_ = ~std::uint64_t{0};
   std::uint32_t tasks_ = 0;
   bool claims_released_ = false;  // some unit has claim_released_
 };

@@ -4,6 +4,7 @@
 #include "scsi/copy_operation.hpp"
 #include "scsi/device.hpp"
 #include "scsi/lun.hpp"
+#include "scsi/shards.hpp"
 
 namespace perilune::scsi {
 
@@ -35,7 +36,7 @@ bool Device::affects(const TaskManagement& request, const Task& task) noexcept {
     case TmFunction::clear_task_set:
     case TmFunction::lun_reset: return task.unit == request.unit;
     case TmFunction::target_warm_reset:
-    case TmFunction::target_cold_reset: return true;
+    case TmFunction::target_cold_reset: return request.unit == nullptr || task.unit == request.unit;
     case TmFunction::i_t_nexus_reset: return task.nexus == request.nexus;
     default: return false;
   }
@@ -84,11 +85,22 @@ bool Device::manage(TaskManagement& request) {
     if (present) request.response = TmResponse::function_succeeded;
     return true;
   }
+  request.sequence = ++sequence_;
+  if (shards_ != nullptr && goes_to_all_shards(request.function)) return shards_->manage(request);
   return take_tasks(request);
 }
 
+bool Device::goes_to_all_shards(TmFunction function) noexcept {
+  switch (function) {
+    case TmFunction::clear_task_set:
+    case TmFunction::lun_reset:
+    case TmFunction::target_warm_reset:
+    case TmFunction::target_cold_reset: return true;
+    default: return false;  // what concerns one nexus concerns its shard
+  }
+}
+
 bool Device::take_tasks(TaskManagement& request) {
-  request.sequence = ++sequence_;
   request.affected = 1;  // held by this call
   managements_.push_back(request);
 

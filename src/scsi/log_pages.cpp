@@ -140,8 +140,8 @@ Progress run_log_sense(Command& command) {
   } else {
     if ((control & 0x01) == 0) return refuse(task, 2, 7);  // thresholds
     const bool defaults = control == 3 || page->zero == counting_log_pages;
-    const UnitLog& log = command.unit.log();
-    const UnitCounters counted = defaults ? UnitCounters{} : log.total - log.zero[page->zero];
+    const UnitCounters counted =
+        defaults ? UnitCounters{} : command.unit.counters_of_all() - command.unit.log_zero()[page->zero];
     out.assign(4, 0);
     out[0] = static_cast<std::uint8_t>(0x80 | page->code);  // DS: not saved
     Parameters parameters(out, from);
@@ -161,9 +161,9 @@ Progress run_log_select(Command& command) {
   if (page == nullptr && code != 0x00) return refuse(task, 2, 5);
   if (task.cdb[3] != 0) return refuse(task, 3, 7);
   if (!reset) return good(task);
-  UnitLog& log = command.unit.log();
+  const UnitCounters now = command.unit.counters_of_all();
   for (const LogPage& each : pages) {
-    if ((page == nullptr || page == &each) && each.zero != counting_log_pages) log.zero[each.zero] = log.total;
+    if ((page == nullptr || page == &each) && each.zero != counting_log_pages) command.unit.log_zero()[each.zero] = now;
   }
   command.unit.raise_for_others(task.nexus, UnitAttention::log_parameters_changed);
   return good(task);

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "scsi/logical_unit.hpp"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/assert.hpp"
 #include "scsi/command_table.hpp"
 #include "scsi/device.hpp"
+#include "scsi/shards.hpp"
 
 namespace perilune::scsi {
 
@@ -29,17 +31,40 @@ void LogicalUnit::reset() noexcept {
   state_ = State{};
   state_.wce = channel_.geometry().write_cache;
   state_.flush_failed = flush_failed;
+  ++generation_;
+}
+
+void LogicalUnit::adopt(const Value& value) {
+  const bool flush_failed = state_.flush_failed;
+  state_ = value.state;
+  state_.flush_failed |= flush_failed;  // every shard is told of it by itself, and nothing takes it back
+  config_.port_groups = value.port_groups;
+  log_zero_ = value.log_zero;
+  ++generation_;
 }
 
 Status LogicalUnit::set_access_state(std::uint16_t group, AccessState state) {
-  PortGroups& groups = config_.port_groups;
-  if (groups.find(group) == nullptr) return fail(Errc::not_found, "no target port group " + std::to_string(group));
-  if (groups.set_state(group, state, PortGroup::Cause::implicit)) raise_for_others(nullptr, UnitAttention::access_state_changed);
+  if (port_groups().find(group) == nullptr) return fail(Errc::not_found, "no target port group " + std::to_string(group));
+  const auto change = [group, state](LogicalUnit& unit) {
+    if (!unit.port_groups().set_state(group, state, PortGroup::Cause::implicit)) return;
+    ++unit.generation_;
+    unit.raise_for_others(nullptr, UnitAttention::access_state_changed);
+  };
+  if (device_.shards_ != nullptr) {
+    device_.shards_->change(*this, change);
+  } else {
+    change(*this);
+  }
   return {};
 }
 
+UnitCounters LogicalUnit::counters_of_all() const {
+  const UnitCounters here = counters_->now();
+  return device_.shards_ == nullptr ? here : here + device_.shards_->other_counters(*this);
+}
+
 void LogicalUnit::count(const Task& task) noexcept {
-  UnitCounters& total = log_.total;
+  LiveCounters& total = *counters_;
   if (task.row->allows(counts::read)) {
     ++total.reads;
     total.blocks_read += task.transfer_blocks;
@@ -52,9 +77,15 @@ void LogicalUnit::count(const Task& task) noexcept {
   }
 }
 
-void LogicalUnit::resized() { raise_for_others(nullptr, UnitAttention::capacity_changed); }
+void LogicalUnit::resized() { raise_here(nullptr, UnitAttention::capacity_changed); }
 
 void LogicalUnit::raise_for_others(const Nexus* nexus, UnitAttention attention) {
+  raise_here(nexus, attention);
+  if (change_ == nullptr) return;
+  change_->effects.emplace_back([attention](LogicalUnit& unit) { unit.raise_here(nullptr, attention); });
+}
+
+void LogicalUnit::raise_here(const Nexus* nexus, UnitAttention attention) {
   device_.nexuses_.for_each([&](Nexus& other) {
     if (&other != nexus) other.raise(*this, attention);
   });
@@ -91,12 +122,21 @@ bool conflict(const Task& a, const Task& b) noexcept {
 
 }  // namespace
 
-bool LogicalUnit::stands_in_the_way(const Task& other, const Task& task, bool older) noexcept {
+bool LogicalUnit::needs_claim(const Task& task) const noexcept {
+  if (device_.shards_ == nullptr) return false;
+  const auto serial = static_cast<SerialClass>(task.serial);
+  if (serial == SerialClass::none) return false;
+  return serial == SerialClass::whole || task.attribute == TaskAttribute::ordered ||
+         ((serial == SerialClass::range || serial == SerialClass::exclusive) && task.blocks != 0);
+}
+
+bool LogicalUnit::stands_in_the_way(const Task& other, const Task& task, bool older) const noexcept {
   const bool urgent = task.attribute == TaskAttribute::head_of_queue;
   if (!urgent) {  // SAM-5 8.7
     if (other.attribute == TaskAttribute::head_of_queue) return true;
     if (older && (other.attribute == TaskAttribute::ordered || task.attribute == TaskAttribute::ordered)) return true;
   }
+  if (needs_claim(task) || needs_claim(other)) return false;
   const bool started = other.phase == Task::Phase::running || other.lent;
   // One that waits goes first, so that a COMPARE AND WRITE is not starved by the reads that come after it.
   const bool goes_first = !urgent && older && other.phase == Task::Phase::blocked;
@@ -137,12 +177,25 @@ bool LogicalUnit::can_hold(const RangeClaim& claim) {
   }) == nullptr;
 }
 
+bool LogicalUnit::standing_claim_conflicts(const Task& task) const noexcept {
+  if (standing_.empty() || needs_claim(task)) return false;  // the owner puts claims in order
+  return std::any_of(standing_.begin(), standing_.end(), [&](const StandingClaim& claim) { return conflict(claim.terms, task); });
+}
+
+bool LogicalUnit::has_started_against(const ClaimTerms& terms) {
+  return task_set_.find([&](const Task& task) {
+    const bool started = task.phase == Task::Phase::running || task.lent;
+    return started && !needs_claim(task) && conflict(terms, task);
+  }) != nullptr;
+}
+
 bool LogicalUnit::can_start(const Task& task) {
   if (barriers_ == 0) return true;
-  const bool claimed = claims_.find([&](const RangeClaim& claim) {
+  const bool alone = device_.shards_ == nullptr;
+  const bool claimed = alone ? claims_.find([&](const RangeClaim& claim) {
     const bool goes_first = !urgent(task) && claim.task->sequence < task.sequence;
     return (claim.held || goes_first) && conflict(claim, task);
-  }) != nullptr;
+  }) != nullptr : standing_claim_conflicts(task);
   if (claimed) return false;
   bool older = true;
   return task_set_.find([&](const Task& other) {

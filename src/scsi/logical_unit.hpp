@@ -4,13 +4,16 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "base/block_op.hpp"
 #include "base/intrusive_list.hpp"
 #include "scsi/copy_operation.hpp"
 #include "scsi/log_pages.hpp"
 #include "scsi/port_groups.hpp"
+#include "scsi/shard_claim.hpp"
 #include "scsi/task.hpp"
 #include "scsi/unit_attention.hpp"
 
@@ -47,11 +50,13 @@ class LogicalUnit {
   [[nodiscard]] block::Channel& channel() const noexcept { return channel_; }
   [[nodiscard]] const block::Geometry& geometry() const noexcept { return channel_.geometry(); }
 
-  // Asymmetric access. The operator's change: every nexus learns by 2A/06. Fails with not_found.
+  // Asymmetric access. The operator's change: every nexus learns by 2A/06. Fails with not_found. Where there are several
+  // shards, it is called on one, and comes into force on all of them soon after.
   [[nodiscard]] const PortGroups& port_groups() const noexcept { return config_.port_groups; }
   [[nodiscard]] Status set_access_state(std::uint16_t group, AccessState state);
 
-  // The channel's Geometry::blocks has changed: every nexus learns by 2A/09.
+  // The channel's Geometry::blocks has changed: every nexus learns by 2A/09. A channel belongs to one shard, and so do
+  // the nexuses that learn here: call it on each shard, once the channels of all of them show the new size.
   void resized();
 
   // State of mode pages and of START STOP UNIT.
@@ -62,7 +67,7 @@ class LogicalUnit {
   [[nodiscard]] bool descriptor_sense() const noexcept { return state_.d_sense; }
 
   [[nodiscard]] std::uint32_t tasks() const noexcept { return task_count_; }
-  [[nodiscard]] const UnitCounters& counters() const noexcept { return log_.total; }  // since the unit was made
+  [[nodiscard]] UnitCounters counters() const noexcept { return counters_->now(); }  // since the unit was made, on this shard
   [[nodiscard]] Device& device() const noexcept { return device_; }
 
   // For src/scsi alone.
@@ -73,22 +78,41 @@ class LogicalUnit {
     bool stopped = false;        // START STOP UNIT
     bool flush_failed = false;   // sticky: what a failed flush lost, the next flush cannot make good
   };
+  // All that commands can change about the unit, and that is the same on every shard. Commands of SerialClass::whole
+  // change it, and only those (and resets, which return State to its defaults).
+  struct Value {
+    State state;
+    PortGroups port_groups;
+    LogZero log_zero{};
+  };
+  [[nodiscard]] Value value() const { return {state_, config_.port_groups, log_zero_}; }
+  void adopt(const Value& value);  // of another shard
+
   [[nodiscard]] State& state() noexcept { return state_; }
   [[nodiscard]] PortGroups& port_groups() noexcept { return config_.port_groups; }
   [[nodiscard]] const State& state() const noexcept { return state_; }
-  [[nodiscard]] UnitLog& log() noexcept { return log_; }
-  [[nodiscard]] const UnitLog& log() const noexcept { return log_; }
+  [[nodiscard]] LiveCounters& count() noexcept { return *counters_; }
+  [[nodiscard]] UnitCounters counters_of_all() const;  // shards
+  [[nodiscard]] LogZero& log_zero() noexcept { return log_zero_; }
   void reset() noexcept;  // logical unit reset (SAM-5 6.3.3): mode pages return to their defaults
-  void raise_for_others(const Nexus* nexus, UnitAttention attention);  // on every nexus but this one
+  // On every nexus but this one. In a command that changes the unit, or a change by the operator: on those of every shard.
+  void raise_for_others(const Nexus* nexus, UnitAttention attention);
 
  private:
   friend class Device;
   friend class Nexus;
+  friend class Shards;
 
   [[nodiscard]] bool can_start(const Task& task);
   void count(const Task& task) noexcept;  // a command that ended well
-  static bool stands_in_the_way(const Task& other, const Task& task, bool older) noexcept;
+  [[nodiscard]] bool stands_in_the_way(const Task& other, const Task& task, bool older) const noexcept;
   static bool is_barrier(const Task& task) noexcept;
+  // Where there are other shards: the command needs a claim that holds on all of them. Its turn among the commands of this
+  // shard comes by its attribute alone; what it conflicts with, the claim keeps away.
+  [[nodiscard]] bool needs_claim(const Task& task) const noexcept;
+  [[nodiscard]] bool standing_claim_conflicts(const Task& task) const noexcept;
+  [[nodiscard]] bool has_started_against(const ClaimTerms& terms);
+  void raise_here(const Nexus* nexus, UnitAttention attention);
   // Whether something in this unit stands in the way of a claim that waits.
   [[nodiscard]] bool can_hold(const RangeClaim& claim);
 
@@ -97,10 +121,16 @@ class LogicalUnit {
   UnitConfig config_;
   block::Channel& channel_;
   State state_;
-  UnitLog log_;
+  LogZero log_zero_{};
+  std::shared_ptr<LiveCounters> counters_ = std::make_shared<LiveCounters>();  // the other shards read them
+  std::uint32_t generation_ = 0;  // changes with what a command was checked against when it was admitted
 
   IntrusiveList<Task> task_set_;  // in the order of admission
-  IntrusiveList<RangeClaim> claims_;  // of copies that read or write this unit, whichever unit got the command
+  // Of copies that read or write this unit, whichever unit got the command. With several shards they stand in nobody's way
+  // here: the claims that the copies have on all shards do.
+  IntrusiveList<RangeClaim> claims_;
+  std::vector<StandingClaim> standing_;  // of all shards, this one's commands and copies among them
+  ShardClaim* change_ = nullptr;         // a change of the unit in progress that other shards will learn of
   std::uint32_t task_count_ = 0;
   std::uint32_t barriers_ = 0;    // tasks and claims that may stand in another's way; 0: everything starts at once
   std::uint32_t blocked_ = 0;     // tasks in the set, and claims, that wait

@@ -360,7 +360,7 @@ Progress run_start_stop(Command& command) {
     return prepare_flush(command);
   }
   if (task.step == flushing && operation_failed(command)) return Progress::over;
-  if (start && command.unit.state().stopped) ++command.unit.log().total.starts;
+  if (start && command.unit.state().stopped) ++command.unit.count().starts;
   command.unit.state().stopped = !start;
   return good(task);
 }

@@ -16,7 +16,8 @@ class ShardLink {
   virtual ~ShardLink() = default;
   [[nodiscard]] virtual std::uint32_t self() const noexcept = 0;    // the shard of the device that holds this link
   [[nodiscard]] virtual std::uint32_t shards() const noexcept = 0;  // all of them, at least 1
-  // Calls `work` with the device of `shard`, on its thread, from a later turn of its loop. In order for each pair of shards.
+  // Calls `work` with the device of `shard`, on its thread, from a later turn of its loop. In order for each pair of shards,
+  // that of a shard with itself among them.
   // Not called any more once that shard's loop has ended. Control path: it allocates.
   virtual void send(std::uint32_t shard, std::function<void(Device&)> work) = 0;
 };

@@ -34,6 +34,7 @@ class LogicalUnit;
 class Nexus;
 struct CommandRow;
 struct CopyOperation;
+struct ShardClaim;
 struct StartableTag;
 
 enum class ScsiStatus : std::uint8_t {  // SAM-5 5.3.1
@@ -105,6 +106,9 @@ struct Task : ListNode<Task>, ListNode<StartableTag> {
   std::uint32_t slice_blocks = 0;
   std::uint32_t transfer_blocks = 0;  // of `blocks`, those for which the initiator moves data
   std::uint32_t descriptor = 0;       // UNMAP: index of the next descriptor
+  std::uint32_t generation = 0;       // of the unit, as this command was checked against it
+  bool telling = false;               // it has ended, and other shards are still being told of something about it
+  ShardClaim* claim = nullptr;        // on all shards, from the request to the end
   CopyOperation* copy = nullptr;      // of EXTENDED COPY, from prepare() until the task leaves
   block::BlockOp op;
   static constexpr std::size_t max_pieces = 65;

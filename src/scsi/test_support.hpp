@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 #include <deque>
+#include <functional>
 #include <initializer_list>
 #include <memory>
 #include <vector>
@@ -20,7 +21,9 @@ namespace perilune::scsi::test {
 
 class FakeChannel : public block::Channel {
  public:
-  explicit FakeChannel(block::Geometry geometry) : geometry_(geometry) {
+  // `disk`: memory that several channels share, each the way of one shard to it.
+  explicit FakeChannel(block::Geometry geometry, std::vector<std::uint8_t>* disk = nullptr)
+      : memory(disk != nullptr ? *disk : own_memory_), geometry_(geometry) {
     memory.resize(geometry.blocks.value() * geometry.block_size_bytes);
   }
   ~FakeChannel() override { PERILUNE_ASSERT(held_.empty()); }
@@ -40,6 +43,7 @@ class FakeChannel : public block::Channel {
   bool submit(block::BlockOp& op) override {
     kinds.push_back(op.kind);
     fuas.push_back(op.fua);
+    if (on_submit) on_submit(op);
     if (hold) {
       held_.push_back(&op);
       return false;
@@ -54,9 +58,9 @@ class FakeChannel : public block::Channel {
   }
 
   [[nodiscard]] std::size_t held() const { return held_.size(); }
-  void release_one() {
-    block::BlockOp* op = held_.front();
-    held_.pop_front();
+  void release_one(std::size_t index = 0) {
+    block::BlockOp* op = held_[index];
+    held_.erase(held_.begin() + static_cast<std::ptrdiff_t>(index));
     perform(*op);
     op->done(*op);
   }
@@ -64,7 +68,8 @@ class FakeChannel : public block::Channel {
     while (!held_.empty()) release_one();
   }
 
-  std::vector<std::uint8_t> memory;
+  std::vector<std::uint8_t>& memory;
+  std::function<void(const block::BlockOp&)> on_submit;
   std::vector<block::OpKind> kinds;  // of every operation submitted
   std::vector<bool> fuas;
   bool hold = false;
@@ -111,6 +116,7 @@ class FakeChannel : public block::Channel {
     op.alike = BlockCount(alike);
   }
 
+  std::vector<std::uint8_t> own_memory_;
   block::Geometry geometry_;
   std::deque<block::BlockOp*> held_;
 };

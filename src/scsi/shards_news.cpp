@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// What one shard learns and all have to know, in no order with anything else.
+#include <algorithm>
+#include <utility>
+
+#include "base/assert.hpp"
+#include "scsi/shards.hpp"
+
+namespace perilune::scsi {
+
+void Shards::tell_flush_failed(LogicalUnit& unit, Task& task) {
+  PERILUNE_ASSERT(!task.telling);
+  task.telling = true;
+  const std::uint64_t id = next_id();
+  tellings_.emplace(id, Telling{count_ - 1, [this, &task] {
+                                  task.telling = false;
+                                  if (device_.settled(task)) device_.finish(task);
+                                }});
+  send_others([number = unit.number(), id](Shards& there) {
+    if (LogicalUnit* here = there.device_.unit(number)) here->state().flush_failed = true;
+    there.send(maker(id), [id](Shards& teller) { teller.heard(id); });
+  });
+}
+
+void Shards::heard(std::uint64_t id) {
+  const auto place = tellings_.find(id);
+  PERILUNE_ASSERT(place != tellings_.end());
+  if (--place->second.missing != 0) return;
+  const std::function<void()> then = std::move(place->second.then);
+  tellings_.erase(place);
+  then();
+}
+
+void Shards::tell_lost_nexus(std::uint64_t hash) {
+  send_others([hash](Shards& there) { there.device_.forget(hash); });
+}
+
+void Shards::tell_clock_start(std::uint64_t start_ms) {
+  send_others([start_ms](Shards& there) {
+    there.device_.clock_start_ms_ = std::min(there.device_.clock_start_ms_, start_ms);
+  });
+}
+
+void Shards::share_counters(LogicalUnit& unit) {
+  send_others([number = unit.number(), from = self_, counters = unit.counters_](Shards& there) {
+    PeerCounters& peers = there.peer_counters_[number];
+    peers.resize(there.count_);
+    peers[from] = counters;
+  });
+}
+
+UnitCounters Shards::other_counters(const LogicalUnit& unit) const {
+  UnitCounters sum;
+  const auto place = peer_counters_.find(unit.number());
+  if (place == peer_counters_.end()) return sum;
+  for (const auto& peer : place->second) {
+    if (peer != nullptr) sum = sum + peer->now();
+  }
+  return sum;
+}
+
+}  // namespace perilune::scsi
