@@ -35,6 +35,7 @@ struct ServeOptions {
   bool quiet = false;
   std::uint32_t block_size = 512;
   std::uint16_t max_connections = limits::default_session_connections;
+  std::uint16_t error_recovery_level = 0;
   runtime::Polling polling = runtime::Polling::adaptive;
   std::uint32_t login_timeout_s = static_cast<std::uint32_t>(limits::login_timeout.count());
   std::string chap_user, chap_secret_file, mutual_user, mutual_secret_file;
@@ -152,6 +153,7 @@ Result<target::ServerConfig> make_config(const ServeOptions& options) {
   config.params.max_burst_length = 1048576;
   config.params.default_time2retain = 0;
   config.params.max_connections = options.max_connections;
+  config.params.error_recovery_level = static_cast<std::uint8_t>(options.error_recovery_level);
   config.login_timeout = std::chrono::seconds(options.login_timeout_s);
 
   target::TargetSpec spec;
@@ -282,6 +284,9 @@ int run_serve(int argc, char** argv) {
   app.add_option("--block-size", options.block_size, "logical block size in bytes")->check(CLI::IsMember({512, 4096}))->capture_default_str();
   app.add_option("--max-connections", options.max_connections, "connections that one session may have")
       ->check(CLI::Range(1, int{limits::max_session_connections}))->capture_default_str();
+  app.add_option("--error-recovery-level", options.error_recovery_level,
+                 "the most an initiator may have: 1: lost or damaged data and status are sent again")
+      ->check(CLI::Range(0, 1))->capture_default_str();
   app.add_option("--login-timeout", options.login_timeout_s, "seconds a connection may take to log in")
       ->check(CLI::Range(1, 300))->capture_default_str();
   app.add_option("--chap-user", options.chap_user, "initiators log in with this name (CHAP)");

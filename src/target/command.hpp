@@ -16,8 +16,9 @@
 namespace perilune::target {
 
 class Session;
+struct RetainedData;  // the list of those whose data is kept
 
-struct Command : iscsi::TargetCommand {
+struct Command : iscsi::TargetCommand, ListNode<RetainedData> {
   // Data and private memory of the largest command.
   static constexpr std::size_t max_pages = 2 * (limits::max_transfer_bytes / BufferPool::page_size_bytes) + 2;
 
@@ -27,6 +28,7 @@ struct Command : iscsi::TargetCommand {
   bool executing = false;
   std::uint16_t reserved_pages = 0;  // the first ones, taken under the session's reservation
   std::uint16_t pages = 0;           // in all
+  std::uint16_t retained_pages = 0;  // counted while its data is kept (target/retention.hpp)
   std::array<std::uint8_t*, max_pages> page{};
   std::array<iovec, max_pages> iov{};  // one per page, or iov[0] alone: lent memory
   BufferPool::Waiter waiter;

@@ -26,10 +26,8 @@ Status check(const ServerConfig& config) {
     return fail(Errc::invalid_argument,
                 fmt::format("MaxConnections must be at most {}", limits::max_session_connections));
   }
-  // The engine has level 1. Here units still lend memory that changes under data that may be asked for again, and nothing
-  // frees what one session retains when another waits for pages.
-  if (config.params.error_recovery_level != 0) {
-    return fail(Errc::invalid_argument, "ErrorRecoveryLevel above 0 is not served yet");
+  if (config.params.error_recovery_level > 1) {
+    return fail(Errc::invalid_argument, "ErrorRecoveryLevel above 1 is not served yet");
   }
   return {};
 }

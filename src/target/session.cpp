@@ -27,11 +27,6 @@ std::string initiator_port_name(const std::string& name, const iscsi::Isid& isid
   return text;
 }
 
-// Memory of the unit may be sent or received into directly, but a data digest needs a copy that nobody changes.
-bool may_lend(const iscsi::TargetCommand& command) noexcept {
-  return command.connection != nullptr && !command.connection->params().data_digest;
-}
-
 std::string target_port_name(const std::string& name, std::uint16_t portal_group_tag) {
   static constexpr char digits[] = "0123456789abcdef";
   std::string text = name + ",t,0x";
@@ -238,10 +233,12 @@ void Session::request_pages(Command& command, std::uint32_t pages) {
       PERILUNE_ASSERT(taken);
       waiting.pages = static_cast<std::uint16_t>(waiting.pages + count);
       session.memory_ready(waiting);
+      session.shard_.retention.pages_wanted();
     }
   };
   command.waiter.ready = Delegate<void()>::raw(&command, &Grant::ready);
   shard_.pool->wait(command.waiter, missing);
+  shard_.retention.pages_wanted();
 }
 
 void Session::memory_ready(Command& command) {
@@ -259,6 +256,21 @@ void Session::memory_ready(Command& command) {
   } else {
     run(command);
   }
+}
+
+// Memory of the unit may be sent or received into directly, but a data digest, and data that may be asked for again, need a copy
+// that nobody changes.
+bool Session::may_lend(const Command& command) const noexcept {
+  return engine_.params().error_recovery_level == 0 && command.connection != nullptr &&
+         !command.connection->params().data_digest;
+}
+
+void Session::on_data_retained(iscsi::TargetCommand& command) {
+  shard_.retention.keep(kept_, static_cast<Command&>(command));
+}
+
+void Session::on_data_forgotten(iscsi::TargetCommand& command) {
+  shard_.retention.forget(kept_, static_cast<Command&>(command));
 }
 
 void Session::on_data_out(iscsi::TargetCommand& command) { run(static_cast<Command&>(command)); }
@@ -408,6 +420,8 @@ void Session::on_text(iscsi::TargetConnection& connection, const iscsi::TextRequ
   }
   if (step == iscsi::TargetText::Step::respond) {
     connection.send_text_response(text.response(), text.data());
+    // RFC 7143 13.12: holds for what is sent behind the end of the exchange.
+    if (text.response().final && text.declared_max_xmit()) connection.set_max_xmit_data_segment_length(*text.declared_max_xmit());
   } else {
     std::uint8_t bhs[iscsi::bhs_bytes];
     request.encode(bhs);

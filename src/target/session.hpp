@@ -52,6 +52,8 @@ class Session final : public iscsi::TargetHost, public ListNode<Session> {
   void on_command(iscsi::TargetCommand& command) override;
   void on_data_out(iscsi::TargetCommand& command) override;
   void on_data_lost(iscsi::TargetCommand& command) override;
+  void on_data_retained(iscsi::TargetCommand& command) override;
+  void on_data_forgotten(iscsi::TargetCommand& command) override;
   void on_task_management(iscsi::TaskManagement& request) override;
   void abort(iscsi::TargetCommand& command) override;
   void on_text(iscsi::TargetConnection& connection, const iscsi::TextRequest& request, Bytes data) override;
@@ -67,6 +69,7 @@ class Session final : public iscsi::TargetHost, public ListNode<Session> {
  private:
   struct Management;  // a task management function that waits for the device
 
+  [[nodiscard]] bool may_lend(const Command& command) const noexcept;
   void start_data_out(Command& command);
   void start_data_in(Command& command);
   void request_pages(Command& command, std::uint32_t pages);
@@ -95,6 +98,7 @@ class Session final : public iscsi::TargetHost, public ListNode<Session> {
   std::uint32_t reservations_used_ = 0;  // by commands
   std::unique_ptr<scsi::Nexus> nexus_;
   iscsi::TargetSession engine_;
+  Retention::Keeper kept_{engine_};
   std::vector<Connection*> connections_;
 };
 

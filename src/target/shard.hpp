@@ -23,6 +23,7 @@
 #include "target/config.hpp"
 #include "target/gather_pool.hpp"
 #include "target/moving_connection.hpp"
+#include "target/retention.hpp"
 
 namespace perilune::target {
 
@@ -83,6 +84,7 @@ class Shard {
   iscsi::TxChunkPool chunks;
   CommandSlab commands;
   GatherPool gathers;
+  Retention retention{loop, *pool};
   std::uint32_t window_slots = 0;  // commands that all sessions together may have in progress
 
  private:

@@ -208,6 +208,8 @@ class Connection:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.name, self.isid, self.cid, self.tsih = name, isid, cid, 0
         self.cmd_sn, self.exp_stat_sn = cmd_sn, 0
+        self.held = None                      # an ExpStatSN to send instead: statuses from it on stay unacknowledged
+        self.resends = False                  # above recovery level 0: what was asked for again keeps the StatSN it had
         self.stat_sn_known = False
         self.window = None                    # (ExpCmdSN, MaxCmdSN) as last told
         self.header_digest = self.data_digest = False
@@ -282,10 +284,13 @@ class Connection:
             assert pdu.stat_sn == 0, f"StatSN in a Data-In without S: {pdu}"
         else:
             counts = not (pdu.opcode == R2T or pdu.opcode == NOP_IN and pdu.itt == RESERVED_TAG)
-            if self.stat_sn_known:
+            if self.resends and after(self.exp_stat_sn, pdu.stat_sn):
+                counts = None                 # seen before
+            elif self.stat_sn_known:
                 assert pdu.stat_sn == self.exp_stat_sn, f"StatSN {pdu.stat_sn:#x}, expected {self.exp_stat_sn:#x}: {pdu}"
             self.stat_sn_known = True
-            self.exp_stat_sn = (pdu.stat_sn + (1 if counts else 0)) % 2**32
+            if counts is not None:
+                self.exp_stat_sn = (pdu.stat_sn + (1 if counts else 0)) % 2**32
         if not self.full_feature:
             return
         assert pdu.window() < 2**31, f"MaxCmdSN more than one below ExpCmdSN: {pdu}"
@@ -394,6 +399,15 @@ class Connection:
 
     # ---- full-feature phase
 
+    @property
+    def ack(self):
+        """The ExpStatSN of what is sent."""
+        return self.exp_stat_sn if self.held is None else self.held
+
+    def snack(self, kind, itt=RESERVED_TAG, begin=0, run=0, tag=RESERVED_TAG):
+        """kind 0: Data/R2T, 1: Status, 2: DataACK, 3: R-Data (RFC 7143 11.16.1)."""
+        self.send(snack(itt, self.ack, kind, tag, begin, run))
+
     def take_cmd_sn(self):
         sn = self.cmd_sn
         self.cmd_sn = (sn + 1) % 2**32
@@ -401,7 +415,7 @@ class Connection:
 
     def ping(self, data=b"", **fields):
         itt = next(_itts)
-        self.send(nop_out(itt, self.cmd_sn, self.exp_stat_sn, **fields), data)
+        self.send(nop_out(itt, self.cmd_sn, self.ack, **fields), data)
         return itt
 
     def command(self, cdb, edtl=0, flags=FINAL, data=b"", lun=0, immediate=False, cmd_sn=None, itt=None, attribute=1, ahs=b""):
@@ -410,11 +424,11 @@ class Connection:
         if cmd_sn is None:
             cmd_sn = self.cmd_sn if immediate else self.take_cmd_sn()
         cdb = cdb.ljust(16, b"\0")
-        self.send(scsi_command(itt, cmd_sn, self.exp_stat_sn, cdb, flags | attribute, edtl, lun, immediate), data, ahs)
+        self.send(scsi_command(itt, cmd_sn, self.ack, cdb, flags | attribute, edtl, lun, immediate), data, ahs)
         return itt
 
     def data_out(self, itt, ttt, data_sn, offset, data, final, lun=0):
-        self.send(data_out(itt, ttt, self.exp_stat_sn, data_sn, offset, final, lun), data)
+        self.send(data_out(itt, ttt, self.ack, data_sn, offset, final, lun), data)
 
     def answer_r2t(self, r2t, data, segment=8192, lun=0):
         """All the Data-Out PDUs of one R2T; `data` is the whole command's."""
@@ -493,7 +507,7 @@ class Connection:
         itt = next(_itts)
         if cmd_sn is None:
             cmd_sn = self.cmd_sn if immediate else self.take_cmd_sn()
-        self.send(task_management(itt, cmd_sn, self.exp_stat_sn, function, lun, referenced, ref_cmd_sn, immediate))
+        self.send(task_management(itt, cmd_sn, self.ack, function, lun, referenced, ref_cmd_sn, immediate))
         return itt
 
     def managed(self, itt):
@@ -503,13 +517,13 @@ class Connection:
     def text(self, data, flags=FINAL, ttt=RESERVED_TAG, itt=None, immediate=True):
         itt = next(_itts) if itt is None else itt
         cmd_sn = self.cmd_sn if immediate else self.take_cmd_sn()
-        self.send(text_request(itt, cmd_sn, self.exp_stat_sn, flags, ttt, immediate), data)
+        self.send(text_request(itt, cmd_sn, self.ack, flags, ttt, immediate), data)
         return self.next(lambda p: p.opcode in (TEXT_RESPONSE, REJECT))
 
     def logout(self, reason=0, cid=None, immediate=True):
         itt = next(_itts)
         cmd_sn = self.cmd_sn if immediate else self.take_cmd_sn()
-        self.send(logout_request(itt, cmd_sn, self.exp_stat_sn, reason, self.cid if cid is None else cid, immediate))
+        self.send(logout_request(itt, cmd_sn, self.ack, reason, self.cid if cid is None else cid, immediate))
         return self.next(lambda p: p.itt == itt and p.opcode == LOGOUT_RESPONSE)
 
 

@@ -9,6 +9,7 @@ std::span<const Scenario> scenarios() {
       {"recovery", "target and initiator through cuts, resets and crashes, every block judged", run_recovery},
       {"durability", "the target loses power; no flushed or FUA write is lost", run_durability},
       {"pool", "eight greedy sessions on the smallest legal buffer pool all finish", run_pool},
+      {"retention", "readers of recovery level 1 on it, one acknowledging nothing, all finish", run_retention},
   };
   return all;
 }

@@ -22,4 +22,7 @@ ScenarioResult run_durability_with(std::uint64_t seed, const ScenarioOptions& op
 // Eight greedy sessions of unsolicited writes on the smallest legal buffer pool: all of them finish.
 ScenarioResult run_pool(std::uint64_t seed, const ScenarioOptions& options);
 
+// Greedy readers of recovery level 1 on that pool, one of which acknowledges nothing: all of them finish.
+ScenarioResult run_retention(std::uint64_t seed, const ScenarioOptions& options);
+
 }  // namespace perilune::sim

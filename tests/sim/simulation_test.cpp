@@ -51,5 +51,7 @@ TEST(Simulation, AFuaWriteThatIsNotDurableIsCaught) {
 
 TEST(Simulation, EightGreedySessionsFinishOnTheSmallestPool) { run_seeds(run_pool, 1, 32); }
 
+TEST(Simulation, ReadersWhoseDataIsKeptFinishOnTheSmallestPool) { run_seeds(run_retention, 1, 16); }
+
 }  // namespace
 }  // namespace perilune::sim

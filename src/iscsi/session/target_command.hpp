@@ -16,6 +16,7 @@ namespace perilune::iscsi {
 
 class TargetConnection;
 class TargetSession;
+struct RetainedStatus;
 
 class TargetCommand : public ListNode<TargetCommand> {
  public:
@@ -34,6 +35,8 @@ class TargetCommand : public ListNode<TargetCommand> {
   [[nodiscard]] std::span<const iovec> data() const noexcept { return data_; }
   // Data came or will come unasked: with the command, or before the F bit of its first burst.
   [[nodiscard]] bool expects_unsolicited() const noexcept { return unsolicited_open_ || pdu.data_segment_length != 0; }
+  // Above recovery level 0: its data is kept, for the initiator may ask for it again.
+  [[nodiscard]] bool data_retained() const noexcept { return retained_ != nullptr; }
   // Data came before there was memory for it.
   [[nodiscard]] bool data_was_discarded() const noexcept { return unsolicited_received_ != 0 && data_.empty(); }
 
@@ -65,10 +68,14 @@ class TargetCommand : public ListNode<TargetCommand> {
   std::uint32_t data_in_count_ = 0;         // Data-In and R2T PDUs sent: ExpDataSN
   std::uint8_t r2t_count_ = 0;
   std::array<ReadyToTransferSlot, limits::max_outstanding_r2t> r2t_{};
-  // Above recovery level 0: the Data-In that may be asked for again; unsolicited data that came damaged.
+  // Above recovery level 0: the Data-In that may be asked for again, from which byte and number on and how it was cut;
+  // unsolicited data that came damaged.
   std::span<const iovec> data_in_;
   std::uint32_t data_in_bytes_ = 0;
+  std::uint32_t data_in_begin_ = 0;
   std::uint32_t data_in_first_sn_ = 0;
+  std::uint32_t data_in_segment_ = 0;
+  RetainedStatus* retained_ = nullptr;
   std::uint32_t unsolicited_lost_begin_ = 0, unsolicited_lost_end_ = 0;
   std::uint8_t recoveries_ = 0;
   Outcome outcome_;

@@ -29,6 +29,7 @@ TargetConnection::TargetConnection(TargetSession& session, const ConnectionParam
       cid_(cid),
       stat_sn_(stat_sn),
       acknowledged_(stat_sn),
+      keeps_data_from_(stat_sn),
       decoder_(params.max_recv_data_segment_length),
       tx_(chunks) {
   decoder_.set_digests(params.header_digest, params.data_digest);
@@ -479,10 +480,11 @@ void TargetConnection::send_text_response(TextResponse response, Bytes data) {
   send_status(response, data);
 }
 
-void TargetConnection::send_reject(RejectReason reason, const std::uint8_t* rejected_bhs) {
+void TargetConnection::send_reject(RejectReason reason, const std::uint8_t* rejected_bhs, DataSn next_data_sn) {
   ++session_.stats_.rejects;
   RejectPdu reject;
   reject.reason = reason;
+  reject.data_sn = next_data_sn;
   send_status(reject, {rejected_bhs, bhs_bytes});
 }
 

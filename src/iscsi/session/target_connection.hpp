@@ -9,10 +9,12 @@
 #include <array>
 #include <cstdint>
 #include <deque>
+#include <optional>
 #include <string_view>
 #include <vector>
 
 #include "iscsi/pdu/decoder.hpp"
+#include "iscsi/session/retained.hpp"
 #include "iscsi/session/target_session.hpp"
 
 namespace perilune::iscsi {
@@ -50,7 +52,9 @@ class TargetConnection {
   [[nodiscard]] bool ping_outstanding() const noexcept { return ping_ttt_ != reserved_tag; }
   void send_async(AsyncEvent event, std::uint16_t parameter1, std::uint16_t parameter2, std::uint16_t parameter3);
   void send_text_response(TextResponse response, Bytes data);
-  void send_reject(RejectReason reason, const std::uint8_t* rejected_bhs);
+  void send_reject(RejectReason reason, const std::uint8_t* rejected_bhs, DataSn next_data_sn = DataSn(0));
+  // The initiator declared another MaxRecvDataSegmentLength (RFC 7143 13.12); what is queued stays as it is cut.
+  void set_max_xmit_data_segment_length(std::uint32_t bytes) noexcept { params_.max_xmit_data_segment_length = bytes; }
 
   void* host_state = nullptr;  // the driver's
 
@@ -72,21 +76,18 @@ class TargetConnection {
   void acknowledge(StatSn exp_stat_sn);
 
   // --- recovery level 1 (target_recovery.cpp) ---
-  // A PDU with a status that the initiator has not acknowledged yet.
-  struct Retained {
-    std::array<std::uint8_t, bhs_bytes> bhs{};
-    std::vector<std::uint8_t> data;
-    TargetCommand* command = nullptr;  // whose Data-In may be asked for again; a reference is held
-    [[nodiscard]] std::uint64_t bytes() const noexcept;
-  };
+  using Refusal = std::optional<RejectReason>;
   void retain(const std::uint8_t* bhs, Bytes data, TargetCommand* command);
+  void keep_data(RetainedStatus& status, TargetCommand& command);
   void forget(std::size_t count);
-  void resend(Retained& retained);
+  void resend(RetainedStatus& retained);
   void snack(const std::uint8_t* bhs);
-  [[nodiscard]] bool status_snack(const SnackRequest& pdu);
-  [[nodiscard]] bool data_snack(const SnackRequest& pdu);
-  [[nodiscard]] bool r_data_snack(const SnackRequest& pdu);
-  [[nodiscard]] Retained* retained_data_of(Itt itt);
+  [[nodiscard]] Refusal status_snack(const SnackRequest& pdu);
+  [[nodiscard]] Refusal data_snack(const SnackRequest& pdu);
+  [[nodiscard]] Refusal r_data_snack(const SnackRequest& pdu);
+  [[nodiscard]] Refusal r2t_snack(const SnackRequest& pdu, TargetCommand& command);
+  [[nodiscard]] RetainedStatus* retained_answer_of(Itt itt);
+  [[nodiscard]] DataSn next_data_sn(Itt itt);
   bool nop_out(const std::uint8_t* bhs, Bytes data);
   bool drop(std::string_view reason) {
     drop_reason_ = reason;
@@ -130,6 +131,7 @@ class TargetConnection {
   std::uint16_t cid_;
   StatSn stat_sn_;
   StatSn acknowledged_;  // the initiator has every status before this; kept where connections can wait for each other
+  StatSn keeps_data_from_;  // no read's data is kept before acknowledged_ has reached it: it was too much
   PduDecoder decoder_;
   TxQueue tx_;
   TargetCommand* receiving_ = nullptr;  // the command whose data the decoder is delivering
@@ -139,21 +141,20 @@ class TargetConnection {
   bool logging_out_ = false;  // a logout that ends this connection waits for tasks to end
   Ttt ping_ttt_ = reserved_tag;
   Ttt next_ping_ttt_ = 1;
-  std::deque<Retained> retained_;  // consecutive StatSNs from acknowledged_ on
-  std::uint64_t retained_bytes_ = 0;
+  std::deque<RetainedStatus> retained_;  // consecutive StatSNs from acknowledged_ on
+  std::uint64_t retained_bytes_ = 0;     // without the data of reads, whose memory the host counts
   std::string_view drop_reason_;
 };
 
-// Data-In PDUs no longer than the initiator's MaxRecvDataSegmentLength, in sequences no longer than MaxBurstLength (RFC
-// 7143 11.7): visit(offset, bytes, F bit) for each.
+// Data-In PDUs of the bytes from `begin` to `end`, none longer than `segment_max` (the initiator's MaxRecvDataSegmentLength), in
+// sequences no longer than MaxBurstLength (RFC 7143 11.7): visit(offset, bytes, F bit) for each.
 template <class Visit>
-void TargetSession::for_each_data_in(const TargetConnection& connection, std::uint32_t bytes, Visit visit) {
-  std::uint32_t burst_left = params_.max_burst_length;
-  for (std::uint32_t offset = 0; offset < bytes;) {
-    const std::uint32_t segment =
-        std::min({bytes - offset, connection.params_.max_xmit_data_segment_length, burst_left});
+void TargetSession::for_each_data_in(std::uint32_t segment_max, std::uint32_t begin, std::uint32_t end, Visit visit) const {
+  std::uint32_t burst_left = params_.max_burst_length - begin % params_.max_burst_length;
+  for (std::uint32_t offset = begin; offset < end;) {
+    const std::uint32_t segment = std::min({end - offset, segment_max, burst_left});
     burst_left -= segment;
-    visit(offset, segment, offset + segment == bytes || burst_left == 0);
+    visit(offset, segment, offset + segment == end || burst_left == 0);
     offset += segment;
     if (burst_left == 0) burst_left = params_.max_burst_length;
   }

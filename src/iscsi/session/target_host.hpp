@@ -45,6 +45,10 @@ class TargetHost {
   virtual void on_command(TargetCommand& command) = 0;
   // All data that begin_data_out() asked for is in the memory.
   virtual void on_data_out(TargetCommand& command) = 0;
+  // Above recovery level 0: the command was answered, and its data and memory are kept until the initiator acknowledges the
+  // answer, its connection is gone, or the host needs them (TargetSession::forget_data(), also from inside this call).
+  virtual void on_data_retained(TargetCommand&) {}
+  virtual void on_data_forgotten(TargetCommand&) {}  // kept no longer; release_command() follows once it has been sent
   // A data PDU of the command arrived damaged (data digest): answer with CHECK CONDITION, PROTOCOL SERVICE CRC ERROR.
   virtual void on_data_lost(TargetCommand& command) = 0;
 

@@ -3,7 +3,8 @@
 //
 // A header digest error ends the connection, so what is lost here is data and status on the way to the initiator (it asks by
 // SNACK) and Data-Out whose data digest is wrong (we ask by a recovery R2T). Every status is kept until ExpStatSN passes it,
-// and a read's data with it. We never set the A bit, so that no DataACK is legal.
+// and a read's data with it, unless the host needs the memory. We never set the A bit, so that no DataACK is legal: data and
+// status leave together, and what acknowledges the one acknowledges the other.
 #include <algorithm>
 #include <cstring>
 
@@ -12,33 +13,57 @@
 
 namespace perilune::iscsi {
 
-std::uint64_t TargetConnection::Retained::bytes() const noexcept {
-  return bhs_bytes + data.size() + (command != nullptr ? command->data_in_bytes_ : 0);
-}
-
 void TargetConnection::retain(const std::uint8_t* bhs, Bytes data, TargetCommand* command) {
-  Retained& kept = retained_.emplace_back();
+  RetainedStatus& kept = retained_.emplace_back();
   std::memcpy(kept.bhs.data(), bhs, bhs_bytes);
   kept.data.assign(data.begin(), data.end());
-  kept.command = command;
-  if (command != nullptr) command->hold.retain();
-  retained_bytes_ += kept.bytes();
+  retained_bytes_ += kept.own_bytes();
   // Every request acknowledges what came before it; one that sends none is asked to.
   if (retained_.size() > limits::max_retained_status / 2 || retained_bytes_ > limits::max_retained_bytes / 2) send_ping();
+  if (command != nullptr) keep_data(kept, *command);
+}
+
+void TargetConnection::keep_data(RetainedStatus& status, TargetCommand& command) {
+  status.data_in_count = command.data_in_count_;
+  status.data_forgotten = acknowledged_.before(keeps_data_from_);
+  if (status.data_forgotten) return;
+  status.command = &command;
+  command.retained_ = &status;
+  command.hold.retain();
+  session_.host_.on_data_retained(command);
 }
 
 // The first `count` are acknowledged.
 void TargetConnection::forget(std::size_t count) {
   for (count = std::min(count, retained_.size()); count > 0; --count) {
-    retained_bytes_ -= retained_.front().bytes();
+    retained_bytes_ -= retained_.front().own_bytes();
     TargetCommand* command = retained_.front().command;
     retained_.pop_front();
-    if (command != nullptr) command->hold.release();
+    if (command == nullptr) continue;
+    command->retained_ = nullptr;
+    session_.host_.on_data_forgotten(*command);
+    command->hold.release();
+  }
+}
+
+void TargetSession::forget_data(TargetCommand& command) {
+  RetainedStatus* kept = std::exchange(command.retained_, nullptr);
+  if (kept == nullptr) return;
+  kept->command = nullptr;
+  kept->data_forgotten = true;
+  if (command.connection != nullptr) command.connection->keeps_data_from_ = command.connection->stat_sn_;
+  host_.on_data_forgotten(command);
+  command.hold.release();
+}
+
+void TargetSession::request_acknowledgements() {
+  for (TargetConnection* connection : connections_) {
+    if (!connection->retained_.empty()) connection->send_ping();
   }
 }
 
 // As it was, but for the command window of today.
-void TargetConnection::resend(Retained& retained) {
+void TargetConnection::resend(RetainedStatus& retained) {
   store_be32(retained.bhs.data() + 28, session_.exp_cmd_sn_.value());
   store_be32(retained.bhs.data() + 32, session_.max_cmd_sn_.value());
   tx_.push(retained.bhs.data(), retained.data);
@@ -52,80 +77,111 @@ void TargetConnection::snack(const std::uint8_t* bhs) {
     ++session_.stats_.ignored;  // it will ask again when it has read what is there
     return;
   }
-  bool valid = false;
+  Refusal refusal = RejectReason::protocol_error;
   switch (pdu.type) {
-    case SnackType::status: valid = status_snack(pdu); break;
-    case SnackType::data_or_r2t: valid = data_snack(pdu); break;
-    case SnackType::r_data: valid = r_data_snack(pdu); break;
-    case SnackType::data_ack: send_reject(RejectReason::invalid_data_ack, bhs); return;
+    case SnackType::status: refusal = status_snack(pdu); break;
+    case SnackType::data_or_r2t: refusal = data_snack(pdu); break;
+    case SnackType::r_data: refusal = r_data_snack(pdu); break;
+    case SnackType::data_ack: refusal = RejectReason::invalid_data_ack; break;
   }
-  if (!valid) send_reject(RejectReason::protocol_error, bhs);
+  if (!refusal) return;
+  // RFC 7143 11.17.2: which number would come next, where the run was wrong.
+  const bool tells = pdu.type == SnackType::data_or_r2t && *refusal == RejectReason::protocol_error;
+  send_reject(*refusal, bhs, tells ? next_data_sn(pdu.initiator_task_tag) : DataSn(0));
+}
+
+DataSn TargetConnection::next_data_sn(Itt itt) {
+  const TargetCommand* command = session_.by_itt_.find(itt);
+  if (command != nullptr && command->connection == this) return DataSn(command->data_in_count_);
+  const RetainedStatus* answer = retained_answer_of(itt);
+  return DataSn(answer != nullptr ? answer->data_in_count : 0);
 }
 
 // RFC 7143 11.16.1: what was acknowledged, or never sent, cannot be asked for.
-bool TargetConnection::status_snack(const SnackRequest& pdu) {
+TargetConnection::Refusal TargetConnection::status_snack(const SnackRequest& pdu) {
   if (pdu.beg_run == 0 && pdu.run_length == 0) {
-    for (Retained& retained : retained_) resend(retained);
-    return true;
+    for (RetainedStatus& retained : retained_) resend(retained);
+    return {};
   }
   const std::int32_t first = StatSn(pdu.beg_run).ahead_of(acknowledged_);
   const auto size = static_cast<std::int64_t>(retained_.size());
   const std::int64_t end = pdu.run_length == 0 ? size : std::int64_t{first} + pdu.run_length;
-  if (first < 0 || first >= size || end > size) return false;
+  if (first < 0 || first >= size || end > size) return RejectReason::protocol_error;
   for (std::int64_t i = first; i < end; ++i) resend(retained_[static_cast<std::size_t>(i)]);
-  return true;
+  return {};
 }
 
-TargetConnection::Retained* TargetConnection::retained_data_of(Itt itt) {
-  const auto found = std::find_if(retained_.rbegin(), retained_.rend(), [itt](const Retained& retained) {
-    return retained.command != nullptr && retained.command->pdu.initiator_task_tag == itt;
+// The latest: a tag is free for another command once the initiator has its answer.
+RetainedStatus* TargetConnection::retained_answer_of(Itt itt) {
+  const auto found = std::find_if(retained_.rbegin(), retained_.rend(), [itt](const RetainedStatus& retained) {
+    return retained.answers_command() && retained.itt() == itt;
   });
   return found == retained_.rend() ? nullptr : &*found;
 }
 
-bool TargetConnection::data_snack(const SnackRequest& pdu) {
-  TargetCommand* command = session_.by_itt_.find(pdu.initiator_task_tag);
-  Retained* retained = command == nullptr ? retained_data_of(pdu.initiator_task_tag) : nullptr;
-  if (retained != nullptr) command = retained->command;
-  if (command == nullptr || command->connection != this) return false;
-  const std::uint64_t begin = pdu.beg_run;
-  const std::uint64_t end = pdu.run_length == 0 ? command->data_in_count_ : begin + pdu.run_length;
+TargetConnection::Refusal TargetConnection::data_snack(const SnackRequest& pdu) {
+  if (TargetCommand* command = session_.by_itt_.find(pdu.initiator_task_tag)) return r2t_snack(pdu, *command);
+  RetainedStatus* answer = retained_answer_of(pdu.initiator_task_tag);
+  if (answer == nullptr) return RejectReason::protocol_error;
   const bool everything = pdu.beg_run == 0 && pdu.run_length == 0;
-  if (end > command->data_in_count_ || (begin >= end && !everything)) return false;
-  if (retained != nullptr) {
-    session_.resend_data_in(*this, *command, begin, end);
-    return true;
-  }
-  // R2Ts that were answered, if only in part, have arrived.
-  for (const auto& slot : command->r2t_) {
+  const std::uint64_t begin = pdu.beg_run;
+  const std::uint64_t end = pdu.run_length == 0 ? answer->data_in_count : begin + pdu.run_length;
+  if (end > answer->data_in_count || (begin >= end && !everything)) return RejectReason::protocol_error;
+  // RFC 7143 11.17.1: a status was sent before, so that the Reject alone tells that the data cannot be had again.
+  if (answer->data_forgotten) return RejectReason::snack_reject;
+  if (answer->command == nullptr) return {};  // there was none
+  TargetCommand& command = *answer->command;
+  if (begin < command.data_in_first_sn_ && !everything) return RejectReason::protocol_error;
+  // RFC 7143 11.16.3: where the initiator takes less than before, it has to ask by R-Data SNACK.
+  if (command.data_in_segment_ > params_.max_xmit_data_segment_length) return RejectReason::protocol_error;
+  session_.resend_data_in(*this, command, begin, end);
+  return {};
+}
+
+// R2Ts that were answered, if only in part, have arrived.
+TargetConnection::Refusal TargetConnection::r2t_snack(const SnackRequest& pdu, TargetCommand& command) {
+  if (command.connection != this) return RejectReason::protocol_error;
+  const std::uint64_t begin = pdu.beg_run;
+  const std::uint64_t end = pdu.run_length == 0 ? command.data_in_count_ : begin + pdu.run_length;
+  const bool everything = pdu.beg_run == 0 && pdu.run_length == 0;
+  if (end > command.data_in_count_ || (begin >= end && !everything)) return RejectReason::protocol_error;
+  for (const auto& slot : command.r2t_) {
     const bool open = slot.ttt != reserved_tag && slot.next_offset != slot.end_offset;
     if (open && slot.next_data_sn == DataSn(0) && slot.r2t_sn.value() >= begin && slot.r2t_sn.value() < end) {
-      session_.encode_r2t(*command, slot);
+      session_.encode_r2t(command, slot);
     }
   }
-  return true;
+  return {};
 }
 
 // RFC 7143 11.16.2, 11.16.4: all data anew (nothing is ever acknowledged by DataACK), cut for what the initiator takes now, and
 // the same status with the SNACK Tag in it.
-bool TargetConnection::r_data_snack(const SnackRequest& pdu) {
-  Retained* retained = retained_data_of(pdu.initiator_task_tag);
-  if (retained == nullptr || session_.by_itt_.find(pdu.initiator_task_tag) != nullptr) return false;
-  if (pdu.beg_run != 0 || pdu.run_length != 0 || pdu.target_transfer_or_snack_tag == reserved_tag) return false;
-  TargetCommand& command = *retained->command;
+TargetConnection::Refusal TargetConnection::r_data_snack(const SnackRequest& pdu) {
+  RetainedStatus* answer = retained_answer_of(pdu.initiator_task_tag);
+  if (answer == nullptr || session_.by_itt_.find(pdu.initiator_task_tag) != nullptr) return RejectReason::protocol_error;
+  if (pdu.beg_run != 0 || pdu.run_length != 0) return RejectReason::protocol_error;
+  const std::uint32_t tag = pdu.target_transfer_or_snack_tag;
+  if (tag == reserved_tag || tag == 0) return RejectReason::protocol_error;
+  if (answer->data_forgotten) return RejectReason::snack_reject;
+  if (answer->command == nullptr) return RejectReason::protocol_error;
+  TargetCommand& command = *answer->command;
+  command.data_in_segment_ = params_.max_xmit_data_segment_length;
   command.data_in_count_ = command.data_in_first_sn_;
-  session_.for_each_data_in(*this, command.data_in_bytes_, [&](auto, auto, bool) { ++command.data_in_count_; });
+  session_.for_each_data_in(command.data_in_segment_, command.data_in_begin_, command.data_in_bytes_,
+                            [&](auto, auto, bool) { ++command.data_in_count_; });
+  answer->data_in_count = command.data_in_count_;
   session_.resend_data_in(*this, command, command.data_in_first_sn_, command.data_in_count_);
-  store_be32(retained->bhs.data() + 20, pdu.target_transfer_or_snack_tag);
-  store_be32(retained->bhs.data() + 36, command.data_in_count_);
-  resend(*retained);
-  return true;
+  store_be32(answer->bhs.data() + 20, tag);
+  store_be32(answer->bhs.data() + 36, command.data_in_count_);
+  resend(*answer);
+  return {};
 }
 
 void TargetSession::resend_data_in(TargetConnection& connection, TargetCommand& command, std::uint64_t begin,
                                    std::uint64_t end) {
   std::uint32_t sn = command.data_in_first_sn_;
-  for_each_data_in(connection, command.data_in_bytes_, [&](std::uint32_t offset, std::uint32_t segment, bool final) {
+  for_each_data_in(command.data_in_segment_, command.data_in_begin_, command.data_in_bytes_,
+                   [&](std::uint32_t offset, std::uint32_t segment, bool final) {
     const std::uint32_t this_sn = sn++;
     if (this_sn < begin || this_sn >= end) return;
     DataIn pdu;

@@ -75,12 +75,15 @@ class TargetRecoveryTest : public testing::Test {
     store_be32(&bhs[44], length);
     return connection->feed({bhs, 48});
   }
-  void expect_reject(std::uint8_t reason) {
+  void expect_reject(std::uint8_t reason, std::uint32_t next_data_sn = 0) {
     const auto pdus = output();
     ASSERT_EQ(pdus.size(), 1u);
     EXPECT_EQ(pdus[0].bhs[0], 0x3f);
     EXPECT_EQ(pdus[0].bhs[2], reason);
     EXPECT_EQ(pdus[0].data.size(), 48u);
+    if (next_data_sn != 0) {
+      EXPECT_EQ(load_be32(&pdus[0].bhs[36]), next_data_sn);
+    }
   }
 
   RecordingHost host;
@@ -185,7 +188,7 @@ TEST_F(TargetRecoveryTest, DataInIsSentAgainByNumber) {
   EXPECT_EQ(output().size(), 4u);
   for (const auto& [begin, length] : std::vector<std::pair<std::uint32_t, std::uint32_t>>{{4, 0}, {3, 2}, {1, 0xffffffff}}) {
     ASSERT_TRUE(snack(0, 5, begin, length));
-    expect_reject(0x04);
+    expect_reject(0x04, 4);  // DataSN: the next that would be sent (RFC 7143 11.17.2)
   }
   ASSERT_TRUE(snack(0, 77, 0, 1));  // no such task
   expect_reject(0x04);
@@ -201,6 +204,72 @@ TEST_F(TargetRecoveryTest, AcknowledgedStatusLetsGoOfTheData) {
   EXPECT_EQ(host.live, 0);
   ASSERT_TRUE(snack(0, 5, 0, 1, 0xffffffff, 8));
   expect_reject(0x04);
+}
+
+TEST_F(TargetRecoveryTest, DataThatTheHostNeededIsRefusedAndTheStatusIsNot) {
+  const auto first = answered_read(5, 512);
+  ASSERT_EQ(host.retained.size(), 1u);
+  EXPECT_TRUE(host.retained[0]->data_retained());
+  session->forget_data(*host.retained[0]);
+  EXPECT_TRUE(host.retained.empty());
+  EXPECT_EQ(host.live, 0);
+  ASSERT_TRUE(snack(0, 5, 0, 1));
+  expect_reject(0x03);
+  ASSERT_TRUE(snack(3, 5, 0, 0, 0x1234));
+  expect_reject(0x03);
+  ASSERT_TRUE(snack(0, 5, 1, 1));  // DataSN 1 was never sent
+  expect_reject(0x04);
+  ASSERT_TRUE(snack(1, 0xffffffff, 7, 1));
+  const auto again = output();
+  ASSERT_EQ(again.size(), 1u);
+  EXPECT_EQ(again[0].bhs, first[1].bhs);
+}
+
+TEST_F(TargetRecoveryTest, NoMoreDataIsKeptUntilWhatWasTooMuchIsAcknowledged) {
+  (void)answered_read(5, 512);  // StatSN 7
+  (void)answered_read(6, 512);
+  session->forget_data(*host.retained[0]);
+  (void)answered_read(9, 512);  // StatSN 9
+  EXPECT_EQ(host.retained.size(), 1u);
+  EXPECT_EQ(host.live, 1) << "only that of the second";
+  acknowledge(8);
+  (void)answered_read(10, 512);
+  EXPECT_EQ(host.live, 1);
+  acknowledge(11);
+  EXPECT_EQ(host.live, 0);
+  (void)answered_read(11, 512);
+  EXPECT_EQ(host.retained.size(), 1u);
+}
+
+TEST_F(TargetRecoveryTest, WhoKeepsSomethingIsAskedToAcknowledge) {
+  session->request_acknowledgements();
+  EXPECT_TRUE(output().empty()) << "nothing to acknowledge";
+  (void)answered_read(5, 512);
+  session->request_acknowledgements();
+  session->request_acknowledgements();
+  const auto pdus = output();
+  ASSERT_EQ(pdus.size(), 1u);
+  EXPECT_EQ(pdus[0].bhs[0], 0x20);
+  EXPECT_EQ(load_be32(&pdus[0].bhs[16]), 0xffffffffu);
+}
+
+TEST_F(TargetRecoveryTest, AnInitiatorThatTakesLessThanBeforeHasToAskByRData) {
+  ConnectionParams large;
+  large.max_xmit_data_segment_length = 1024;
+  begin({}, large);
+  const auto first = answered_read(5, 2048);
+  ASSERT_EQ(first.size(), 3u);
+  connection->set_max_xmit_data_segment_length(512);
+  ASSERT_TRUE(snack(0, 5, 0, 1));
+  expect_reject(0x04);
+  ASSERT_TRUE(snack(3, 5, 0, 0, 0x1234));
+  auto again = output();
+  ASSERT_EQ(again.size(), 5u);
+  EXPECT_EQ(again[3].data.size(), 512u);
+  EXPECT_EQ(load_be32(&again[3].bhs[40]), 1536u);
+  EXPECT_EQ(load_be32(&again[4].bhs[36]), 4u);  // ExpDataSN
+  ASSERT_TRUE(snack(0, 5, 3, 1));
+  EXPECT_EQ(output()[0].bhs, again[3].bhs);
 }
 
 TEST_F(TargetRecoveryTest, ADroppedConnectionLetsGoOfEverything) {

@@ -328,7 +328,9 @@ void TargetSession::respond(TargetCommand& command, std::uint8_t status, Bytes s
   if (retains()) {
     command.data_in_ = data_in;
     command.data_in_bytes_ = bytes;
+    command.data_in_begin_ = 0;
     command.data_in_first_sn_ = command.data_in_count_;
+    command.data_in_segment_ = connection->params_.max_xmit_data_segment_length;
   }
   // The slot is free once the answer is on its way, so that the answer itself opens the window.
   if (command.counted_) {
@@ -363,7 +365,8 @@ void TargetSession::send_data_in(TargetCommand& command, std::span<const iovec> 
                                  bool with_status, std::uint8_t status, const Residual& residual) {
   TargetConnection& connection = *command.connection;
   stats_.bytes_read += bytes;
-  for_each_data_in(connection, bytes, [&](std::uint32_t offset, std::uint32_t segment, bool final) {
+  const std::uint32_t most = connection.params_.max_xmit_data_segment_length;
+  for_each_data_in(most, 0, bytes, [&](std::uint32_t offset, std::uint32_t segment, bool final) {
     DataIn pdu;
     pdu.final = final;
     pdu.initiator_task_tag = command.pdu.initiator_task_tag;

@@ -54,6 +54,11 @@ class TargetSession {
   // The command was ended by abort(): no response is sent (SAM-5: TAS=0, or the nexus is gone).
   void abort_finished(TargetCommand& command);
   void finish_task_management(TaskManagement& request, TmfResponse response);
+  // Above recovery level 0: lets go of data that is kept for the initiator; a SNACK for it is rejected from now on. Its
+  // connection keeps no more data until everything that was sent on it so far is acknowledged.
+  void forget_data(TargetCommand& command);
+  // Asks the connections with unacknowledged status to acknowledge.
+  void request_acknowledgements();
 
   // A discovery session: SCSI commands and task management are rejected (RFC 7143 4.3).
   void serve_discovery_only() noexcept { serves_scsi_ = false; }
@@ -120,7 +125,7 @@ class TargetSession {
   void send_data_in(TargetCommand& command, std::span<const iovec> data, std::uint32_t bytes, bool with_status,
                     std::uint8_t status, const Residual& residual);
   template <class Visit>
-  void for_each_data_in(const TargetConnection& connection, std::uint32_t bytes, Visit visit);
+  void for_each_data_in(std::uint32_t segment_max, std::uint32_t begin, std::uint32_t end, Visit visit) const;
   void pump_data_out(TargetCommand& command);
   void send_r2t(TargetCommand& command);
   void send_r2t(TargetCommand& command, TargetCommand::ReadyToTransferSlot& slot, std::uint32_t begin, std::uint32_t end);

@@ -59,6 +59,8 @@ class RecordingHost : public TargetHost {
     }
   }
   void on_data_out(TargetCommand& command) override { written.push_back(&command); }
+  void on_data_retained(TargetCommand& command) override { retained.push_back(&command); }
+  void on_data_forgotten(TargetCommand& command) override { std::erase(retained, &command); }
   void on_data_lost(TargetCommand& command) override {
     command.session->complete(command, 0x02, as_bytes("\x70"), {}, 0, 0);
   }
@@ -83,6 +85,7 @@ class RecordingHost : public TargetHost {
   std::function<void()> on_release;  // once: its memory goes to somebody who waited for it
   std::deque<std::unique_ptr<Item>> items;
   std::vector<TargetCommand*> commands, written, aborted;
+  std::vector<TargetCommand*> retained;  // whose data is kept
   std::vector<TaskManagement*> managed;
   std::vector<TargetConnection*> to_close;
   std::vector<std::string> texts;
