@@ -11,7 +11,7 @@ VM = {"short": True,
                                           "--mutual-chap-secret-file"]},
                   "open-discovery": {"drop": ["--discovery-chap-user", "--discovery-chap-secret-file",
                                               "--mutual-discovery-chap-user", "--mutual-discovery-chap-secret-file"]},
-                  "no-digests": {"wire": "no_digest"}, "altered-reads": {"wire": "alter_reads"}}}
+                  "no-digests": {"wire": "no_digest"}}}
 
 ALGORITHMS = {"MD5": 5, "SHA1": 6, "SHA256": 7, "SHA3-256": 8}   # numbers: IANA PPP authentication algorithms
 DIGESTS = {"None": "None", "CRC32C": "CRC32C", "CRC32C,None": "CRC32C", "None,CRC32C": "None"}

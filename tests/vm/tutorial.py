@@ -7,9 +7,7 @@ import lab
 from lab import sh
 
 VM = {"short": True, "memory": 640,
-      "mutants": {"altered-reads": {"wire": "alter_reads"}, "altered-writes": {"wire": "alter_writes"},
-                  "wrong-residual": {"wire": "wrong_residual"}, "no-write-cache": {"wire": "no_write_cache"},
-                  "short-capacity": {"wire": "short_capacity"}}}
+      "mutants": {"no-write-cache": {"wire": "no_write_cache"}, "altered-writes": {"wire": "alter_writes"}}}
 
 SIZE = 1 << 30
 FILE_SYSTEMS = (("xfs", "mkfs.xfs -q -f", "xfs_repair -n"), ("ext4", "mkfs.ext4 -q -F", "fsck.ext4 -f -n"),

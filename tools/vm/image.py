@@ -74,9 +74,9 @@ def _build(folder):
         _settle(root)
         _file_system(root, result / "root.ext4")
         os.rename(result, folder)
-    for old in CACHE.iterdir():
-        if old.is_dir() and old != folder and re.fullmatch(r"[0-9a-f]{16}", old.name):
-            shutil.rmtree(old, ignore_errors=True)
+    images = [old for old in CACHE.iterdir() if re.fullmatch(r"[0-9a-f]{16}", old.name)]
+    for old in sorted(images, key=os.path.getmtime)[:-2]:   # the last one may be another checkout's
+        shutil.rmtree(old, ignore_errors=True)
     h.say(f"==> built {folder}")
 
 
@@ -247,14 +247,20 @@ class Modules:
 
         for path in self.closure([path for path in self.depends if wanted(path)]):
             (target / path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(self.source / path, target / path)
+            (target / path.removesuffix(".xz")).write_bytes(self.data(path))
         for name in ("modules.builtin", "modules.builtin.modinfo", "modules.order"):
             shutil.copy(self.source / name, target)
 
     def data(self, path):
-        """A module as insmod of any age reads it."""
+        """A module as insmod of any age reads it, and without its signature: checking that takes an emulated processor longer
+        than everything else about loading a module. It is at the end, with its length (linux/module_signature.h)."""
         data = (self.source / path).read_bytes()
-        return lzma.decompress(data) if path.endswith(".xz") else data
+        data = lzma.decompress(data) if path.endswith(".xz") else data
+        marker = b"~Module signature appended~\n"
+        if data.endswith(marker):
+            info = len(data) - len(marker) - 12
+            data = data[:info - int.from_bytes(data[info + 8:info + 12], "big")]
+        return data
 
 
 def _initrd(path, root, tree):
@@ -262,7 +268,8 @@ def _initrd(path, root, tree):
     for folder in ("bin", "dev", "proc", "sys", "root", "modules"):
         archive.folder(folder)
     archive.file("bin/busybox", (root / "bin/busybox").read_bytes(), 0o755)
-    archive.symlink("bin/sh", "busybox")
+    for applet in ("sh", "mount", "umount", "insmod", "sleep", "cp", "rm", "cat", "poweroff", "switch_root"):
+        archive.symlink(f"bin/{applet}", "busybox")
     names = []
     for module in tree.closure([tree.by_name[name] for name in recipe.BOOT_MODULES if name in tree.by_name]):
         name = pathlib.PurePath(module).name.split(".ko")[0] + ".ko"

@@ -58,6 +58,8 @@ class Machine:
                  "random.trust_cpu=on", "tsc=unstable", f"lab.net={self.host.net}", f"lab.nets={spec['networks']}",
                  "edd=off", f"lab.guest={self.number}",
                  f"lab.init={'/lab/systemd-init' if slow else '/lab/init'}"]
+        if spec["keep_going"]:
+            words.append("lab.keep_going")
         if slow:
             words += ["systemd.show_status=0", "quiet"]
         kernel = spec["kernel"]

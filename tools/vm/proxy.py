@@ -55,6 +55,7 @@ class Wire:
         self.header_digest = self.data_digest = self.full_feature = False
         self.login_text = b""
         self.commands = {}
+        self.copying = 2
 
     def see(self, direction, pdu):
         if direction == OUT and pdu.opcode == SCSI_COMMAND:
@@ -148,11 +149,15 @@ class Proxy:
         except (OSError, Closed):
             pass
         finally:
-            with self._lock:
-                self._sockets -= {source, sink}
             for s in (source, sink):
                 with contextlib.suppress(OSError):
                     s.shutdown(socket.SHUT_RDWR)
+            with self._lock:
+                wire.copying -= 1
+                if wire.copying == 0:   # the other thread may still be in a call on both
+                    self._sockets -= {source, sink}
+                    source.close()
+                    sink.close()
 
     def _take(self, source, length):
         taken = bytearray()

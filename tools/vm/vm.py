@@ -24,7 +24,7 @@ import machine as machines  # noqa: E402
 
 SCENARIOS = ROOT / "tests/vm"
 DEFAULTS = {"boot": "quick", "kernel": "6.1", "networks": 1, "processors": 1, "memory": 512, "disks": [], "boots": 1, "guests": 1,
-            "limit": 600, "short": False, "mutants": {}, "needs": []}
+            "limit": 1200, "short": False, "mutants": {}, "needs": []}
 
 
 def spec_of(name):
@@ -45,10 +45,10 @@ def names():
     return sorted(path.stem for path in SCENARIOS.glob("*.py") if "\nVM = " in path.read_text())
 
 
-def run_scenario(name, mutant=None, limit=None):
+def run_scenario(name, mutant=None, keep_going=False):
     """Runs one scenario to its end; returns (exit code, what it printed)."""
-    spec = spec_of(name)
-    limit = limit or spec["limit"]
+    spec = spec_of(name) | {"keep_going": keep_going}
+    limit = spec["limit"]
     h.need_perilune()
     if spec["boot"] == "host":
         return run_on_host(name, spec, mutant, limit)
@@ -94,10 +94,10 @@ def run_on_host(name, spec, mutant, limit):
     return done.code, done.out
 
 
-def timed(name, mutant=None):
+def timed(name, mutant=None, keep_going=False):
     started, used = time.monotonic(), processor_seconds()
     try:
-        code, output = run_scenario(name, mutant)
+        code, output = run_scenario(name, mutant, keep_going)
     except AssertionError as e:
         h.say(f"vm: {name}: {e}")
         code, output = 124, str(e)
@@ -132,7 +132,7 @@ def cmd_run(arguments):
         if arguments.mutant not in spec["mutants"]:
             h.fail(f"{arguments.scenario} has no mutant {arguments.mutant}; it has: {', '.join(spec['mutants'])}")
         mutant = spec["mutants"][arguments.mutant]
-    return timed(arguments.scenario, mutant)[0]
+    return timed(arguments.scenario, mutant, arguments.keep_going)[0]
 
 
 def summary(results):
@@ -175,6 +175,7 @@ def main():
     verb = verbs.add_parser("run", help="one scenario")
     verb.add_argument("scenario")
     verb.add_argument("--mutant", help="with this sabotage: it must fail")
+    verb.add_argument("--keep-going", action="store_true", help="after a failed step go on with the next one")
     verb.set_defaults(run=cmd_run)
     verbs.add_parser("all", help="every scenario").set_defaults(run=cmd_all)
     verb = verbs.add_parser("mutants", help="every scenario with every sabotage of its own")

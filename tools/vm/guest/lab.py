@@ -92,7 +92,7 @@ class Done:
         return f"$ {self.command}\n{self.out}[exit {self.code}]"
 
 
-def sh(command, *, code=0, timeout=120, show=True, input=None, env=None):
+def sh(command, *, code=0, timeout=600, show=True, input=None, env=None):
     """Runs a shell command, or a list of words, and shows it with its output (standard error in its place among it).
     `code` is the exit code that is expected; None takes any."""
     shown = command if isinstance(command, str) else shlex.join(str(word) for word in command)
@@ -130,7 +130,7 @@ def start(command, log, env=None):
         return subprocess.Popen(argv, stdout=out, stderr=out, stdin=subprocess.DEVNULL, env={**os.environ, **(env or {})})
 
 
-def wait_for(condition, what, timeout=30.0, every=0.05):
+def wait_for(condition, what, timeout=180.0, every=0.05):
     """Polls until the condition is true and returns its value. Time is the guest's."""
     deadline = time.monotonic() + timeout
     while True:
@@ -193,7 +193,7 @@ def dmesg_errors():
     return [line for line in text.splitlines() if BAD.search(line) and not any(p.search(line) for p in allowed)]
 
 
-def check_dmesg():
+def the_kernels_log():
     errors = dmesg_errors()
     if errors:
         fail("the kernel's log has errors:\n" + "\n".join(errors[:20]))
@@ -337,22 +337,25 @@ def mounted(device, folder, options="defaults"):
 # --- a scenario ------------------------------------------------------------------------------------------------------
 
 def main(*steps):
-    code = 1
-    try:
-        for step in steps:
-            say(f"== [{uptime():.2f}] {step.__name__.replace('_', ' ')}")
+    """Runs the steps; the first failure ends the scenario, or with --keep-going only its step."""
+    keep_going = "lab.keep_going" in pathlib.Path("/proc/cmdline").read_text()
+    failures = 0
+    for step in (*steps, the_kernels_log):
+        say(f"== [{uptime():.2f}] {step.__name__.replace('_', ' ')}")
+        try:
             step()
-        say(f"== [{uptime():.2f}] the kernel's log")
-        check_dmesg()
-        code = 0
-    except Failed as e:
-        say(f"FAILED: {e}")
-    except Exception:
-        say(f"FAILED: {traceback.format_exc()}")
-    if code:
+        except Failed as e:
+            say(f"FAILED: {e}")
+            failures += 1
+        except Exception:
+            say(f"FAILED: {traceback.format_exc()}")
+            failures += 1
+        if failures and not keep_going:
+            break
+    if failures:
         with contextlib.suppress(Exception):
             say("--- last lines of dmesg\n" + "\n".join(dmesg().splitlines()[-40:]))
         with contextlib.suppress(OSError):
             say("--- iscsid\n" + pathlib.Path("/run/iscsid.log").read_text()[-2000:])
-    say(f"== [{uptime():.2f}] {'passed' if code == 0 else 'failed'}")
-    sys.exit(code)
+    say(f"== [{uptime():.2f}] {'failed' if failures else 'passed'}")
+    sys.exit(1 if failures else 0)
