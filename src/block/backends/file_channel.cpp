@@ -218,6 +218,10 @@ bool FileChannel::step(BlockOp& op, int result) {
     return end(op, OpStatus::write_error, -result);
   }
   if (result < 0) return end(op, status_of(op.kind, -result), -result);
+  // A sync through another descriptor has failed meanwhile: of the two, only that one may have been told what both lost.
+  if (const int failed = health_->failed_errno.load(std::memory_order_relaxed); stage == Stage::flush && failed != 0) {
+    return end(op, OpStatus::write_error, failed);
+  }
   if (stage == Stage::extent) return end_query(op);
   if (stage == Stage::flush || !op.fua) return end(op, OpStatus::ok);
   set_stage(op, Stage::flush);

@@ -245,6 +245,28 @@ TEST_F(FileChannelTest, AFailedFlushIsNeverForgottenOnAnyChannel) {
   EXPECT_EQ(run(OpKind::flush, 0, {}, 0), OpStatus::write_error);
 }
 
+// A disk tells of what its cache has lost to whoever asks first, on whatever descriptor.
+TEST_F(FileChannelTest, AFlushDuringWhichAnotherChannelsFlushFailedFailsToo) {
+  auto owned = std::make_unique<ScriptedFile>(log);
+  ScriptedFile& other_file = *owned;
+  auto other = make_file_channel(std::move(owned), channel->geometry(), health);
+  other_file.hold_syncs = true;
+  BlockOp held;
+  held.kind = OpKind::flush;
+  struct Done {
+    static void call(void* context, BlockOp&) { *static_cast<bool*>(context) = true; }
+  };
+  bool over = false;
+  held.done = Delegate<void(BlockOp&)>::raw(&over, &Done::call);
+  ASSERT_FALSE(other->submit(held));
+  file->sync_results = {-EIO};
+  EXPECT_EQ(run(OpKind::flush, 0, {}, 0), OpStatus::write_error);
+  other_file.end_sync(0);
+  ASSERT_TRUE(over);
+  EXPECT_EQ(held.status, OpStatus::write_error);
+  EXPECT_EQ(held.os_errno, EIO);
+}
+
 TEST_F(FileChannelTest, AFailedFlushAfterZeroesFailsTheZeroes) {
   file->sync_results = {-EIO};
   EXPECT_EQ(run(OpKind::write_zeroes, 0, {}, 8, true), OpStatus::write_error);
