@@ -14,12 +14,12 @@
 
 #include "block/open_backstore.hpp"
 #include "cli/command_line.hpp"
+#include "cli/loop_threads.hpp"
 #include "cli/polling_option.hpp"
 #include "cli/stderr_log.hpp"
 #include "cli/verbs.hpp"
 #include "crypto/hash.hpp"
 #include "iscsi/names/names.hpp"
-#include "runtime/uring/uring_loop.hpp"
 #include "target/server.hpp"
 
 namespace perilune::cli {
@@ -34,6 +34,7 @@ struct ServeOptions {
   bool verbose = false;
   bool quiet = false;
   std::uint32_t block_size = 512;
+  std::uint32_t threads = 1;
   std::uint16_t max_connections = limits::default_session_connections;
   std::uint16_t error_recovery_level = 0;
   runtime::Polling polling = runtime::Polling::adaptive;
@@ -248,22 +249,22 @@ int serve(const ServeOptions& options) {
   runtime::UringOptions loop_options;
   loop_options.polling = options.polling;
   loop_options.notice = [&log](std::string_view line) { log.event(EventLog::Level::warning, "reactor", line); };
-  auto loop = runtime::UringLoop::create(std::move(loop_options));
-  if (!loop) return complain(loop.error());
-  auto server = target::Server::create(**loop, std::move(*config), log);
+  auto loops = LoopThreads::create(options.threads, loop_options);
+  if (!loops) return complain(loops.error());
+  auto server = target::Server::create((*loops)->all(), std::move(*config), log);
   if (!server) return complain(server.error());
 
   int exit_code = 0;
   StopSignals signals([&] {
     (*server)->stop([&](Status status) {
       if (!status) exit_code = complain(status.error());
-      (*loop)->stop();
+      (*loops)->stop();
     });
   });
-  signals.watch(**loop);
+  signals.watch((*loops)->first());
   if (Status status = (*server)->start(); !status) return complain(status.error());
   announce(options, **server, name);
-  (*loop)->run();
+  (*loops)->run();
   return exit_code;
 }
 
@@ -282,6 +283,8 @@ int run_serve(int argc, char** argv) {
   app.add_option("--alias", options.alias, "a name for people");
   app.add_flag("--read-only", options.read_only, "refuse writes");
   app.add_option("--block-size", options.block_size, "logical block size in bytes")->check(CLI::IsMember({512, 4096}))->capture_default_str();
+  app.add_option("--threads", options.threads, "threads that serve sessions, each session on one of them")
+      ->check(CLI::Range(1, int{target::max_shards}))->capture_default_str();
   app.add_option("--max-connections", options.max_connections, "connections that one session may have")
       ->check(CLI::Range(1, int{limits::max_session_connections}))->capture_default_str();
   app.add_option("--error-recovery-level", options.error_recovery_level,

@@ -38,6 +38,8 @@ struct TargetSpec {
   std::vector<UnitSpec> units;
 };
 
+inline constexpr std::uint32_t max_shards = 64;  // threads of a server
+
 struct ServerConfig {
   std::vector<runtime::Endpoint> portals;
   // Addresses of this host that a wildcard portal answers on, for SendTargets; the address asked for is always listed.
@@ -47,14 +49,15 @@ struct ServerConfig {
   iscsi::WantedParams params;  // max_connections: at most limits::max_session_connections
   runtime::SocketOptions socket;
   std::uint32_t command_window = limits::default_command_window;
-  std::uint32_t buffer_pages = 4096;  // of BufferPool::page_size_bytes: 64 MiB
+  // Of BufferPool::page_size_bytes: 64 MiB. The shards divide them; none has fewer than smallest_buffer_pool_pages().
+  std::uint32_t buffer_pages = 4096;
   std::chrono::seconds login_timeout = limits::login_timeout;
   std::chrono::seconds ping_interval{15};  // of silence, then NOP-In; 0: never
   std::chrono::seconds ping_timeout{30};
   std::chrono::seconds drain_timeout{10};  // at shut-down, for commands in progress
 };
 
-// The smallest buffer pool a server can work with: the largest command with its private memory, beside one command's
+// The smallest buffer pool a shard can work with: the largest command with its private memory, beside one command's
 // unsolicited data.
 [[nodiscard]] std::uint32_t smallest_buffer_pool_pages(const ServerConfig& config);
 

@@ -202,8 +202,7 @@ void Connection::depart() {
   moving->early = std::move(early_);
   moving->login_deadline = login_deadline_;
   moving->new_tsih = new_tsih_;
-  Shard& there = *destination_;
-  server_.send(shard_, there, [&there, moving = std::move(moving)] { there.arrive(*moving); });
+  server_.depart(std::move(moving), *destination_);
   shard_.connection_departed(*this);  // destroys this
 }
 

@@ -35,8 +35,7 @@ void Registry::decide(Connection& connection, const iscsi::SessionQuery& query) 
   end(old->first, old->second);
 }
 
-// Whether it may join is for the session's shard to say. Messages keep their order: a session that is on its way there
-// arrives first.
+// Whether it may join is for the session's shard to say.
 void Registry::join(Connection& connection, const iscsi::SessionQuery& query) {
   const auto record = records_.find(query.tsih);
   if (record == records_.end()) return refuse(connection, iscsi::LoginStatus::session_does_not_exist);
@@ -51,6 +50,7 @@ void Registry::open(Connection& connection, const iscsi::SessionQuery& query) {
   record.target_name = query.target_name;
   record.isid = query.isid;
   record.shard = normal ? least_loaded() : 0;  // a discovery session does no I/O and has come to its end soon
+  record.departing = record.shard != 0;
   if (normal) ++sessions_on_[record.shard];
   const std::uint16_t tsih = allocate_tsih();
   const std::uint32_t shard = record.shard;
@@ -61,7 +61,13 @@ void Registry::open(Connection& connection, const iscsi::SessionQuery& query) {
 void Registry::end(std::uint16_t tsih, SessionRecord& record) {
   if (record.ending) return;
   record.ending = true;
-  server_.end_session(record.shard, tsih, "session reinstated");
+  if (!record.departing) server_.end_session(record.shard, tsih, "session reinstated");
+}
+
+void Registry::departed(std::uint16_t tsih) {
+  SessionRecord& record = records_.at(tsih);
+  record.departing = false;
+  if (record.ending) server_.end_session(record.shard, tsih, "session reinstated");
 }
 
 std::uint32_t Registry::least_loaded() const noexcept {

@@ -22,7 +22,8 @@ struct SessionRecord {
   std::string target_name;
   iscsi::Isid isid{};
   std::uint32_t shard = 0;
-  bool ending = false;  // its shard has been told
+  bool departing = false;  // the connection that opens it has not left for the shard yet
+  bool ending = false;     // its shard has been told, or will be once it has the session
 };
 
 class Registry {
@@ -32,6 +33,8 @@ class Registry {
   // The login of a connection on the acceptor's shard has named its session: the connection goes on there, is sent to another
   // shard, or waits for the end of the session that it reinstates.
   void decide(Connection& connection, const iscsi::SessionQuery& query);
+  // The connection that opens this session has left for its shard.
+  void departed(std::uint16_t tsih);
   // The connection is no more: it waits for nothing.
   void withdraw(const Connection& connection);
   // The shard says that nothing is left of this session (or that it never came to be).

@@ -92,6 +92,19 @@ void Server::send(const Shard& from, Shard& to, std::function<void()> work) {
   });
 }
 
+void Server::send_to_device(std::uint32_t number, std::uint32_t target, std::function<void(scsi::Device&)> work) {
+  Shard& there = shard(number);
+  there.loop.post([alive = std::weak_ptr(alive_), &there, target, work = std::move(work)] {
+    if (!alive.expired()) work(*there.node(target).device);
+  });
+}
+
+std::uint32_t DeviceLink::shards() const noexcept { return server_.shard_count(); }
+
+void DeviceLink::send(std::uint32_t shard, std::function<void(scsi::Device&)> work) {
+  server_.send_to_device(shard, target_, std::move(work));
+}
+
 // ---- logins and sessions ----
 
 void Server::on_accepted(std::unique_ptr<runtime::Stream> stream) {
@@ -132,6 +145,12 @@ void Server::place(Connection& connection, std::uint32_t number, std::uint16_t n
     decision.tsih = new_tsih;
     connection.session_decided(decision, nullptr);
   }
+}
+
+void Server::depart(std::shared_ptr<MovingConnection> connection, Shard& there) {
+  const std::uint16_t new_tsih = connection->new_tsih;
+  send(*shards_.front(), there, [&there, moving = std::move(connection)] { there.arrive(*moving); });
+  if (new_tsih != 0) registry_.departed(new_tsih);
 }
 
 void Server::end_session(std::uint32_t number, std::uint16_t tsih, std::string_view reason) {

@@ -56,6 +56,8 @@ class Server final : public runtime::AcceptHandler {
   // Calls `work` on the thread of `to`: at once when that is the caller's own (`from`), else from a later turn there, in
   // order for each pair of shards. Never once the server is gone. Control path: it allocates.
   void send(const Shard& from, Shard& to, std::function<void()> work);
+  // The same for the device of a target there, always from a later turn.
+  void send_to_device(std::uint32_t shard, std::uint32_t target, std::function<void(scsi::Device&)> work);
 
   // --- from the shards' threads ---
   void login_over(const Shard& from);
@@ -69,6 +71,8 @@ class Server final : public runtime::AcceptHandler {
   [[nodiscard]] iscsi::TargetDecision find_target(const iscsi::TargetQuery& query, const Connection& connection);
   void decide_session(Connection& connection, const iscsi::SessionQuery& query) { registry_.decide(connection, query); }
   void withdraw(const Connection& connection) { registry_.withdraw(connection); }
+  // From here on what is said of its session follows it.
+  void depart(std::shared_ptr<MovingConnection> connection, Shard& there);
 
   // --- for Registry ---
   // Sends the connection to the shard of its session. new_tsih: it opens that one; 0: it joins one that is there.

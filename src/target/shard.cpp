@@ -65,7 +65,8 @@ Status Shard::open_targets(const std::vector<TargetSpec>& targets) {
   for (const TargetSpec& spec : targets) {
     auto owned = std::make_unique<TargetNode>(spec, static_cast<std::uint32_t>(nodes_.size()));
     TargetNode& target = *owned;
-    target.device = std::make_unique<scsi::Device>(spec.name);
+    if (server_.shard_count() > 1) target.link = std::make_unique<DeviceLink>(server_, number_, target.index);
+    target.device = std::make_unique<scsi::Device>(spec.name, target.link.get());
     target.device->set_clock(Delegate<std::uint64_t()>::raw(&loop, milliseconds));
     for (const UnitSpec& unit : spec.units) {
       auto channel = unit.backstore->open_channel(loop);

@@ -21,6 +21,7 @@
 #include "scsi/device.hpp"
 #include "target/command.hpp"
 #include "target/config.hpp"
+#include "target/device_link.hpp"
 #include "target/gather_pool.hpp"
 #include "target/moving_connection.hpp"
 #include "target/retention.hpp"
@@ -31,12 +32,14 @@ class Connection;
 class Server;
 class Session;
 
-// A target that is served, as one shard has it: its channels (before the device that borrows them), its SCSI device.
+// A target that is served, as one shard has it: its channels and its link to the other shards (before the device that borrows
+// them), its SCSI device.
 struct TargetNode {
   TargetNode(const TargetSpec& target, std::uint32_t number) : spec(target), index(number) {}
   const TargetSpec& spec;  // of the server's configuration
   std::uint32_t index;     // there
   std::vector<std::unique_ptr<block::Channel>> channels;
+  std::unique_ptr<DeviceLink> link;  // nullptr when there is one shard
   std::unique_ptr<scsi::Device> device;
 };
 
