@@ -22,14 +22,21 @@ void Shards::requested(std::uint16_t unit, std::uint64_t id, const ClaimTerms& t
   start_claims(unit);
 }
 
-// Those that wait for no earlier one any more stand from now on.
+// Those that wait for nobody any more stand from now on. One waits for the earlier ones, and for a later one
+// that stands already: it may have been there before one that is urgent.
 void Shards::start_claims(std::uint16_t unit) {
   Order& order = orders_[unit];
   for (auto claim = order.begin(); claim != order.end(); ++claim) {
     if (claim->state != Ordered::State::queued) continue;
-    if (std::any_of(order.begin(), claim,
-                    [&](const Ordered& earlier) { return conflict(earlier.terms, claim->terms); }))
-      continue;
+    bool earlier = true;
+    const bool waits = std::any_of(order.begin(), order.end(), [&](const Ordered& other) {
+      if (&other == &*claim) {
+        earlier = false;
+        return false;
+      }
+      return (earlier || other.state != Ordered::State::queued) && conflict(other.terms, claim->terms);
+    });
+    if (waits) continue;
     claim->state = Ordered::State::standing;
     claim->missing = count_;
     send_all([unit, id = claim->id, terms = claim->terms](Shards& there) { there.stand(unit, id, terms); });

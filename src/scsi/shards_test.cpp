@@ -169,6 +169,27 @@ TEST(Shards, HeadOfQueuePassesTheClaimsThatWait) {
   for (const Io* io : {&first, &second, &urgent}) EXPECT_EQ(io->status(), ScsiStatus::good);
 }
 
+// It stands before the claims that wait, and some of those have others behind them that stand already.
+TEST(Shards, HeadOfQueueWaitsForAClaimThatStands) {
+  ShardRig rig;
+  rig.take_attentions();
+  rig.hold(true);
+  Io holds = rig.io(0, write_same(0, 4), bytes(512, 1));
+  Io waits = rig.io(0, write_same(0, 8), bytes(512, 2));
+  Io stands = rig.io(0, write_same(10, 2), bytes(512, 3));
+  Io urgent = rig.io(1, write_same(10, 2), bytes(512, 4));
+  urgent.task.attribute = TaskAttribute::head_of_queue;
+  for (Io* io : {&holds, &waits, &stands}) io->run();
+  rig.deliver_all();
+  EXPECT_EQ(rig.channel(0).held(), 2u);
+  urgent.run();
+  rig.deliver_all();
+  EXPECT_EQ(rig.channel(1).held(), 0u);
+  rig.settle();
+  EXPECT_TRUE(holds.ended && waits.ended && stands.ended && urgent.ended);
+  EXPECT_EQ(rig.disks[0][10 * 512], 4);
+}
+
 TEST(Shards, OrderedCommandsAreAloneOnEveryShard) {
   ShardRig rig;
   rig.take_attentions();

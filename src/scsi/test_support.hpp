@@ -202,7 +202,7 @@ class Io {
 
  private:
   static std::uint64_t& next_tag() {
-    static std::uint64_t tag = 1;
+    thread_local std::uint64_t tag = 1;
     return tag;
   }
   void on_done(Task&) {

@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: Apache-2.0
+// Load for one shard of several that serve a disk: increments by COMPARE AND WRITE of a number that all
+// shards count up, plain writers, mode changes, resets and changes of size. Judged by what must hold over all
+// shards: no increment is lost, and nothing is written after MODE SELECT has answered that the unit is
+// protected. Runs in threads and in the simulator.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "scsi/test_support.hpp"
+
+namespace perilune::scsi::test {
+
+// A shard's way to the disk that counts the writes of the number.
+class CountingChannel final : public block::Channel {
+ public:
+  explicit CountingChannel(block::Channel& inner)
+      : inner_(inner), geometry_(inner.geometry()), all_blocks_(geometry_.blocks) {}
+  [[nodiscard]] const block::Geometry& geometry() const override { return geometry_; }
+  [[nodiscard]] bool submit(block::BlockOp& op) override {
+    if (op.kind == block::OpKind::write && op.lba.value() == 0) ++writes_of_number;
+    return inner_.submit(op);
+  }
+  std::uint8_t* lend(Lba lba, BlockCount blocks, bool for_write) noexcept override {
+    return inner_.lend(lba, blocks, for_write);
+  }
+  void resize(bool small) { geometry_.blocks = small ? BlockCount(all_blocks_.value() / 2) : all_blocks_; }
+
+  std::uint64_t writes_of_number = 0;
+
+ private:
+  block::Channel& inner_;
+  block::Geometry geometry_;
+  BlockCount all_blocks_;
+};
+
+// What the loads of all shards share.
+struct LoadBoard {
+  std::atomic<std::uint64_t> increments{0};
+  std::atomic<std::uint64_t> resets_begun{0};
+  std::atomic<std::uint64_t> resets_ended{0};
+};
+
+class ShardLoad {
+ public:
+  using Post = std::function<void(std::function<void()>)>;  // work for a later turn of this shard
+  struct Plan {
+    std::uint64_t increments = 0;
+    std::uint64_t own_lba = 8;   // 4 blocks that only this shard writes
+    bool changes_modes = false;  // of one shard: it judges what the others do meanwhile
+    // Paced by what has been done, or they would leave nobody the time to do anything.
+    std::uint32_t increments_per_change = 5;
+    std::uint32_t increments_per_reset = 20;
+  };
+
+  // After the constructor, which reads the mode page, everything happens on the shard's thread.
+  ShardLoad(Device& device, Nexus& nexus, CountingChannel& channel, LoadBoard& board, Post post,
+            const Plan& plan)
+      : device_(device),
+        nexus_(nexus),
+        channel_(channel),
+        board_(board),
+        post_(std::move(post)),
+        plan_(plan) {
+    page_ = control_page();
+    for (int i = 0; i < 2; ++i) workers_.push_back(std::make_unique<Incrementer>(*this));
+    workers_.push_back(std::make_unique<Writer>(*this));
+    if (plan.changes_modes)
+      workers_.push_back(std::make_unique<Changer>(*this));
+    else
+      workers_.push_back(std::make_unique<Resetter>(*this));
+  }
+  void start() {
+    for (auto& worker : workers_) worker->next();
+  }
+  // Nothing of it is in progress, and nothing more will begin. Any thread.
+  [[nodiscard]] bool over() const { return over_.load(); }
+  void wait() const { over_.wait(false); }
+  [[nodiscard]] std::uint64_t increments() const { return done_; }
+  [[nodiscard]] const std::string& problem() const { return problem_; }
+  [[nodiscard]] std::uint64_t fences() const {
+    return fences_;
+  }  // how often it was seen that nothing is written
+
+ private:
+  // One thing after the other, as an initiator with queue depth one.
+  class Worker {
+   public:
+    explicit Worker(ShardLoad& owner) : load(owner) {}
+    virtual ~Worker() = default;
+    virtual void next() = 0;         // the command before is over; begins another, or ends()
+    virtual void ended(Io& io) = 0;  // looks at the outcome
+
+   protected:
+    void run(std::vector<std::uint8_t> cdb, std::vector<std::uint8_t> out = {}, std::uint32_t in = 0) {
+      io_.emplace(load.device_, load.nexus_, std::move(cdb), std::move(out), in);
+      io_->task.done = Delegate<void(Task&)>::to<&Worker::on_done>(*this);
+      io_->task.cancelled = Delegate<void(Task&)>::to<&Worker::on_cancelled>(*this);
+      io_->admit();
+      if (io_->ended) return later();
+      // The data comes a turn later, and whatever else has come by then is before it.
+      load.post_([this] { execute(); });
+    }
+    void over() { load.worker_over(); }
+    ShardLoad& load;
+
+   private:
+    void execute() {
+      if (io_->task.phase == Task::Phase::cancelled) load.device_.abort(io_->task);
+      if (io_->task.phase == Task::Phase::outside) return later();
+      io_->provide();
+      if (io_->task.need.data_out_bytes != 0) {
+        const MutableBytes lent = load.device_.lend(io_->task);
+        if (!lent.empty()) std::memset(lent.data(), 0x77, lent.size());
+      }
+      if (load.device_.execute(io_->task)) later();
+    }
+    void on_done(Task&) { later(); }
+    void on_cancelled(Task&) {}  // execute() is on its way, and gives it back
+    void later() {
+      load.post_([this] {
+        ended(*io_);
+        next();
+      });
+    }
+    std::optional<Io> io_;
+  };
+
+  class Incrementer final : public Worker {
+   public:
+    using Worker::Worker;
+    void next() override {
+      if (load.done_ >= load.plan_.increments) return over();
+      if (!value_) return run({0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0}, {}, 512);
+      std::vector<std::uint8_t> both = *value_;
+      both.insert(both.end(), value_->begin(), value_->end());
+      store_be64(&both[512], load_be64(value_->data()) + 1);
+      comparing_ = true;
+      run({0x89, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0}, std::move(both));
+    }
+    void ended(Io& io) override {
+      const bool good = !io.task.aborted && io.status() == ScsiStatus::good;
+      if (comparing_) {
+        comparing_ = false;
+        value_.reset();
+        if (!good) return;
+        ++load.done_;
+        ++load.board_.increments;
+      } else if (good) {
+        value_ = io.data_in();
+      }
+    }
+
+   private:
+    std::optional<std::vector<std::uint8_t>> value_;
+    bool comparing_ = false;
+  };
+
+  class Writer final : public Worker {
+   public:
+    using Worker::Worker;
+    void next() override {
+      if (load.done_ >= load.plan_.increments) return over();
+      const auto lba = static_cast<std::uint8_t>(load.plan_.own_lba);
+      run({0x2a, 0, 0, 0, 0, lba, 0, 0, 4, 0}, bytes(2048, 0x77));
+    }
+    void ended(Io& io) override {
+      if (++commands_ % 64 != 0) return;
+      load.channel_.resize(commands_ % 128 == 0);
+      io.task.nexus->find_unit([](const LogicalUnit&) { return true; })->resized();
+    }
+
+   private:
+    std::uint64_t commands_ = 0;
+  };
+
+  // Protects the unit, sees twice what the number is, and lets the others go on.
+  class Changer final : public Worker {
+   public:
+    using Worker::Worker;
+    void next() override {
+      switch (stage_) {
+        case 0:
+          if (load.done_ >= load.plan_.increments && !protected_) return over();
+          if (load.board_.increments.load() < next_change_) return run({0, 0, 0, 0, 0, 0});
+          board_at_ = load.board_.resets_begun.load();
+          quiet_ = load.board_.resets_ended.load() == board_at_;
+          return select(true);
+        case 1:
+        case 2:
+        case 3:
+        case 4:
+          return run({0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0}, {}, 512);
+        default:
+          return select(false);
+      }
+    }
+    void ended(Io& io) override {
+      if (io.task.aborted || io.status() != ScsiStatus::good || io.task.cdb[0] == 0) return;  // and again
+      if (stage_ == 0) protected_ = true;
+      if (stage_ >= 1 && stage_ <= 4) {
+        const std::uint64_t number = load_be64(io.data_in().data());
+        if (stage_ > 1 && quiet_ && load.board_.resets_begun.load() == board_at_) {
+          ++load.fences_;
+          if (number != number_) load.problem_ = "the number changed while the unit was protected";
+        }
+        number_ = number;
+      }
+      if (stage_ == 5) {
+        protected_ = false;
+        next_change_ = load.board_.increments.load() + load.plan_.increments_per_change;
+      }
+      stage_ = stage_ == 5 ? 0 : stage_ + 1;
+    }
+
+   private:
+    void select(bool protect) {
+      std::vector<std::uint8_t> page = load.page_;
+      page[8] = static_cast<std::uint8_t>(protect ? page[8] | 0x08 : page[8] & ~0x08);
+      page[6] = static_cast<std::uint8_t>(protect ? page[6] | 0x04 : page[6] & ~0x04);  // D_SENSE
+      const auto length = static_cast<std::uint8_t>(page.size());
+      run({0x15, 0x10, 0, 0, length, 0}, std::move(page));
+    }
+    int stage_ = 0;
+    bool protected_ = false;
+    bool quiet_ = false;
+    std::uint64_t next_change_ = 1;
+    std::uint64_t board_at_ = 0;
+    std::uint64_t number_ = 0;
+  };
+
+  // Now and then a reset of the unit, or CLEAR TASK SET; in between it reads.
+  class Resetter final : public Worker {
+   public:
+    using Worker::Worker;
+    void next() override {
+      if (load.done_ >= load.plan_.increments) return over();
+      if (load.board_.increments.load() < next_reset_) return run({0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0}, {}, 512);
+      next_reset_ = load.board_.increments.load() + load.plan_.increments_per_reset;
+      const std::uint64_t number = ++load.board_.resets_begun;
+      request_.function = number % 2 == 0 ? TmFunction::lun_reset : TmFunction::clear_task_set;
+      request_.nexus = &load.nexus_;
+      request_.done = Delegate<void(TaskManagement&)>::to<&Resetter::managed>(*this);
+      if (load.device_.manage(request_)) managed(request_);
+    }
+    void ended(Io&) override {}
+
+   private:
+    void managed(TaskManagement&) {
+      ++load.board_.resets_ended;
+      load.post_([this] { next(); });
+    }
+    TaskManagement request_;
+    std::uint64_t next_reset_ = 10;
+  };
+
+  void worker_over() {
+    if (++workers_over_ != workers_.size()) return;
+    over_.store(true);
+    over_.notify_all();
+  }
+  std::vector<std::uint8_t> control_page() {
+    for (;;) {
+      Io io(device_, nexus_, {0x1a, 0x08, 0x0a, 0, 255, 0}, {}, 255);
+      if (io.run().status() != ScsiStatus::good) continue;  // a unit attention
+      std::vector<std::uint8_t> page = io.data_in();
+      page[0] = page[2] = 0;
+      page[4] &= 0x3f;
+      return page;
+    }
+  }
+
+  Device& device_;
+  Nexus& nexus_;
+  CountingChannel& channel_;
+  LoadBoard& board_;
+  Post post_;
+  Plan plan_;
+  std::vector<std::uint8_t> page_;
+  std::vector<std::unique_ptr<Worker>> workers_;
+  std::size_t workers_over_ = 0;
+  std::uint64_t done_ = 0;
+  std::uint64_t fences_ = 0;
+  std::string problem_;
+  std::atomic<bool> over_{false};
+};
+
+}  // namespace perilune::scsi::test
