@@ -10,6 +10,7 @@ std::span<const Scenario> scenarios() {
       {"durability", "the target loses power; no flushed or FUA write is lost", run_durability},
       {"pool", "eight greedy sessions on the smallest legal buffer pool all finish", run_pool},
       {"retention", "readers of recovery level 1 on it, one acknowledging nothing, all finish", run_retention},
+      {"shards", "several shards serve one disk: no increment lost, no write after what fences it", run_shards},
   };
   return all;
 }

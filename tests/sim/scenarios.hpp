@@ -25,4 +25,8 @@ ScenarioResult run_pool(std::uint64_t seed, const ScenarioOptions& options);
 // Greedy readers of recovery level 1 on that pool, one of which acknowledges nothing: all of them finish.
 ScenarioResult run_retention(std::uint64_t seed, const ScenarioOptions& options);
 
+// Two or three shards serve one disk, each with its own loop: COMPARE AND WRITE increments from all of them beside plain
+// writes, mode changes, resets and changes of size. No increment is lost, and a protected unit is not written to.
+ScenarioResult run_shards(std::uint64_t seed, const ScenarioOptions& options);
+
 }  // namespace perilune::sim

@@ -53,5 +53,7 @@ TEST(Simulation, EightGreedySessionsFinishOnTheSmallestPool) { run_seeds(run_poo
 
 TEST(Simulation, ReadersWhoseDataIsKeptFinishOnTheSmallestPool) { run_seeds(run_retention, 1, 16); }
 
+TEST(Simulation, ShardsLoseNoIncrementAndWriteNothingToAProtectedUnit) { run_seeds(run_shards, 1, 120); }
+
 }  // namespace
 }  // namespace perilune::sim
