@@ -15,9 +15,14 @@ endif()
 
 # perilune_folder(NAME DEPS...): every .cpp below the current folder that is not a test becomes the static library
 # perilune_NAME, every *_test.cpp becomes part of the test program NAME_test. EXCLUDE drops subfolders
-# that are libraries of their own. TEST_LOCK names what its tests must not use beside other tests.
+# that are libraries of their own. TEST_LOCK names what its tests must not use beside other tests. EVERY_RUNTIME: see
+# perilune_test.
 function(perilune_folder name)
-  cmake_parse_arguments(ARG "" "TEST_LOCK" "DEPS;EXCLUDE;TEST_DEPS" ${ARGN})
+  cmake_parse_arguments(ARG "EVERY_RUNTIME" "TEST_LOCK" "DEPS;EXCLUDE;TEST_DEPS" ${ARGN})
+  set(every_runtime)
+  if(ARG_EVERY_RUNTIME)
+    set(every_runtime EVERY_RUNTIME)
+  endif()
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cpp)
   foreach(sub ${ARG_EXCLUDE})
     list(FILTER sources EXCLUDE REGEX "^${CMAKE_CURRENT_SOURCE_DIR}/${sub}/")
@@ -33,13 +38,14 @@ function(perilune_folder name)
     target_link_libraries(perilune_${name} INTERFACE perilune_flags ${ARG_DEPS})
   endif()
   if(tests AND PERILUNE_BUILD_TESTS)
-    perilune_test(${name}_test SOURCES ${tests} DEPS perilune_${name} ${ARG_TEST_DEPS} LOCK ${ARG_TEST_LOCK})
+    perilune_test(${name}_test SOURCES ${tests} DEPS perilune_${name} ${ARG_TEST_DEPS} LOCK ${ARG_TEST_LOCK} ${every_runtime})
   endif()
 endfunction()
 
-# perilune_test(NAME SOURCES... DEPS... [LABEL l] [LOCK r]): a GoogleTest program whose cases ctest lists one by one.
+# perilune_test(NAME SOURCES... DEPS... [LABEL l] [LOCK r] [EVERY_RUNTIME]): a GoogleTest program whose cases ctest lists one
+# by one. EVERY_RUNTIME: once more with loops on epoll, as epoll/CASE (runtime/native/native_loop.hpp).
 function(perilune_test name)
-  cmake_parse_arguments(ARG "" "LABEL;LOCK" "SOURCES;DEPS" ${ARGN})
+  cmake_parse_arguments(ARG "EVERY_RUNTIME" "LABEL;LOCK" "SOURCES;DEPS" ${ARGN})
   if(NOT ARG_LABEL)
     set(ARG_LABEL unit)
   endif()
@@ -51,6 +57,10 @@ function(perilune_test name)
   target_link_libraries(${name} PRIVATE ${ARG_DEPS} perilune_flags GTest::gtest GTest::gmock GTest::gtest_main)
   include(GoogleTest)
   gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST PROPERTIES LABELS ${ARG_LABEL} TIMEOUT 300 ${lock})
+  if(ARG_EVERY_RUNTIME)
+    gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST TEST_PREFIX epoll/ TEST_LIST ${name}_epoll_TESTS
+      PROPERTIES LABELS ${ARG_LABEL} TIMEOUT 300 ENVIRONMENT PERILUNE_RUNTIME=epoll ${lock})
+  endif()
 endfunction()
 
 # perilune_fuzzer(NAME SOURCE DEPS...): a libFuzzer target, only in the fuzz preset (clang).

@@ -295,8 +295,9 @@ class Tgtd:
 class Initiator:
     """`perilune iscsiadm` with records, daemon and socket of its own; close() ends the daemon."""
 
-    def __init__(self, stack):
+    def __init__(self, stack, prefix=()):
         need_perilune()
+        self.command = [*prefix, PERILUNE]
         self.folder = temp_dir(stack, "perilune-initiator-")
         self.env = {"PERILUNE_CONFIG": str(self.folder / "config"), "PERILUNE_SOCKET": str(self.folder / "socket")}
         os.mkdir(self.env["PERILUNE_CONFIG"], 0o700)
@@ -304,10 +305,10 @@ class Initiator:
         stack.callback(self._end)
 
     def iscsiadm(self, *words, check=True, timeout=60):
-        return run([PERILUNE, "iscsiadm", *words], env=self.env, check=check, timeout=timeout)
+        return run([*self.command, "iscsiadm", *words], env=self.env, check=check, timeout=timeout)
 
     def perilune(self, *words, check=True, timeout=60):
-        return run([PERILUNE, *words], env=self.env, check=check, timeout=timeout)
+        return run([*self.command, *words], env=self.env, check=check, timeout=timeout)
 
     def set(self, iqn, portal, **values):
         for name, value in values.items():

@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "block/open_backstore.hpp"
-#include "runtime/uring/uring_loop.hpp"
+#include "runtime/native/native_loop.hpp"
 
 namespace perilune::block {
 
@@ -71,12 +71,11 @@ class Buffer {
 class BlockTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    runtime::UringOptions options;
+    runtime::LoopOptions options;
     options.trace = [this](const runtime::TraceEvent& event) {
       if (event.what == runtime::TraceEvent::What::prepared) trace.emplace_back(event.operation, event.durable);
     };
-    auto made = runtime::UringLoop::create(std::move(options));
-    if (!made && made.error().code == Errc::unsupported) GTEST_SKIP() << made.error().message;
+    auto made = runtime::make_native_loop(runtime::Runtime::automatic, options);
     ASSERT_TRUE(made) << made.error().message;
     loop = std::move(*made);
   }
@@ -144,7 +143,7 @@ class BlockTest : public ::testing::Test {
   OpStatus flush() { return range(OpKind::flush, 0, 0); }
 
   TemporaryFolder folder;
-  std::unique_ptr<runtime::UringLoop> loop;
+  std::unique_ptr<runtime::ThreadLoop> loop;
   std::unique_ptr<Backstore> store;
   std::unique_ptr<Channel> channel;
   std::vector<std::pair<std::string, bool>> trace;  // operation, durable

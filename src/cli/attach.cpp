@@ -28,7 +28,7 @@
 #include "cli/command_line.hpp"
 #include "cli/stderr_log.hpp"
 #include "cli/verbs.hpp"
-#include "runtime/uring/uring_loop.hpp"
+#include "runtime/native/native_loop.hpp"
 
 namespace perilune::cli {
 
@@ -180,11 +180,11 @@ int serve_device(const AttachArguments& arguments, EventLog& log, const AttachSe
   ::sigprocmask(SIG_BLOCK, &set, nullptr);
   const UniqueFd signals(::signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC));
 
-  runtime::UringOptions loop_options;
+  runtime::LoopOptions loop_options;
   loop_options.notice = [&log](std::string_view line) {
     log.event(EventLog::Level::warning, "reactor", line);
   };
-  auto loop = runtime::UringLoop::create(std::move(loop_options));
+  auto loop = runtime::make_native_loop(runtime::Runtime::automatic, loop_options);
   if (!loop) return refuse(tool_error(loop.error()));
   auto source = make_attach_source(arguments.what, arguments.read_only, **loop, log);
   if (!source) return refuse(source.error());

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// perilune bench: how fast a remote disk is. One thread drives as many sessions as asked on one io_uring loop; during the
+// perilune bench: how fast a remote disk is. One thread drives as many sessions as asked on one loop; during the
 // measurement nothing is allocated and nothing is printed. Logins per second are measured in bench_logins.cpp.
 #include <fmt/format.h>
 #include <sys/resource.h>
@@ -18,9 +18,9 @@
 #include "cli/bench_logins.hpp"
 #include "cli/command_line.hpp"
 #include "cli/initiator_common.hpp"
-#include "cli/polling_option.hpp"
+#include "cli/loop_options.hpp"
 #include "cli/verbs.hpp"
-#include "runtime/uring/uring_loop.hpp"
+#include "runtime/native/native_loop.hpp"
 
 namespace perilune::cli {
 
@@ -35,6 +35,7 @@ using Clock = std::chrono::steady_clock;
 struct Options {
   std::string url, initiator_name, rw = "randread", block_text = "4k", size_text, header_digest, data_digest;
   runtime::Polling polling = runtime::Polling::adaptive;
+  runtime::Runtime loop_kind = runtime::Runtime::automatic;
   unsigned depth = 32, sessions = 1;
   double seconds = 5, warm_up = 0.5;
   bool json = false, verify = false;
@@ -122,7 +123,7 @@ class Bench {
  public:
   enum class Phase { logging_in, idle, prefill, warm_up, measure, drain, done };
 
-  Bench(runtime::UringLoop& loop, const Options& options)
+  Bench(runtime::ThreadLoop& loop, const Options& options)
       : options_(options), loop_(loop), timer_(loop.timers(), Delegate<void()>::to<&Bench::on_timer>(*this)) {}
 
   int run(const SessionConfig& config, std::uint64_t lun);
@@ -133,7 +134,7 @@ class Bench {
   void failed(ToolError error);
 
   const Options& options_;
-  runtime::UringLoop& loop_;
+  runtime::ThreadLoop& loop_;
   std::uint64_t lun_ = 0;
   Phase phase_ = Phase::logging_in;
   LatencyHistogram latency_, probe_latency_;
@@ -416,7 +417,7 @@ void Bench::print() const {
   fmt::print("\n");
 }
 
-int run_logins(runtime::UringLoop& loop, const SessionConfig& config, const Options& options) {
+int run_logins(runtime::ThreadLoop& loop, const SessionConfig& config, const Options& options) {
   const auto cpu = [] {
     rusage usage{};
     ::getrusage(RUSAGE_THREAD, &usage);
@@ -517,9 +518,10 @@ int run_bench(int argc, char** argv) {
   auto endpoints = resolve(url->host, url->port);
   if (!endpoints) return report("bench", tool_error(endpoints.error()));
   config.portal = endpoints->front();
-  runtime::UringOptions loop_options;
+  runtime::LoopOptions loop_options;
+  loop_options.notice = [](std::string_view line) { fmt::print(stderr, "perilune bench: {}\n", line); };
   loop_options.polling = options.polling;
-  auto loop = runtime::UringLoop::create(std::move(loop_options));
+  auto loop = runtime::make_native_loop(options.loop_kind, loop_options);
   if (!loop) return report("bench", tool_error(loop.error()));
   if (options.logins) return run_logins(**loop, config, options);
   Bench bench(**loop, options);

@@ -14,7 +14,7 @@ using Clock = std::chrono::steady_clock;
 
 class LoginBench {
  public:
-  LoginBench(runtime::UringLoop& loop, double warm_up, double seconds)
+  LoginBench(runtime::ThreadLoop& loop, double warm_up, double seconds)
       : loop_(loop), timer_(loop.timers(), Delegate<void()>::to<&LoginBench::on_timer>(*this)), seconds_(seconds) {
     timer_.arm(loop.now() + duration(warm_up));
   }
@@ -79,7 +79,7 @@ class LoginBench {
     loop_.stop();
   }
 
-  runtime::UringLoop& loop_;
+  runtime::ThreadLoop& loop_;
   runtime::Timer timer_;
   double seconds_;
   bool measuring_ = false, ending_ = false;
@@ -108,7 +108,7 @@ tl::expected<LoginRate, ToolError> LoginBench::run(const SessionConfig& config, 
 
 }  // namespace
 
-tl::expected<LoginRate, ToolError> measure_logins(runtime::UringLoop& loop, const SessionConfig& config, unsigned parallel,
+tl::expected<LoginRate, ToolError> measure_logins(runtime::ThreadLoop& loop, const SessionConfig& config, unsigned parallel,
                                                   double warm_up, double seconds) {
   LoginBench bench(loop, warm_up, seconds);
   return bench.run(config, parallel);

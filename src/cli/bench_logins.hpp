@@ -7,7 +7,7 @@
 #include "base/latency_histogram.hpp"
 #include "cli/initiator_common.hpp"
 #include "initiator/session.hpp"
-#include "runtime/uring/uring_loop.hpp"
+#include "runtime/thread_loop.hpp"
 
 namespace perilune::cli {
 
@@ -19,7 +19,7 @@ struct LoginRate {
 };
 
 // `parallel` chains of log in, log out, again, on this thread, for warm_up + seconds. Runs the loop until all are logged out.
-[[nodiscard]] tl::expected<LoginRate, ToolError> measure_logins(runtime::UringLoop& loop, const initiator::SessionConfig& config,
+[[nodiscard]] tl::expected<LoginRate, ToolError> measure_logins(runtime::ThreadLoop& loop, const initiator::SessionConfig& config,
                                                                 unsigned parallel, double warm_up, double seconds);
 
 }  // namespace perilune::cli

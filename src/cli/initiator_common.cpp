@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "iscsi/pdu/constants.hpp"
+#include "runtime/native/native_loop.hpp"
 
 namespace perilune::cli {
 
@@ -46,6 +47,12 @@ SessionConfig session_config(const Url& url, const std::string& initiator_name) 
   url.apply_to(config);
   config.replacement_timeout = std::chrono::seconds(0);  // a tool tells at once
   return config;
+}
+
+tl::expected<std::unique_ptr<LoopThread>, ToolError> start_loop_thread() {
+  auto loop = runtime::make_native_loop(runtime::Runtime::automatic, {});
+  if (!loop) return tl::unexpected<ToolError>(tool_error(loop.error()));
+  return LoopThread::start(std::move(*loop));
 }
 
 tl::expected<std::unique_ptr<SyncSession>, ToolError> open_session(LoopThread& thread, const Url& url,

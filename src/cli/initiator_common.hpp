@@ -36,6 +36,9 @@ int report(std::string_view verb, const ToolError& error);
 // A session configuration for the URL, but the portal. `initiator_name` empty: the default name of this machine.
 [[nodiscard]] initiator::SessionConfig session_config(const initiator::Url& url, const std::string& initiator_name);
 
+// A loop on a thread of its own; which runtime drives it makes no difference to a tool.
+[[nodiscard]] tl::expected<std::unique_ptr<initiator::LoopThread>, ToolError> start_loop_thread();
+
 // Logs in at the first address of the URL's host that answers.
 [[nodiscard]] tl::expected<std::unique_ptr<initiator::SyncSession>, ToolError> open_session(
     initiator::LoopThread& thread, const initiator::Url& url, const initiator::SessionConfig& config);

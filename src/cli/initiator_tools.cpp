@@ -75,8 +75,8 @@ int list_units(LoopThread& thread, const Url& portal, const std::string& target,
 }
 
 int list(const Url& url, const Options& options, const Listing& listing) {
-  auto thread = LoopThread::start();
-  if (!thread) return report("ls", tool_error(thread.error()));
+  auto thread = start_loop_thread();
+  if (!thread) return report("ls", thread.error());
   SessionConfig config = session_config(url, options.initiator_name);
   auto endpoints = resolve(url.host, url.port);
   if (!endpoints) return report("ls", tool_error(endpoints.error()));
@@ -118,8 +118,8 @@ int with_unit(std::string_view verb, const Options& options, const std::function
   auto url = parse_url(options.url);
   if (!url) return report(verb, tool_error(url.error()));
   if (url->target.empty() || !url->lun) return report(verb, {ToolExit::usage, "the URL names no target and LUN: iscsi://HOST[:PORT]/TARGET/LUN"});
-  auto thread = LoopThread::start();
-  if (!thread) return report(verb, tool_error(thread.error()));
+  auto thread = start_loop_thread();
+  if (!thread) return report(verb, thread.error());
   auto session = open_session(**thread, *url, session_config(*url, options.initiator_name));
   if (!session) return report(verb, session.error());
   return work(**session, lun_bytes(*url->lun));

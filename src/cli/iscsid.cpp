@@ -27,7 +27,7 @@
 #include "control/iscsid/initiator_daemon.hpp"
 #include "control/record_db.hpp"
 #include "control/server.hpp"
-#include "runtime/uring/uring_loop.hpp"
+#include "runtime/native/native_loop.hpp"
 
 namespace perilune::cli {
 namespace {
@@ -190,9 +190,9 @@ class Process {
 
   int run(Startup startup) {
     Signals signals;
-    runtime::UringOptions ring;
-    ring.notice = [](std::string_view line) { log_line(line); };
-    auto loop = runtime::UringLoop::create(std::move(ring));
+    runtime::LoopOptions loop_options;
+    loop_options.notice = [](std::string_view line) { log_line(line); };
+    auto loop = runtime::make_native_loop(runtime::Runtime::automatic, loop_options);
     if (!loop) return refuse(loop.error());
     loop_ = loop->get();
     runtime::Timer limit(loop_->timers(), Delegate<void()>::to<&Process::give_up>(*this));
@@ -255,7 +255,7 @@ class Process {
 
   const IscsidOptions& options_;
   StartReport& report_;
-  runtime::UringLoop* loop_ = nullptr;
+  runtime::ThreadLoop* loop_ = nullptr;
   control::InitiatorDaemon* daemon_ = nullptr;
   runtime::Timer* limit_ = nullptr;
   bool ending_ = false;

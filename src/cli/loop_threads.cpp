@@ -8,13 +8,12 @@
 
 namespace perilune::cli {
 
-Result<std::unique_ptr<LoopThreads>> LoopThreads::create(std::size_t count, const runtime::UringOptions& options) {
+Result<std::unique_ptr<LoopThreads>> LoopThreads::create(std::size_t count, runtime::Runtime kind,
+                                                         const runtime::LoopOptions& options) {
+  auto loops = runtime::make_native_loops(kind, count, options);
+  if (!loops) return tl::unexpected(loops.error());
   std::unique_ptr<LoopThreads> self(new LoopThreads);
-  for (std::size_t i = 0; i < count; ++i) {
-    auto loop = runtime::UringLoop::create(options);
-    if (!loop) return tl::unexpected(loop.error());
-    self->loops_.push_back(std::move(*loop));
-  }
+  self->loops_ = std::move(*loops);
   return self;
 }
 

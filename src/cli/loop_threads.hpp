@@ -8,14 +8,15 @@
 #include <vector>
 
 #include "base/result.hpp"
-#include "runtime/uring/uring_loop.hpp"
+#include "runtime/native/native_loop.hpp"
 
 namespace perilune::cli {
 
 class LoopThreads {
  public:
-  // `options.notice` is called on every loop's thread. Fails with what UringLoop::create says.
-  [[nodiscard]] static Result<std::unique_ptr<LoopThreads>> create(std::size_t count, const runtime::UringOptions& options);
+  // All of one kind. `options.notice` is called on every loop's thread. Fails with what make_native_loops() says.
+  [[nodiscard]] static Result<std::unique_ptr<LoopThreads>> create(std::size_t count, runtime::Runtime kind,
+                                                                     const runtime::LoopOptions& options);
 
   [[nodiscard]] runtime::Loop& first() noexcept { return *loops_.front(); }
   [[nodiscard]] std::vector<runtime::Loop*> all() const;
@@ -26,7 +27,7 @@ class LoopThreads {
 
  private:
   LoopThreads() = default;
-  std::vector<std::unique_ptr<runtime::UringLoop>> loops_;
+  std::vector<std::unique_ptr<runtime::ThreadLoop>> loops_;
 };
 
 }  // namespace perilune::cli

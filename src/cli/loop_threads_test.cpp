@@ -14,7 +14,7 @@ namespace perilune::cli {
 namespace {
 
 TEST(LoopThreads, RunEachLoopOnANamedThreadUntilTheyAreStopped) {
-  auto made = LoopThreads::create(3, {});
+  auto made = LoopThreads::create(3, runtime::Runtime::automatic, {});
   if (!made) GTEST_SKIP() << made.error().message;
   LoopThreads& loops = **made;
   std::mutex mutex;

@@ -14,8 +14,8 @@
 
 #include "block/open_backstore.hpp"
 #include "cli/command_line.hpp"
+#include "cli/loop_options.hpp"
 #include "cli/loop_threads.hpp"
-#include "cli/polling_option.hpp"
 #include "cli/stderr_log.hpp"
 #include "cli/verbs.hpp"
 #include "crypto/hash.hpp"
@@ -38,6 +38,7 @@ struct ServeOptions {
   std::uint16_t max_connections = limits::default_session_connections;
   std::uint16_t error_recovery_level = 0;
   runtime::Polling polling = runtime::Polling::adaptive;
+  runtime::Runtime loop_kind = runtime::Runtime::automatic;
   std::uint32_t login_timeout_s = static_cast<std::uint32_t>(limits::login_timeout.count());
   std::string chap_user, chap_secret_file, mutual_user, mutual_secret_file;
   std::string discovery_user, discovery_secret_file, discovery_mutual_user, discovery_mutual_secret_file;
@@ -246,10 +247,10 @@ int serve(const ServeOptions& options) {
   for (const target::UnitSpec& unit : config->targets.front().units) {
     log.event(EventLog::Level::info, "unit", fmt::format("lun={} {}", unit.lun, unit.backstore->describe()));
   }
-  runtime::UringOptions loop_options;
+  runtime::LoopOptions loop_options;
   loop_options.polling = options.polling;
   loop_options.notice = [&log](std::string_view line) { log.event(EventLog::Level::warning, "reactor", line); };
-  auto loops = LoopThreads::create(options.threads, loop_options);
+  auto loops = LoopThreads::create(options.threads, options.loop_kind, loop_options);
   if (!loops) return complain(loops.error());
   auto server = target::Server::create((*loops)->all(), std::move(*config), log);
   if (!server) return complain(server.error());
@@ -302,6 +303,7 @@ int run_serve(int argc, char** argv) {
   app.add_option("--mutual-discovery-chap-secret-file", options.discovery_mutual_secret_file);
   add_polling_option(app, options.polling, "never: sleep until there is work; adaptive: spin for a moment while requests "
                                            "keep coming; always: never sleep");
+  add_runtime_option(app, options.loop_kind);
   app.add_flag("-v,--verbose", options.verbose, "log more");
   app.add_flag("-q,--quiet", options.quiet, "log errors only");
   if (const auto code = parse_arguments(app, argc, argv, 2)) return *code;

@@ -9,7 +9,6 @@
 
 #include "base/assert.hpp"
 #include "initiator/sense.hpp"
-#include "runtime/uring/uring_loop.hpp"
 
 namespace perilune::initiator {
 
@@ -40,16 +39,14 @@ class Promise {
 
 class LoopThread::Impl {
  public:
-  std::unique_ptr<runtime::UringLoop> own;
+  std::unique_ptr<runtime::ThreadLoop> own;
   runtime::Loop* loop = nullptr;
   std::thread thread;
 };
 
-Result<std::unique_ptr<LoopThread>> LoopThread::start() {
-  auto loop = runtime::UringLoop::create({});
-  if (!loop) return tl::unexpected<Error>(std::move(loop).error());
-  auto thread = std::make_unique<LoopThread>(**loop);
-  thread->impl_->own = std::move(*loop);
+std::unique_ptr<LoopThread> LoopThread::start(std::unique_ptr<runtime::ThreadLoop> loop) {
+  auto thread = std::make_unique<LoopThread>(*loop);
+  thread->impl_->own = std::move(loop);
   thread->impl_->thread = std::thread([running = thread->impl_->own.get()] { running->run(); });
   return thread;
 }

@@ -2,8 +2,9 @@
 // The blocking face, for tools and tests. A LoopThread owns (or borrows) a loop that runs on another thread; every call here
 // blocks the caller until the loop has answered, and must not be made on the loop's thread.
 //
-//   auto thread = LoopThread::start();
-//   auto session = SyncSession::open(**thread, config);
+//   auto loop = runtime::make_native_loop(runtime::Runtime::automatic, {});
+//   auto thread = LoopThread::start(std::move(*loop));
+//   auto session = SyncSession::open(*thread, config);
 //   auto units = (*session)->scan();
 #pragma once
 
@@ -15,12 +16,13 @@
 #include "initiator/discovery.hpp"
 #include "initiator/logical_unit.hpp"
 #include "initiator/session.hpp"
+#include "runtime/thread_loop.hpp"
 
 namespace perilune::initiator {
 
 class LoopThread {
  public:
-  [[nodiscard]] static Result<std::unique_ptr<LoopThread>> start();  // a private io_uring loop on a thread of its own
+  [[nodiscard]] static std::unique_ptr<LoopThread> start(std::unique_ptr<runtime::ThreadLoop> loop);  // on a thread of its own
   explicit LoopThread(runtime::Loop& running_elsewhere);
   ~LoopThread();  // stops and joins what it owns
   LoopThread(const LoopThread&) = delete;

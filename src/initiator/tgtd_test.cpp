@@ -15,6 +15,7 @@
 #include <thread>
 
 #include "initiator/sync.hpp"
+#include "runtime/native/native_loop.hpp"
 #include "initiator/tgtd_fixture.hpp"
 
 extern char** environ;
@@ -126,9 +127,9 @@ class TgtdTest : public testing::Test {
   void SetUp() override {
     if (!Tgtd::available()) GTEST_SKIP() << "tgtd is not installed, or not root";
     tgtd_ = std::make_unique<Tgtd>();
-    auto thread = LoopThread::start();
-    if (!thread) GTEST_SKIP() << "no io_uring here: " << thread.error().message;
-    thread_ = std::move(*thread);
+    auto loop = runtime::make_native_loop(runtime::Runtime::automatic, {});
+    ASSERT_TRUE(loop) << loop.error().message;
+    thread_ = LoopThread::start(std::move(*loop));
   }
   void TearDown() override {
     thread_.reset();

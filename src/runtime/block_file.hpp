@@ -36,7 +36,7 @@ class BlockFile {
 
   // Each returns false when the operation is pending (op.done will be called from a later point of the loop), true
   // when it ended at once: then `result` holds the outcome and op.done is NOT called. iovecs are copied or consumed by
-  // the call; the memory they name stays put until the end. At most 64 iovecs.
+  // the call; the memory they name stays put until the end. At most 65 iovecs (BlockOp).
   [[nodiscard]] virtual bool read(FileOp& op, ByteOffset offset, std::span<const iovec> iov, int& result) = 0;
   // durable: the data (and what is needed to find it again) is on stable media before the operation ends (RWF_DSYNC).
   [[nodiscard]] virtual bool write(FileOp& op, ByteOffset offset, std::span<const iovec> iov, bool durable, int& result) = 0;

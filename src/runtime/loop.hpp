@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The seam through which all nondeterminism enters (DESIGN 1.2): one Loop per shard, on its own thread. Implemented by
-// runtime/uring (production) and runtime/sim (a seeded virtual world).
+// runtime/uring (production), runtime/epoll (production where a ring cannot be made) and runtime/sim (a seeded virtual
+// world).
 #pragma once
 
 #include <functional>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A target and an initiator in one process, each on its io_uring loop, over loopback TCP: once warm, a million operations of
+// A target and an initiator in one process, each on its loop (io_uring, or what PERILUNE_RUNTIME says), over loopback TCP: once warm, a million operations of
 // a kind allocate nothing on either side. Every malloc, calloc and realloc of the process is counted.
 #include <execinfo.h>
 #include <gtest/gtest.h>
@@ -13,7 +13,7 @@
 
 #include "block/open_backstore.hpp"
 #include "initiator/sync.hpp"
-#include "runtime/uring/uring_loop.hpp"
+#include "runtime/native/native_loop.hpp"
 #include "target/server.hpp"
 
 namespace {
@@ -54,7 +54,7 @@ class Silence : public EventLog {
 class TargetThread {
  public:
   explicit TargetThread(const std::string& backing) {
-    auto created = runtime::UringLoop::create({});
+    auto created = runtime::make_native_loop(runtime::Runtime::automatic, {});
     if (!created) throw std::runtime_error(created.error().message);
     loop_ = std::move(*created);
     target::ServerConfig config;
@@ -83,7 +83,7 @@ class TargetThread {
 
  private:
   Silence log_;
-  std::unique_ptr<runtime::UringLoop> loop_;
+  std::unique_ptr<runtime::ThreadLoop> loop_;
   std::unique_ptr<target::Server> server_;
   runtime::Endpoint portal_;
   std::thread thread_;
@@ -162,14 +162,15 @@ class Allocations : public testing::TestWithParam<Kind> {};
 TEST_P(Allocations, AreNoneOnceWarm) {
   const Kind& param = GetParam();
   TargetThread target(param.backing);
-  auto thread = initiator::LoopThread::start();
-  ASSERT_TRUE(thread) << thread.error().message;
+  auto loop = runtime::make_native_loop(runtime::Runtime::automatic, {});
+  ASSERT_TRUE(loop) << loop.error().message;
+  auto thread = initiator::LoopThread::start(std::move(*loop));
   initiator::SessionConfig config;
   config.initiator_name = "iqn.2026-11.io.perilune:counter";
   config.target_name = "iqn.2026-11.io.perilune:allocations";
   config.portal = target.portal();
   if (param.digests) config.header_digest = config.data_digest = initiator::DigestPreference::crc32c;
-  auto session = initiator::SyncSession::open(**thread, std::move(config));
+  auto session = initiator::SyncSession::open(*thread, std::move(config));
   ASSERT_TRUE(session) << session.error().message;
   auto unit_info = (*session)->scan_one(0);
   ASSERT_TRUE(unit_info) << unit_info.error().message;
@@ -178,20 +179,20 @@ TEST_P(Allocations, AreNoneOnceWarm) {
   // Warm: more at once than the target's largest window, so that it opens whole and slabs and queues reach their size.
   std::promise<void> warm;
   auto warmed = warm.get_future();
-  (*thread)->run([&] {
+  thread->run([&] {
     unit = std::make_unique<initiator::LogicalUnit>((*session)->session(), *unit_info);
     pump = std::make_unique<Pump>(*unit, param.kind, param.blocks, 4 * depth, param.fua);
     pump->start(50000, &warm);
   });
   warmed.wait();
-  (*thread)->run([&] {
+  thread->run([&] {
     EXPECT_FALSE(pump->failed());
     pump = std::make_unique<Pump>(*unit, param.kind, param.blocks, depth, param.fua);
   });
   // run() itself allocates (a posted function, a promise): count from inside the loop, from the first operation to the last.
   std::promise<void> finished;
   auto future = finished.get_future();
-  (*thread)->run([&] {
+  thread->run([&] {
     allocations = 0;
     counting = true;
     pump->start(param.operations, &finished);
@@ -200,7 +201,7 @@ TEST_P(Allocations, AreNoneOnceWarm) {
   counting = false;
   EXPECT_EQ(allocations.load(), 0u);
   EXPECT_FALSE(pump->failed());
-  (*thread)->run([&] {
+  thread->run([&] {
     pump.reset();
     unit.reset();
   });

@@ -15,7 +15,7 @@
 #include "config/portal.hpp"
 #include "control/client.hpp"
 #include "control/iscsi_error.hpp"
-#include "runtime/uring/uring_loop.hpp"
+#include "runtime/native/native_loop.hpp"
 #include "target/server.hpp"
 
 namespace perilune::control {
@@ -36,8 +36,7 @@ class InitiatorDaemonTest : public ::testing::Test {
   void SetUp() override {
     std::string pattern = (std::filesystem::temp_directory_path() / "perilune-iscsid-XXXXXX").string();
     folder_ = ::mkdtemp(pattern.data());
-    auto loop = runtime::UringLoop::create({});
-    if (!loop && loop.error().code == Errc::unsupported) GTEST_SKIP() << loop.error().message;
+    auto loop = runtime::make_native_loop(runtime::Runtime::automatic, {});
     ASSERT_TRUE(loop) << loop.error().message;
     loop_ = std::move(*loop);
     start_target();
@@ -145,7 +144,7 @@ class InitiatorDaemonTest : public ::testing::Test {
   Silence silence_;
   std::uint16_t port_ = 0;
   std::promise<void> stop_asked_;
-  std::unique_ptr<runtime::UringLoop> loop_;
+  std::unique_ptr<runtime::ThreadLoop> loop_;
   std::unique_ptr<target::Server> target_;
   std::unique_ptr<InitiatorDaemon> daemon_;
   std::unique_ptr<ControlServer> server_;

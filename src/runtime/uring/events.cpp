@@ -7,12 +7,17 @@
 #include <optional>
 #include <string>
 
+#include "runtime/posix/detached_socket.hpp"
+#include "runtime/posix/sockets.hpp"
 #include "runtime/uring/event.hpp"
 #include "runtime/uring/reactor.hpp"
-#include "runtime/uring/sockets.hpp"
 #include "runtime/uring/stream.hpp"
 
 namespace perilune::runtime::uring {
+
+using posix::local_endpoint;
+using posix::peer_endpoint;
+
 namespace {
 
 constexpr Duration accept_pause = std::chrono::milliseconds(100);
@@ -72,19 +77,13 @@ class UringListener final : public Listener {
 class Connector final : public Event, public Deferred {
  public:
   Connector(Reactor& reactor, const Endpoint& peer, ConnectHandler& handler)
-      : Event(reactor.ring()), reactor_(reactor), peer_(peer), address_(to_socket_address(peer)), handler_(handler) {
+      : Event(reactor.ring()), reactor_(reactor), peer_(peer), address_(posix::to_socket_address(peer)), handler_(handler) {
     reactor.keep(*this);
   }
   void start(const SocketOptions& options) {
-    auto fd = make_socket(peer_, options);
+    auto fd = posix::make_caller(peer_, options, posix::Waiting::blocking);
     if (!fd) return fail_later(std::move(fd.error()));
     fd_ = std::move(*fd);
-    if (options.bind_address) {
-      SocketAddress local = to_socket_address(*options.bind_address);
-      if (::bind(fd_.get(), local.get(), local.length) != 0) {
-        return fail_later(fail_errno(errno, "bind to " + options.bind_address->to_string()).value());
-      }
-    }
     io_uring_sqe& sqe = arm();
     io_uring_prep_connect(&sqe, fd_.get(), address_.get(), address_.length);
   }
@@ -108,7 +107,7 @@ class Connector final : public Event, public Deferred {
 
   Reactor& reactor_;
   Endpoint peer_;
-  SocketAddress address_;
+  posix::SocketAddress address_;
   ConnectHandler& handler_;
   posix::UniqueFd fd_;
   std::optional<Error> error_;
@@ -156,7 +155,7 @@ class UringWatch final : public FdWatch {
 
 Result<std::unique_ptr<Listener>> Reactor::listen(const Endpoint& local, const SocketOptions& options,
                                                   AcceptHandler& handler) {
-  auto fd = make_listener(local, options);
+  auto fd = posix::make_listener(local, options, posix::Waiting::blocking);
   if (!fd) return tl::unexpected(std::move(fd.error()));
   EventPtr<Acceptor> acceptor(new Acceptor(*this, std::move(*fd), handler));
   acceptor->start();
@@ -170,7 +169,7 @@ std::unique_ptr<Connecting> Reactor::connect(const Endpoint& peer, const SocketO
 }
 
 std::unique_ptr<Stream> Reactor::adopt(std::unique_ptr<DetachedStream> detached) {
-  auto& from = static_cast<DetachedUringStream&>(*detached);  // the contract: of a loop of the same kind
+  auto& from = static_cast<posix::DetachedSocket&>(*detached);  // the contract: of a loop of the same kind
   return std::make_unique<UringStream>(*this, std::move(from.fd), from.local, from.peer);
 }
 

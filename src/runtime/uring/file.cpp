@@ -10,6 +10,7 @@
 #include <cerrno>
 
 #include "base/assert.hpp"
+#include "runtime/posix/file_extent.hpp"
 #include "runtime/posix/open_block_file.hpp"
 
 namespace perilune::runtime::uring {
@@ -146,22 +147,7 @@ bool UringFile::zero(FileOp& op, ByteOffset offset, ByteCount length, int&) {
 }
 
 bool UringFile::extent(FileOp& op, ByteOffset offset, ByteCount length, int& result) {
-  const std::uint64_t begin = offset.value();
-  const std::uint64_t end = begin + length.value();
-  result = 0;
-  op.extent = {.allocated = true, .length_bytes = length.value()};
-  const off_t data = ::lseek(fd_.get(), static_cast<off_t>(begin), SEEK_DATA);
-  if (data < 0) {
-    if (errno == ENXIO) op.extent.allocated = false;  // no data from here to the end of the file
-    else if (errno != EINVAL && errno != EOPNOTSUPP) result = -errno;  // the two: this file cannot tell
-    return true;
-  }
-  if (static_cast<std::uint64_t>(data) > begin) {
-    op.extent = {.allocated = false, .length_bytes = std::min(static_cast<std::uint64_t>(data), end) - begin};
-    return true;
-  }
-  const off_t hole = ::lseek(fd_.get(), data, SEEK_HOLE);
-  if (hole > data) op.extent.length_bytes = std::min(static_cast<std::uint64_t>(hole), end) - begin;
+  result = posix::find_extent(fd_.get(), offset.value(), length.value(), op.extent);
   return true;
 }
 

@@ -2,16 +2,12 @@
 #include "runtime/uring/reactor.hpp"
 
 #include <string.h>
-#include <sys/eventfd.h>
-#include <sys/random.h>
-#include <sys/resource.h>
-#include <time.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 
 #include "base/assert.hpp"
+#include "runtime/posix/processor.hpp"
 #include "runtime/uring/file.hpp"
 #include "runtime/uring/stream.hpp"
 
@@ -29,51 +25,10 @@ namespace {
 constexpr std::size_t iovec_arena_size = 4096;
 constexpr unsigned inline_reads_per_turn = 4;
 
-Instant monotonic_now() noexcept {
-  timespec ts{};
-  ::clock_gettime(CLOCK_MONOTONIC, &ts);
-  return Instant(std::chrono::seconds(ts.tv_sec) + std::chrono::nanoseconds(ts.tv_nsec));
-}
-
-// Tells the processor that this is a spin.
-void relax() noexcept {
-#if defined(__x86_64__) || defined(__i386__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
-
-// Spinning takes the time of whoever shares the only processor. A thread that is pinned to one of several may have it to
-// itself; when it has not, the preemptions tell. Who asked for spinning always gets it.
-Polling sensible(Polling wanted) noexcept {
-  return wanted == Polling::adaptive && ::sysconf(_SC_NPROCESSORS_ONLN) < 2 ? Polling::never : wanted;
-}
-
 }  // namespace
 
-void SystemRandom::fill(MutableBytes out) {
-  auto draw = [](std::uint8_t* to, std::size_t bytes) {
-    while (bytes > 0) {
-      const ssize_t n = ::getrandom(to, bytes, 0);
-      if (n < 0 && errno == EINTR) continue;
-      PERILUNE_ASSERT(n > 0);  // getrandom cannot fail otherwise on any kernel that has io_uring
-      to += n;
-      bytes -= static_cast<std::size_t>(n);
-    }
-  };
-  if (out.size() > sizeof batch_ / 2) return draw(out.data(), out.size());
-  if (used_ + out.size() > sizeof batch_) {
-    draw(batch_, sizeof batch_);
-    used_ = 0;
-  }
-  std::copy_n(batch_ + used_, out.size(), out.begin());
-  ::explicit_bzero(batch_ + used_, out.size());
-  used_ += out.size();
-}
-
 Reactor::Reactor(UringOptions options)
-    : options_(std::move(options)), polling_(sensible(options_.polling), options_.poll_limit) {}
+    : options_(std::move(options)), polling_(posix::sensible(options_.polling), options_.poll_limit) {}
 
 Result<std::unique_ptr<UringLoop>> Reactor::create(UringOptions options) {
   std::unique_ptr<Reactor> self(new Reactor(std::move(options)));
@@ -83,8 +38,7 @@ Result<std::unique_ptr<UringLoop>> Reactor::create(UringOptions options) {
   auto buffers = ReceiveBuffers::create(self->ring_->raw(), self->options_.receive_buffers, self->options_.receive_buffer_bytes);
   if (!buffers) return tl::unexpected(std::move(buffers.error()));
   self->buffers_ = std::move(*buffers);
-  self->doorbell_fd_.reset(::eventfd(0, EFD_CLOEXEC));
-  if (!self->doorbell_fd_) return fail_errno(errno, "eventfd");
+  if (auto status = self->mailbox_.open(); !status) return tl::unexpected(std::move(status.error()));
   self->doorbell_ = std::make_unique<Doorbell>(*self);
   self->iovec_arena_.resize(iovec_arena_size);
   self->update_now();
@@ -97,17 +51,15 @@ Reactor::~Reactor() {
   while (!events_.empty()) delete &events_.front();  // abandoned by their users; the kernel has forgotten them
 }
 
-void Reactor::update_now() { now_ = monotonic_now(); }
+void Reactor::update_now() { now_ = posix::monotonic_now(); }
 
 // --- the turn ---
 
 Status Reactor::begin() {
-  const auto self = std::this_thread::get_id();
+  mailbox_.bind();
   if (!ring_->enabled()) {
-    thread_.store(self);
     if (auto status = ring_->enable(); !status) return status;
   }
-  PERILUNE_ASSERT(thread_.load() == self);
   ring_->register_with_thread();
   if (!doorbell_armed_) {
     doorbell_armed_ = true;
@@ -123,7 +75,7 @@ void Reactor::run() {
   PERILUNE_ASSERT(begun.has_value());  // a ring that could be made can be enabled
   for (;;) {
     one_turn();
-    if (stopping_.exchange(false)) break;
+    if (mailbox_.take_stop()) break;
     wait();
     dispatch();
   }
@@ -137,7 +89,7 @@ void Reactor::one_turn() {
   inline_reads_left_ = inline_reads_per_turn;
   if (!timers_.empty()) timers_.fire(now_);
   run_deferred();
-  run_posted();
+  mailbox_.run();
   run_hooks();
 }
 
@@ -148,26 +100,13 @@ void Reactor::run_deferred() {
   while (!batch.empty()) batch.pop_front().on_turn();
 }
 
-void Reactor::run_posted() {
-  if (!any_posted_.load(std::memory_order_acquire)) return;
-  std::vector<std::function<void()>> batch;
-  {
-    const std::lock_guard lock(posted_mutex_);
-    batch.swap(posted_);
-    any_posted_.store(false, std::memory_order_release);
-  }
-  for (auto& work : batch) work();
-}
-
 void Reactor::run_hooks() {
   while (!hooks_.empty()) hooks_.pop_front()();
 }
 
 void Reactor::wait() {
   if (useful_batch_ && idle_since_ == Instant{} && options_.polling == Polling::adaptive) idle_since_ = now_;
-  const bool work_left = !deferred_.empty() || any_posted_.load(std::memory_order_acquire) ||
-                         stopping_.load(std::memory_order_relaxed);
-  if (work_left) {
+  if (!deferred_.empty() || mailbox_.waiting()) {
     (void)ring_->submit();
     return;
   }
@@ -178,7 +117,7 @@ void Reactor::wait() {
     if (ring_->ready_count() > 0 || spin(deadline ? std::min(spin_limit, *deadline - now_) : spin_limit)) return;
   }
   std::optional<Duration> timeout;
-  if (deadline) timeout = *deadline - monotonic_now();
+  if (deadline) timeout = *deadline - posix::monotonic_now();
   const int result = ring_->submit_and_wait(timeout);
   ++counters_.slept_wakeups;
   // ETIME: a timer; EINTR: a signal; EBUSY, EAGAIN: completions must be taken first. Anything else is our mistake.
@@ -187,8 +126,8 @@ void Reactor::wait() {
 
 // True when there is something to dispatch.
 bool Reactor::spin(Duration limit) {
-  const Instant start = monotonic_now();
-  check_preemption();
+  const Instant start = posix::monotonic_now();
+  posix::check_preemption(polling_, now_);
   for (;;) {
     for (int i = 0; i < 32; ++i) {
       if (ring_->something_ready()) {
@@ -198,20 +137,12 @@ bool Reactor::spin(Duration limit) {
           return true;
         }
       }
-      relax();
+      posix::relax();
     }
-    if (monotonic_now() - start >= limit) break;
+    if (posix::monotonic_now() - start >= limit) break;
   }
   polling_.note_miss();
   return false;
-}
-
-void Reactor::check_preemption() {
-  if (!polling_.check_due(now_)) return;
-  rusage usage{};
-  if (::getrusage(RUSAGE_THREAD, &usage) == 0) {
-    polling_.note_preemptions(now_, static_cast<std::uint64_t>(usage.ru_nivcsw));
-  }
 }
 
 void Reactor::dispatch() {
@@ -275,31 +206,9 @@ void Reactor::schedule(TurnHook& hook) {
   if (!hook.linked()) hooks_.push_back(hook);
 }
 
-void Reactor::post(std::function<void()> work) {
-  bool first = false;
-  {
-    const std::lock_guard lock(posted_mutex_);
-    first = posted_.empty();
-    posted_.push_back(std::move(work));
-    any_posted_.store(true, std::memory_order_release);
-  }
-  if (first) ring_doorbell();
-}
-
-void Reactor::stop() {
-  stopping_.store(true);
-  ring_doorbell();
-}
-
-void Reactor::ring_doorbell() {
-  if (thread_.load(std::memory_order_relaxed) == std::this_thread::get_id()) return;  // looks before it waits
-  const std::uint64_t one = 1;
-  (void)!::write(doorbell_fd_.get(), &one, sizeof one);
-}
-
 void Reactor::Doorbell::start() {
   io_uring_sqe& sqe = arm();
-  io_uring_prep_read(&sqe, reactor_.doorbell_fd_.get(), &value_, sizeof value_, 0);
+  io_uring_prep_read(&sqe, reactor_.mailbox_.doorbell(), &value_, sizeof value_, 0);
 }
 
 void Reactor::Doorbell::on_event(int, unsigned) { start(); }

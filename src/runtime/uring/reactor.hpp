@@ -2,31 +2,20 @@
 // UringLoop as it is made. Internal to this folder.
 #pragma once
 
-#include <atomic>
-#include <mutex>
-#include <thread>
 #include <vector>
 
+#include "runtime/polling.hpp"
+#include "runtime/posix/mailbox.hpp"
+#include "runtime/posix/system_random.hpp"
+#include "runtime/posix/unique_fd.hpp"
 #include "runtime/uring/event.hpp"
-#include "runtime/uring/polling.hpp"
 #include "runtime/uring/receive_buffers.hpp"
 #include "runtime/uring/ring.hpp"
-#include "runtime/posix/unique_fd.hpp"
 #include "runtime/uring/uring_loop.hpp"
 
 namespace perilune::runtime::uring {
 
 class UringStream;
-
-// getrandom in small batches; bytes handed out are wiped from the batch.
-class SystemRandom final : public Random {
- public:
-  void fill(MutableBytes out) override;
-
- private:
-  std::uint8_t batch_[256] = {};
-  std::size_t used_ = sizeof batch_;
-};
 
 class Reactor final : public UringLoop {
  public:
@@ -40,8 +29,8 @@ class Reactor final : public UringLoop {
   [[nodiscard]] TimerQueue& timers() override { return timers_; }
   [[nodiscard]] Random& random() override { return random_; }
   void schedule(TurnHook& hook) override;
-  void post(std::function<void()> work) override;
-  void stop() override;
+  void post(std::function<void()> work) override { mailbox_.post(std::move(work)); }
+  void stop() override { mailbox_.stop(); }
   [[nodiscard]] Result<std::unique_ptr<Listener>> listen(const Endpoint& local, const SocketOptions& options,
                                                          AcceptHandler& handler) override;
   [[nodiscard]] std::unique_ptr<Connecting> connect(const Endpoint& peer, const SocketOptions& options,
@@ -78,16 +67,13 @@ class Reactor final : public UringLoop {
   [[nodiscard]] Status begin();
   void one_turn();
   void run_deferred();
-  void run_posted();
   void run_hooks();
   void wait();
   [[nodiscard]] bool spin(Duration limit);
-  void check_preemption();
   void dispatch();
   void trace_completed(const io_uring_cqe& cqe) const;
   void restart_starved();
   void release_iovecs();
-  void ring_doorbell();
   void update_now();
 
   class Doorbell final : public Event {
@@ -104,12 +90,12 @@ class Reactor final : public UringLoop {
   UringOptions options_;
   std::unique_ptr<Ring> ring_;
   std::unique_ptr<ReceiveBuffers> buffers_;
-  posix::UniqueFd doorbell_fd_;
+  posix::Mailbox mailbox_;
   std::unique_ptr<Doorbell> doorbell_;
   bool doorbell_armed_ = false;
   PollingPolicy polling_;
   Counters counters_;
-  SystemRandom random_;
+  posix::SystemRandom random_;
   TimerQueue timers_;
   Instant now_{};
   Instant idle_since_{};     // when the loop last ran out of work; zero: not idle
@@ -127,12 +113,6 @@ class Reactor final : public UringLoop {
   bool fixed_buffers_wanted_ = false;
   bool fixed_buffers_tried_ = false;
   bool fixed_buffers_ = false;
-
-  std::atomic<bool> stopping_{false};
-  std::atomic<std::thread::id> thread_{};
-  std::atomic<bool> any_posted_{false};
-  std::mutex posted_mutex_;
-  std::vector<std::function<void()>> posted_;  // under posted_mutex_
 };
 
 }  // namespace perilune::runtime::uring

@@ -5,6 +5,7 @@
 #include <cerrno>
 
 #include "base/assert.hpp"
+#include "runtime/posix/detached_socket.hpp"
 
 namespace perilune::runtime::uring {
 
@@ -130,7 +131,7 @@ std::unique_ptr<DetachedStream> UringStream::release() {
   closing_ = closed_ = true;
   reactor_.ring().drop_slot(slot_);
   slot_ = -1;
-  return std::make_unique<DetachedUringStream>(std::move(fd_), local_, peer_);
+  return std::make_unique<posix::DetachedSocket>(std::move(fd_), local_, peer_);
 }
 
 void UringStream::close() {

@@ -6,20 +6,11 @@
 
 #include <cstdint>
 #include <memory>
-#include <utility>
 
 #include "runtime/stream.hpp"
 #include "runtime/uring/reactor.hpp"
 
 namespace perilune::runtime::uring {
-
-struct DetachedUringStream final : DetachedStream {
-  DetachedUringStream(posix::UniqueFd descriptor, const Endpoint& local_end, const Endpoint& peer_end) noexcept
-      : fd(std::move(descriptor)), local(local_end), peer(peer_end) {}
-  posix::UniqueFd fd;
-  Endpoint local;
-  Endpoint peer;
-};
 
 class UringStream final : public Stream, public Deferred, public ListNode<UringStream> {
  public:

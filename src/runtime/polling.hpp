@@ -10,9 +10,9 @@
 #include <cstdint>
 
 #include "runtime/time.hpp"
-#include "runtime/uring/uring_loop.hpp"
+#include "runtime/thread_loop.hpp"
 
-namespace perilune::runtime::uring {
+namespace perilune::runtime {
 
 class PollingPolicy {
  public:
@@ -58,4 +58,4 @@ class PollingPolicy {
   std::uint64_t preemptions_ = 0;
 };
 
-}  // namespace perilune::runtime::uring
+}  // namespace perilune::runtime

@@ -11,10 +11,10 @@
 #include <filesystem>
 #include <thread>
 
-#include "runtime/uring/loop_test_support.hpp"
-#include "runtime/uring/polling.hpp"
+#include "runtime/native/native_test_support.hpp"
+#include "runtime/polling.hpp"
 
-namespace perilune::runtime::uring {
+namespace perilune::runtime {
 namespace {
 
 using std::chrono::microseconds;
@@ -27,9 +27,10 @@ struct Callback {
   [[nodiscard]] Delegate<void()> delegate() { return Delegate<void()>::to<&Callback::call>(*this); }
 };
 
-class UringLoopTest : public LoopTest {};
+using NativeLoopTest = LoopTest;
+PERILUNE_EVERY_RUNTIME(NativeLoopTest);
 
-TEST_F(UringLoopTest, TimersFireInOrderAndNeverEarly) {
+TEST_P(NativeLoopTest, TimersFireInOrderAndNeverEarly) {
   std::string order;
   const Instant start = loop->now();
   Callback a{[&] {
@@ -54,7 +55,7 @@ TEST_F(UringLoopTest, TimersFireInOrderAndNeverEarly) {
   EXPECT_EQ(order, "bca");
 }
 
-TEST_F(UringLoopTest, HooksRunOnceBeforeWaitingAlsoThoseThatHooksSchedule) {
+TEST_P(NativeLoopTest, HooksRunOnceBeforeWaitingAlsoThoseThatHooksSchedule) {
   std::string order;
   Callback second{[&] { order += '2'; }};
   TurnHook hook2(second.delegate());
@@ -76,7 +77,7 @@ TEST_F(UringLoopTest, HooksRunOnceBeforeWaitingAlsoThoseThatHooksSchedule) {
   EXPECT_EQ(order, "12");
 }
 
-TEST_F(UringLoopTest, PostedWorkRunsInALaterTurnOnTheLoopsThread) {
+TEST_P(NativeLoopTest, PostedWorkRunsInALaterTurnOnTheLoopsThread) {
   std::string order;
   loop->post([&] {
     loop->post([&] {
@@ -89,7 +90,7 @@ TEST_F(UringLoopTest, PostedWorkRunsInALaterTurnOnTheLoopsThread) {
   EXPECT_EQ(order, "outer inner");
 }
 
-TEST_F(UringLoopTest, ManyThreadsPostToASleepingLoop) {
+TEST_P(NativeLoopTest, ManyThreadsPostToASleepingLoop) {
   constexpr int threads = 4, each = 2000;
   int ran = 0;  // touched by the loop's thread alone
   std::atomic<bool> wrong_thread{false};
@@ -115,13 +116,13 @@ TEST_F(UringLoopTest, ManyThreadsPostToASleepingLoop) {
   EXPECT_FALSE(wrong_thread);
 }
 
-TEST_F(UringLoopTest, StopFromAnotherThreadWakesALoopThatHasNothingToDo) {
+TEST_P(NativeLoopTest, StopFromAnotherThreadWakesALoopThatHasNothingToDo) {
   std::thread runner([&] { loop->run(); });
   loop->stop();
   runner.join();
 }
 
-TEST_F(UringLoopTest, StopBeforeRunEndsItAfterOneTurn) {
+TEST_P(NativeLoopTest, StopBeforeRunEndsItAfterOneTurn) {
   bool ran = false;
   Callback c{[&] { ran = true; }};
   TurnHook hook(c.delegate());
@@ -131,7 +132,7 @@ TEST_F(UringLoopTest, StopBeforeRunEndsItAfterOneTurn) {
   EXPECT_TRUE(ran);
 }
 
-TEST_F(UringLoopTest, WhatIsStartedBeforeRunBelongsToTheThreadThatRuns) {
+TEST_P(NativeLoopTest, WhatIsStartedBeforeRunBelongsToTheThreadThatRuns) {
   Accepting accepting(*loop);
   Calling calling(*loop);
   auto listener = loop->listen(loopback(), {}, accepting);
@@ -149,15 +150,11 @@ TEST_F(UringLoopTest, WhatIsStartedBeforeRunBelongsToTheThreadThatRuns) {
   EXPECT_EQ(calling.calls, 1);
 }
 
-// More operations than the submission queue holds, before the ring runs and while it runs.
-TEST_F(UringLoopTest, OperationsBeyondTheQueueWaitInTheBacklog) {
-  UringOptions options;
-  options.entries = 8;
-  make(options);
-  if (!loop) return;
+// Before the loop runs and while it runs; more than a batch of events holds.
+TEST_P(NativeLoopTest, ManyWatchesOfOneDescriptorAllFire) {
   std::array<int, 2> pipe{};
   ASSERT_EQ(::pipe2(pipe.data(), O_CLOEXEC), 0);
-  constexpr std::size_t watches = 100;
+  constexpr std::size_t watches = 300;
   for (int round = 0; round < 2; ++round) {
     std::size_t fired = 0;
     std::vector<std::unique_ptr<FdWatch>> all(watches);
@@ -179,7 +176,7 @@ TEST_F(UringLoopTest, OperationsBeyondTheQueueWaitInTheBacklog) {
   ::close(pipe[1]);
 }
 
-TEST_F(UringLoopTest, WatchIsLevelTriggeredAndEndsWithItsObject) {
+TEST_P(NativeLoopTest, WatchIsLevelTriggeredAndEndsWithItsObject) {
   std::array<int, 2> pipe{};
   ASSERT_EQ(::pipe2(pipe.data(), O_CLOEXEC), 0);
   int calls = 0;
@@ -207,7 +204,7 @@ TEST_F(UringLoopTest, WatchIsLevelTriggeredAndEndsWithItsObject) {
   ::close(pipe[1]);
 }
 
-TEST_F(UringLoopTest, WatchTellsOfTheEnd) {
+TEST_P(NativeLoopTest, WatchTellsOfTheEnd) {
   std::array<int, 2> pipe{};
   ASSERT_EQ(::pipe2(pipe.data(), O_CLOEXEC), 0);
   ::close(pipe[1]);
@@ -223,7 +220,7 @@ TEST_F(UringLoopTest, WatchTellsOfTheEnd) {
   ::close(pipe[0]);
 }
 
-TEST_F(UringLoopTest, RandomBytesDifferAndFillEveryLength) {
+TEST_P(NativeLoopTest, RandomBytesDifferAndFillEveryLength) {
   std::vector<std::uint8_t> a(16), b(16), big(100000);
   loop->random().fill(a);
   loop->random().fill(b);
@@ -234,7 +231,7 @@ TEST_F(UringLoopTest, RandomBytesDifferAndFillEveryLength) {
   loop->random().fill({});
 }
 
-TEST_F(UringLoopTest, AnIdleLoopNeitherTurnsNorSpins) {
+TEST_P(NativeLoopTest, AnIdleLoopNeitherTurnsNorSpins) {
   turn();
   const auto before = loop->counters();
   Callback end{[&] { loop->stop(); }};
@@ -293,8 +290,8 @@ TEST(PollingPolicyTest, AlwaysMeansAlways) {
   EXPECT_GT(policy.spin_time(now), std::chrono::hours(1));
 }
 
-TEST_F(UringLoopTest, ALoopThatNeverSleepsStillHearsTimersAndOtherThreads) {
-  UringOptions options;
+TEST_P(NativeLoopTest, ALoopThatNeverSleepsStillHearsTimersAndOtherThreads) {
+  LoopOptions options;
   options.polling = Polling::always;
   make(std::move(options));
   std::atomic<bool> fired{false};
@@ -310,156 +307,5 @@ TEST_F(UringLoopTest, ALoopThatNeverSleepsStillHearsTimersAndOtherThreads) {
   EXPECT_LE(loop->counters().slept_wakeups, 1u);  // when the timer is due: it does not spin past that
 }
 
-// --- files ---
-
-class UringFileTest : public LoopTest {
- protected:
-  void SetUp() override {
-    LoopTest::SetUp();
-    std::string pattern = (std::filesystem::temp_directory_path() / "perilune-test-XXXXXX").string();
-    const int fd = ::mkstemp(pattern.data());
-    ASSERT_GE(fd, 0);
-    path = pattern;
-    ASSERT_EQ(::ftruncate(fd, 8 << 20), 0);
-    ::close(fd);
-  }
-  void TearDown() override {
-    file.reset();
-    loop.reset();
-    std::filesystem::remove(path);
-  }
-  void open(const OpenOptions& options) {
-    auto made = loop->open_file(path, options);
-    ASSERT_TRUE(made) << made.error().message;
-    file = std::move(*made);
-  }
-  struct Ending {
-    UringLoop& loop;
-    bool ended = false;
-    int result = 0;
-    void on_done(FileOp&, int r) {
-      ended = true;
-      result = r;
-      loop.stop();
-    }
-  };
-  // start(op, result) is one of the file's methods with everything else bound.
-  int finish(const std::function<bool(FileOp&, int&)>& start) {
-    Ending ending{*loop};
-    FileOp op;
-    op.done = Delegate<void(FileOp&, int)>::to<&Ending::on_done>(ending);
-    int result = 0;
-    if (start(op, result)) return result;
-    EXPECT_FALSE(ending.ended);
-    while (!ending.ended) loop->run();
-    return ending.result;
-  }
-  std::string path;
-  std::unique_ptr<BlockFile> file;
-};
-
-TEST_F(UringFileTest, FixedBuffersAreUsedForThePoolOfADirectFile) {
-  auto pool = BufferPool::create(8);
-  ASSERT_TRUE(pool);
-  loop->register_buffers(**pool);
-  open({});
-  if (!file->properties().direct) GTEST_SKIP() << "no O_DIRECT here";
-  std::array<std::uint8_t*, 2> pages{};
-  ASSERT_TRUE((*pool)->take_shared(pages));
-  std::fill_n(pages[0], 4096, std::uint8_t{0x3c});
-  const iovec out{pages[0], 4096};
-  EXPECT_EQ(finish([&](FileOp& op, int& r) { return file->write(op, ByteOffset(4096), {&out, 1}, true, r); }), 4096);
-  const iovec in{pages[1], 4096};
-  EXPECT_EQ(finish([&](FileOp& op, int& r) { return file->read(op, ByteOffset(4096), {&in, 1}, r); }), 4096);
-  EXPECT_TRUE(std::equal(pages[0], pages[0] + 4096, pages[1]));
-  EXPECT_TRUE(notices.empty()) << notices.front();
-  (*pool)->release_shared(pages);
-  file.reset();
-  loop.reset();
-}
-
-TEST_F(UringFileTest, CachedReadsAreAnsweredInlineAFewPerTurnAndTheRestByTheRing) {
-  open({false, false});
-  std::string data(65536, 'd');
-  const iovec out{data.data(), data.size()};
-  ASSERT_EQ(finish([&](FileOp& op, int& r) { return file->write(op, ByteOffset(0), {&out, 1}, false, r); }), 65536);
-  struct Many {
-    UringLoop& loop;
-    int left;
-    void on_done(FileOp&, int r) {
-      EXPECT_EQ(r, 4096);
-      if (--left == 0) loop.stop();
-    }
-  } many{*loop, 0};
-  constexpr std::size_t count = 16;
-  std::vector<FileOp> ops(count);
-  std::vector<std::string> blocks(count, std::string(4096, '-'));
-  std::size_t inline_ends = 0;
-  for (std::size_t i = 0; i < count; ++i) {
-    ops[i].done = Delegate<void(FileOp&, int)>::to<&Many::on_done>(many);
-    const iovec in{blocks[i].data(), 4096};
-    int result = 0;
-    if (file->read(ops[i], ByteOffset(i * 4096), {&in, 1}, result)) {
-      EXPECT_EQ(result, 4096);
-      ++inline_ends;
-    } else {
-      ++many.left;
-    }
-  }
-  EXPECT_GT(inline_ends, 0U);
-  EXPECT_GT(many.left, 0);
-  loop->run();
-  for (auto& block : blocks) EXPECT_EQ(block, std::string(4096, 'd'));
-}
-
-TEST_F(UringFileTest, ReadAtTheEndIsShortAndBeyondItIsZero) {
-  open({false, false});
-  std::string data(8192, '-');
-  const iovec in{data.data(), data.size()};
-  const std::uint64_t size = file->properties().size_bytes;
-  EXPECT_EQ(finish([&](FileOp& op, int& r) { return file->read(op, ByteOffset(size - 100), {&in, 1}, r); }), 100);
-  EXPECT_EQ(finish([&](FileOp& op, int& r) { return file->read(op, ByteOffset(size), {&in, 1}, r); }), 0);
-}
-
-TEST_F(UringFileTest, WritingThroughAReadOnlyFileIsAnError) {
-  open({true, false});
-  std::string data(512, 'x');
-  const iovec out{data.data(), data.size()};
-  EXPECT_EQ(finish([&](FileOp& op, int& r) { return file->write(op, ByteOffset(0), {&out, 1}, false, r); }), -EBADF);
-}
-
-TEST_F(UringFileTest, VectorsOfMoreOperationsThanTheArenaHoldsStayIntact) {
-  open({false, false});
-  constexpr std::size_t operations = 200, vectors = 64;  // 12800 vectors, all prepared before the loop runs
-  struct Many {
-    UringLoop& loop;
-    std::size_t left;
-    void on_done(FileOp&, int r) {
-      EXPECT_EQ(r, static_cast<int>(vectors * 64));
-      if (--left == 0) loop.stop();
-    }
-  } many{*loop, operations};
-  std::vector<FileOp> ops(operations);
-  std::vector<std::string> data;
-  for (std::size_t i = 0; i < operations; ++i) data.emplace_back(vectors * 64, static_cast<char>('A' + i % 26));
-  for (std::size_t i = 0; i < operations; ++i) {
-    ops[i].done = Delegate<void(FileOp&, int)>::to<&Many::on_done>(many);
-    std::array<iovec, vectors> iov;
-    for (std::size_t v = 0; v < vectors; ++v) iov[v] = {data[i].data() + v * 64, 64};
-    int result = 0;
-    ASSERT_FALSE(file->write(ops[i], ByteOffset(i * vectors * 64), iov, false, result));
-    iov.fill({nullptr, 64});  // they were copied
-  }
-  loop->run();
-  ASSERT_EQ(many.left, 0U);
-  for (std::size_t i = 0; i < operations; ++i) {
-    std::string back(vectors * 64, '-');
-    const iovec in{back.data(), back.size()};
-    ASSERT_EQ(finish([&](FileOp& op, int& r) { return file->read(op, ByteOffset(i * back.size()), {&in, 1}, r); }),
-              static_cast<int>(back.size()));
-    ASSERT_EQ(back, data[i]) << i;
-  }
-}
-
 }  // namespace
-}  // namespace perilune::runtime::uring
+}  // namespace perilune::runtime

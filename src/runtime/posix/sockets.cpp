@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "runtime/uring/sockets.hpp"
+#include "runtime/posix/sockets.hpp"
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -9,7 +9,7 @@
 
 #include "base/bytes.hpp"
 
-namespace perilune::runtime::uring {
+namespace perilune::runtime::posix {
 namespace {
 
 template <class T>
@@ -30,7 +30,8 @@ Status apply_options(int fd, const SocketOptions& options) {
     if (auto s = set_option(fd, SOL_SOCKET, SO_SNDBUF, options.send_buffer_bytes, "SO_SNDBUF"); !s) return s;
   }
   if (options.receive_buffer_bytes > 0) {
-    if (auto s = set_option(fd, SOL_SOCKET, SO_RCVBUF, options.receive_buffer_bytes, "SO_RCVBUF"); !s) return s;
+    if (auto s = set_option(fd, SOL_SOCKET, SO_RCVBUF, options.receive_buffer_bytes, "SO_RCVBUF"); !s)
+      return s;
   }
   if (options.user_timeout.count() > 0) {
     const auto ms = static_cast<unsigned>(options.user_timeout.count());
@@ -97,21 +98,23 @@ Endpoint peer_endpoint(int fd) noexcept {
   return to_endpoint(address);
 }
 
-Result<posix::UniqueFd> make_socket(const Endpoint& family_of, const SocketOptions& options) {
-  // Blocking: the ring polls by itself, and would hand EAGAIN of a non-blocking socket straight to us.
-  posix::UniqueFd fd(::socket(family_of.is_ipv6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP));
+Result<UniqueFd> make_socket(const Endpoint& family_of, const SocketOptions& options, Waiting waiting) {
+  const int flags = SOCK_CLOEXEC | (waiting == Waiting::non_blocking ? SOCK_NONBLOCK : 0);
+  UniqueFd fd(::socket(family_of.is_ipv6 ? AF_INET6 : AF_INET, SOCK_STREAM | flags, IPPROTO_TCP));
   if (!fd) return fail_errno(errno, "socket");
   if (auto status = apply_options(fd.get(), options); !status) return tl::unexpected(status.error());
   return fd;
 }
 
-Result<posix::UniqueFd> make_listener(const Endpoint& local, const SocketOptions& options) {
-  auto fd = make_socket(local, options);
+Result<UniqueFd> make_listener(const Endpoint& local, const SocketOptions& options, Waiting waiting) {
+  auto fd = make_socket(local, options, waiting);
   if (!fd) return fd;
   const int one = 1;
-  if (auto s = set_option(fd->get(), SOL_SOCKET, SO_REUSEADDR, one, "SO_REUSEADDR"); !s) return tl::unexpected(s.error());
+  if (auto s = set_option(fd->get(), SOL_SOCKET, SO_REUSEADDR, one, "SO_REUSEADDR"); !s)
+    return tl::unexpected(s.error());
   if (local.is_ipv6) {
-    if (auto s = set_option(fd->get(), IPPROTO_IPV6, IPV6_V6ONLY, one, "IPV6_V6ONLY"); !s) return tl::unexpected(s.error());
+    if (auto s = set_option(fd->get(), IPPROTO_IPV6, IPV6_V6ONLY, one, "IPV6_V6ONLY"); !s)
+      return tl::unexpected(s.error());
   }
   SocketAddress address = to_socket_address(local);
   if (::bind(fd->get(), address.get(), address.length) != 0) return fail_errno(errno, "listen");
@@ -119,4 +122,14 @@ Result<posix::UniqueFd> make_listener(const Endpoint& local, const SocketOptions
   return fd;
 }
 
-}  // namespace perilune::runtime::uring
+Result<UniqueFd> make_caller(const Endpoint& peer, const SocketOptions& options, Waiting waiting) {
+  auto fd = make_socket(peer, options, waiting);
+  if (!fd || !options.bind_address) return fd;
+  SocketAddress local = to_socket_address(*options.bind_address);
+  if (::bind(fd->get(), local.get(), local.length) != 0) {
+    return fail_errno(errno, "bind to " + options.bind_address->to_string());
+  }
+  return fd;
+}
+
+}  // namespace perilune::runtime::posix

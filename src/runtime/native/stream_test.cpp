@@ -6,58 +6,15 @@
 #include <cerrno>
 #include <thread>
 
-#include "runtime/uring/loop_test_support.hpp"
+#include "runtime/native/native_test_support.hpp"
 
-namespace perilune::runtime::uring {
+namespace perilune::runtime {
 namespace {
 
-class UringStreamTest : public LoopTest {
- protected:
-  // A listener, and one connection between `client` and `server()`.
-  void connect_pair(SocketOptions options = {}) {
-    listen(options);
-    call(options);
-    run_until([&] { return calling->end.open() && accepting->accepted.size() == 1; });
-  }
-  void listen(SocketOptions options = {}) {
-    accepting = std::make_unique<Accepting>(*loop);
-    auto made = loop->listen(loopback(), options, *accepting);
-    ASSERT_TRUE(made) << made.error().message;
-    listener = std::move(*made);
-  }
-  void call(SocketOptions options = {}) {
-    calling = std::make_unique<Calling>(*loop);
-    connecting = loop->connect(listener->local(), options, *calling);
-  }
-  End& client() { return calling->end; }
-  End& server() { return *accepting->accepted.front(); }
-  void close_all() {
-    if (calling && client().open()) client().stream().close();
-    for (auto& end : accepting->accepted) {
-      if (end->open()) end->stream().close();
-    }
-    run_until([&] {
-      for (auto& end : accepting->accepted) {
-        if (end->open()) return false;
-      }
-      return !calling || !client().open();
-    });
-  }
-  void TearDown() override {
-    if (!loop) return;
-    if (accepting) close_all();
-    listener.reset();
-    connecting.reset();
-    loop.reset();
-  }
+class NativeStreamTest : public StreamPair<LoopTest> {};
+PERILUNE_EVERY_RUNTIME(NativeStreamTest);
 
-  std::unique_ptr<Accepting> accepting;
-  std::unique_ptr<Calling> calling;
-  std::unique_ptr<Listener> listener;
-  std::unique_ptr<Connecting> connecting;
-};
-
-TEST_F(UringStreamTest, CarriesBytesBothWaysAndKnowsItsEndpoints) {
+TEST_P(NativeStreamTest, CarriesBytesBothWaysAndKnowsItsEndpoints) {
   connect_pair();
   EXPECT_EQ(client().stream().peer(), listener->local());
   EXPECT_EQ(client().stream().local(), server().stream().peer());
@@ -74,7 +31,7 @@ TEST_F(UringStreamTest, CarriesBytesBothWaysAndKnowsItsEndpoints) {
   EXPECT_TRUE(notices.empty()) << notices.front();
 }
 
-TEST_F(UringStreamTest, EndOfFileAfterShutdownLeavesTheOtherDirectionOpen) {
+TEST_P(NativeStreamTest, EndOfFileAfterShutdownLeavesTheOtherDirectionOpen) {
   connect_pair();
   server().keep_receiving = true;
   server().stream().receive();
@@ -88,9 +45,9 @@ TEST_F(UringStreamTest, EndOfFileAfterShutdownLeavesTheOtherDirectionOpen) {
   EXPECT_EQ(client().received, "heard");
 }
 
-TEST_F(UringStreamTest, GoesToAnotherLoopWithWhatCameMeanwhile) {
+TEST_P(NativeStreamTest, GoesToAnotherLoopWithWhatCameMeanwhile) {
   connect_pair();
-  // Enough operations that the descriptor has been registered with the ring that it leaves.
+  // Enough operations that a ring has registered the descriptor, which leaves it.
   server().keep_receiving = true;
   server().stream().receive();
   for (int i = 0; i < 40; ++i) {
@@ -104,9 +61,9 @@ TEST_F(UringStreamTest, GoesToAnotherLoopWithWhatCameMeanwhile) {
   client().send("while nobody has it");
   run_until([&] { return client().sends == 42; });
 
-  auto made = UringLoop::create({});
+  auto made = make_native_loop(GetParam(), {});
   ASSERT_TRUE(made) << made.error().message;
-  UringLoop& other = **made;
+  ThreadLoop& other = **made;
   End adopted(other);
   adopted.take(other.adopt(std::move(detached)));
   EXPECT_EQ(adopted.stream().peer(), client().stream().local());
@@ -126,7 +83,7 @@ TEST_F(UringStreamTest, GoesToAnotherLoopWithWhatCameMeanwhile) {
   EXPECT_EQ(client().received, "thank you");
 }
 
-TEST_F(UringStreamTest, IsClosedWhenNobodyAdoptsIt) {
+TEST_P(NativeStreamTest, IsClosedWhenNobodyAdoptsIt) {
   connect_pair();
   client().stream().receive();
   server().release().reset();
@@ -134,7 +91,7 @@ TEST_F(UringStreamTest, IsClosedWhenNobodyAdoptsIt) {
   EXPECT_EQ(client().last_result, 0);
 }
 
-TEST_F(UringStreamTest, CloseCancelsWhatIsOutstandingAndReportsOnceFromALaterTurn) {
+TEST_P(NativeStreamTest, CloseCancelsWhatIsOutstandingAndReportsOnceFromALaterTurn) {
   connect_pair();
   client().stream().receive();
   std::string big(64 << 20, 'x');  // more than the socket buffers hold: the send stays outstanding
@@ -153,14 +110,14 @@ TEST_F(UringStreamTest, CloseCancelsWhatIsOutstandingAndReportsOnceFromALaterTur
   EXPECT_EQ(client().closes, 1);
 }
 
-TEST_F(UringStreamTest, CloseWithoutOperationsReportsFromALaterTurn) {
+TEST_P(NativeStreamTest, CloseWithoutOperationsReportsFromALaterTurn) {
   connect_pair();
   client().stream().close();
   EXPECT_EQ(client().closes, 0);
   run_until([&] { return client().closes == 1; });
 }
 
-TEST_F(UringStreamTest, CloseFromInsideACallback) {
+TEST_P(NativeStreamTest, CloseFromInsideACallback) {
   connect_pair();
   server().on_data = [&](int, Bytes) { server().stream().close(); };
   server().stream().receive();
@@ -169,7 +126,7 @@ TEST_F(UringStreamTest, CloseFromInsideACallback) {
   EXPECT_EQ(server().receives, 1);
 }
 
-TEST_F(UringStreamTest, PeerThatClosesIsEndOfFile) {
+TEST_P(NativeStreamTest, PeerThatClosesIsEndOfFile) {
   connect_pair();
   server().stream().receive();
   client().stream().close();
@@ -177,7 +134,7 @@ TEST_F(UringStreamTest, PeerThatClosesIsEndOfFile) {
   EXPECT_EQ(server().last_result, 0);
 }
 
-TEST_F(UringStreamTest, WaitAllEndsOnlyWithEveryByteInEveryVector) {
+TEST_P(NativeStreamTest, WaitAllEndsOnlyWithEveryByteInEveryVector) {
   connect_pair();
   std::string a(3, '-'), b(5, '-'), c(4, '-');
   const iovec iov[] = {{a.data(), a.size()}, {b.data(), b.size()}, {c.data(), c.size()}};
@@ -192,7 +149,7 @@ TEST_F(UringStreamTest, WaitAllEndsOnlyWithEveryByteInEveryVector) {
   EXPECT_EQ(server().received, "");  // it lies in the caller's memory
 }
 
-TEST_F(UringStreamTest, WaitAllIntoOneVectorEndsEarlyWithTheStream) {
+TEST_P(NativeStreamTest, WaitAllIntoOneVectorEndsEarlyWithTheStream) {
   connect_pair();
   std::string a(10, '-');
   const iovec iov{a.data(), a.size()};
@@ -204,7 +161,7 @@ TEST_F(UringStreamTest, WaitAllIntoOneVectorEndsEarlyWithTheStream) {
   EXPECT_EQ(a, "abc-------");
 }
 
-TEST_F(UringStreamTest, GathersManyVectorsIntoOneSend) {
+TEST_P(NativeStreamTest, GathersManyVectorsIntoOneSend) {
   connect_pair();
   std::vector<std::string> parts;
   std::string all;
@@ -222,7 +179,7 @@ TEST_F(UringStreamTest, GathersManyVectorsIntoOneSend) {
   EXPECT_EQ(server().received, all);
 }
 
-TEST_F(UringStreamTest, LargeSendIsWaitedForInOnePiece) {
+TEST_P(NativeStreamTest, LargeSendIsWaitedForInOnePiece) {
   connect_pair();
   std::string big(32 << 20, '\0');
   for (std::size_t i = 0; i < big.size(); ++i) big[i] = static_cast<char>(i * 2654435761U >> 24);
@@ -235,9 +192,8 @@ TEST_F(UringStreamTest, LargeSendIsWaitedForInOnePiece) {
   EXPECT_TRUE(server().received == copy);
 }
 
-TEST_F(UringStreamTest, EchoOfManyStreamsOverFewReceiveBuffers) {
-  UringOptions options;
-  options.receive_buffers = 2;
+TEST_P(NativeStreamTest, EchoOfManyStreamsOverSmallReceiveBuffers) {
+  LoopOptions options;
   options.receive_buffer_bytes = 4096;
   make(options);
   if (!loop) return;
@@ -291,52 +247,7 @@ TEST_F(UringStreamTest, EchoOfManyStreamsOverFewReceiveBuffers) {
   });
 }
 
-// Two buffers are offered, forty streams become readable in the same moment.
-TEST_F(UringStreamTest, ReceivesThatFindNoBufferAreStartedAgain) {
-  UringOptions options;
-  options.receive_buffers = 2;
-  options.receive_buffer_bytes = 4096;
-  make(options);
-  if (!loop) return;
-  listen();
-  std::vector<std::unique_ptr<Calling>> callers;
-  std::vector<std::unique_ptr<Connecting>> attempts;
-  constexpr std::size_t streams = 40;
-  for (std::size_t i = 0; i < streams; ++i) {
-    callers.push_back(std::make_unique<Calling>(*loop));
-    attempts.push_back(loop->connect(listener->local(), {}, *callers.back()));
-  }
-  run_until([&] {
-    for (auto& c : callers) {
-      if (!c->end.open()) return false;
-    }
-    return accepting->accepted.size() == streams;
-  });
-  for (auto& c : callers) c->end.send("now");
-  run_until([&] {
-    for (auto& c : callers) {
-      if (c->end.sends == 0) return false;
-    }
-    return true;
-  });
-  for (auto& end : accepting->accepted) end->stream().receive();
-  run_until([&] {
-    for (auto& end : accepting->accepted) {
-      if (end->received != "now") return false;
-    }
-    return true;
-  });
-  EXPECT_GT(loop->counters().no_buffers, 0U);
-  for (auto& c : callers) c->end.stream().close();
-  run_until([&] {
-    for (auto& c : callers) {
-      if (c->end.open()) return false;
-    }
-    return true;
-  });
-}
-
-TEST_F(UringStreamTest, RefusedConnectionIsAnErrorWithTheAddress) {
+TEST_P(NativeStreamTest, RefusedConnectionIsAnErrorWithTheAddress) {
   listen();
   const Endpoint gone = listener->local();
   listener.reset();
@@ -349,7 +260,7 @@ TEST_F(UringStreamTest, RefusedConnectionIsAnErrorWithTheAddress) {
   EXPECT_NE(calling->error.message.find(gone.to_string()), std::string::npos);
 }
 
-TEST_F(UringStreamTest, AbandonedConnectionAttemptCallsNobody) {
+TEST_P(NativeStreamTest, AbandonedConnectionAttemptCallsNobody) {
   listen();
   call();
   connecting.reset();
@@ -358,7 +269,7 @@ TEST_F(UringStreamTest, AbandonedConnectionAttemptCallsNobody) {
   EXPECT_EQ(calling->calls, 0);
 }
 
-TEST_F(UringStreamTest, BindAddressThatIsNotOursIsAnErrorFromALaterTurn) {
+TEST_P(NativeStreamTest, BindAddressThatIsNotOursIsAnErrorFromALaterTurn) {
   listen();
   SocketOptions options;
   options.bind_address = *Endpoint::parse("192.0.2.1", 0);
@@ -368,14 +279,14 @@ TEST_F(UringStreamTest, BindAddressThatIsNotOursIsAnErrorFromALaterTurn) {
   EXPECT_EQ(calling->error.os_errno, EADDRNOTAVAIL);
 }
 
-TEST_F(UringStreamTest, BindAddressIsTheLocalAddress) {
+TEST_P(NativeStreamTest, BindAddressIsTheLocalAddress) {
   SocketOptions options;
   options.bind_address = *Endpoint::parse("127.0.0.9", 0);
   connect_pair(options);
   EXPECT_EQ(server().stream().peer().address_string(), "127.0.0.9");
 }
 
-TEST_F(UringStreamTest, BusyPortIsBusyAndAFreedPortIsFree) {
+TEST_P(NativeStreamTest, BusyPortIsBusyAndAFreedPortIsFree) {
   listen();
   Accepting second(*loop);
   const Endpoint where = listener->local();
@@ -387,7 +298,7 @@ TEST_F(UringStreamTest, BusyPortIsBusyAndAFreedPortIsFree) {
   EXPECT_TRUE(free) << free.error().message;
 }
 
-TEST_F(UringStreamTest, ListensOnIpv6AndFillsWildcardLocalAddresses) {
+TEST_P(NativeStreamTest, ListensOnIpv6AndFillsWildcardLocalAddresses) {
   accepting = std::make_unique<Accepting>(*loop);
   auto made = loop->listen(*Endpoint::parse("[::]:0", 0), {}, *accepting);
   if (!made) GTEST_SKIP() << made.error().message;
@@ -399,22 +310,24 @@ TEST_F(UringStreamTest, ListensOnIpv6AndFillsWildcardLocalAddresses) {
   EXPECT_EQ(server().stream().local().address_string(), "::1");
 }
 
-TEST_F(UringStreamTest, UnknownCongestionControlIsIgnored) {
+TEST_P(NativeStreamTest, UnknownCongestionControlIsIgnored) {
   SocketOptions options;
   options.congestion_control = "no-such-algorithm";
   connect_pair(options);
   EXPECT_TRUE(client().open());
 }
 
-TEST_F(UringStreamTest, ListenerOutOfDescriptorsPausesAndGoesOn) {
-  connect_pair();  // once in the ordinary way: a sanitizer needs descriptors where it meets a type for the first time
+TEST_P(NativeStreamTest, ListenerOutOfDescriptorsPausesAndGoesOn) {
+  connect_pair();  // once in the ordinary way: a sanitizer needs descriptors where it meets a type for the
+                   // first time
   close_all();
   listen();
   rlimit old{};
   ::getrlimit(RLIMIT_NOFILE, &old);
   const int highest = ::dup(0);
   ASSERT_GE(highest, 0);
-  call();  // the client has its descriptor; the server's would be `highest` after the close below, but for the limit
+  call();  // the client has its descriptor; the server's would be `highest` after the close below, but for
+           // the limit
   ::close(highest);
   rlimit low = old;
   low.rlim_cur = static_cast<rlim_t>(highest);
@@ -425,7 +338,7 @@ TEST_F(UringStreamTest, ListenerOutOfDescriptorsPausesAndGoesOn) {
   run_until([&] { return accepting->accepted.size() == 1; });
 }
 
-TEST_F(UringStreamTest, ListenerMayBeDestroyedInItsOwnCallback) {
+TEST_P(NativeStreamTest, ListenerMayBeDestroyedInItsOwnCallback) {
   listen();
   accepting->then = [&](End&) { listener.reset(); };
   call();
@@ -434,4 +347,4 @@ TEST_F(UringStreamTest, ListenerMayBeDestroyedInItsOwnCallback) {
 }
 
 }  // namespace
-}  // namespace perilune::runtime::uring
+}  // namespace perilune::runtime

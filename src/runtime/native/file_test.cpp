@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <array>
+#include <cerrno>
+
+#include "runtime/native/native_test_support.hpp"
+
+namespace perilune::runtime {
+namespace {
+
+using NativeFileTest = WithFile<LoopTest>;
+PERILUNE_EVERY_RUNTIME(NativeFileTest);
+
+TEST_P(NativeFileTest, ReadAtTheEndIsShortAndBeyondItIsZero) {
+  open({false, false});
+  std::string data(8192, '-');
+  const iovec in{data.data(), data.size()};
+  const std::uint64_t size = file->properties().size_bytes;
+  EXPECT_EQ(finish([&](FileOp& op, int& r) {
+              return file->read(op, ByteOffset(size - 100), {&in, 1}, r);
+            }),
+            100);
+  EXPECT_EQ(finish([&](FileOp& op, int& r) { return file->read(op, ByteOffset(size), {&in, 1}, r); }), 0);
+}
+
+TEST_P(NativeFileTest, WritingThroughAReadOnlyFileIsAnError) {
+  open({true, false});
+  std::string data(512, 'x');
+  const iovec out{data.data(), data.size()};
+  EXPECT_EQ(finish([&](FileOp& op, int& r) {
+              return file->write(op, ByteOffset(0), {&out, 1}, false, r);
+            }),
+            -EBADF);
+}
+
+TEST_P(NativeFileTest, WhatIsWrittenIsReadDurableOrNot) {
+  open({false, false});
+  EXPECT_EQ(write(4096, std::string(8192, 'a')), 8192);
+  EXPECT_EQ(write(8192, std::string(4096, 'b'), true), 4096);
+  std::string back(8192, '-');
+  EXPECT_EQ(read(4096, back), 8192);
+  EXPECT_EQ(back, std::string(4096, 'a') + std::string(4096, 'b'));
+  EXPECT_EQ(finish([&](FileOp& op, int& r) { return file->sync(op, r); }), 0);
+}
+
+TEST_P(NativeFileTest, ManyVectorsOfManyOperationsKeepTheirOrder) {
+  open({false, false});
+  constexpr std::size_t operations = 50, vectors = 65;
+  struct Many {
+    ThreadLoop& loop;
+    std::size_t left;
+    void on_done(FileOp&, int r) {
+      EXPECT_EQ(r, static_cast<int>(vectors * 64));
+      if (--left == 0) loop.stop();
+    }
+  } many{*loop, operations};
+  std::vector<FileOp> ops(operations);
+  std::vector<std::string> data;
+  for (std::size_t i = 0; i < operations; ++i) {
+    data.emplace_back();
+    for (std::size_t v = 0; v < vectors; ++v)
+      data.back() += std::string(64, static_cast<char>('A' + (i + v) % 26));
+  }
+  for (std::size_t i = 0; i < operations; ++i) {
+    ops[i].done = Delegate<void(FileOp&, int)>::to<&Many::on_done>(many);
+    std::array<iovec, vectors> iov;
+    for (std::size_t v = 0; v < vectors; ++v) iov[v] = {data[i].data() + v * 64, 64};
+    int result = 0;
+    if (file->write(ops[i], ByteOffset(i * vectors * 64), iov, true, result)) many.on_done(ops[i], result);
+    iov.fill({nullptr, 64});  // they were copied, or are not needed any more
+  }
+  if (many.left > 0) loop->run();
+  ASSERT_EQ(many.left, 0U);
+  for (std::size_t i = 0; i < operations; ++i) {
+    std::string back(vectors * 64, '-');
+    ASSERT_EQ(read(i * back.size(), back), static_cast<int>(back.size()));
+    ASSERT_EQ(back, data[i]) << i;
+  }
+}
+
+TEST_P(NativeFileTest, PunchedAndZeroedRangesReadAsZeroesAndTheRestStays) {
+  open({false, false});
+  ASSERT_EQ(write(0, std::string(1 << 20, 'x')), 1 << 20);
+  if (file->properties().discard_granularity_bytes == 0) GTEST_SKIP() << "no holes here";
+  EXPECT_EQ(
+      finish([&](FileOp& op, int& r) { return file->punch(op, ByteOffset(65536), ByteCount(65536), r); }), 0);
+  EXPECT_EQ(
+      finish([&](FileOp& op, int& r) { return file->zero(op, ByteOffset(262144), ByteCount(65536), r); }), 0);
+  std::string back(1 << 20, '-');
+  ASSERT_EQ(read(0, back), 1 << 20);
+  std::string expected(1 << 20, 'x');
+  expected.replace(65536, 65536, std::string(65536, '\0'));
+  expected.replace(262144, 65536, std::string(65536, '\0'));
+  EXPECT_TRUE(back == expected);
+}
+
+TEST_P(NativeFileTest, ExtentTellsHolesFromData) {
+  open({false, false});
+  ASSERT_EQ(write(1 << 20, std::string(65536, 'x'), true), 65536);
+  const auto extent_at = [&](std::uint64_t offset) {
+    EXPECT_EQ(finish([&](FileOp& op, int& r) {
+                return file->extent(op, ByteOffset(offset), ByteCount(4 << 20), r);
+              }),
+              0);
+    return last_extent;
+  };
+  if (extent_at(0).allocated) GTEST_SKIP() << "this file system does not tell";
+  EXPECT_EQ(extent_at(0).length_bytes, 1U << 20);
+  EXPECT_TRUE(extent_at(1 << 20).allocated);
+  EXPECT_EQ(extent_at(1 << 20).length_bytes, 65536U);
+  EXPECT_FALSE(extent_at((1 << 20) + 65536).allocated);
+}
+
+}  // namespace
+}  // namespace perilune::runtime
