@@ -315,8 +315,9 @@ class Arena:
         elif kind == "tmpfs":
             server = self.serve(str(self.files.make("/dev/shm", "perilune", self.size)))
         else:
-            polling = {"": "adaptive", "asleep": "never", "spin": "always"}[kind]
-            server = self.serve(f"ram:{self.size >> 20}M", options=["--polling", polling])
+            polling = {"asleep": "never", "spin": "always"}.get(kind, "adaptive")
+            runtime = "epoll" if kind == "epoll" else "auto"
+            server = self.serve(f"ram:{self.size >> 20}M", options=["--polling", polling, "--runtime", runtime])
         made = Iscsi(self, server.pid, server.urls[0], parked=kind == "spin")
         if kind == "spin":  # so that it hears SIGTERM
             self.stack.callback(server.process.send_signal, signal.SIGCONT)

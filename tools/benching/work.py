@@ -43,6 +43,8 @@ class Workload:
                 names += [*SPINNING_CEILINGS, "perilune spin"]
             elif self.digests:
                 names.append("perilune plain")
+        if self.group == "ram" and self.shape in ((4, 32), (1, 16), (1, 8)):
+            names.append("perilune epoll")
         return [*names, *PEERS]
 
 
