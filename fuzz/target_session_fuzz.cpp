@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The target's session against a hostile initiator behind its login: whatever comes, no byte lands outside the memory of the
 // command it is for, every command object returns exactly once, the window never goes back, and nothing is answered twice.
-// One to four connections, which come and go.
+// One to four connections, which come and go, at every recovery level.
 #include <algorithm>
 #include <array>
 #include <memory>
@@ -27,12 +27,13 @@ struct Command : TargetCommand {
   bool waiting = false;   // the host owes an answer
   bool wants_data = false;
   bool aborting = false;
+  bool retained = false;  // its data is kept
 };
 
 class Host : public TargetHost {
  public:
   explicit Host(Input& input) : input_(input) {}
-  ~Host() override { require(live_ == 0 && reservations_ == 0); }
+  ~Host() override { require(live_ == 0 && reservations_ == 0 && waits_.empty()); }
 
   TargetCommand* acquire_command(TargetSession&) override {
     if (live_ >= 300) return nullptr;
@@ -43,7 +44,7 @@ class Host : public TargetHost {
   }
   void release_command(TargetCommand& base) override {
     auto& command = static_cast<Command&>(base);
-    require(command.live && !command.waiting);
+    require(command.live && !command.waiting && !command.retained);
     command.live = false;
     --live_;
     std::fill(command.memory.begin(), command.memory.end(), std::uint8_t{0});
@@ -104,6 +105,23 @@ class Host : public TargetHost {
     static const std::array<std::uint8_t, 18> sense = {0x70, 0, 0x0b};
     command.session->complete(command, 2, sense, {}, 0, 0);
   }
+  void on_data_retained(TargetCommand& base) override {
+    auto& command = static_cast<Command&>(base);
+    require(command.live && !command.retained);
+    command.retained = true;
+    if (input_.byte() % 8 == 0) command.session->forget_data(command);
+  }
+  void on_data_forgotten(TargetCommand& base) override {
+    auto& command = static_cast<Command&>(base);
+    require(command.live && command.retained);
+    command.retained = false;
+  }
+  void on_recovery_wait(TargetSession&, std::uint32_t lost) override {
+    if (std::find(waits_.begin(), waits_.end(), lost) == waits_.end()) waits_.push_back(lost);
+  }
+  void on_recovery_over(TargetSession&, std::uint32_t lost) override {
+    require(std::erase(waits_, lost) == 1);
+  }
   void on_task_management(TaskManagement& request) override {
     managed_.push_back(&request);
     if (request.referenced != nullptr) request.session->request_abort(*request.referenced);
@@ -135,6 +153,17 @@ class Host : public TargetHost {
 
   std::vector<TargetConnection*> to_close;
 
+  // Time passes, or memory is short.
+  void lose_patience(TargetSession& session) {
+    if (!waits_.empty() && input_.byte() % 4 == 0) {
+      session.expire(waits_[input_.byte() % waits_.size()]);
+      return;
+    }
+    session.request_acknowledgements();
+    for (const auto& command : commands_) {
+      if (command->live && command->retained) return session.forget_data(*command);
+    }
+  }
   // Moves something on: an answer that was owed, an abort, a task management function.
   void step() {
     const std::size_t n = commands_.size();
@@ -167,6 +196,7 @@ class Host : public TargetHost {
   Input& input_;
   std::vector<std::unique_ptr<Command>> commands_;
   std::vector<TaskManagement*> managed_;
+  std::vector<std::uint32_t> waits_;  // lost connections
   std::vector<std::uint8_t> answer_;
   int live_ = 0;
   int reservations_ = 0;
@@ -188,6 +218,7 @@ std::vector<std::uint8_t> make_pdu(Input& input, const TargetSession& session, b
   store_be32(&pdu[28], 1 + input.byte() % 16);  // ExpStatSN
   if ((pdu[0] & 0x3f) == 2) store_be32(&pdu[32], session.exp_cmd_sn().value() + input.byte() % 4);  // RefCmdSN
   if ((pdu[0] & 0x3f) == 6) store_be16(&pdu[20], input.byte() % 5);                                  // CID
+  if ((pdu[0] & 0x3f) == 2 && input.byte() % 4 == 0) pdu[1] = 0x88;                                  // TASK REASSIGN
   store_be32(&pdu[36], input.byte() % 3);
   store_be32(&pdu[40], input.byte() % 2 == 0 ? 0 : input.number(2));
   if (pdu[0] == 0x10) store_be32(&pdu[40], input.byte() % 8), store_be32(&pdu[44], input.byte() % 4);  // BegRun, RunLength
@@ -217,7 +248,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   connection_params.max_xmit_data_segment_length = 512 + input.number(2);
   params.max_connections = static_cast<std::uint16_t>(1 + input.byte() % 4);
   connection_params.data_digest = (flags & 4) != 0;
-  params.error_recovery_level = (flags & 8) != 0 ? 1 : 0;
+  params.error_recovery_level = (flags & 8) == 0 ? 0 : (flags & 16) == 0 ? 1 : 2;
   TargetSession session(host, params, CmdSn(input.number(4)), 32);
   TxChunkPool chunks;
   std::array<std::unique_ptr<TargetConnection>, 4> connections;
@@ -225,6 +256,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const auto join = [&](std::size_t cid) {
     connections[cid] =
         std::make_unique<TargetConnection>(session, connection_params, static_cast<std::uint16_t>(cid), StatSn(1), chunks);
+    session.connection_reinstated(static_cast<std::uint16_t>(cid), StatSn(input.byte() % 16));
   };
   const auto drop = [&](std::size_t cid) {
     std::erase(host.to_close, connections[cid].get());
@@ -237,13 +269,17 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   for (int i = 0; i < 500 && !input.empty(); ++i) {
     const std::size_t cid = input.byte() % params.max_connections;
     if (connections[cid] == nullptr) {
-      if (session.shutting_down() || std::all_of(connections.begin(), connections.end(), [](const auto& c) { return !c; })) break;
+      const bool alone = std::all_of(connections.begin(), connections.end(), [](const auto& c) { return !c; });
+      if (session.shutting_down() || (alone && !session.waits_for_recovery())) break;
       join(cid);
     }
     TargetConnection& connection = *connections[cid];
     bool alive = connection.feed(std::exchange(rest[cid], {}));
     if (alive) switch (input.byte() % 8) {
-      case 0: host.step(); break;
+      case 0:
+        if (input.byte() % 4 == 0) host.lose_patience(session);
+        else host.step();
+        break;
       case 1: alive = connection.feed(input.take(input.byte())); break;
       case 2: alive = input.byte() % 8 != 0; break;  // the network fails
       default: {

@@ -16,6 +16,7 @@ namespace perilune::iscsi {
 
 class TargetConnection;
 class TargetSession;
+struct LostConnection;
 struct RetainedStatus;
 
 class TargetCommand : public ListNode<TargetCommand> {
@@ -35,6 +36,8 @@ class TargetCommand : public ListNode<TargetCommand> {
   [[nodiscard]] std::span<const iovec> data() const noexcept { return data_; }
   // Data came or will come unasked: with the command, or before the F bit of its first burst.
   [[nodiscard]] bool expects_unsolicited() const noexcept { return unsolicited_open_ || pdu.data_segment_length != 0; }
+  // Recovery level 2: its connection was lost; it waits to be reassigned to another.
+  [[nodiscard]] bool suspended() const noexcept { return lost_ != nullptr; }
   // Above recovery level 0: its data is kept, for the initiator may ask for it again.
   [[nodiscard]] bool data_retained() const noexcept { return retained_ != nullptr; }
   // Data came before there was memory for it.
@@ -76,6 +79,7 @@ class TargetCommand : public ListNode<TargetCommand> {
   std::uint32_t data_in_first_sn_ = 0;
   std::uint32_t data_in_segment_ = 0;
   RetainedStatus* retained_ = nullptr;
+  LostConnection* lost_ = nullptr;
   std::uint32_t unsolicited_lost_begin_ = 0, unsolicited_lost_end_ = 0;
   std::uint8_t recoveries_ = 0;
   Outcome outcome_;
@@ -86,6 +90,7 @@ class TargetCommand : public ListNode<TargetCommand> {
   bool digest_failed_ = false;
   bool outcome_waits_ = false;     // completed, but the peer still sends unsolicited data
   bool aborted_ = false;
+  bool orphan_ = false;            // aborted because its connection is gone
   bool abort_waits_ = false;       // until nothing is received into its memory
   bool active_ = false;            // in the session's table
   bool counted_ = false;           // holds a slot of the command window

@@ -197,6 +197,8 @@ bool TargetConnection::data_out_header() {
     const std::uint32_t most =
         std::min(command->pdu.expected_data_transfer_length, session_.params_.first_burst_length);
     if (pdu.buffer_offset != offset || length > most - offset) return drop("unsolicited Data-Out outside its burst");
+    // The first data of a command that waits for its turn.
+    if (offset == 0 && !command->delivered_ && command->data_.empty()) session_.host_.prepare_unsolicited(*command, most);
   } else {
     const auto slot = std::find_if(command->r2t_.begin(), command->r2t_.end(), [&](const auto& s) {
       return s.ttt == pdu.target_transfer_tag && s.next_offset != s.end_offset;
@@ -423,15 +425,17 @@ void TargetConnection::logout(const std::uint8_t* bhs) {
     return;
   }
   const auto& all = session_.connections_;
-  const bool known = std::any_of(all.begin(), all.end(), [&](const auto* c) { return c->cid_ == pdu.cid; });
-  if (pdu.reason == LogoutReason::close_session || (pdu.reason == LogoutReason::close_connection && known)) {
+  const bool known = session_.find_lost(pdu.cid) != nullptr ||
+                     std::any_of(all.begin(), all.end(), [&](const auto* c) { return c->cid_ == pdu.cid; });
+  const bool recovery = pdu.reason == LogoutReason::remove_connection_for_recovery;
+  const bool closes = pdu.reason == LogoutReason::close_connection || (recovery && session_.recovers());
+  if (pdu.reason == LogoutReason::close_session || (closes && known)) {
     session_.begin_logout(*this, pdu);
     return;
   }
   LogoutResponse response;
-  response.response = pdu.reason == LogoutReason::remove_connection_for_recovery
-                          ? LogoutResponseCode::connection_recovery_not_supported
-                          : LogoutResponseCode::cid_not_found;
+  response.response = recovery && !session_.recovers() ? LogoutResponseCode::connection_recovery_not_supported
+                                                       : LogoutResponseCode::cid_not_found;
   response.initiator_task_tag = pdu.initiator_task_tag;
   send_status(response);
 }

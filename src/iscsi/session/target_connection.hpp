@@ -88,6 +88,7 @@ class TargetConnection {
   [[nodiscard]] Refusal r2t_snack(const SnackRequest& pdu, TargetCommand& command);
   [[nodiscard]] RetainedStatus* retained_answer_of(Itt itt);
   [[nodiscard]] DataSn next_data_sn(Itt itt);
+  RetainedStatus& adopt(RetainedStatus&& answer);  // one of a lost connection, with a number of ours
   bool nop_out(const std::uint8_t* bhs, Bytes data);
   bool drop(std::string_view reason) {
     drop_reason_ = reason;
@@ -139,6 +140,7 @@ class TargetConnection {
   bool ignore_pdu_ = false;
   bool draining_ = false;
   bool logging_out_ = false;  // a logout that ends this connection waits for tasks to end
+  TargetSession::Fate fate_ = TargetSession::Fate::lost;
   Ttt ping_ttt_ = reserved_tag;
   Ttt next_ping_ttt_ = 1;
   std::deque<RetainedStatus> retained_;  // consecutive StatSNs from acknowledged_ on

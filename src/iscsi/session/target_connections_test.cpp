@@ -108,6 +108,27 @@ TEST_F(TargetConnectionsTest, CommandsTakeTheirTurnAndAnswersKeepToTheirConnecti
   EXPECT_EQ(load_be32(&second[0].bhs[28]), 102u);
 }
 
+TEST_F(TargetConnectionsTest, UnsolicitedDataOfACommandThatWaitsIsKept) {
+  SessionParams params;
+  params.max_connections = 4;
+  params.initial_r2t = false;
+  connections.clear();
+  session = std::make_unique<TargetSession>(host, params, CmdSn(100), 32);
+  join(1, StatSn(7));
+  join(2, StatSn(50));
+  ScsiCommand write = write_command(5, 101, 8);
+  write.final = false;
+  ASSERT_TRUE(send(2, write));
+  DataOut data;
+  data.initiator_task_tag = 5;
+  data.final = true;
+  ASSERT_TRUE(send(2, data, as_bytes("abcdefgh")));
+  EXPECT_TRUE(host.commands.empty());
+  ASSERT_TRUE(send(1, read_command(4, 100)));
+  ASSERT_EQ(host.written.size(), 1u);
+  EXPECT_EQ(as_text(host.items[0]->memory), "abcdefgh");
+}
+
 TEST_F(TargetConnectionsTest, DataKeepsToTheConnectionOfItsCommand) {
   ASSERT_TRUE(send(2, write_command(5, 100, 8)));
   EXPECT_TRUE(output(1).empty());

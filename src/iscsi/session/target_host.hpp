@@ -49,6 +49,11 @@ class TargetHost {
   // answer, its connection is gone, or the host needs them (TargetSession::forget_data(), also from inside this call).
   virtual void on_data_retained(TargetCommand&) {}
   virtual void on_data_forgotten(TargetCommand&) {}  // kept no longer; release_command() follows once it has been sent
+  // Recovery level 2: tasks of a connection that is gone wait to be reassigned, and so does the session if it was the last. The
+  // host calls TargetSession::expire(lost) after Time2Wait and Time2Retain, counted from this call (a second one, when the
+  // connection has been logged out for recovery, begins anew) unless on_recovery_over() comes first.
+  virtual void on_recovery_wait(TargetSession&, std::uint32_t /*lost*/) {}
+  virtual void on_recovery_over(TargetSession&, std::uint32_t /*lost*/) {}
   // A data PDU of the command arrived damaged (data digest): answer with CHECK CONDITION, PROTOCOL SERVICE CRC ERROR.
   virtual void on_data_lost(TargetCommand& command) = 0;
 

@@ -17,6 +17,7 @@ void TargetConnection::retain(const std::uint8_t* bhs, Bytes data, TargetCommand
   RetainedStatus& kept = retained_.emplace_back();
   std::memcpy(kept.bhs.data(), bhs, bhs_bytes);
   kept.data.assign(data.begin(), data.end());
+  kept.sent = true;
   retained_bytes_ += kept.own_bytes();
   // Every request acknowledges what came before it; one that sends none is asked to.
   if (retained_.size() > limits::max_retained_status / 2 || retained_bytes_ > limits::max_retained_bytes / 2) send_ping();

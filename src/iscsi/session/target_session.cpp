@@ -39,7 +39,7 @@ TargetSession::TargetSession(TargetHost& host, const SessionParams& params, CmdS
 }
 
 TargetSession::~TargetSession() {
-  PERILUNE_ASSERT(active_count_ == 0 && connections_.empty());
+  PERILUNE_ASSERT(active_count_ == 0 && connections_.empty() && lost_.empty());
   while (backed_slots_ > 0) {
     --backed_slots_;
     host_.release_slot(*this);
@@ -163,6 +163,9 @@ TargetCommand* TargetSession::open_command(TargetConnection& connection, const S
   command->unsolicited_open_ = pdu.write && !pdu.final;
   command->counted_ = false;
   command->active_ = false;
+  command->orphan_ = false;
+  command->lost_ = nullptr;
+  command->retained_ = nullptr;
   return command;
 }
 
@@ -175,6 +178,8 @@ TargetCommand* TargetSession::find_deferred(Itt itt) const noexcept {
 
 void TargetSession::accept(TargetCommand& command) {
   ++stats_.commands;
+  // A tag that is used anew: the initiator has had the answer that waits under it.
+  if (!lost_.empty()) (void)forget_lost_answer(command.pdu.initiator_task_tag);
   if (command.pdu.immediate) {
     ++immediate_used_;
   } else {
@@ -196,7 +201,8 @@ void TargetSession::accept(TargetCommand& command) {
 // Out of the task table. The object lives on while its memory is referred to.
 void TargetSession::close_command(TargetCommand& command) {
   if (!command.active_) return;
-  const bool orphan = command.connection == nullptr;
+  const bool orphan = command.orphan_;
+  if (command.lost_ != nullptr) task_ended(command);
   command.active_ = false;
   command.unlink();
   by_itt_.erase(command.pdu.initiator_task_tag);
@@ -212,6 +218,13 @@ void TargetSession::command_gone() {
   if (!logouts_.empty()) answer_logouts();
   if (active_count_ != 0 || !shutting_down_) return;
   host_.on_session_idle(*this);
+}
+
+void TargetSession::orphan(TargetCommand& command) {
+  command.connection = nullptr;
+  command.orphan_ = true;
+  ++orphans_;
+  request_abort(command);
 }
 
 void TargetSession::orphans_ended() {
@@ -316,7 +329,7 @@ void TargetSession::complete(TargetCommand& command, std::uint8_t status, Bytes 
 void TargetSession::respond(TargetCommand& command, std::uint8_t status, Bytes sense, std::span<const iovec> data_in,
                             std::uint32_t data_in_bytes, std::uint64_t wanted_bytes) {
   TargetConnection* connection = command.connection;
-  if (connection == nullptr || command.aborted_) {
+  if (command.aborted_ || (connection == nullptr && command.lost_ == nullptr)) {
     close_command(command);
     return;
   }
@@ -330,7 +343,7 @@ void TargetSession::respond(TargetCommand& command, std::uint8_t status, Bytes s
     command.data_in_bytes_ = bytes;
     command.data_in_begin_ = 0;
     command.data_in_first_sn_ = command.data_in_count_;
-    command.data_in_segment_ = connection->params_.max_xmit_data_segment_length;
+    command.data_in_segment_ = connection != nullptr ? connection->params_.max_xmit_data_segment_length : 0;
   }
   // The slot is free once the answer is on its way, so that the answer itself opens the window.
   if (command.counted_) {
@@ -338,7 +351,7 @@ void TargetSession::respond(TargetCommand& command, std::uint8_t status, Bytes s
     free_slot();
     ++immediate_used_;  // close_command() takes it back
   }
-  if (bytes != 0) send_data_in(command, data_in, bytes, status_with_data, status, residual);
+  if (bytes != 0 && connection != nullptr) send_data_in(command, data_in, bytes, status_with_data, status, residual);
   if (!status_with_data) {
     ScsiResponse response;
     response.status = status;
@@ -348,15 +361,16 @@ void TargetSession::respond(TargetCommand& command, std::uint8_t status, Bytes s
     response.initiator_task_tag = request.initiator_task_tag;
     response.exp_data_sn = DataSn(command.data_in_count_);
     TargetCommand* again = bytes != 0 ? &command : nullptr;
-    if (sense.empty()) {
-      connection->send_status(response, {}, again);
-    } else {
-      std::array<std::uint8_t, 2 + limits::max_sense_bytes> segment;
+    std::array<std::uint8_t, 2 + limits::max_sense_bytes> segment;
+    Bytes data;
+    if (!sense.empty()) {
       const std::size_t length = std::min<std::size_t>(sense.size(), limits::max_sense_bytes);
       store_be16(segment.data(), static_cast<std::uint16_t>(length));
       std::memcpy(segment.data() + 2, sense.data(), length);
-      connection->send_status(response, {segment.data(), 2 + length}, again);
+      data = {segment.data(), 2 + length};
     }
+    if (connection != nullptr) connection->send_status(response, data, again);
+    else keep_answer(*command.lost_, response, data, again);
   }
   close_command(command);
 }
@@ -412,16 +426,16 @@ void TargetSession::abort_finished(TargetCommand& command) {
 
 void TargetSession::start_task_management(TargetConnection& connection, const TaskManagementRequest& pdu) {
   ++stats_.task_management;
+  if (pdu.function == TmfFunction::task_reassign) {
+    reassign(connection, pdu);
+    return;
+  }
   ++task_management_count_;
   auto* request = new TaskManagement;  // control path; given back by finish_task_management()
   request->pdu = pdu;
   request->session = this;
   request->connection = &connection;
   task_management_.push_back(*request);
-  if (pdu.function == TmfFunction::task_reassign) {
-    finish_task_management(*request, TmfResponse::task_allegiance_reassignment_not_supported);
-    return;
-  }
   if (pdu.function == TmfFunction::abort_task) {
     request->referenced = by_itt_.find(pdu.referenced_task_tag);
     if (request->referenced == nullptr) {
@@ -452,6 +466,10 @@ void TargetSession::answer_abort_of_unseen(TaskManagement& request) {
   });
   if (waiting != deferred_.end()) {
     drop_deferred(*waiting);
+    finish_task_management(request, TmfResponse::function_complete);
+    return;
+  }
+  if (forget_lost_answer(request.pdu.referenced_task_tag)) {  // it would have come by a reassignment
     finish_task_management(request, TmfResponse::function_complete);
     return;
   }
@@ -520,7 +538,9 @@ void TargetSession::answer_task_management(TaskManagement& request) {
 
 void TargetSession::begin_logout(TargetConnection& connection, const LogoutRequest& pdu) {
   Logout logout{&connection, pdu, Ends::other_connection};
-  if (pdu.reason == LogoutReason::close_session || (pdu.cid == connection.cid_ && connections_.size() == 1)) {
+  const bool last = pdu.cid == connection.cid_ && connections_.size() == 1 && lost_.empty();
+  const bool recovery = pdu.reason == LogoutReason::remove_connection_for_recovery;
+  if (pdu.reason == LogoutReason::close_session || (last && !recovery)) {
     logout.ends = Ends::session;
   } else if (pdu.cid == connection.cid_) {
     logout.ends = Ends::own_connection;
@@ -529,20 +549,37 @@ void TargetSession::begin_logout(TargetConnection& connection, const LogoutReque
   connection.logging_out_ = logout.ends != Ends::other_connection;
   for (TargetConnection* other : connections_) {
     const bool named = logout.ends == Ends::session || (logout.ends == Ends::other_connection && other->cid_ == pdu.cid);
-    if (named && other != &connection) host_.close_connection(*other);
+    if (!named || other == &connection) continue;
+    other->fate_ = recovery ? Fate::removed : Fate::closed;
+    host_.close_connection(*other);
   }
   if (logout.ends == Ends::session) {
     shut_down();
   } else if (logout.ends == Ends::own_connection) {
-    for (Deferred& d : deferred_) {
-      if (d.connection == &connection) drop_deferred(d);
-    }
-    while (TargetCommand* command =
-               active_.find([&](const TargetCommand& c) { return c.connection == &connection && !c.aborted_; })) {
-      request_abort(*command);
+    end_own_connection(connection, pdu.reason);
+  } else {
+    if (LostConnection* lost = find_lost(pdu.cid)) {
+      if (recovery) remove_for_recovery(*lost);
+      else expire(lost->id);
     }
     answer_logouts();
   }
+}
+
+void TargetSession::end_own_connection(TargetConnection& connection, LogoutReason reason) {
+  if (reason == LogoutReason::remove_connection_for_recovery) {
+    connection.fate_ = Fate::removed;
+    suspend(connection);
+  }
+  connection.fate_ = Fate::closed;
+  for (Deferred& d : deferred_) {
+    if (d.connection == &connection) drop_deferred(d);
+  }
+  while (TargetCommand* command =
+             active_.find([&](const TargetCommand& c) { return c.connection == &connection && !c.aborted_; })) {
+    request_abort(*command);
+  }
+  answer_logouts();
 }
 
 // RFC 7143 11.14: the tasks end first.
@@ -571,7 +608,8 @@ void TargetSession::answer_logouts() {
     LogoutResponse response;
     response.initiator_task_tag = logout.pdu.initiator_task_tag;
     response.time2wait = static_cast<std::uint16_t>(params_.default_time2wait);
-    response.time2retain = 0;
+    const bool recovery = logout.pdu.reason == LogoutReason::remove_connection_for_recovery;
+    response.time2retain = recovery ? static_cast<std::uint16_t>(params_.default_time2retain) : std::uint16_t{0};
     connection.send_status(response);
     if (logout.ends == Ends::other_connection) continue;
     connection.draining_ = true;
@@ -584,6 +622,7 @@ void TargetSession::shut_down() {
   for (Deferred& d : deferred_) drop_deferred(d);
   deferred_.clear();
   ++active_count_;  // so that the last abort cannot end the session while we walk
+  expire_all();
   // Ending one command may let others run and end: look anew each time.
   while (TargetCommand* command = active_.find([](const TargetCommand& c) { return !c.aborted_; })) request_abort(*command);
   --active_count_;
@@ -595,6 +634,7 @@ void TargetSession::shut_down() {
 void TargetSession::connection_gone(TargetConnection& connection) {
   std::erase(connections_, &connection);
   std::erase_if(logouts_, [&](const Logout& logout) { return logout.issuer == &connection; });
+  if (recovers() && connection.fate_ != Fate::closed) suspend(connection);
   for (Deferred& d : deferred_) {
     if (d.connection == &connection) drop_deferred(d);
   }
@@ -605,9 +645,7 @@ void TargetSession::connection_gone(TargetConnection& connection) {
   lift_fences(connection, true);
   ++orphans_;  // so that they cannot all have ended while we walk
   while (TargetCommand* command = active_.find([&](const TargetCommand& c) { return c.connection == &connection; })) {
-    command->connection = nullptr;
-    ++orphans_;
-    request_abort(*command);
+    orphan(*command);
   }
   if (--orphans_ == 0) orphans_ended();
 }

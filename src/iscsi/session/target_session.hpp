@@ -6,7 +6,8 @@
 // The session owns what belongs to the I_T nexus (CmdSN, tasks), a TargetConnection what belongs to one TCP connection
 // (StatSN, digests, queue). Commands take their turn by CmdSN whichever connection brings them, and keep to that one for
 // data and status. A connection that goes takes its commands with it; the session goes on with the others.
-// Recovery within a command and a connection (level 1) is in target_recovery.cpp.
+// Recovery within a command and a connection (level 1) is in target_recovery.cpp, of connections (level 2) in
+// target_reassign.cpp.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +18,7 @@
 #include "iscsi/params/params.hpp"
 #include "iscsi/session/itt_table.hpp"
 #include "iscsi/session/residual.hpp"
+#include "iscsi/session/retained.hpp"
 #include "iscsi/session/target_host.hpp"
 
 namespace perilune::iscsi {
@@ -27,7 +29,7 @@ struct TargetSessionStats {
   std::uint64_t data_out_pdus = 0, data_in_pdus = 0, r2t_pdus = 0;
   std::uint64_t bytes_read = 0, bytes_written = 0;
   std::uint64_t task_management = 0, rejects = 0, digest_errors = 0, ignored = 0;
-  std::uint64_t snacks = 0, recovery_r2ts = 0;
+  std::uint64_t snacks = 0, recovery_r2ts = 0, reassigned = 0;
 };
 
 class TargetSession {
@@ -65,6 +67,15 @@ class TargetSession {
   // Ends every command (host.abort()); host.on_session_idle() follows when the last is over, also from inside.
   void shut_down();
   [[nodiscard]] bool idle() const noexcept { return active_count_ == 0; }
+  // --- recovery level 2 (RFC 7143 7.2.2, 7.5) ---
+  // The time of TargetHost::on_recovery_wait() is over: what waits there ends. host.on_recovery_over() follows. Harmless for
+  // one that is over.
+  void expire(std::uint32_t lost);
+  void expire_all();
+  // A login has put another connection in the place of those lost with this CID: they are logged out by that, and
+  // `exp_stat_sn` (of its first Login Request, RFC 7143 11.12.9) acknowledges what the last one of them sent.
+  void connection_reinstated(std::uint16_t cid, StatSn exp_stat_sn);
+  [[nodiscard]] bool waits_for_recovery() const noexcept { return !lost_.empty(); }
   // Commands that have outlived their connection: they are being aborted.
   [[nodiscard]] std::uint32_t orphans() const noexcept { return orphans_; }
   [[nodiscard]] bool shutting_down() const noexcept { return shutting_down_; }
@@ -91,6 +102,7 @@ class TargetSession {
     bool consumes = true;                         // false: immediate, waits until everything before the number has come
   };
   enum class Ends : std::uint8_t { session, own_connection, other_connection };
+  enum class Fate : std::uint8_t { lost, closed, removed };  // of a connection that goes: failed, or logged out how
   struct Logout {
     TargetConnection* issuer = nullptr;
     LogoutRequest pdu;
@@ -144,10 +156,33 @@ class TargetSession {
   void lift_fences(TargetConnection& connection, bool gone);
   void drop_deferred_of(const TaskManagementRequest& pdu);
   void begin_logout(TargetConnection& connection, const LogoutRequest& pdu);
+  void end_own_connection(TargetConnection& connection, LogoutReason reason);
   void answer_logouts();
   [[nodiscard]] bool may_answer(const Logout& logout);
   void command_gone();
   void orphans_ended();
+  void orphan(TargetCommand& command);  // its connection is gone for good
+  // --- recovery level 2 (target_reassign.cpp) ---
+  [[nodiscard]] bool recovers() const noexcept;
+  void suspend(TargetConnection& connection);
+  void suspend(TargetCommand& command, LostConnection& lost);
+  void take_answers(TargetConnection& connection, LostConnection& lost);
+  void keep_answer(LostConnection& lost, ScsiResponse& response, Bytes data, TargetCommand* command);
+  void remove_for_recovery(LostConnection& lost);
+  void task_ended(TargetCommand& command);
+  void erase_if_done(LostConnection& lost);
+  void drop_answer(LostConnection& lost, std::list<RetainedStatus>::iterator answer);
+  [[nodiscard]] LostConnection* find_lost(std::uint16_t cid) noexcept;  // that is not logged out yet
+  struct LostAnswer {
+    LostConnection* lost = nullptr;
+    std::list<RetainedStatus>::iterator answer;
+  };
+  [[nodiscard]] LostAnswer find_lost_answer(Itt itt) noexcept;
+  [[nodiscard]] bool forget_lost_answer(Itt itt);
+  void reassign(TargetConnection& connection, const TaskManagementRequest& pdu);
+  [[nodiscard]] TmfResponse may_reassign(const TargetConnection& connection, const TaskManagementRequest& pdu);
+  void resume(TargetConnection& connection, TargetCommand& command);
+  void resume(TargetConnection& connection, LostAnswer found, DataSn exp_data_sn);
   void connection_gone(TargetConnection& connection);
 
   TargetHost& host_;
@@ -172,6 +207,8 @@ class TargetSession {
   std::vector<Deferred> deferred_;   // sorted by CmdSN, empty in ordinary life
   std::vector<TargetConnection*> connections_;
   std::vector<Logout> logouts_;      // at most one per connection
+  std::vector<std::unique_ptr<LostConnection>> lost_;  // the oldest first
+  std::uint32_t next_lost_id_ = 1;
   bool shutting_down_ = false;
   bool serves_scsi_ = true;
   TargetSessionStats stats_;

@@ -61,6 +61,8 @@ class RecordingHost : public TargetHost {
   void on_data_out(TargetCommand& command) override { written.push_back(&command); }
   void on_data_retained(TargetCommand& command) override { retained.push_back(&command); }
   void on_data_forgotten(TargetCommand& command) override { std::erase(retained, &command); }
+  void on_recovery_wait(TargetSession&, std::uint32_t lost) override { waits.push_back(lost); }
+  void on_recovery_over(TargetSession&, std::uint32_t lost) override { std::erase(waits, lost); }
   void on_data_lost(TargetCommand& command) override {
     command.session->complete(command, 0x02, as_bytes("\x70"), {}, 0, 0);
   }
@@ -86,6 +88,7 @@ class RecordingHost : public TargetHost {
   std::deque<std::unique_ptr<Item>> items;
   std::vector<TargetCommand*> commands, written, aborted;
   std::vector<TargetCommand*> retained;  // whose data is kept
+  std::vector<std::uint32_t> waits;      // lost connections whose time runs; one twice: it began anew
   std::vector<TaskManagement*> managed;
   std::vector<TargetConnection*> to_close;
   std::vector<std::string> texts;
