@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "base/recovery_limits.hpp"
 #include "block/open_backstore.hpp"
 #include "cli/command_line.hpp"
 #include "cli/loop_options.hpp"
@@ -153,7 +154,7 @@ Result<target::ServerConfig> make_config(const ServeOptions& options) {
   config.host_addresses = host_addresses();
   config.params.first_burst_length = 262144;
   config.params.max_burst_length = 1048576;
-  config.params.default_time2retain = 0;
+  config.params.default_time2retain = options.error_recovery_level == 2 ? limits::default_time2retain_s : std::uint16_t{0};
   config.params.max_connections = options.max_connections;
   config.params.error_recovery_level = static_cast<std::uint8_t>(options.error_recovery_level);
   config.login_timeout = std::chrono::seconds(options.login_timeout_s);
@@ -289,8 +290,9 @@ int run_serve(int argc, char** argv) {
   app.add_option("--max-connections", options.max_connections, "connections that one session may have")
       ->check(CLI::Range(1, int{limits::max_session_connections}))->capture_default_str();
   app.add_option("--error-recovery-level", options.error_recovery_level,
-                 "the most an initiator may have: 1: lost or damaged data and status are sent again")
-      ->check(CLI::Range(0, 1))->capture_default_str();
+                 "the most an initiator may have: 1: lost or damaged data and status are sent again; "
+                 "2: tasks outlive their connection for 20 s")
+      ->check(CLI::Range(0, 2))->capture_default_str();
   app.add_option("--login-timeout", options.login_timeout_s, "seconds a connection may take to log in")
       ->check(CLI::Range(1, 300))->capture_default_str();
   app.add_option("--chap-user", options.chap_user, "initiators log in with this name (CHAP)");

@@ -214,6 +214,7 @@ void Connection::enter_full_feature() {
   engine_->host_state = this;
   text_.emplace(session_->type(), result.connection.max_xmit_data_segment_length, 1);
   session_->add_connection(*this);
+  session_->engine().connection_reinstated(result.cid, result.exp_stat_sn);  // when one with this CID was lost
   shard_.logged_in(*this);
   if (server_.config().ping_interval.count() > 0) {
     arm_timer(server_.config().ping_interval);
@@ -314,6 +315,7 @@ void Connection::close(std::string_view reason) {
     shard_.log.event(EventLog::Level::warning, "connection_dropped",
                      fmt::format("connection={} peer={} reason=\"{}\"", id_, stream_->peer().to_string(), reason));
   }
+  if (engine_ && !reason.empty()) session_->tell_dropped(*this);
   if (new_tsih_ != 0) server_.session_gone(shard_, new_tsih_);
   shard_.connection_closing(*this);
   stream_->close();

@@ -35,14 +35,44 @@ void Retention::forget(Keeper& keeper, Command& command) noexcept {
   if (keeper.commands.empty()) keeper.unlink();
 }
 
+void Retention::suspended(Suspended& session) {
+  if (!session.linked()) suspended_.push_back(session);
+  if (others_wait()) pages_wanted();
+}
+
 void Retention::pages_wanted() {
-  if (keepers_.empty() || grace_.armed()) return;
+  if ((keepers_.empty() && suspended_.empty()) || grace_.armed()) return;
+  if (!short_since_) short_since_ = loop_.now();
   keepers_.for_each([](Keeper& keeper) { keeper.engine.request_acknowledgements(); });
   grace_.arm(loop_.now() + limits::retention_grace);
 }
 
 void Retention::grace_over() {
   while (others_wait() && !keepers_.empty()) let_go_of_oldest(*largest());
+  if (!others_wait() || suspended_.empty()) {
+    short_since_.reset();
+    return;
+  }
+  if (loop_.now() < *short_since_ + limits::suspension_grace) {
+    grace_.arm(loop_.now() + limits::retention_grace);
+    return;
+  }
+  short_since_.reset();
+  while (others_wait()) {
+    Suspended* session = holding_pages();
+    if (session == nullptr) return;
+    session->engine.expire_all();
+  }
+}
+
+Retention::Suspended* Retention::holding_pages() noexcept {
+  return suspended_.find([](Suspended& session) {
+    bool holds = false;
+    session.engine.for_each_command([&](iscsi::TargetCommand& command) {
+      holds = holds || (command.suspended() && static_cast<Command&>(command).pages != 0);
+    });
+    return holds;
+  });
 }
 
 Retention::Keeper* Retention::largest() noexcept {

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "base/buffer_pool.hpp"
 #include "base/intrusive_list.hpp"
@@ -29,6 +30,12 @@ class Retention {
     std::uint32_t pages = 0;
   };
 
+  // A session with suspended tasks (recovery level 2); a member of it, which leaves by itself.
+  struct Suspended : ListNode<Suspended> {
+    explicit Suspended(iscsi::TargetSession& session) : engine(session) {}
+    iscsi::TargetSession& engine;
+  };
+
   // The references outlive it.
   Retention(runtime::Loop& loop, BufferPool& pool);
 
@@ -36,6 +43,9 @@ class Retention {
   // others'.
   void keep(Keeper& keeper, Command& command);
   void forget(Keeper& keeper, Command& command) noexcept;
+  // Its tasks may hold pages until their connection comes back: when others wait for
+  // limits::suspension_grace, they end.
+  void suspended(Suspended& session);
   // A command waits in the pool's queue, or another has been granted its pages and more may wait.
   void pages_wanted();
 
@@ -49,11 +59,14 @@ class Retention {
   [[nodiscard]] Keeper* largest() noexcept;
   static void let_go_of_oldest(Keeper& keeper);
   void grace_over();
+  [[nodiscard]] Suspended* holding_pages() noexcept;
 
   runtime::Loop& loop_;
   BufferPool& pool_;
   runtime::Timer grace_;
   IntrusiveList<Keeper> keepers_;
+  IntrusiveList<Suspended> suspended_;
+  std::optional<runtime::Instant> short_since_;  // somebody has waited at every look
   std::uint32_t pages_ = 0;
 };
 

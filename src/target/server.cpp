@@ -26,9 +26,6 @@ Status check(const ServerConfig& config) {
     return fail(Errc::invalid_argument,
                 fmt::format("MaxConnections must be at most {}", limits::max_session_connections));
   }
-  if (config.params.error_recovery_level > 1) {
-    return fail(Errc::invalid_argument, "ErrorRecoveryLevel above 1 is not served yet");
-  }
   return {};
 }
 

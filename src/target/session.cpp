@@ -65,7 +65,10 @@ Session::Session(Server& server, Shard& shard, TargetNode* node, const iscsi::Ta
   if (node == nullptr) engine_.serve_discovery_only();
 }
 
-Session::~Session() { PERILUNE_ASSERT(engine_.idle() && connections_.empty()); }
+Session::~Session() {
+  PERILUNE_ASSERT(engine_.idle() && connections_.empty());
+  wait_no_longer();
+}
 
 Connection& Session::driver_of(const iscsi::TargetConnection& connection) noexcept {
   return *static_cast<Connection*>(connection.host_state);

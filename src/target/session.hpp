@@ -38,12 +38,20 @@ class Session final : public iscsi::TargetHost, public ListNode<Session> {
   [[nodiscard]] const std::string& user() const noexcept { return user_; }  // CHAP_N of its first connection
   [[nodiscard]] const std::vector<Connection*>& connections() const noexcept { return connections_; }
   [[nodiscard]] Connection* find_connection(std::uint16_t cid) const noexcept;
-  void add_connection(Connection& connection) { connections_.push_back(&connection); }
+  void add_connection(Connection& connection);
   void remove_connection(Connection& connection) noexcept { std::erase(connections_, &connection); }
 
   // Drops the connections and ends every command; the server destroys the session when the last is over.
   void end(std::string_view reason);
   [[nodiscard]] bool ending() const noexcept { return engine_.shutting_down(); }
+
+  // --- recovery level 2 (session_recovery.cpp) ---
+  // Connections that were lost may come back yet.
+  [[nodiscard]] bool waits_for_recovery() const noexcept { return engine_.waits_for_recovery(); }
+  // The last connection is gone: does the session wait? False also when too many do.
+  [[nodiscard]] bool wait_for_recovery();
+  // We drop this connection: another one of the session tells the initiator.
+  void tell_dropped(Connection& dropped);
 
   // iscsi::TargetHost
   iscsi::TargetCommand* acquire_command(iscsi::TargetSession& session) override;
@@ -54,6 +62,8 @@ class Session final : public iscsi::TargetHost, public ListNode<Session> {
   void on_data_lost(iscsi::TargetCommand& command) override;
   void on_data_retained(iscsi::TargetCommand& command) override;
   void on_data_forgotten(iscsi::TargetCommand& command) override;
+  void on_recovery_wait(iscsi::TargetSession& session, std::uint32_t lost) override;
+  void on_recovery_over(iscsi::TargetSession& session, std::uint32_t lost) override;
   void on_task_management(iscsi::TaskManagement& request) override;
   void abort(iscsi::TargetCommand& command) override;
   void on_text(iscsi::TargetConnection& connection, const iscsi::TextRequest& request, Bytes data) override;
@@ -68,7 +78,13 @@ class Session final : public iscsi::TargetHost, public ListNode<Session> {
 
  private:
   struct Management;  // a task management function that waits for the device
+  struct Lost {
+    std::uint32_t id;
+    runtime::Instant deadline;
+  };
 
+  void on_recovery_timer();
+  void wait_no_longer();
   [[nodiscard]] bool may_lend(const Command& command) const noexcept;
   void start_data_out(Command& command);
   void start_data_in(Command& command);
@@ -99,6 +115,10 @@ class Session final : public iscsi::TargetHost, public ListNode<Session> {
   std::unique_ptr<scsi::Nexus> nexus_;
   iscsi::TargetSession engine_;
   Retention::Keeper kept_{engine_};
+  Retention::Suspended suspended_{engine_};
+  runtime::Timer recovery_timer_{shard_.loop.timers(), Delegate<void()>::to<&Session::on_recovery_timer>(*this)};
+  std::vector<Lost> lost_;  // the next to end first
+  bool waits_alone_ = false;
   std::vector<Connection*> connections_;
 };
 

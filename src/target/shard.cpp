@@ -124,7 +124,10 @@ void Shard::decide_join(Connection& connection, const iscsi::SessionQuery& query
   } else {
     const auto& others = session->connections();
     Connection* old = session->find_connection(query.cid);
-    const bool full = others.size() >= session->engine().params().max_connections;
+    // RFC 7143 6.3.4: at recovery level 2 a second one is let in to clean up after the first.
+    const auto& params = session->engine().params();
+    const std::size_t most = std::max<std::size_t>(params.max_connections, params.error_recovery_level == 2 ? 2 : 1);
+    const bool full = others.size() >= most;
     const bool one_leaves =
         std::any_of(others.begin(), others.end(), [](const Connection* other) { return other->leaving(); });
     if (old != nullptr || session->engine().orphans() != 0 || (full && one_leaves)) {
@@ -193,7 +196,8 @@ void Shard::connection_closing(Connection& connection) {
 }
 
 void Shard::connection_left(Session& session) {
-  if (session.connections().empty() && !awaited(session)) session.end({});
+  const bool alone = session.connections().empty() && !awaited(session);
+  if (alone && (state_ != State::serving || !session.wait_for_recovery())) session.end({});
   else loop.schedule(reap_hook_);
 }
 
@@ -212,7 +216,8 @@ void Shard::reap() {
   IntrusiveList<Session> gone;
   sessions_.for_each([&](Session& session) {
     if (!session.connections().empty()) return;
-    if (!session.ending() && !awaited(session)) session.end({});
+    const bool waits = state_ == State::serving && session.waits_for_recovery();
+    if (!session.ending() && !awaited(session) && !waits) session.end({});
     if (!session.ending() || !session.engine().idle()) return;
     IntrusiveList<Session>::remove(session);
     gone.push_back(session);
@@ -244,6 +249,9 @@ void Shard::cold_reset(std::uint32_t target) {
 void Shard::stop(runtime::Instant deadline) {
   state_ = State::draining;
   stop_deadline_ = deadline;
+  // Nobody can come back to what was lost.
+  sessions_.for_each([](Session& session) { session.engine().expire_all(); });
+  loop.schedule(reap_hook_);
   connections_.for_each([](Connection& connection) {
     if (connection.logged_in()) connection.quiesce();
     else connection.close({});

@@ -25,6 +25,7 @@
 #include "target/gather_pool.hpp"
 #include "target/moving_connection.hpp"
 #include "target/retention.hpp"
+#include "target/waiting_sessions.hpp"
 
 namespace perilune::target {
 
@@ -77,7 +78,8 @@ class Shard {
   void connection_closing(Connection& connection);
   void connection_closed(Connection& connection);    // destroys it
   void connection_departed(Connection& connection);  // destroys it
-  // A connection of this session is gone; with its last one the session ends, unless one is being reinstated.
+  // A connection of this session is gone; with its last one the session ends, unless one is being reinstated or may come back
+  // (recovery level 2).
   void connection_left(Session& session);
   void session_idle(Session& session);
 
@@ -88,6 +90,7 @@ class Shard {
   CommandSlab commands;
   GatherPool gathers;
   Retention retention{loop, *pool};
+  WaitingSessions waiting_sessions;
   std::uint32_t window_slots = 0;  // commands that all sessions together may have in progress
 
  private:

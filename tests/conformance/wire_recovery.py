@@ -1,6 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Error recovery above level 0 on the wire: SNACK, retained data and status, recovery R2Ts (RFC 7143 7.1.4, 7.8, 11.16)."""
+"""Error recovery above level 0 on the wire: SNACK, retained data and status, recovery R2Ts (RFC 7143 7.1.4, 7.8, 11.16); tasks
+that outlive their connection and are reassigned (6.3.4, 7.2.2, 7.5, 11.5, 11.14)."""
+import time
+
 import raw_pdu as p
 from rules import main, rule
 
@@ -58,7 +61,7 @@ def forge(c, bhs, data):
 
 @rule(9, "RFC 7143 13.20")
 def recovery_level_is_the_lower_of_both(t):
-    for offered, agreed in ((0, "0"), (1, "1")):
+    for offered, agreed in ((0, "0"), (1, "1"), (2, "2")):
         c = t.session(f"ErrorRecoveryLevel={offered}")
         assert c.params["ErrorRecoveryLevel"] == agreed, c.params
         c.good(TUR)
@@ -404,6 +407,237 @@ def initiator_that_acknowledges_nothing_is_asked_and_dropped(t):
     t.still_serves()
 
 
+# ---- level 2: connections that fail
+
+COMPLETE, NO_TASK, STILL_ALLEGIANT, NOT_SUPPORTED = 0, 1, 3, 4
+RECOVERED, UNKNOWN_CID, NO_RECOVERY = 0, 1, 2       # Logout Response
+
+
+def level2(t, *pairs, **fields):
+    c = t.session("ErrorRecoveryLevel=2", "DefaultTime2Wait=0", "DefaultTime2Retain=15", *pairs, **fields)
+    assert (c.params["ErrorRecoveryLevel"], c.params["DefaultTime2Retain"]) == ("2", "15"), c.params
+    c.barrier()
+    c.resends = True
+    return c
+
+
+def join(t, c, cid, *pairs, exp_stat_sn=0):
+    """Another connection of the session; with the CID of one that failed: in its place."""
+    new = t.connect(isid=c.isid, cid=cid, cmd_sn=c.cmd_sn)
+    new.tsih, new.exp_stat_sn, new.resends = c.tsih, exp_stat_sn, True
+    new.login(t.iqn, *pairs)
+    assert new.tsih == c.tsih
+    return new
+
+
+def reassign(c, itt, exp_data_sn=0):
+    """TASK REASSIGN by hand (RFC 7143 11.5): its response code."""
+    tag = 0x7a000000 + itt
+    bhs = bytearray(p.task_management(tag, c.cmd_sn, c.ack, 8, referenced=itt))
+    bhs[36:40] = exp_data_sn.to_bytes(4, "big")
+    c.send(bytes(bhs))
+    return c.managed(tag)
+
+
+def open_write(c, lba, data):
+    """A WRITE whose data is asked for and not sent: its tag and R2T."""
+    itt = c.command(p.write10(lba, len(data) // 512), len(data), p.FINAL | p.WRITE)
+    return itt, c.next(lambda pdu: pdu.itt == itt and pdu.opcode == p.R2T)
+
+
+@rule(19, "RFC 7143 6.3.4, 7.2.2")
+def write_goes_on_after_its_only_connection_failed(t):
+    data = pattern(4096, 21)
+    c = level2(t, *NO_UNSOLICITED)
+    itt, r2t = open_write(c, 40, data)
+    c.data_out(itt, r2t.ttt, 0, 0, data[:1024], False)
+    c.close()
+    new = join(t, c, c.cid, exp_stat_sn=c.exp_stat_sn)
+    assert reassign(new, itt) == COMPLETE
+    again = new.next()
+    assert (again.opcode, again.itt) == (p.R2T, itt) and again.bhs[36:] == r2t.bhs[36:], f"{again} after {r2t}"
+    new.answer_r2t(again, data)
+    assert new.finish(itt).status == p.GOOD
+    assert new.good(p.read10(40, 8), 4096).data == data
+
+
+@rule(19, "RFC 7143 7.2.2, 11.5.6")
+def answer_that_was_lost_comes_on_the_new_connection(t):
+    t.session().good(p.write10(0, 8), write=pattern(4096, 22))
+    c = level2(t, SMALL)
+    sn = c.exp_stat_sn
+    itt, first = read(c)
+    c.close()
+    new = join(t, c, c.cid, "MaxRecvDataSegmentLength=512", exp_stat_sn=sn)
+    assert reassign(new, itt, 3) == COMPLETE                 # three of four PDUs have come
+    pdus = [new.next() for _ in range(3)]
+    assert [(pdu.u32(36), pdu.u32(40), len(pdu.data)) for pdu in pdus[:2]] == [(3, 3072, 512), (4, 3584, 512)], pdus
+    assert b"".join(pdu.data for pdu in pdus[:2]) == pattern(4096, 22)[3072:]
+    status = pdus[2]
+    assert status.opcode == p.SCSI_RESPONSE and status.itt == itt and status.u32(36) == 5, f"ExpDataSN: {status}"
+    new.good(TUR)                                           # which acknowledges it
+    assert reassign(new, itt) == NO_TASK
+
+
+@rule(19, "RFC 7143 11.12.9")
+def login_in_the_place_of_a_connection_acknowledges_its_status(t):
+    c = level2(t)
+    itt = c.command(TUR)
+    c.finish(itt)
+    c.close()
+    new = join(t, c, c.cid, exp_stat_sn=c.exp_stat_sn)
+    assert reassign(new, itt) == NO_TASK
+
+
+@rule(19, "RFC 7143 7.2.2, 11.6.1, 11.14, 11.15")
+def logout_for_recovery_frees_the_tasks(t):
+    data = pattern(512, 23)
+    c = level2(t, *NO_UNSOLICITED)
+    itt, r2t = open_write(c, 50, data)
+    new = join(t, c, 7)
+    new.cmd_sn = c.cmd_sn
+    assert reassign(new, itt) == STILL_ALLEGIANT
+    said = new.logout(2, c.cid)
+    assert said.bhs[2] == RECOVERED and (said.u16(40), said.u16(42)) == (2, 15), f"Time2Wait, Time2Retain: {said}"
+    c.until_closed()
+    assert reassign(new, 0xdead) == NO_TASK
+    assert reassign(new, itt) == COMPLETE
+    again = new.next()
+    assert again.opcode == p.R2T and again.bhs[36:] == r2t.bhs[36:]
+    new.answer_r2t(again, data)
+    assert new.finish(itt).status == p.GOOD
+    assert new.logout(2, c.cid).bhs[2] == UNKNOWN_CID
+
+
+@rule(19, "RFC 7143 7.2.2")
+def task_of_a_lost_connection_is_allegiant_until_the_logout(t):
+    c = level2(t, *NO_UNSOLICITED)
+    new = join(t, c, 7)
+    itt, _ = open_write(c, 50, bytes(512))
+    new.cmd_sn = c.cmd_sn
+    c.close()
+    assert reassign(new, itt) == STILL_ALLEGIANT
+    said = new.logout(1, c.cid)
+    assert said.bhs[2] == RECOVERED and said.u16(42) == 0, f"nothing is retained: {said}"
+    assert reassign(new, itt) == NO_TASK
+
+
+@rule(19, "RFC 7143 7.2.2, 11.15.1")
+def below_level_2_nothing_is_reassigned(t):
+    for level in (0, 1):
+        c = t.session(f"ErrorRecoveryLevel={level}", "MaxConnections=2", *NO_UNSOLICITED)
+        itt, _ = open_write(c, 50, bytes(512))
+        new = t.connect(isid=c.isid, cid=7, cmd_sn=c.cmd_sn)
+        new.tsih, new.resends = c.tsih, True
+        new.login(t.iqn)
+        assert reassign(new, itt) == NOT_SUPPORTED
+        assert new.logout(2, c.cid).bhs[2] == NO_RECOVERY
+        assert new.logout(1, c.cid).bhs[2] == RECOVERED
+        c.until_closed()
+
+
+@rule(1, "RFC 7143 4.2.2.1, 7.2.1")
+def command_that_was_carried_out_is_not_carried_out_again(t):
+    one, two = pattern(512, 31), pattern(512, 32)
+    c = level2(t)
+    sn, itt = c.cmd_sn, c.command(p.write10(60, 1), 512, p.FINAL | p.WRITE, one)
+    assert c.finish(itt).status == p.GOOD
+    c.held = c.exp_stat_sn - 1
+    c.close()
+    new = join(t, c, c.cid, exp_stat_sn=c.held)
+    new.good(p.write10(60, 1), write=two)
+    new.command(p.write10(60, 1), 512, p.FINAL | p.WRITE, one, cmd_sn=sn, itt=itt)   # its retry
+    assert reassign(new, itt) == COMPLETE
+    assert new.next(lambda pdu: pdu.itt == itt).bhs[3] == p.GOOD
+    assert new.good(p.read10(60, 1), 512).data == two
+
+
+@rule(1, "RFC 7143 11.14: what ExpCmdSN did not acknowledge")
+def command_that_waited_for_its_turn_is_sent_again(t):
+    c = level2(t)
+    hole, waits = c.take_cmd_sn(), c.take_cmd_sn()
+    c.command(TUR, cmd_sn=waits, itt=0x601)
+    c.silent("a command behind a hole")
+    c.close()
+    new = join(t, c, c.cid, exp_stat_sn=c.exp_stat_sn)
+    assert new.window[0] == hole
+    assert reassign(new, 0x601) == NO_TASK
+    first = new.command(TUR, cmd_sn=hole)
+    new.command(TUR, cmd_sn=waits, itt=0x601)
+    assert [new.next().itt for _ in range(2)] == [first, 0x601]
+
+
+@rule(19, "RFC 7143 7.5.1, 7.6")
+def tasks_end_when_nobody_comes_in_time(t):
+    c = t.session("ErrorRecoveryLevel=2", "DefaultTime2Wait=0", "DefaultTime2Retain=1", *NO_UNSOLICITED)
+    open_write(c, 70, bytes(512))
+    c.close()
+    ended = f"initiator={c.name} tsih={c.tsih}"
+    deadline = time.monotonic() + 30
+    while not any("session_ended" in line and line.rstrip().endswith(ended) for line in t.server.errors().splitlines()):
+        assert time.monotonic() < deadline, "the session never ends"
+        t.still_serves()
+    assert refused_join(t, c) == (2, 0xa), "session does not exist"
+
+
+def refused_join(t, c):
+    new = t.connect(isid=c.isid, cid=c.cid, cmd_sn=c.cmd_sn)
+    new.tsih = c.tsih
+    pdu = new.login_step(0x87, *new.names(t.iqn))
+    return pdu.bhs[36], pdu.bhs[37]
+
+
+@rule(7, "RFC 7143 6.3.5")
+def session_reinstatement_ends_the_tasks_that_wait(t):
+    c = level2(t, *NO_UNSOLICITED)
+    itt, _ = open_write(c, 80, bytes(512))
+    c.close()
+    new = t.session("ErrorRecoveryLevel=2", isid=c.isid)
+    assert new.tsih != c.tsih
+    assert refused_join(t, c) == (2, 0xa)
+    assert reassign(new, itt) == NO_TASK
+
+
+@rule(19, "RFC 7143 11.9.1")
+def another_connection_hears_of_one_that_the_target_drops(t):
+    c = level2(t)
+    new = join(t, c, 9)
+    c.send(p.data_out(c.command(p.write10(0, 1), 512, p.FINAL | p.WRITE), 0x99, c.ack, 5, 3, True), bytes(512))
+    c.until_closed()
+    said = new.next()
+    assert said.opcode == p.ASYNC and said.bhs[36] == 2, f"connection dropped: {said}"
+    assert (said.u16(38), said.u16(40), said.u16(42)) == (c.cid, 2, 15), f"CID, Time2Wait, Time2Retain: {said}"
+
+
+@rule("SNACK", "limits")
+def waiting_sessions_of_one_initiator_are_limited(t):
+    sessions = [level2(t, name="iqn.2026-11.io.perilune:forgetful") for _ in range(9)]
+    for c in sessions:
+        c.close()
+    kept = 0
+    for c in sessions:
+        new = t.connect(name=c.name, isid=c.isid, cid=c.cid, cmd_sn=c.cmd_sn)
+        new.tsih = c.tsih
+        pdu = new.login_step(0x87, *new.names(t.iqn))
+        kept += pdu.bhs[36] == 0
+        new.close()
+    assert kept >= 8, f"{kept} of 9 sessions could be resumed"
+    t.still_serves()
+
+
+@rule("SNACK", "RFC 7143 11.5.1")
+def reassignments_without_reason_change_nothing(t):
+    c = level2(t, *NO_UNSOLICITED)
+    other = level2(t, *NO_UNSOLICITED)
+    itt, r2t = open_write(c, 90, pattern(512, 41))
+    assert reassign(other, itt) == NO_TASK, "of another session"
+    for tag in (itt, 0, p.RESERVED_TAG):
+        for _ in range(50):
+            assert reassign(c, tag % 2**24 if tag == p.RESERVED_TAG else tag) in (STILL_ALLEGIANT, NO_TASK)
+    c.answer_r2t(r2t, pattern(512, 41))
+    assert c.finish(itt).status == p.GOOD
+
+
 def disk(folder):
     path = folder / "disk"
     with open(path, "wb") as f:
@@ -412,4 +646,4 @@ def disk(folder):
 
 
 if __name__ == "__main__":
-    main("error recovery", "ram:16M", disk, options=("--error-recovery-level", "1"))
+    main("error recovery", "ram:16M", disk, options=("--error-recovery-level", "2"))

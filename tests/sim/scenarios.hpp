@@ -29,4 +29,7 @@ ScenarioResult run_retention(std::uint64_t seed, const ScenarioOptions& options)
 // writes, mode changes, resets and changes of size. No increment is lost, and a protected unit is not written to.
 ScenarioResult run_shards(std::uint64_t seed, const ScenarioOptions& options);
 
+// Recovery level 2: connections fail and come back, tasks are reassigned, everything is read back.
+ScenarioResult run_reassign(std::uint64_t seed, const ScenarioOptions& options);
+
 }  // namespace perilune::sim

@@ -55,5 +55,7 @@ TEST(Simulation, ReadersWhoseDataIsKeptFinishOnTheSmallestPool) { run_seeds(run_
 
 TEST(Simulation, ShardsLoseNoIncrementAndWriteNothingToAProtectedUnit) { run_seeds(run_shards, 1, 120); }
 
+TEST(Simulation, TasksOutliveTheirConnectionsAtRecoveryLevel2) { run_seeds(run_reassign, 1, 100); }
+
 }  // namespace
 }  // namespace perilune::sim

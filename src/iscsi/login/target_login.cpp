@@ -273,6 +273,7 @@ TargetLogin::Step TargetLogin::Impl::answer_session(const SessionDecision& decis
   result_.session = negotiation_->session();
   result_.connection = negotiation_->connection();
   result_.next_stat_sn = stat_sn_;
+  result_.exp_stat_sn = first_.exp_stat_sn;
   result_.exp_cmd_sn = exp_cmd_sn;
   state_ = State::over;
   return Step::complete;

@@ -107,6 +107,7 @@ struct TargetLoginResult {
   SessionParams session;
   ConnectionParams connection;
   StatSn next_stat_sn;  // of the first response after login
+  StatSn exp_stat_sn;   // of the first request: of the connection that this one replaces (RFC 7143 11.12.9)
   CmdSn exp_cmd_sn;
 };
 
