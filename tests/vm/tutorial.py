@@ -71,7 +71,7 @@ def what_the_kernel_says():
 def partitions():
     table = "label: dos\n,300M\n,300M\n,\n"
     sh(["sfdisk", "--quiet", device], input=table)
-    sh("udevadm settle", show=False)
+    lab.settle()
     done = sh(["fdisk", "-l", device])
     lab.expect(done.out, rf"^Disk {device}: 1 GiB, 1073741824 bytes, 2097152 sectors$", r"^Disklabel type: dos$",
                rf"^{device}1 .* 300M 83 Linux$", rf"^{device}2 .* 300M 83 Linux$", rf"^{device}3 .* 83 Linux$")
@@ -107,7 +107,7 @@ def session_details():
 
 
 def logout():
-    sh("udevadm settle", show=False)
+    lab.settle()
     done = lab.node(target, "--logout")
     address = target["portals"][0].split(":")[0]
     sid = re.search(r"sid: (\d+)", done.out)[1]

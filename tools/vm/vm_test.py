@@ -144,7 +144,8 @@ class ImageTest(unittest.TestCase):
     def test_reads_sources_of_both_formats(self):
         one = "# comment\ndeb [signed-by=/k] scheme:/mirror bookworm main contrib # x\ndeb-src scheme:/mirror bookworm main\n"
         self.assertEqual(list(image._one_line_sources(one)), [("scheme:/mirror", "bookworm", "main contrib", "signed-by=/k")])
-        many = "Types: deb\nURIs: scheme:/a\nSuites: bookworm bookworm-updates\nComponents: main\nSigned-By: /k\n\nTypes: deb-src\nURIs: x\nSuites: y\n"
+        many = ("Types: deb\nURIs: scheme:/a\nSuites: bookworm bookworm-updates\nComponents: main\nSigned-By: /k\n\n"
+                "Types: deb-src\nURIs: x\nSuites: y\n")
         self.assertEqual(list(image._deb822_sources(many)), [("scheme:/a", "bookworm", "main", "signed-by=/k"),
                                                              ("scheme:/a", "bookworm-updates", "main", "signed-by=/k")])
 

@@ -97,6 +97,8 @@ def sh(command, *, code=0, timeout=600, show=True, input=None, env=None):
     `code` is the exit code that is expected; None takes any."""
     shown = command if isinstance(command, str) else shlex.join(str(word) for word in command)
     argv = ["sh", "-c", command] if isinstance(command, str) else [str(word) for word in command]
+    if show:
+        say(f"$ {shown}")
     # Output by way of a file: a daemon that a command leaves behind must not keep us waiting for the end of a pipe.
     with open(f"/tmp/out-{random.randrange(1 << 40)}", "w+b") as out:
         os.unlink(out.name)
@@ -116,7 +118,8 @@ def sh(command, *, code=0, timeout=600, show=True, input=None, env=None):
         lines = text.splitlines()
         if len(lines) > SHOWN_LINES and not wrong:
             lines = lines[:SHOWN_LINES] + [f"... ({len(lines) - SHOWN_LINES} more lines)"]
-        say("\n".join([f"$ {shown}", *lines, f"[exit {ended}]"] if ended != 0 else [f"$ {shown}", *lines]))
+        for line in [*([] if show else [f"$ {shown}"]), *lines, *([f"[exit {ended}]"] if ended != 0 else [])]:
+            say(line)
     if wrong:
         fail(f"exit {ended}, expected {code}: {shown}")
     return done
@@ -185,7 +188,8 @@ def dmesg():
 
 # The kernel's own warning about one of its work queues, from its "cut here" to its "end trace": scsi_remove_target's power
 # management waits for a queue that is not meant for memory reclaim. Any logout can bring it, with any target.
-QUEUE_WARNING = re.compile(r"^[^\n]*(?:cut here[^\n]*\n[^\n]*)?workqueue: WQ_MEM_RECLAIM iscsi.*?end trace[^\n]*\n", re.MULTILINE | re.DOTALL)
+QUEUE_WARNING = re.compile(r"^[^\n]*(?:cut here[^\n]*\n[^\n]*)?workqueue: WQ_MEM_RECLAIM iscsi.*?end trace[^\n]*\n",
+                           re.MULTILINE | re.DOTALL)
 
 
 def dmesg_errors():
@@ -283,8 +287,13 @@ def disk(target, portal=0, lun=0):
     return os.path.realpath(link)
 
 
+def settle():
+    """Waits until udev has nothing left to do."""
+    sh("udevadm settle --timeout=600", show=False)
+
+
 def logout(target, portal=0):
-    sh("udevadm settle", show=False)   # udev may still be reading what is about to go
+    settle()   # udev may still be reading what is about to go
     node(target, "--logout", portal=portal)
     link = disk_link(target, portal)
     wait_for(lambda: not os.path.lexists(link), f"{link} to go")
@@ -344,18 +353,18 @@ def main(*steps):
         say(f"== [{uptime():.2f}] {step.__name__.replace('_', ' ')}")
         try:
             step()
-        except Failed as e:
-            say(f"FAILED: {e}")
+        except Exception as e:
+            say(f"FAILED: {e if isinstance(e, Failed) else traceback.format_exc()}")
             failures += 1
-        except Exception:
-            say(f"FAILED: {traceback.format_exc()}")
-            failures += 1
-        if failures and not keep_going:
-            break
-    if failures:
-        with contextlib.suppress(Exception):
-            say("--- last lines of dmesg\n" + "\n".join(dmesg().splitlines()[-40:]))
-        with contextlib.suppress(OSError):
-            say("--- iscsid\n" + pathlib.Path("/run/iscsid.log").read_text()[-2000:])
+            show_logs()
+            if not keep_going:
+                break
     say(f"== [{uptime():.2f}] {'failed' if failures else 'passed'}")
     sys.exit(1 if failures else 0)
+
+
+def show_logs():
+    """What explains a failure best: the ends of the kernel's log and of the daemons' logs."""
+    say("--- the end of dmesg\n" + "\n".join(dmesg().splitlines()[-40:]))
+    for path in glob.glob("/run/*.log"):
+        say(f"--- the end of {path}\n" + "\n".join(pathlib.Path(path).read_text(errors="replace").splitlines()[-15:]))
