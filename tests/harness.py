@@ -22,6 +22,7 @@ import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+# PERILUNE_SERVE_OPTIONS: words for every `perilune serve`, so that a test can be run again on a server of another kind.
 PERILUNE = os.environ.get("PERILUNE", str(ROOT / "build/bin/perilune"))
 SKIPPED = 77
 USER, SECRET = "first", "light-secret-1"            # 12 bytes or more, as RFC 7143 9.2.1 asks
@@ -174,7 +175,7 @@ class Serve:
         command = [*prefix, PERILUNE, "serve"]
         if "--portal" not in options:
             command += ["--portal", "127.0.0.1:0"]
-        command += [*options, *backings]
+        command += [*options, *os.environ.get("PERILUNE_SERVE_OPTIONS", "").split(), *backings]
         self.command = [str(word) for word in command]
         with open(self.log, "wb") as log:
             self.process = start(command, stdout=subprocess.PIPE, stderr=log, bufsize=0, env=dict(os.environ, **(env or {})))

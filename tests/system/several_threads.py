@@ -176,6 +176,18 @@ def a_reset_reaches_every_thread(stack):
     clear_attention(lead(stack, server, name=f"{NAME}0"), 1)
 
 
+def tools_do_not_notice(stack):
+    server = stack.enter_context(h.serve("ram:64M", options=TWO))
+    url = server.urls[0]
+    for _ in range(4):
+        h.run([h.PERILUNE, "ls", f"iscsi://{server.portal}"])
+        h.run([h.PERILUNE, "readcap", url])
+        h.run(["iscsi-ls", "-s", f"iscsi://{server.portal}"])
+        h.run(["iscsi-inq", url])
+    h.run([h.PERILUNE, "bench", url, "--rw", "randwrite", "--sessions", 6, "--depth", 8, "--seconds", 2, "--verify"])
+    h.run([h.PERILUNE, "bench", url, "--rw", "read", "--bs", "256k", "--sessions", 3, "--depth", 4, "--seconds", 1])
+
+
 @contextlib.contextmanager
 def load(server, sessions=4, rw="randwrite"):
     process = h.start([h.PERILUNE, "bench", server.urls[0], "--rw", rw, "--sessions", sessions, "--depth", 16, "--seconds", 60],
@@ -251,6 +263,8 @@ def numbers_out_of_bounds_are_refused(stack):
 
 
 if __name__ == "__main__":
+    h.need("iscsi-ls", "iscsi-inq")
     h.main(sessions_land_on_both_threads, a_session_is_reinstated_on_another_thread, connections_join_on_another_thread,
-           compare_and_write_is_atomic_over_all_threads, a_reset_reaches_every_thread, logins_under_load, clients_are_killed,
-           sigterm_while_connections_move, numbers_out_of_bounds_are_refused)
+           compare_and_write_is_atomic_over_all_threads, a_reset_reaches_every_thread, tools_do_not_notice,
+           logins_under_load, clients_are_killed, sigterm_while_connections_move,
+           numbers_out_of_bounds_are_refused)
