@@ -7,6 +7,7 @@
 #include "scsi/device.hpp"
 #include "scsi/handlers.hpp"
 #include "scsi/logical_unit.hpp"
+#include "scsi/medium_handlers.hpp"
 #include "scsi/sense.hpp"
 #include "scsi/task.hpp"
 
@@ -78,6 +79,20 @@ constexpr CommandRow set_target_port_groups_row() {
                         admit_set_target_port_groups, run_set_target_port_groups);
   row.has_service_action = true;
   row.service_action = 0x0a;
+  return row;
+}
+constexpr CommandRow format_unit_row() {  // FMTPINFO 0: no protection information
+  CommandRow row = data(6, {0x04, 0x3f, 0, 0, 0, 0}, whole, writing, admit_format_unit, run_format_unit, 0);
+  row.prepare = prepare_format_unit;
+  return row;
+}
+constexpr CommandRow sanitize_row(std::uint8_t service_action, std::uint8_t list_length_mask) {
+  const auto options = static_cast<std::uint8_t>(0xa0 | service_action);  // IMMED, AUSE
+  CommandRow row = data(10, {0x48, options, 0, 0, 0, 0, 0, list_length_mask, list_length_mask, 0}, whole, writing,
+                        admit_sanitize, run_sanitize, 0);
+  row.has_service_action = true;
+  row.service_action = service_action;
+  row.prepare = prepare_sanitize;
   return row;
 }
 constexpr CommandRow write_scattered_row() {
@@ -171,6 +186,10 @@ constexpr auto table = std::to_array<CommandRow>({
     data(10, cdb10(0x41, 0x08), range, writing, admit_write_same, run_write_same, 60),
     data(16, cdb16(0x93, 0x09), range, writing, admit_write_same, run_write_same, 60),
     unmap_row(),
+    format_unit_row(),
+    sanitize_row(0x01, 0xff),  // OVERWRITE
+    sanitize_row(0x02, 0x00),  // BLOCK ERASE
+    sanitize_row(0x1f, 0x00),  // EXIT FAILURE MODE
     data(16, cdb16(0x8b, dpo | fua), exclusive, writing | counts::write, admit_orwrite, run_orwrite),
     data(16, {0x9c, dpo | fua, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0xff, 0xff, 0x1f, 0}, exclusive,
          writing | needs::atomic | counts::write, admit_write_atomic, run_write_atomic),
@@ -226,6 +245,8 @@ const CommandRow* find_row(std::uint8_t opcode, std::uint16_t service_action, bo
 }
 
 bool available(const CommandRow& row, const LogicalUnit& unit) noexcept {
+  // FORMAT UNIT, SANITIZE: what other shards have to refuse meanwhile they are not told yet.
+  if ((row.opcode == 0x04 || row.opcode == 0x48) && !unit.device().alone()) return false;
   if ((row.flags & needs::explicit_access) != 0 && !unit.port_groups().by_command()) return false;
   if ((row.flags & needs::clock) != 0 && !unit.device().has_clock()) return false;
   if ((row.flags & needs::atomic) != 0 && unit.geometry().max_atomic_blocks == 0) return false;
@@ -234,8 +255,9 @@ bool available(const CommandRow& row, const LogicalUnit& unit) noexcept {
 
 std::uint8_t usage_of(const CommandRow& row, const LogicalUnit& unit, std::size_t index) noexcept {
   std::uint8_t bits = row.usage[index];
-  // WRITE SAME: UNMAP is evaluated where blocks can be deallocated.
-  if (index == 1 && (row.opcode == 0x41 || row.opcode == 0x93) && !unit.geometry().thin) {
+  // WRITE SAME: UNMAP is evaluated where blocks can be deallocated. A medium that is never written refuses it for that.
+  const block::Geometry& geometry = unit.geometry();
+  if (index == 1 && (row.opcode == 0x41 || row.opcode == 0x93) && !geometry.thin && !geometry.read_only) {
     bits &= static_cast<std::uint8_t>(~0x08);
   }
   return bits;

@@ -17,6 +17,12 @@ std::uint8_t advertised::max_compare_and_write_blocks(const LogicalUnit& unit) n
   return static_cast<std::uint8_t>(std::min<std::uint32_t>(255, max_transfer_blocks(unit) / 2));
 }
 
+std::uint64_t advertised::max_erase_blocks(const LogicalUnit& unit) noexcept {
+  constexpr std::uint64_t bytes_of_memory = 8388608;
+  const block::Geometry& geometry = unit.geometry();
+  return geometry.lends_memory ? bytes_of_memory / geometry.block_size_bytes : ~std::uint64_t{0};
+}
+
 std::uint32_t advertised::max_atomic_blocks(const LogicalUnit& unit) noexcept {
   return std::min(unit.geometry().max_atomic_blocks, max_transfer_blocks(unit));
 }
@@ -88,6 +94,26 @@ bool check_count(Command& command, const BlockRange& range, std::uint64_t max_bl
   if (range.blocks <= max_blocks) return true;
   invalid_field_in_cdb(command.task, range.blocks_byte, std::uint8_t{7});
   return false;
+}
+
+bool JoinedRanges::add(Command& command, std::uint64_t lba, std::uint64_t blocks, std::uint64_t max_total,
+                       std::uint32_t count_byte) noexcept {
+  if (!check_range(command, lba, blocks)) return false;
+  total_ += blocks;
+  if (total_ > max_total) {
+    invalid_field_in_parameters(command.task, static_cast<std::uint16_t>(count_byte));
+    return false;
+  }
+  if (blocks == 0) return true;
+  low_ = std::min(low_, lba);
+  high_ = std::max(high_, lba + blocks);
+  return true;
+}
+
+void JoinedRanges::guard(Task& task) const noexcept {
+  if (high_ == 0) return;
+  task.lba = low_;
+  task.blocks = high_ - low_;
 }
 
 std::uint16_t options_place(const Task& task) noexcept {

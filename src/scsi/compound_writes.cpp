@@ -154,26 +154,14 @@ bool prepare_write_scattered(Command& command) {
   Task& task = command.task;
   if (task.need.data_out_bytes == 0) return true;
   const ScatteredCdb cdb(task);
-  std::uint64_t total = cdb.data_offset_blocks;
-  std::uint64_t low = ~std::uint64_t{0};
-  std::uint64_t high = 0;
+  JoinedRanges ranges;
   for (std::uint32_t i = 0; i < cdb.ranges; ++i) {
     const Range range = range_at(task, i);
-    if (!check_range(command, range.lba, range.blocks)) return false;
-    total += range.blocks;
-    if (total > cdb.buffer_blocks) {
-      invalid_field_in_parameters(task, static_cast<std::uint16_t>(list_header_bytes + i * range_bytes + 8));
-      return false;
-    }
-    if (range.blocks == 0) continue;
-    low = std::min(low, range.lba);
-    high = std::max(high, range.lba + range.blocks);
+    const std::uint32_t count_byte = list_header_bytes + i * range_bytes + 8;
+    if (!ranges.add(command, range.lba, range.blocks, cdb.buffer_blocks - cdb.data_offset_blocks, count_byte)) return false;
   }
-  if (high != 0) {
-    task.lba = low;
-    task.blocks = high - low;
-  }
-  task.transfer_blocks = static_cast<std::uint32_t>(total - cdb.data_offset_blocks);
+  ranges.guard(task);
+  task.transfer_blocks = static_cast<std::uint32_t>(ranges.total());
   return true;
 }
 

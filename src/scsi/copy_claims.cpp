@@ -90,7 +90,7 @@ bool Device::submit(LogicalUnit& unit, Task& task) {
   task.op.status = block::OpStatus::ok;
   task.op.os_errno = 0;
   task.op.done = Delegate<void(block::BlockOp&)>::raw(&task, operation_ended);
-  return unit.channel().submit(task.op);
+  return unit.channel().submit(task.op) && !put_off(unit, task.op);
 }
 
 // ---- claims

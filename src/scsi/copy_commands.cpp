@@ -31,8 +31,8 @@ constexpr std::uint16_t source_lba_byte = 12;
 constexpr std::uint16_t destination_lba_byte = 20;
 
 bool abort_copy(Task& task, AdditionalSense additional, std::optional<std::uint16_t> byte = std::nullopt) noexcept {
-  std::optional<SegmentPointer> pointer;
-  if (byte) pointer = SegmentPointer{.in_segment = true, .byte = *byte};
+  std::optional<FieldPointer> pointer;
+  if (byte) pointer = FieldPointer{.in_cdb = false, .byte = *byte, .in_segment = true};
   copy_aborted(task, additional, task.copy->segment, pointer);
   return false;
 }
@@ -70,7 +70,7 @@ bool resolve(Command& command, std::uint16_t id, std::uint16_t id_byte, Party& p
   if (cscd.peripheral_type != 0) return abort_copy(task, asc::incorrect_copy_target_type, id_byte);
   if (cscd.block_bytes != 0 && cscd.block_bytes != party.unit->geometry().block_size_bytes) {
     const auto at = static_cast<std::uint16_t>(operation.cscd_offset + id * copy_limits::cscd_bytes + 29);
-    copy_aborted(task, asc::none, operation.segment, SegmentPointer{.in_segment = false, .byte = at});
+    copy_aborted(task, asc::none, operation.segment, FieldPointer{.in_cdb = false, .byte = at});
     return false;
   }
   party.pad = cscd.pad;
@@ -153,6 +153,13 @@ void prepare_claims(CopyOperation& operation) noexcept {
   destination.writes = true;
 }
 
+// SANITIZE or FORMAT UNIT is at work on the unit, or has failed.
+bool medium_is_ready(Task& task, const LogicalUnit& unit) noexcept {
+  const auto refusal = unit.medium().refusal_of_data();
+  if (refusal) check_condition(task, *refusal);
+  return !refusal;
+}
+
 // The unit would refuse a READ, or a WRITE, with what this leaves in the task.
 bool party_is_ready(Task& task, LogicalUnit& unit, bool writes) noexcept {
   if (!copy_may_access(task, unit, writes)) {
@@ -165,6 +172,7 @@ bool party_is_ready(Task& task, LogicalUnit& unit, bool writes) noexcept {
     fail_command(task, SenseKey::not_ready, asc::initializing_command_required);
     return false;
   }
+  if (!medium_is_ready(task, unit)) return false;
   if (!writes) return true;
   if (unit.write_protected()) {
     const bool hard = unit.geometry().read_only || !unit.state().swp;
@@ -175,6 +183,14 @@ bool party_is_ready(Task& task, LogicalUnit& unit, bool writes) noexcept {
     fail_command(task, SenseKey::medium_error, asc::write_error);
     return false;
   }
+  return true;
+}
+
+// Before the claims: what may take hours is not waited for.
+bool media_are_ready(Task& task) noexcept {
+  const CopyOperation& operation = *task.copy;
+  if (!medium_is_ready(task, *operation.source)) return party_failed(task, CopyParty::source);
+  if (!medium_is_ready(task, *operation.destination)) return party_failed(task, CopyParty::destination);
   return true;
 }
 
@@ -361,7 +377,7 @@ Progress begin_segment(Command& command) noexcept {
   for (;;) {
     if (operation.stage == Stage::next_segment) {
       if (operation.segment == operation.segments) return good(task);
-      if (!open_segment(command)) return Progress::over;
+      if (!open_segment(command) || !media_are_ready(task)) return Progress::over;
       if (operation.read_bytes == 0) {
         ++operation.segment;
         continue;

@@ -23,8 +23,7 @@ inline constexpr std::uint16_t max_segments = 8;
 inline constexpr std::uint32_t cscd_bytes = 32;            // CSCD descriptor E4h
 inline constexpr std::uint32_t segment_bytes = 28;         // segment descriptor 02h
 inline constexpr std::uint32_t max_list_bytes = max_cscds * cscd_bytes + max_segments * segment_bytes;
-// Bytes that one segment moves. All segments together are what a copy may move in one turn of the shard's loop where
-// the units answer at once (memory).
+// Bytes that one segment moves.
 inline constexpr std::uint32_t max_segment_length = 8388608;
 inline constexpr std::uint8_t max_operations = 16;         // of one nexus, in progress or remembered
 inline constexpr std::uint32_t scratch_bytes = 262144;     // one slice

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <optional>
 
-#include "scsi/unit_attention.hpp"
+#include "scsi/sense.hpp"
 
 namespace perilune::scsi {
 
@@ -26,17 +26,9 @@ inline constexpr AdditionalSense unexpected_inexact_segment{0x26, 0x0a};
 inline constexpr AdditionalSense inline_data_length_exceeded{0x26, 0x0b};
 }  // namespace asc
 
-// Where the wrong field is (SPC-4 4.5.2.4.5: segment pointer).
-struct SegmentPointer {
-  bool in_segment = true;  // counted from the start of the segment descriptor; else of the parameter list
-  std::uint16_t byte = 0;
-};
-
 // Ends the command with CHECK CONDITION, COPY ABORTED.
 void copy_aborted(Task& task, AdditionalSense additional, std::uint16_t segment,
-                  std::optional<SegmentPointer> field = std::nullopt) noexcept;
-
-enum class CopyParty : std::uint8_t { source = 1, destination = 2 };  // SENSE DATA SOURCE (SPC-4 table 55)
+                  std::optional<FieldPointer> field = std::nullopt) noexcept;
 
 // The same with THIRD PARTY DEVICE FAILURE, for a failure of one party that stands in the task already: its status and
 // sense go along.

@@ -98,7 +98,7 @@ Status Device::remove_unit(std::uint16_t number) {
   const auto place = std::find_if(units_.begin(), units_.end(), [&](const auto& u) { return u->number() == number; });
   if (place == units_.end()) return fail(Errc::not_found, "no such logical unit");
   const LogicalUnit& unit = **place;
-  if (!unit.task_set_.empty() || !unit.claims_.empty() || !unit.standing_.empty() ||
+  if (!unit.task_set_.empty() || !unit.claims_.empty() || !unit.standing_.empty() || unit.medium().running() ||
       (shards_ != nullptr && shards_->has_claim_on(unit))) {
     return fail(Errc::busy, "logical unit has commands in progress");
   }
@@ -177,6 +177,10 @@ bool check_state(const CommandRow& row, const LogicalUnit& unit, Task& task) noe
   if (unit.port_groups().restricted() && !check_access(row, unit, task)) return false;
   if (unit.state().stopped && !row.allows(allow::stopped)) {
     fail_command(task, SenseKey::not_ready, asc::initializing_command_required);
+    return false;
+  }
+  if (const auto refusal = unit.medium().refusal(row)) {
+    check_condition(task, *refusal);
     return false;
   }
   if (unit.write_protected() && !row.allows(allow::read_only)) {
@@ -299,6 +303,7 @@ void Device::leave(Task& task) {
   --task.nexus->tasks_;
   if (task.copy != nullptr) end_copy(task);
   if (task.claim != nullptr) shards_->give_back(*task.claim);
+  if (unit.medium().waiter() == &task) unit.medium().set_waiter(nullptr);
   managements_.for_each([&](TaskManagement& request) {
     if (affects(request, task)) --request.affected;
   });
@@ -336,7 +341,7 @@ void Device::wake(LogicalUnit& unit) {
     if (shards_ != nullptr) shards_->tell_clear(unit);
     IntrusiveList<Task, StartableTag> startable;
     unit.task_set_.for_each([&](Task& task) {
-      if (task.phase != Task::Phase::blocked || task.aborted) return;
+      if (task.phase != Task::Phase::blocked || task.aborted || unit.medium().waiter() == &task) return;
       if ((task.copy != nullptr && task.copy->waiting) || task.claim != nullptr || !unit.can_start(task)) return;
       if (unit.needs_claim(task)) return shards_->request(task);
       --unit.blocked_;
@@ -362,6 +367,7 @@ void Device::wake(LogicalUnit& unit) {
 MutableBytes Device::lend(Task& task) {
   if (task.phase != Task::Phase::admitted || task.lent) return {};
   LogicalUnit& unit = *task.unit;
+  if (unit.medium().refusal(*task.row)) return {};
   const block::Geometry& geometry = unit.geometry();
   const auto serial = static_cast<SerialClass>(task.serial);
   if (!geometry.lends_memory || (serial != SerialClass::read && serial != SerialClass::write)) return {};
@@ -382,6 +388,12 @@ bool Device::execute(Task& task) {
   PERILUNE_ASSERT(task.phase == Task::Phase::admitted || task.phase == Task::Phase::cancelled);
   LogicalUnit& unit = *task.unit;
   bool over = task.aborted || task.lent;
+  if (!over) {
+    if (const auto refusal = unit.medium().refusal(*task.row)) {
+      check_condition(task, *refusal);
+      over = true;
+    }
+  }
   if (!over) {
     Command command{*this, unit, task};
     over = task.row->prepare != nullptr && !task.row->prepare(command);
@@ -418,7 +430,7 @@ bool Device::start(Task& task) {
 bool Device::drive(Task& task) {
   LogicalUnit& unit = *task.unit;
   Command command{*this, unit, task};
-  for (;;) {
+  for (bool first = true;; first = false) {
     if (task.aborted) return settled(task);
     const Progress progress = task.row->run(command);
     if (progress != Progress::submit) return progress == Progress::over && settled(task);
@@ -426,6 +438,7 @@ bool Device::drive(Task& task) {
     task.op.os_errno = 0;
     task.op.done = Delegate<void(block::BlockOp&)>::raw(&task, operation_ended);
     if (!unit.channel().submit(task.op)) return false;
+    if (!first && put_off(unit, task.op)) return false;
   }
 }
 

@@ -80,6 +80,7 @@ struct TaskManagement : ListNode<TaskManagement> {
 
 class Device {
  public:
+  static constexpr std::uint64_t work_per_turn_bytes = 2097152;  // see set_later()
   static constexpr std::uint16_t max_lun = 16383;  // SAM-5 4.6.7: flat space addressing
 
   // `name`: SCSI target device name (iSCSI: the IQN); VPD 83. `link`: to the devices of the other shards that serve the
@@ -96,12 +97,24 @@ class Device {
   [[nodiscard]] Status remove_unit(std::uint16_t number);
   [[nodiscard]] LogicalUnit* unit(std::uint16_t number) noexcept;
   [[nodiscard]] const std::string& name() const noexcept { return name_; }
+  [[nodiscard]] bool alone() const noexcept { return shards_ == nullptr; }  // no other shard serves these units
 
   // Milliseconds on any scale that only grows, the same for all shards. REPORT TIMESTAMP counts from this call (of several
   // shards: from the first); without it there is no such command.
   void set_clock(Delegate<std::uint64_t()> milliseconds);
   [[nodiscard]] bool has_clock() const noexcept { return static_cast<bool>(clock_); }
   [[nodiscard]] std::uint64_t uptime_ms() const { return clock_() - clock_start_ms_; }
+
+  // What ends at once, over memory, could go on for long: a command of many operations, an operation on a whole medium.
+  // With this the device asks, when it has moved work_per_turn_bytes in such work, for go_on() to be called from a
+  // later turn of the loop. Without it nothing is put off.
+  void set_later(Delegate<void()> request) noexcept { later_ = request; }
+  void go_on();
+
+  // SANITIZE and FORMAT UNIT outlive their commands. Before the channels go, an operation in progress has to end: it does so
+  // soon after stop_background_work(), as failed, while the loop runs.
+  [[nodiscard]] bool background_work() const noexcept;
+  void stop_background_work() noexcept;
 
   // The life of a task: see task.hpp. A task that is not over after admit() is in the unit's task set until it is over.
   void admit(Task& task);
@@ -150,6 +163,15 @@ class Device {
   // For src/scsi alone: the flush that the running command has just done on this unit failed. Every shard knows before the
   // command ends.
   void flush_failed(LogicalUnit& unit, Task& task);
+
+  // For src/scsi alone: work on a whole medium (medium_work.cpp).
+  // Ends the commands of the unit that wait, and begins. It may have ended when this returns.
+  void begin_medium_operation(LogicalUnit& unit, const MediumPlan& plan);
+  void wait_for_medium(Task& task);  // the handler is called again when the unit's operation has ended
+  void medium_ended(LogicalUnit& unit);
+
+  // For src/scsi alone. An operation of the unit that has ended at once. True: enough for this turn, op.done is called from a later one.
+  [[nodiscard]] bool put_off(const LogicalUnit& unit, block::BlockOp& op);
 
  private:
   friend class Nexus;
@@ -200,6 +222,9 @@ class Device {
   Delegate<std::uint64_t()> clock_;
   std::uint64_t clock_start_ms_ = ~std::uint64_t{0};
   std::uint32_t tasks_ = 0;
+  Delegate<void()> later_;
+  std::uint64_t work_of_turn_bytes_ = 0;  // since the last go_on()
+  IntrusiveList<block::BlockOp> put_off_;
   bool claims_released_ = false;  // some unit has claim_released_
 };
 

@@ -52,6 +52,16 @@ bool admit_write_same(Command& command) {
   return true;
 }
 
+namespace {
+
+Progress erase_rest(Command& command, bool durable) noexcept {
+  const Task& task = command.task;
+  return prepare_erase(command, block::OpKind::write_zeroes, task.lba + task.position, task.blocks - task.position,
+                       (options_byte(task) & unmap_bit) != 0, durable);
+}
+
+}  // namespace
+
 Progress run_write_same(Command& command) {
   Task& task = command.task;
   const std::uint32_t block = command.unit.geometry().block_size_bytes;
@@ -60,15 +70,14 @@ Progress run_write_same(Command& command) {
   switch (task.step) {
     case begin:
       // Zeroes the channel can write by itself. With UNMAP it may deallocate, but reads give zeroes in any case.
-      if (no_data || all_zero(task.data, block)) {
-        task.step = erasing;
-        return prepare_erase(command, block::OpKind::write_zeroes, task.lba, task.blocks,
-                             (options_byte(task) & unmap_bit) != 0, durable);
-      }
-      break;
+      if (!no_data && !all_zero(task.data, block)) break;
+      task.step = erasing;
+      return erase_rest(command, durable);
     case erasing:
       if (task.op.status == block::OpStatus::unsupported) break;
-      return operation_failed(command) ? Progress::over : written(command);
+      if (operation_failed(command)) return Progress::over;
+      task.position += task.slice_blocks;
+      return task.position == task.blocks ? written(command) : erase_rest(command, durable);
     case filling:
       if (operation_failed(command)) return Progress::over;
       task.position += task.slice_blocks;
@@ -125,40 +134,29 @@ bool prepare_unmap(Command& command) {
     invalid_field_in_parameters(task, 2);
     return false;
   }
-  std::uint64_t total = 0;
-  std::uint64_t low = ~std::uint64_t{0};
-  std::uint64_t high = 0;
+  JoinedRanges ranges;
   for (std::uint32_t i = 0; i < count; ++i) {
     const UnmapDescriptor descriptor = descriptor_at(task, i);
-    if (!check_range(command, descriptor.lba, descriptor.blocks)) return false;
-    total += descriptor.blocks;
-    if (total > advertised::max_unmap_blocks) {
-      invalid_field_in_parameters(task, static_cast<std::uint16_t>(8 + i * 16 + 8));
-      return false;
-    }
-    if (descriptor.blocks == 0) continue;
-    low = std::min(low, descriptor.lba);
-    high = std::max(high, descriptor.lba + descriptor.blocks);
+    if (!ranges.add(command, descriptor.lba, descriptor.blocks, advertised::max_unmap_blocks, 8 + i * 16 + 8)) return false;
   }
-  if (high != 0) {
-    task.lba = low;
-    task.blocks = high - low;
-  }
+  ranges.guard(task);
   task.transfer_blocks = count;
   return true;
 }
 
+// task.position counts the blocks done of the descriptor.
 Progress run_unmap(Command& command) {
   Task& task = command.task;
   if (task.step != begin && operation_failed(command)) return Progress::over;
   if (task.step == flushing) return good(task);
   const bool wrote = task.step == erasing;
-  while (task.descriptor < task.transfer_blocks) {
-    const UnmapDescriptor descriptor = descriptor_at(task, task.descriptor++);
-    if (descriptor.blocks == 0) continue;
+  if (wrote) task.position += task.slice_blocks;
+  for (; task.descriptor < task.transfer_blocks; ++task.descriptor, task.position = 0) {
+    const UnmapDescriptor descriptor = descriptor_at(task, task.descriptor);
+    if (task.position == descriptor.blocks) continue;
     task.step = erasing;
-    return prepare_erase(command, block::OpKind::unmap, descriptor.lba, descriptor.blocks, true,
-                         wants_durable(command.unit, false));
+    return prepare_erase(command, block::OpKind::unmap, descriptor.lba + task.position, descriptor.blocks - task.position,
+                         true, wants_durable(command.unit, false));
   }
   return wrote ? written(command) : good(task);
 }

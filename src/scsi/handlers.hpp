@@ -23,6 +23,8 @@ inline constexpr std::uint32_t scratch_bytes = 262144;  // of commands that work
 
 [[nodiscard]] std::uint32_t max_transfer_blocks(const LogicalUnit& unit) noexcept;
 [[nodiscard]] std::uint8_t max_compare_and_write_blocks(const LogicalUnit& unit) noexcept;
+// Of one operation; not advertised. Memory is given back, or cleared, at once on the loop's thread, and that takes its time too.
+[[nodiscard]] std::uint64_t max_erase_blocks(const LogicalUnit& unit) noexcept;
 [[nodiscard]] std::uint32_t max_atomic_blocks(const LogicalUnit& unit) noexcept;  // 0: no WRITE ATOMIC
 }  // namespace advertised
 
@@ -110,6 +112,23 @@ struct BlockRange {
 [[nodiscard]] bool check_range(Command& command, std::uint64_t lba, std::uint64_t blocks) noexcept;
 // False and INVALID FIELD IN CDB when the count is over the advertised limit.
 [[nodiscard]] bool check_count(Command& command, const BlockRange& range, std::uint64_t max_blocks) noexcept;
+
+// The ranges of a parameter list, joined.
+class JoinedRanges {
+ public:
+  // Fails the command, and returns false, when the range passes the end of the medium, or all of them together are more
+  // than max_total blocks; then the sense points at `count_byte` of the list.
+  [[nodiscard]] bool add(Command& command, std::uint64_t lba, std::uint64_t blocks, std::uint64_t max_total,
+                         std::uint32_t count_byte) noexcept;
+  [[nodiscard]] std::uint64_t total() const noexcept { return total_; }
+  // The task takes over what lies from the first block to the last.
+  void guard(Task& task) const noexcept;
+
+ private:
+  std::uint64_t total_ = 0;
+  std::uint64_t low_ = ~std::uint64_t{0};
+  std::uint64_t high_ = 0;
+};
 
 // The byte of the CDB with DPO, FUA, BYTCHK, UNMAP and their like, and its place.
 [[nodiscard]] std::uint16_t options_place(const Task& task) noexcept;

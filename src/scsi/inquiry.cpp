@@ -152,6 +152,7 @@ void block_limits_extension(Buffer& out, const Command& command) {
 void device_characteristics(Buffer& out, const Command& command) {
   out.resize(64);
   store_be16(&out[4], command.unit.geometry().rotational ? 0x0000 : 0x0001);  // not reported; non-rotating
+  out[7] = 0x40;  // WABEREQ 01b: after BLOCK ERASE reads end well
 }
 
 void block_provisioning(Buffer& out, const Command& command) {

@@ -12,6 +12,7 @@
 #include "base/intrusive_list.hpp"
 #include "scsi/copy_operation.hpp"
 #include "scsi/log_pages.hpp"
+#include "scsi/medium_operation.hpp"
 #include "scsi/port_groups.hpp"
 #include "scsi/shard_claim.hpp"
 #include "scsi/task.hpp"
@@ -94,6 +95,8 @@ class LogicalUnit {
   [[nodiscard]] LiveCounters& count() noexcept { return *counters_; }
   [[nodiscard]] UnitCounters counters_of_all() const;  // shards
   [[nodiscard]] LogZero& log_zero() noexcept { return log_zero_; }
+  [[nodiscard]] MediumOperation& medium() noexcept { return medium_; }
+  [[nodiscard]] const MediumOperation& medium() const noexcept { return medium_; }
   void reset() noexcept;  // logical unit reset (SAM-5 6.3.3): mode pages return to their defaults
   // On every nexus but this one. In a command that changes the unit, or a change by the operator: on those of every shard.
   void raise_for_others(const Nexus* nexus, UnitAttention attention);
@@ -124,6 +127,7 @@ class LogicalUnit {
   LogZero log_zero_{};
   std::shared_ptr<LiveCounters> counters_ = std::make_shared<LiveCounters>();  // the other shards read them
   std::uint32_t generation_ = 0;  // changes with what a command was checked against when it was admitted
+  MediumOperation medium_{*this};
 
   IntrusiveList<Task> task_set_;  // in the order of admission
   // Of copies that read or write this unit, whichever unit got the command. With several shards they stand in nobody's way

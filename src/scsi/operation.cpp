@@ -82,7 +82,8 @@ Progress prepare_query(Command& command, std::uint64_t blocks) noexcept {
 Progress prepare_erase(Command& command, block::OpKind kind, std::uint64_t lba, std::uint64_t blocks, bool may_unmap,
                        bool durable) noexcept {
   Task& task = command.task;
-  task.slice_blocks = 0;
+  blocks = std::min(blocks, advertised::max_erase_blocks(command.unit));
+  task.slice_blocks = static_cast<std::uint32_t>(blocks);
   task.op.kind = kind;
   task.op.fua = durable && command.unit.geometry().fua;
   task.op.may_unmap = may_unmap;

@@ -27,7 +27,7 @@ Progress prepare_flush(Command& command) noexcept;
 // What is known of the `blocks` from task.position on.
 Progress prepare_query(Command& command, std::uint64_t blocks) noexcept;
 
-// unmap or write_zeroes.
+// unmap or write_zeroes of `blocks` at `lba`, or of the first of them. Sets slice_blocks.
 Progress prepare_erase(Command& command, block::OpKind kind, std::uint64_t lba, std::uint64_t blocks, bool may_unmap,
                        bool durable) noexcept;
 

@@ -19,6 +19,8 @@ Progress run_request_sense(Command& command) {  // SPC-4 6.39: a pending unit at
   } else if (const auto why = inaccessible(command.unit, task)) {
     sense.key = SenseKey::not_ready;
     sense.additional = *why;
+  } else if (const auto condition = command.unit.medium().condition()) {
+    sense = *condition;
   } else if (command.unit.state().stopped) {
     sense.key = SenseKey::not_ready;
     sense.additional = asc::initializing_command_required;

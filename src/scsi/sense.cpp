@@ -11,33 +11,49 @@
 namespace perilune::scsi {
 namespace {
 
-constexpr std::size_t largest_sense_bytes = 8 + 12 + 8;
+constexpr std::size_t forwarded_header_bytes = 4;
 
-// Three bytes: SKSV, C/D, BPV, bit pointer; field pointer (SPC-4 table 42).
-void store_field(const FieldPointer& field, std::uint8_t* out) noexcept {
-  out[0] = static_cast<std::uint8_t>(0x80 | (field.in_cdb ? 0x40 : 0) | (field.bit ? 0x08 | (*field.bit & 0x07) : 0));
+std::size_t largest_bytes(const Sense& sense) noexcept {
+  return 32 + (sense.segment ? 12u : 0u) + (sense.forwarded ? forwarded_header_bytes + sense.forwarded->sense.size() : 0u);
+}
+
+[[nodiscard]] bool has_specific(const Sense& sense) noexcept { return sense.field || sense.progress; }
+
+// SENSE KEY SPECIFIC, three bytes: SKSV, C/D, SD, BPV, bit pointer; field pointer or progress indication.
+void store_specific(const Sense& sense, std::uint8_t* out) noexcept {
+  out[0] = 0x80;
+  if (sense.progress) return store_be16(out + 1, *sense.progress);
+  const FieldPointer& field = *sense.field;
+  out[0] |= static_cast<std::uint8_t>((field.in_cdb ? 0x40 : 0) | (field.in_segment ? 0x20 : 0) |
+                                      (field.bit ? 0x08 | (*field.bit & 0x07) : 0));
   store_be16(out + 1, field.byte);
 }
 
-std::size_t encode_fixed(const Sense& sense, MutableBytes out) noexcept {
-  std::uint8_t* p = out.data();
-  std::fill_n(p, 18, std::uint8_t{0});
+// COMMAND-SPECIFIC INFORMATION of a copy: where the status and the sense data of the source, and those of the destination,
+// begin in this sense data (0: not there), then the number of the segment.
+std::size_t encode_fixed(const Sense& sense, std::uint8_t* p) noexcept {
+  std::size_t length = 18;
   p[0] = 0x70;
   p[2] = static_cast<std::uint8_t>(sense.key);
   if (sense.information && *sense.information <= std::numeric_limits<std::uint32_t>::max()) {
     p[0] |= 0x80;
     store_be32(p + 3, static_cast<std::uint32_t>(*sense.information));
   }
-  p[7] = 10;
+  if (sense.forwarded) {
+    p[sense.forwarded->party == CopyParty::source ? 8 : 9] = static_cast<std::uint8_t>(length);
+    p[length++] = sense.forwarded->status;
+    std::copy(sense.forwarded->sense.begin(), sense.forwarded->sense.end(), p + length);
+    length += sense.forwarded->sense.size();
+  }
+  if (sense.segment) store_be16(p + 10, *sense.segment);
+  p[7] = static_cast<std::uint8_t>(length - 8);
   p[12] = sense.additional.asc;
   p[13] = sense.additional.ascq;
-  if (sense.field) store_field(*sense.field, p + 15);
-  return 18;
+  if (has_specific(sense)) store_specific(sense, p + 15);
+  return length;
 }
 
-std::size_t encode_descriptors(const Sense& sense, MutableBytes out) noexcept {
-  std::uint8_t* p = out.data();
-  std::fill_n(p, largest_sense_bytes, std::uint8_t{0});
+std::size_t encode_descriptors(const Sense& sense, std::uint8_t* p) noexcept {
   p[0] = 0x72;
   p[1] = static_cast<std::uint8_t>(sense.key);
   p[2] = sense.additional.asc;
@@ -49,11 +65,25 @@ std::size_t encode_descriptors(const Sense& sense, MutableBytes out) noexcept {
     store_be64(p + length + 4, *sense.information);
     length += 12;
   }
-  if (sense.field) {
+  if (sense.segment) {
+    p[length] = 0x01;
+    p[length + 1] = 0x0a;
+    store_be16(p + length + 10, *sense.segment);
+    length += 12;
+  }
+  if (has_specific(sense)) {
     p[length] = 0x02;
     p[length + 1] = 0x06;
-    store_field(*sense.field, p + length + 4);
+    store_specific(sense, p + length + 4);
     length += 8;
+  }
+  if (sense.forwarded) {
+    p[length] = 0x0c;
+    p[length + 1] = static_cast<std::uint8_t>(2 + sense.forwarded->sense.size());
+    p[length + 2] = static_cast<std::uint8_t>(sense.forwarded->party);
+    p[length + 3] = sense.forwarded->status;
+    std::copy(sense.forwarded->sense.begin(), sense.forwarded->sense.end(), p + length + forwarded_header_bytes);
+    length += forwarded_header_bytes + sense.forwarded->sense.size();
   }
   p[7] = static_cast<std::uint8_t>(length - 8);
   return length;
@@ -62,8 +92,10 @@ std::size_t encode_descriptors(const Sense& sense, MutableBytes out) noexcept {
 }  // namespace
 
 std::size_t encode_sense(const Sense& sense, bool descriptor_format, MutableBytes out) noexcept {
-  PERILUNE_ASSERT(out.size() >= largest_sense_bytes);
-  return descriptor_format ? encode_descriptors(sense, out) : encode_fixed(sense, out);
+  const std::size_t largest = largest_bytes(sense);
+  PERILUNE_ASSERT(out.size() >= largest);
+  std::fill_n(out.data(), largest, std::uint8_t{0});
+  return descriptor_format ? encode_descriptors(sense, out.data()) : encode_fixed(sense, out.data());
 }
 
 void check_condition(Task& task, const Sense& sense) noexcept {

@@ -241,6 +241,15 @@ struct Rig {
     if (!fresh) settle();
   }
   std::uint64_t clock() { return clock_ms; }
+  // The device asks for later turns from here on; go_on() is one.
+  void put_off() { device.set_later(Delegate<void()>::to<&Rig::on_later>(*this)); }
+  void on_later() { ++later_asked; }
+  bool go_on() {
+    if (later_asked == 0) return false;
+    later_asked = 0;
+    device.go_on();
+    return true;
+  }
   static UnitConfig config() {  // a unit that serves every row of the table
     return {.identity = UnitIdentity::from_id(0x123456789abcdef), .read_only = false, .port_groups = PortGroups({PortGroup{}}, true)};
   }
@@ -254,11 +263,19 @@ struct Rig {
       }
     }
   }
+  // The same while the unit is not ready.
+  void settle_attentions() {
+    for (Nexus* nexus : {&a, &b}) {
+      while (Io(device, *nexus, {0, 0, 0, 0, 0, 0}).run().sense() >> 16 == 6) {
+      }
+    }
+  }
   Io io(std::vector<std::uint8_t> cdb, std::vector<std::uint8_t> out = {}, std::uint32_t expected_in = 0) {
     return Io(device, a, std::move(cdb), std::move(out), expected_in);
   }
 
   std::uint64_t clock_ms = 1'000'000;
+  int later_asked = 0;
   FakeChannel channel;
   Device device;
   LogicalUnit& unit;

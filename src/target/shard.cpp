@@ -63,11 +63,12 @@ Shard::~Shard() {
 
 Status Shard::open_targets(const std::vector<TargetSpec>& targets) {
   for (const TargetSpec& spec : targets) {
-    auto owned = std::make_unique<TargetNode>(spec, static_cast<std::uint32_t>(nodes_.size()));
+    auto owned = std::make_unique<TargetNode>(spec, static_cast<std::uint32_t>(nodes_.size()), loop);
     TargetNode& target = *owned;
     if (server_.shard_count() > 1) target.link = std::make_unique<DeviceLink>(server_, number_, target.index);
     target.device = std::make_unique<scsi::Device>(spec.name, target.link.get());
     target.device->set_clock(Delegate<std::uint64_t()>::raw(&loop, milliseconds));
+    target.device->set_later(Delegate<void()>::to<&TargetNode::ask_for_turn>(target));
     for (const UnitSpec& unit : spec.units) {
       auto channel = unit.backstore->open_channel(loop);
       if (!channel) return tl::unexpected(channel.error());
@@ -272,8 +273,22 @@ void Shard::stop_step() {
     close_all();
   }
   if (state_ != State::closing || !connections_.empty() || !sessions_.empty()) return;
+  if (units_at_work()) {
+    stop_timer_.arm(loop.now() + 10ms);
+    return;
+  }
   state_ = State::stopped;
   server_.shard_stopped(*this);
+}
+
+// Tells what outlives its command to stop; it does so when its block operation under way has ended.
+bool Shard::units_at_work() {
+  bool any = false;
+  for (const auto& target : nodes_) {
+    target->device->stop_background_work();
+    any = any || target->device->background_work();
+  }
+  return any;
 }
 
 void Shard::close_all() {

@@ -36,9 +36,16 @@ class Session;
 // A target that is served, as one shard has it: its channels and its link to the other shards (before the device that borrows
 // them), its SCSI device.
 struct TargetNode {
-  TargetNode(const TargetSpec& target, std::uint32_t number) : spec(target), index(number) {}
+  TargetNode(const TargetSpec& target, std::uint32_t number, runtime::Loop& of_shard)
+      : spec(target), index(number), loop(of_shard), next_turn(of_shard.timers(), Delegate<void()>::to<&TargetNode::go_on>(*this)) {}
+  // What the device has put off goes on in the next turn: after what has come in by then.
+  void ask_for_turn() { next_turn.arm(loop.now() + runtime::Duration(1)); }
+  void go_on() { device->go_on(); }
+
   const TargetSpec& spec;  // of the server's configuration
   std::uint32_t index;     // there
+  runtime::Loop& loop;
+  runtime::Timer next_turn;
   std::vector<std::unique_ptr<block::Channel>> channels;
   std::unique_ptr<DeviceLink> link;  // nullptr when there is one shard
   std::unique_ptr<scsi::Device> device;
@@ -64,7 +71,7 @@ class Shard {
   void arrive(MovingConnection& moving);
   void end_session(std::uint16_t tsih, std::string_view reason);
   void cold_reset(std::uint32_t target);
-  // Commands in progress end (at most until the deadline), initiators are told, connections close; then
+  // Commands in progress end (at most until the deadline), initiators are told, connections close, SANITIZE and FORMAT UNIT stop; then
   // Server::shard_stopped(). From then on the shard holds no connection and no session.
   void stop(runtime::Instant deadline);
   // Makes what was written durable, through this shard's channels; `flushed` hears of the first error.
@@ -107,6 +114,7 @@ class Shard {
   void retry_joins();
   void end_of_session(Session& session);
   void stop_step();
+  [[nodiscard]] bool units_at_work();
   void close_all();
 
   Server& server_;
