@@ -15,11 +15,14 @@ struct BackstoreOptions {
   std::uint32_t block_size_bytes = 512;  // 512 or 4096
   bool read_only = false;
   bool direct = true;                    // O_DIRECT where the file allows it
+  // All of the space is allocated from the beginning and stays so: nothing is deallocated, and no write can find the backing
+  // full. A device is what it is: then this only says that nothing is deallocated.
+  bool thick = false;
 };
 
 // `spec`: a path (regular file or block device) | ram:SIZE | null:SIZE, SIZE in bytes or with K, M, G, T (powers of
 // 1024). Control path: blocks for a moment. Fails with one line that a person can act on: invalid_argument (empty,
-// a directory, a bad size), not_found, permission, busy (served already, mounted), io.
+// a directory, a bad size), not_found, permission, busy (served already, mounted), io, no_memory; thick: no_space, unsupported too.
 [[nodiscard]] Result<std::unique_ptr<Backstore>> open_backstore(std::string_view spec, const BackstoreOptions& options);
 
 // "512", "64K", "1G" to bytes. Fails with invalid_argument, also when it does not fit.

@@ -32,6 +32,7 @@ struct ServeOptions {
   std::string target;
   std::string alias;
   bool read_only = false;
+  bool thick = false;
   bool verbose = false;
   bool quiet = false;
   std::uint32_t block_size = 512;
@@ -172,6 +173,7 @@ Result<target::ServerConfig> make_config(const ServeOptions& options) {
   block::BackstoreOptions backing_options;
   backing_options.block_size_bytes = options.block_size;
   backing_options.read_only = options.read_only;
+  backing_options.thick = options.thick;
   std::string first_identity;
   for (const std::string& text : options.backings) {
     auto backstore = block::open_backstore(text, backing_options);
@@ -284,6 +286,7 @@ int run_serve(int argc, char** argv) {
   app.add_option("--target", options.target, "iSCSI name of the target; default: derived from this machine and the first BACKING");
   app.add_option("--alias", options.alias, "a name for people");
   app.add_flag("--read-only", options.read_only, "refuse writes");
+  app.add_flag("--thick", options.thick, "allocate all space at the start and never give any back (default: thin)");
   app.add_option("--block-size", options.block_size, "logical block size in bytes")->check(CLI::IsMember({512, 4096}))->capture_default_str();
   app.add_option("--threads", options.threads, "threads that serve sessions, each session on one of them")
       ->check(CLI::Range(1, int{target::max_shards}))->capture_default_str();

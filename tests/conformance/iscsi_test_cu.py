@@ -5,6 +5,9 @@
 A test's outcome is one of passed, skipped, failed, timeout, crash (of the tool) and died (of our server). The outcomes
 are compared with expected.txt: a test that does worse than expected there fails the run, a test that does better is
 reported so that the file can be raised (--record rewrites it). The last line is `N passed, N skipped, N failed`.
+
+The tests of MultipathIO get two portals, those of ReadOnly a unit that is read-only. Sanitize.Reset wants a unit that takes
+longer than four seconds to overwrite, and waits for it a minute at a time: it gets one of 2 TiB that keep nothing, in one run.
 """
 import argparse
 import contextlib
@@ -20,6 +23,7 @@ import harness  # noqa: E402
 
 EXPECTED = pathlib.Path(__file__).resolve().parent / "expected.txt"
 LIMIT_SECONDS = 30
+SLOW_TEST, SLOW_LIMIT_SECONDS = "Sanitize.Reset", 400
 SIZE = 256 << 20
 RANK = {"passed": 2, "skipped": 1}           # everything else is 0: a failure
 # The tool clears reservations before and after each test, on every path, and says this where the target has none.
@@ -35,17 +39,22 @@ def all_tests():
     return names
 
 
-def is_for(backing, fields):
-    """A third word names the only backing that a line is for."""
-    return len(fields) < 3 or fields[2] == backing
+def kinds_of(args):
+    """What a line of expected.txt may be for."""
+    return {args.backing, "thick" if args.thick else "thin", str(args.block_size)}
 
 
-def expectations(backing):
+def is_for(kinds, fields):
+    """A third word names the only kind of unit that a line is for."""
+    return len(fields) < 3 or fields[2] in kinds
+
+
+def expectations(backing, kinds=("thin", "512")):
     """name -> (outcome, reason)"""
     table = {}
     for line in EXPECTED.read_text().splitlines():
         words = line.split("#", 1)
-        if (fields := words[0].split()) and is_for(backing, fields):
+        if (fields := words[0].split()) and is_for({backing, *kinds}, fields):
             table[fields[0]] = (fields[1], words[1].strip() if len(words) > 1 else "")
     return table
 
@@ -65,14 +74,13 @@ def classify(code, output, paths):
     return "skipped" if len(skips) > min(2 * paths, len(around)) else "passed"
 
 
-def run_one(name, url):
+def run_one(name, urls):
     """Returns (outcome, output)."""
-    command = ["iscsi-test-cu", "--dataloss", "--normal", f"--test=ALL.{name}", url]
     paths = 2 if name.startswith("MultipathIO.") else 1
-    command += [url] * (paths - 1)           # a second session to the same unit is a second path to it
+    command = ["iscsi-test-cu", "--dataloss", "--allow-sanitize", "--normal", f"--test=ALL.{name}", *urls[:paths]]
     process = harness.start(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
     try:
-        output = process.communicate(timeout=LIMIT_SECONDS)[0]
+        output = process.communicate(timeout=SLOW_LIMIT_SECONDS if name == SLOW_TEST else LIMIT_SECONDS)[0]
         code = process.returncode
     except subprocess.TimeoutExpired:
         process.kill()
@@ -83,26 +91,31 @@ def run_one(name, url):
 class Target:
     """Our server, or tgtd for comparison; restarted when a test has killed it."""
 
-    def __init__(self, backing, stack, folder):
-        self.backing, self.stack, self.folder = backing, stack, folder
+    def __init__(self, args, stack, folder, read_only=False, slow=False):
+        self.args, self.stack, self.folder, self.read_only, self.slow = args, stack, folder, read_only, slow
         self.server = None
 
     def disk(self):
-        path = self.folder / "disk"
+        path = self.folder / ("read-only-disk" if self.read_only else "disk")
         with open(path, "wb") as f:
             f.truncate(SIZE)
         return path
 
-    def url(self):
-        if self.backing == "tgtd":
+    def options(self):
+        options = ["--portal", "127.0.0.1:0", "--portal", "127.0.0.1:0", "--block-size", str(self.args.block_size)]
+        return options + ["--thick"] * self.args.thick + ["--read-only"] * self.read_only
+
+    def urls(self):
+        """Of the unit, through one portal and through another."""
+        if self.args.backing == "tgtd":
             if self.server is None:
                 self.server = harness.Tgtd(self.stack)
                 self.server.target(1, "iqn.2026-11.io.perilune:conformance", self.disk())
-            return f"iscsi://127.0.0.1:{self.server.port}/iqn.2026-11.io.perilune:conformance/1"
+            return [f"iscsi://127.0.0.1:{self.server.port}/iqn.2026-11.io.perilune:conformance/1"] * 2
         if self.server is None:
-            what = f"ram:{SIZE >> 20}M" if self.backing == "ram" else self.disk()
-            self.server = harness.Serve([what], folder=self.folder)
-        return self.server.urls[0]
+            what = "null:2T" if self.slow else f"ram:{SIZE >> 20}M" if self.args.backing == "ram" else self.disk()
+            self.server = harness.Serve([what], self.options(), folder=self.folder)
+        return self.server.urls
 
     def died(self):
         """The log of a server that the last test has killed, or None."""
@@ -130,11 +143,11 @@ def judge(results, outputs, expected):
     return regressions
 
 
-def record(results, expected, backing):
+def record(results, expected, kinds):
     old_lines = EXPECTED.read_text().splitlines() if EXPECTED.exists() else []
     kept = [line for line in old_lines
             if line.startswith("#") or len(line.split("#", 1)[0].split()) == 3]   # those for one backing: by hand
-    by_hand = {line.split()[0] for line in kept if not line.startswith("#") and is_for(backing, line.split("#", 1)[0].split())}
+    by_hand = {line.split()[0] for line in kept if not line.startswith("#") and is_for(kinds, line.split("#", 1)[0].split())}
     results = {name: outcome for name, outcome in results.items() if name not in by_hand}
     with open(EXPECTED, "w") as f:
         f.writelines(line + "\n" for line in kept)
@@ -147,34 +160,44 @@ def record(results, expected, backing):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--backing", choices=("ram", "file", "tgtd"), default="ram")
+    parser.add_argument("--thick", action="store_true", help="a unit whose space is there from the beginning")
+    parser.add_argument("--block-size", type=int, choices=(512, 4096), default=512)
     parser.add_argument("--only", default="", help="regular expression on Suite.Test")
     parser.add_argument("--record", action="store_true", help="rewrite expected.txt with this run's outcomes")
     parser.add_argument("--show", action="store_true", help="print the output of every test")
     args = parser.parse_args()
     harness.need("iscsi-test-cu")
-    expected = expectations(args.backing) if EXPECTED.exists() else {}
-    names = [name for name in all_tests() if re.search(args.only, name)]
+    kinds = kinds_of(args)
+    expected = expectations(args.backing, kinds) if EXPECTED.exists() else {}
+    usual = args.backing == "ram" and not args.thick and args.block_size == 512
+    names = [name for name in all_tests() if re.search(args.only, name) and (usual or name != SLOW_TEST)]
     results, outputs = {}, {}
     with contextlib.ExitStack() as stack:
-        target = Target(args.backing, stack, harness.temp_dir(stack))
+        folder = harness.temp_dir(stack)
+        writable, read_only = Target(args, stack, folder), Target(args, stack, folder, read_only=True)
+        slow = Target(args, stack, folder, slow=True)
         begin = time.monotonic()
         for number, name in enumerate(names, 1):
-            outcome, output = run_one(name, target.url())
+            target = read_only if name.startswith("ReadOnly.") else slow if name == SLOW_TEST else writable
+            outcome, output = run_one(name, target.urls())
             if log := target.died():
                 outcome, output = "died", output + log
             results[name], outputs[name] = outcome, output
             harness.say(f"{number:3}/{len(names)} {outcome:8} {name}")
             if args.show:
                 harness.say(output)
-        target.stop()
-        harness.say(f"{len(names)} tests against {args.backing} in {time.monotonic() - begin:.0f} s")
+        writable.stop()
+        read_only.stop()
+        slow.stop()
+        what = f"{args.backing}{', thick' if args.thick else ''}, blocks of {args.block_size}"
+        harness.say(f"{len(names)} tests against {what} in {time.monotonic() - begin:.0f} s")
     if args.record:
-        record(results, expected, args.backing)
+        record(results, expected, kinds)
     regressions = 0 if args.record or args.backing == "tgtd" else judge(results, outputs, expected)
     counts = {kind: sum(1 for outcome in results.values() if outcome == kind) for kind in ("passed", "skipped")}
     failed = len(results) - counts["passed"] - counts["skipped"]
     by_design = sum(1 for name, outcome in results.items() if not RANK.get(outcome) and expected.get(name, ("",))[0] == outcome)
-    harness.say(f"{args.backing}: {counts['passed']} passed, {counts['skipped']} skipped, {failed} failed"
+    harness.say(f"{what}: {counts['passed']} passed, {counts['skipped']} skipped, {failed} failed"
                 + (f" ({by_design} of them the tool's own errors, see expected.txt)" if by_design else "")
                 + (f", {regressions} regressions" if regressions else ""))
     sys.exit(1 if regressions else 0)

@@ -68,6 +68,11 @@ Result<std::unique_ptr<Backstore>> FileBackstore::open(const std::string& path, 
   }
   self->identity_ = canonical(path);
   self->geometry_ = file_geometry(properties, options.block_size_bytes);
+  self->thick_ = options.thick;
+  if (options.thick) {
+    if (Status status = self->allocate_all(path); !status) return tl::unexpected(status.error());
+    self->geometry_.thin = self->geometry_.unmap_zeroes = false;
+  }
   return self;
 }
 
@@ -82,6 +87,25 @@ Status FileBackstore::lock(const std::string& path) {
   return {};  // a file system without locks: describe() says so
 }
 
+Status FileBackstore::allocate_all(const std::string& path) {
+  if (file_.properties.is_block_device || file_.properties.read_only) return {};
+  const auto bytes = static_cast<off_t>(file_.properties.size_bytes);
+  int result = 0;
+  do {
+    result = ::fallocate(file_.fd.get(), FALLOC_FL_KEEP_SIZE, 0, bytes);
+  } while (result != 0 && errno == EINTR);
+  if (result == 0) {
+    file_.sparse = false;
+    return {};
+  }
+  if (errno == EOPNOTSUPP) {
+    return fail(Errc::unsupported, path + ": this file system cannot allocate space in advance, so the disk can only be thin", errno);
+  }
+  const Errc code = errno == ENOSPC || errno == EDQUOT ? Errc::no_space : Errc::io;
+  return fail(code, fmt::format("{}: allocating {}: {}", path, format_size(file_.properties.size_bytes), std::strerror(errno)),
+              errno);
+}
+
 std::string FileBackstore::path_for_channels() const {
   // Through the descriptor it is the same file for certain, whatever has been renamed since.
   std::string own = fmt::format("/proc/self/fd/{}", file_.fd.get());
@@ -91,9 +115,9 @@ std::string FileBackstore::path_for_channels() const {
 std::string FileBackstore::describe() const {
   const auto& p = file_.properties;
   const std::uint64_t tail = p.size_bytes % geometry_.block_size_bytes;
-  return fmt::format("{} {}, {}{}{}{}{}{}", p.is_block_device ? "block device" : "file", identity_, format_size(p.size_bytes),
+  return fmt::format("{} {}, {}{}{}{}{}{}{}", p.is_block_device ? "block device" : "file", identity_, format_size(p.size_bytes),
                      p.direct ? ", O_DIRECT" : ", page cache", file_.sparse ? ", sparse" : "",
-                     p.read_only ? ", read-only" : "", locked_ ? "" : ", not locked (the file system has no locks)",
+                     thick_ ? ", thick" : "", p.read_only ? ", read-only" : "", locked_ ? "" : ", not locked (the file system has no locks)",
                      tail == 0 ? "" : fmt::format(", the last {} bytes are not served (less than a block)", tail));
 }
 

@@ -29,12 +29,14 @@ class FileBackstore final : public Backstore {
  private:
   FileBackstore() = default;
   [[nodiscard]] Status lock(const std::string& path);
+  [[nodiscard]] Status allocate_all(const std::string& path);
   [[nodiscard]] std::string path_for_channels() const;
 
   runtime::posix::OpenedBlockFile file_;  // holds the lock; the channels open the same file again, each on its loop
   std::string identity_;
   Geometry geometry_;
   bool locked_ = false;
+  bool thick_ = false;
   std::shared_ptr<FlushHealth> health_ = std::make_shared<FlushHealth>();
 };
 

@@ -108,6 +108,11 @@ bool FileChannel::submit(BlockOp& op) {
       set_stage(op, op.may_unmap && geometry_.thin && geometry_.unmap_zeroes ? Stage::deallocate : Stage::zero);
       break;
     case OpKind::query:
+      if (!geometry_.thin) {  // all is allocated, whether it was written or not
+        op.mapped = true;
+        op.alike = op.blocks;
+        return end(op, OpStatus::ok);
+      }
       set_stage(op, Stage::extent);
       break;
   }

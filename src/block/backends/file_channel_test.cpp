@@ -290,6 +290,9 @@ TEST_F(FileChannelTest, ABlockThatIsInAHoleOnlyInPartIsMapped) {
     bool mapped;
     std::uint64_t alike;
   };
+  runtime::FileProperties p;
+  p.discard_granularity_bytes = 512;
+  make(p);
   for (const auto& [extent, mapped, alike] : {Case{{true, 1024}, true, 2}, Case{{true, 1025}, true, 3}, Case{{true, 100}, true, 1},
                                               Case{{false, 1024}, false, 2}, Case{{false, 1535}, false, 2},
                                               Case{{false, 511}, true, 1}, Case{{true, 1 << 20}, true, 4}}) {
@@ -308,9 +311,15 @@ TEST_F(FileChannelTest, ABlockThatIsInAHoleOnlyInPartIsMapped) {
   EXPECT_EQ(run(OpKind::query, 0, {}, 1), OpStatus::read_error);
 }
 
-TEST_F(FileChannelTest, WithoutHolesUnmapIsUnsupported) {
+TEST_F(FileChannelTest, WithoutHolesUnmapIsUnsupportedAndAllIsMapped) {
   EXPECT_FALSE(channel->geometry().thin);
   EXPECT_EQ(run(OpKind::unmap, 0, {}, 1), OpStatus::unsupported);
+  BlockOp op;
+  op.kind = OpKind::query;
+  op.blocks = BlockCount(4);
+  ASSERT_TRUE(channel->submit(op));
+  EXPECT_TRUE(op.mapped);
+  EXPECT_EQ(op.alike.value(), 4u);
   EXPECT_TRUE(log.empty());
 }
 

@@ -95,6 +95,36 @@ TEST_F(File, UnmapPunchesAHoleThatReadsAsZeroes) {
   }
 }
 
+TEST_F(File, AThickOneIsAllocatedFromTheBeginningAndStaysSo) {
+  const std::string path = folder.file("disk", 1 << 20);
+  const auto allocated = [&] {
+    struct stat info{};
+    EXPECT_EQ(::stat(path.c_str(), &info), 0);
+    return static_cast<std::uint64_t>(info.st_blocks) * 512;
+  };
+  ASSERT_LT(allocated(), 1u << 20);
+  BackstoreOptions options;
+  options.thick = true;
+  open(path, options);
+  EXPECT_GE(allocated(), 1u << 20);
+  EXPECT_NE(store->describe().find(", thick"), std::string::npos);
+  EXPECT_EQ(store->describe().find("sparse"), std::string::npos);
+  EXPECT_FALSE(channel->geometry().thin);
+  Buffer data(1 << 20, 0x99);
+  ASSERT_EQ(write(0, data), OpStatus::ok);
+  EXPECT_EQ(range(OpKind::unmap, 0, 2048), OpStatus::unsupported);
+  EXPECT_EQ(range(OpKind::write_zeroes, 0, 2048, true, true), OpStatus::ok);
+  ASSERT_EQ(read(0, data), OpStatus::ok);
+  EXPECT_TRUE(data.all(0));
+  EXPECT_GE(allocated(), 1u << 20);
+  BlockOp op;
+  op.kind = OpKind::query;
+  op.blocks = BlockCount(2048);
+  EXPECT_EQ(run(op), OpStatus::ok);
+  EXPECT_TRUE(op.mapped);  // whether it was ever written or not
+  EXPECT_EQ(op.alike.value(), 2048u);
+}
+
 TEST_F(File, QueriesTellOfHolesAndOfData) {
   const std::string path = folder.file("disk", 4 * mib);
   open(path);

@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // ram: and null:
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <array>
+
 #include "block/block_test.hpp"
 
 namespace perilune::block {
@@ -42,6 +47,51 @@ TEST_F(Ram, ReadOnlyLendsForReadingOnly) {
   open("ram:1M", options);
   EXPECT_EQ(channel->lend(Lba(0), BlockCount(1), true), nullptr);
   EXPECT_NE(channel->lend(Lba(0), BlockCount(1), false), nullptr);
+}
+
+TEST_F(Ram, ReadingDoesNotMakeABlockMapped) {
+  open("ram:8M");
+  Buffer data(4096, 1);
+  ASSERT_EQ(write(8 * 512, data), OpStatus::ok);
+  Buffer all(8 << 20);
+  ASSERT_EQ(read(0, all), OpStatus::ok);
+  BlockOp op;
+  op.kind = OpKind::query;
+  op.blocks = BlockCount(8 * 512);
+  ASSERT_EQ(run(op), OpStatus::ok);
+  EXPECT_FALSE(op.mapped);
+  op.lba = Lba(8 * 512);
+  op.blocks = BlockCount(8);
+  ASSERT_EQ(run(op), OpStatus::ok);
+  EXPECT_TRUE(op.mapped);
+  EXPECT_EQ(op.alike.value(), 8u);
+}
+
+TEST_F(Ram, AThickOneHasItsPagesFromTheBeginningAndKeepsThem) {
+  BackstoreOptions options;
+  options.thick = true;
+  open("ram:1M", options);
+  EXPECT_FALSE(channel->geometry().thin);
+  EXPECT_FALSE(channel->geometry().unmap_zeroes);
+  EXPECT_EQ(store->describe(), "memory, 1.0 MiB, thick");
+  const auto resident = [&] {
+    std::array<unsigned char, 256> pages{};
+    EXPECT_EQ(::mincore(channel->lend(Lba(0), BlockCount(2048), false), 1 << 20, pages.data()), 0);
+    return std::count_if(pages.begin(), pages.end(), [](unsigned char page) { return (page & 1) != 0; });
+  };
+  EXPECT_EQ(resident(), 256);
+  Buffer data(1 << 20, 0x99);
+  ASSERT_EQ(write(0, data), OpStatus::ok);
+  EXPECT_EQ(range(OpKind::write_zeroes, 5, 2000, false, true), OpStatus::ok);
+  ASSERT_EQ(read(0, data), OpStatus::ok);
+  for (std::size_t i = 0; i < data.size(); ++i) ASSERT_EQ(data.data()[i], i >= 5 * 512 && i < 2005 * 512 ? 0 : 0x99) << i;
+  EXPECT_EQ(resident(), 256);
+  BlockOp op;
+  op.kind = OpKind::query;
+  op.blocks = BlockCount(2048);
+  EXPECT_EQ(run(op), OpStatus::ok);
+  EXPECT_TRUE(op.mapped);
+  EXPECT_EQ(op.alike.value(), 2048u);
 }
 
 TEST_F(Ram, UnmapAndZeroesClearExactlyTheirBlocks) {

@@ -24,7 +24,7 @@ class NullChannel final : public Channel {
     if (op.kind == OpKind::read) {
       for (const iovec& part : op.data) std::memset(part.iov_base, 0, part.iov_len);
     } else if (op.kind == OpKind::query) {
-      op.mapped = false;
+      op.mapped = !geometry_.thin;
       op.alike = op.blocks;
     }
     return true;
@@ -43,8 +43,7 @@ Result<std::unique_ptr<Backstore>> NullBackstore::create(std::uint64_t size_byte
   g.block_size_bytes = options.block_size_bytes;
   g.blocks = BlockCount(size_bytes / options.block_size_bytes);
   g.write_cache = false;
-  g.thin = true;
-  g.unmap_zeroes = true;
+  g.thin = g.unmap_zeroes = !options.thick;
   g.max_atomic_blocks = UINT32_MAX;  // nothing of a write is ever there
   g.read_only = options.read_only;
   return self;

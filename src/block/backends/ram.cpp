@@ -62,7 +62,8 @@ class RamChannel final : public Channel {
         break;
       case OpKind::unmap:
       case OpKind::write_zeroes:
-        make_zero(at, byte_length(geometry_, op));
+        if (geometry_.thin) make_zero(at, byte_length(geometry_, op));
+        else std::memset(at, 0, byte_length(geometry_, op));
         break;
       case OpKind::flush:
         break;
@@ -82,6 +83,11 @@ class RamChannel final : public Channel {
  private:
   // Looks at no more pages than one read of the map tells of: the answer may end before the range does.
   void query(BlockOp& op) const {
+    if (!geometry_.thin) {
+      op.mapped = true;
+      op.alike = op.blocks;
+      return;
+    }
     const auto from = reinterpret_cast<std::uintptr_t>(memory_) + byte_offset(geometry_, op);
     const std::uintptr_t to = from + byte_length(geometry_, op);
     const std::uintptr_t first_page = from / page_bytes;
@@ -102,8 +108,12 @@ class RamChannel final : public Channel {
     op.alike = BlockCount((end - from) / geometry_.block_size_bytes);  // blocks do not cross pages
   }
 
-  // Present, or swapped out (Documentation/admin-guide/mm/pagemap.rst).
-  static bool has_page(std::uint64_t entry) noexcept { return (entry >> 62) != 0; }
+  // Swapped out, or present and mapped by us alone (Documentation/admin-guide/mm/pagemap.rst): what was only read has the page
+  // of zeroes that all share. No other process has our pages, see MADV_DONTFORK.
+  static bool has_page(std::uint64_t entry) noexcept {
+    constexpr std::uint64_t present = std::uint64_t{1} << 63, swapped = std::uint64_t{1} << 62, exclusive = std::uint64_t{1} << 56;
+    return (entry & swapped) != 0 || (entry & (present | exclusive)) == (present | exclusive);
+  }
 
   const Geometry& geometry_;
   std::uint8_t* memory_;
@@ -114,26 +124,38 @@ class RamChannel final : public Channel {
 
 Result<std::unique_ptr<Backstore>> RamBackstore::create(std::uint64_t size_bytes, const BackstoreOptions& options) {
   std::unique_ptr<RamBackstore> self(new RamBackstore);
-  void* memory = ::mmap(nullptr, size_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  const int reserve = options.thick ? 0 : MAP_NORESERVE;
+  void* memory = ::mmap(nullptr, size_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | reserve, -1, 0);
   if (memory == MAP_FAILED) return fail_errno(errno, "ram:" + format_size(size_bytes));
   self->memory_ = static_cast<std::uint8_t*>(memory);
   self->mapped_bytes_ = size_bytes;
   self->pagemap_ = runtime::posix::UniqueFd(::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
   (void)::madvise(memory, size_bytes, MADV_HUGEPAGE);  // fewer faults and TLB misses where the system offers it
   (void)::madvise(memory, size_bytes, MADV_DONTDUMP);
+  (void)::madvise(memory, size_bytes, MADV_DONTFORK);
   self->identity_ = random_identity("ram");
   Geometry& g = self->geometry_;
   g.block_size_bytes = options.block_size_bytes;
   g.physical_block_size_bytes = page_bytes;
   g.blocks = BlockCount(size_bytes / options.block_size_bytes);
   g.write_cache = false;  // a write that ended is on the medium, such as it is
-  g.thin = true;
-  g.unmap_zeroes = true;
+  g.thin = g.unmap_zeroes = !options.thick;
   g.read_only = options.read_only;
   g.unmap_granularity_blocks = static_cast<std::uint32_t>(page_bytes / options.block_size_bytes);
   g.lends_memory = true;
   g.max_atomic_blocks = UINT32_MAX;  // what could tear a copy takes the whole disk away
+  if (options.thick) {
+    if (Status status = self->allocate_all(); !status) return tl::unexpected(status.error());
+  }
   return self;
+}
+
+Status RamBackstore::allocate_all() {
+  constexpr int populate_write = 23;  // MADV_POPULATE_WRITE, Linux 5.14
+  if (::madvise(memory_, mapped_bytes_, populate_write) == 0) return {};
+  if (errno != EINVAL) return fail(Errc::no_memory, "ram:" + format_size(mapped_bytes_) + ": not so much memory is free", errno);
+  for (std::size_t at = 0; at < mapped_bytes_; at += page_bytes) memory_[at] = 0;
+  return {};
 }
 
 RamBackstore::~RamBackstore() {
@@ -141,7 +163,7 @@ RamBackstore::~RamBackstore() {
 }
 
 std::string RamBackstore::describe() const {
-  return fmt::format("memory, {}{}", format_size(mapped_bytes_), geometry_.read_only ? ", read-only" : "");
+  return fmt::format("memory, {}{}{}", format_size(mapped_bytes_), geometry_.thin ? "" : ", thick", geometry_.read_only ? ", read-only" : "");
 }
 
 Result<std::unique_ptr<Channel>> RamBackstore::open_channel(runtime::Loop&) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A disk in memory: anonymous pages that come when they are written, go when they are unmapped, and are lent for
-// in-place writes. Everything ends at once. Any number of channels, on any threads.
+// A disk in memory: anonymous pages that come when they are written, go when they are unmapped (thick: are there from the
+// beginning and stay), and are lent for in-place writes. Everything ends at once. Any number of channels, on any threads.
 #pragma once
 
 #include <cstddef>
@@ -16,7 +16,7 @@ namespace perilune::block {
 
 class RamBackstore final : public Backstore {
  public:
-  // Fails with no_memory when the address space cannot be had.
+  // Fails with no_memory when the address space cannot be had, or, for a thick disk, the memory.
   [[nodiscard]] static Result<std::unique_ptr<Backstore>> create(std::uint64_t size_bytes, const BackstoreOptions& options);
   ~RamBackstore() override;
 
@@ -27,6 +27,7 @@ class RamBackstore final : public Backstore {
 
  private:
   RamBackstore() = default;
+  [[nodiscard]] Status allocate_all();
   std::uint8_t* memory_ = nullptr;
   std::size_t mapped_bytes_ = 0;
   runtime::posix::UniqueFd pagemap_;  // what the system has pages for; shared by the channels
