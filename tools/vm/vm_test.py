@@ -4,6 +4,7 @@
 import pathlib
 import socket
 import sys
+import time
 import unittest
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -128,6 +129,26 @@ class ProxyTest(unittest.TestCase):
         server.settimeout(10)
         self.front.set_mode("pass")
         self.assertEqual(self.take(server, 48), message)
+
+    def test_a_proxy_that_refused_passes_again(self):
+        target = Target()
+        self.addCleanup(target.listener.close)
+        front = proxy.Proxy("127.0.0.1", target.address)
+        self.addCleanup(front.close)
+        front.set_mode("refuse")
+        for _ in range(50):   # however quickly a client comes and goes
+            with socket.create_connection(("127.0.0.1", front.port), 10) as client:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes([1, 0, 0, 0, 0, 0, 0, 0]))
+        deadline = time.monotonic() + 20
+        while front.counts["connections"] < 50 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        self.assertEqual(front.counts["connections"], 50)
+        front.set_mode("pass")
+        with socket.create_connection(("127.0.0.1", front.port), 10) as client:
+            server = target.accept()
+            self.addCleanup(server.close)
+            message = pdu(command(READ_10))
+            self.assertEqual(self.through(client, server, message), message)
 
     def test_cut_ends_connections_on_both_sides(self):
         client, server = self.connect()
