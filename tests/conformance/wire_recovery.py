@@ -572,9 +572,9 @@ def tasks_end_when_nobody_comes_in_time(t):
     c = t.session("ErrorRecoveryLevel=2", "DefaultTime2Wait=0", "DefaultTime2Retain=1", *NO_UNSOLICITED)
     open_write(c, 70, bytes(512))
     c.close()
-    ended = f"initiator={c.name} tsih={c.tsih}"
+    over = f" recovery_timeout initiator={c.name} tsih={c.tsih} "   # rare, so that the log does not leave it out
     deadline = time.monotonic() + 30
-    while not any("session_ended" in line and line.rstrip().endswith(ended) for line in t.server.errors().splitlines()):
+    while not any(over in line + " " for line in t.server.errors().splitlines()):
         assert time.monotonic() < deadline, "the session never ends"
         t.still_serves()
     assert refused_join(t, c) == (2, 0xa), "session does not exist"
