@@ -8,6 +8,7 @@
 #include "scsi/handlers.hpp"
 #include "scsi/logical_unit.hpp"
 #include "scsi/medium_handlers.hpp"
+#include "scsi/rod_handlers.hpp"
 #include "scsi/sense.hpp"
 #include "scsi/task.hpp"
 
@@ -66,6 +67,15 @@ constexpr CommandRow extended_copy_row(std::uint8_t service_action) {
   row.has_service_action = true;
   row.service_action = service_action;
   row.prepare = prepare_extended_copy;
+  return row;
+}
+constexpr CommandRow token_row(std::uint8_t service_action, std::uint16_t flags, bool (*prepare)(Command&),
+                               Progress (*run)(Command&)) {
+  CommandRow row = data(16, {0x83, service_action, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f, 0}, none,
+                        flags | needs::tokens, admit_token_command, run, 60);
+  row.has_service_action = true;
+  row.service_action = service_action;
+  row.prepare = prepare;
   return row;
 }
 constexpr Usage copy_results(std::uint8_t service_action, std::uint8_t identifier_bytes) {
@@ -199,11 +209,14 @@ constexpr auto table = std::to_array<CommandRow>({
     // Third-party copies (SPC-4 5.17)
     extended_copy_row(0x00),
     extended_copy_row(0x01),
+    token_row(0x10, reading, prepare_populate_token, run_populate_token),
+    token_row(0x11, writing, prepare_write_using_token, run_write_using_token),
     service(16, {0x83, 0x1c, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, copying, run_copy_operation_abort),
     service(16, copy_results(0x00, 1), copying, run_receive_copy_status_lid1),
     service(16, copy_results(0x03, 0), copying, run_receive_copy_operating_parameters),
     service(16, copy_results(0x04, 1), copying, run_receive_copy_failure_details),
     service(16, copy_results(0x05, 4), copying, run_receive_copy_status_lid4),
+    service(16, copy_results(0x07, 4), copying | needs::tokens, run_receive_rod_token_information),
 });
 
 // Place of the first row of each operation code; rows of one code stand together.
@@ -249,6 +262,7 @@ bool available(const CommandRow& row, const LogicalUnit& unit) noexcept {
   if ((row.opcode == 0x04 || row.opcode == 0x48) && !unit.device().alone()) return false;
   if ((row.flags & needs::explicit_access) != 0 && !unit.port_groups().by_command()) return false;
   if ((row.flags & needs::clock) != 0 && !unit.device().has_clock()) return false;
+  if ((row.flags & needs::tokens) != 0 && (unit.device().tokens() == nullptr || !unit.device().has_clock())) return false;
   if ((row.flags & needs::atomic) != 0 && unit.geometry().max_atomic_blocks == 0) return false;
   return (row.flags & needs::thin) == 0 || unit.geometry().thin;
 }

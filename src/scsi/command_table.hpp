@@ -45,6 +45,7 @@ namespace needs {
 inline constexpr std::uint16_t thin = 0x0100;  // exists only on a thinly provisioned unit
 inline constexpr std::uint16_t explicit_access = 0x0200;  // only where initiators may set access states
 inline constexpr std::uint16_t clock = 0x0800;   // exists only on a device that was given one
+inline constexpr std::uint16_t tokens = 0x8000;  // only on a device that has a key for them
 inline constexpr std::uint16_t atomic = 0x0400;  // exists only on a channel that does not tear writes
 }
 

@@ -103,7 +103,7 @@ bool inside(const LogicalUnit& unit, std::uint64_t lba, std::uint64_t bytes) noe
 
 bool check_ranges(Task& task) noexcept {
   const CopyOperation& operation = *task.copy;
-  if (!inside(*operation.source, operation.source_lba, operation.read_bytes)) {
+  if (operation.source != nullptr && !inside(*operation.source, operation.source_lba, operation.read_bytes)) {
     return abort_copy(task, asc::none, source_lba_byte);
   }
   if (!inside(*operation.destination, operation.destination_lba, operation.write_bytes)) {
@@ -140,12 +140,60 @@ bool open_segment(Command& command) noexcept {
   return check_ranges(task);
 }
 
+// ---- opening a piece of WRITE USING TOKEN: what is alike on both sides, one run of blocks each
+
+// Where block `index` of the ranges lies, and how many follow it in its range.
+RodRange locate(const RodRanges& ranges, std::uint64_t index) noexcept {
+  for (std::uint16_t i = 0; i < ranges.count; ++i) {
+    const RodRange& range = ranges.list[i];
+    if (index < range.blocks) return {range.lba + index, range.blocks - index};
+    index -= range.blocks;
+  }
+  return {};
+}
+
+bool open_piece(Command& command) noexcept {
+  Task& task = command.task;
+  CopyOperation& operation = *task.copy;
+  const std::uint64_t to_block = command.unit.geometry().block_size_bytes;
+  const RodRange to = locate(operation.to, operation.bytes_written / to_block);
+  std::uint64_t bytes = std::min<std::uint64_t>(to.blocks * to_block, copy_limits::max_segment_length);
+  operation.destination = &command.unit;
+  operation.destination_lba = to.lba;
+  operation.source = nullptr;
+  operation.slices_done = 0;
+  operation.backwards = false;
+  if (operation.token != 0) {
+    operation.source = task.nexus->find_unit([&](const LogicalUnit& unit) {
+      return unit.number() == operation.source_number && unit.identity().naa_id == operation.source_id;
+    });
+    if (operation.source == nullptr) return abort_copy(task, asc::copy_target_not_reachable);
+    const std::uint64_t from_block = operation.source->geometry().block_size_bytes;
+    const std::uint64_t at = operation.offset_bytes + operation.bytes_written;
+    const RodRange from = locate(operation.from, at / from_block);
+    bytes = std::min(bytes, from.blocks * from_block);
+    bytes -= bytes % std::max(from_block, to_block);
+    if (at % from_block != 0 || bytes == 0) return abort_copy(task, asc::unexpected_inexact_segment);
+    operation.source_lba = from.lba;
+  }
+  operation.read_bytes = operation.source == nullptr ? 0 : bytes;
+  operation.write_bytes = bytes;
+  operation.backwards = overlaps_forward(operation);
+  return check_ranges(task);
+}
+
+bool is_done(const CopyOperation& operation, const LogicalUnit& unit) noexcept {
+  if (!operation.by_token) return operation.segment == operation.segments;
+  return operation.bytes_written == operation.to.blocks * unit.geometry().block_size_bytes;
+}
+
 void prepare_claims(CopyOperation& operation) noexcept {
   RangeClaim& source = operation.claims[0];
   source.unit = operation.source;
   source.lba = operation.source_lba;
-  source.blocks = operation.read_bytes / operation.source->geometry().block_size_bytes;
+  source.blocks = 0;
   source.writes = false;
+  if (source.unit != nullptr) source.blocks = operation.read_bytes / source.unit->geometry().block_size_bytes;
   RangeClaim& destination = operation.claims[1];
   destination.unit = operation.destination;
   destination.lba = operation.destination_lba;
@@ -189,7 +237,8 @@ bool party_is_ready(Task& task, LogicalUnit& unit, bool writes) noexcept {
 // Before the claims: what may take hours is not waited for.
 bool media_are_ready(Task& task) noexcept {
   const CopyOperation& operation = *task.copy;
-  if (!medium_is_ready(task, *operation.source)) return party_failed(task, CopyParty::source);
+  const bool reads = operation.source != nullptr;
+  if (reads && !medium_is_ready(task, *operation.source)) return party_failed(task, CopyParty::source);
   if (!medium_is_ready(task, *operation.destination)) return party_failed(task, CopyParty::destination);
   return true;
 }
@@ -197,7 +246,8 @@ bool media_are_ready(Task& task) noexcept {
 // Once the claims are held: what may have changed while they were waited for, and what other commands can change.
 bool check_parties(Task& task) noexcept {
   const CopyOperation& operation = *task.copy;
-  if (!party_is_ready(task, *operation.source, false)) return party_failed(task, CopyParty::source);
+  const bool reads = operation.source != nullptr;
+  if (reads && !party_is_ready(task, *operation.source, false)) return party_failed(task, CopyParty::source);
   if (!party_is_ready(task, *operation.destination, true)) return party_failed(task, CopyParty::destination);
   return check_ranges(task);
 }
@@ -288,10 +338,13 @@ void slice_written(Task& task) noexcept {
   ++operation.slices_done;
 }
 
+bool write_slice(Task& task) noexcept;
+
 // The next operation of the segment; false: there is none left.
 bool next_operation(Task& task) noexcept {
   CopyOperation& operation = *task.copy;
   if (operation.slices_done < slices(operation, slice_capacity(task))) {
+    if (operation.source == nullptr) return write_slice(task);
     operation.stage = Stage::reading;
     prepare_read(task);
     return true;
@@ -376,9 +429,10 @@ Progress begin_segment(Command& command) noexcept {
   CopyOperation& operation = *task.copy;
   for (;;) {
     if (operation.stage == Stage::next_segment) {
-      if (operation.segment == operation.segments) return good(task);
-      if (!open_segment(command) || !media_are_ready(task)) return Progress::over;
-      if (operation.read_bytes == 0) {
+      if (is_done(operation, command.unit)) return good(task);
+      const bool open = operation.by_token ? open_piece(command) : open_segment(command);
+      if (!open || !media_are_ready(task)) return Progress::over;
+      if (operation.read_bytes == 0 && operation.write_bytes == 0) {
         ++operation.segment;
         continue;
       }
@@ -408,26 +462,33 @@ bool admit_extended_copy(Command& command) {
   return true;
 }
 
-bool prepare_extended_copy(Command& command) {
+CopyOperation* begin_copy_operation(Command& command, std::uint32_t list_identifier, bool remembered) {
   Task& task = command.task;
-  if (task.data_transfer_length == 0) return true;  // nothing to do, and no error
-  const auto list = read_copy_list(task, (task.cdb[1] & 0x1f) == service_action_lid4);
-  if (!list) return false;
   NexusCopies& copies = task.nexus->copies();
-  CopyOperation* operation = list->remembered ? copies.find(command.unit.number(), list->list_identifier) : nullptr;
+  CopyOperation* operation = remembered ? copies.find(command.unit.number(), list_identifier) : nullptr;
   if (operation != nullptr && operation->state == CopyOperation::State::running) {
     fail_command(task, SenseKey::illegal_request, asc::operation_in_progress);
-    return false;
+    return nullptr;
   }
   if (operation == nullptr) operation = copies.place();
   if (operation == nullptr) {  // MAXIMUM CONCURRENT COPIES
     task.status = ScsiStatus::task_set_full;
     task.data_transfer_length = 0;
-    return false;
+    return nullptr;
   }
   command.device.begin_copy(task, *operation);
-  operation->remembered = list->remembered;
-  operation->list_identifier = list->list_identifier;
+  operation->remembered = remembered;
+  operation->list_identifier = list_identifier;
+  return operation;
+}
+
+bool prepare_extended_copy(Command& command) {
+  Task& task = command.task;
+  if (task.data_transfer_length == 0) return true;  // nothing to do, and no error
+  const auto list = read_copy_list(task, (task.cdb[1] & 0x1f) == service_action_lid4);
+  if (!list) return false;
+  CopyOperation* operation = begin_copy_operation(command, list->list_identifier, list->remembered);
+  if (operation == nullptr) return false;
   operation->cscds = list->cscds;
   operation->segments = list->segments;
   operation->cscd_offset = list->cscd_offset;

@@ -10,10 +10,16 @@
 
 namespace perilune::scsi {
 
+struct CopyOperation;
+
 // EXTENDED COPY, both lengths of the list identifier.
 bool admit_extended_copy(Command&);
 bool prepare_extended_copy(Command&);
 Progress run_extended_copy(Command&);
+
+// The place of a new copy of this nexus, which is now task.copy; nullptr: the command has ended, because a copy of this
+// identifier is in progress, or too many copies are.
+[[nodiscard]] CopyOperation* begin_copy_operation(Command& command, std::uint32_t list_identifier, bool remembered);
 
 Progress run_copy_operation_abort(Command&);
 Progress run_receive_copy_status_lid1(Command&);

@@ -9,6 +9,7 @@
 
 #include "base/intrusive_list.hpp"
 #include "base/limits.hpp"
+#include "scsi/rod_tokens.hpp"
 #include "scsi/task.hpp"
 
 namespace perilune::scsi {
@@ -61,6 +62,17 @@ struct CopyOperation {
   std::uint32_t cscd_offset = 0;
   std::uint32_t segment_offset = 0;
 
+  // POPULATE TOKEN and WRITE USING TOKEN: ranges in the place of segments.
+  bool by_token = false;                // WRITE USING TOKEN: `segment` counts pieces, bytes_written says where it is
+  std::uint64_t token = 0;              // made or brought; 0 in the latter case: zeroes
+  std::uint16_t source_number = 0;      // the unit that it was made for: looked for anew for each piece
+  std::uint64_t source_id = 0;
+  RodRanges from;                       // of the source
+  RodRanges to;                         // of the unit that got the command
+  std::uint64_t from_bytes = 0;
+  std::uint64_t offset_bytes = 0;       // in `from`, where the copy begins
+  std::uint32_t inactivity_s = 0;
+
   // Progress.
   Stage stage = Stage::next_segment;
   Interruption interruption = Interruption::none;
@@ -70,7 +82,7 @@ struct CopyOperation {
   std::uint64_t bytes_written = 0;
 
   // The segment in progress.
-  LogicalUnit* source = nullptr;
+  LogicalUnit* source = nullptr;        // nullptr: zeroes
   LogicalUnit* destination = nullptr;
   std::uint64_t source_lba = 0;
   std::uint64_t destination_lba = 0;

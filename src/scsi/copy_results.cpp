@@ -9,6 +9,7 @@
 #include "scsi/copy_operation.hpp"
 #include "scsi/device.hpp"
 #include "scsi/handlers.hpp"
+#include "scsi/rod_handlers.hpp"
 
 namespace perilune::scsi {
 namespace {
@@ -144,6 +145,8 @@ Progress run_copy_operation_abort(Command& command) {
 }
 
 void third_party_copy_page(Buffer& out, const Command& command) {
+  rod_limits_descriptor(out, command);
+
   // Supported commands: each operation code with its service actions, as the command table has them.
   const std::size_t commands_at = out.size();
   header(out, 0x0001, 0);
@@ -177,6 +180,8 @@ void third_party_copy_page(Buffer& out, const Command& command) {
   header(out, 0x000c, 4);  // supported CSCD descriptor IDs beside those of the list: the unit that gets the command
   append16(out, 2);
   append16(out, 0xffff);
+
+  rod_type_descriptors(out, command);
 
   header(out, 0x8001, 32);  // general copy operations
   append32(out, copy_limits::max_operations);

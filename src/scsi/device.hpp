@@ -33,6 +33,7 @@
 #include "base/result.hpp"
 #include "scsi/logical_unit.hpp"
 #include "scsi/nexus.hpp"
+#include "scsi/rod_tokens.hpp"
 #include "scsi/shard_link.hpp"
 #include "scsi/task.hpp"
 
@@ -104,6 +105,10 @@ class Device {
   void set_clock(Delegate<std::uint64_t()> milliseconds);
   [[nodiscard]] bool has_clock() const noexcept { return static_cast<bool>(clock_); }
   [[nodiscard]] std::uint64_t uptime_ms() const { return clock_() - clock_start_ms_; }
+
+  // With a key, which nobody else knows, and a clock there are ROD tokens (POPULATE TOKEN, WRITE USING TOKEN).
+  void set_token_key(const RodTokenKey& key) { tokens_ = std::make_unique<RodTokens>(key); }
+  [[nodiscard]] RodTokens* tokens() const noexcept { return tokens_.get(); }
 
   // What ends at once, over memory, could go on for long: a command of many operations, an operation on a whole medium.
   // With this the device asks, when it has moved work_per_turn_bytes in such work, for go_on() to be called from a
@@ -222,6 +227,7 @@ class Device {
   Delegate<std::uint64_t()> clock_;
   std::uint64_t clock_start_ms_ = ~std::uint64_t{0};
   std::uint32_t tasks_ = 0;
+  std::unique_ptr<RodTokens> tokens_;
   Delegate<void()> later_;
   std::uint64_t work_of_turn_bytes_ = 0;  // since the last go_on()
   IntrusiveList<block::BlockOp> put_off_;

@@ -88,6 +88,11 @@ void answer_without_unit(Device& device, Task& task, bool well_known);
 
 // Shared.
 
+// The NAA of VPD page 83h.
+[[nodiscard]] std::uint64_t naa_designator(const LogicalUnit& unit) noexcept;
+// LOGICAL BLOCKS PER PHYSICAL BLOCK EXPONENT.
+[[nodiscard]] std::uint8_t physical_exponent(const block::Geometry& geometry) noexcept;
+
 // Ends the command with GOOD.
 Progress good(Task& task) noexcept;
 // Ends the command with GOOD and parameter_data clipped to the allocation length of the CDB.

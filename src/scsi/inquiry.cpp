@@ -81,16 +81,12 @@ void put_number(Buffer& out, std::uint16_t number) {
   out.insert(out.end(), {0, 0, static_cast<std::uint8_t>(number >> 8), static_cast<std::uint8_t>(number)});
 }
 
-std::uint64_t naa_of(const LogicalUnit& unit) noexcept {  // NAA 3h: locally assigned
-  return 0x3000'0000'0000'0000u | (unit.identity().naa_id & 0x0fff'ffff'ffff'ffffu);
-}
-
 void device_identification(Buffer& out, const Command& command) {
   const NexusNames& names = command.task.nexus->names();
   const std::uint8_t protocol = names.protocol_identifier;
   designator(out, code_binary, of_unit, type_naa, 8, protocol);
   out.resize(out.size() + 8);
-  store_be64(out.data() + out.size() - 8, naa_of(command.unit));
+  store_be64(out.data() + out.size() - 8, naa_designator(command.unit));
 
   const std::string_view serial = serial_of(command.unit);
   designator(out, code_ascii, of_unit, type_t10, static_cast<std::uint8_t>(vendor.size() + serial.size()), protocol);
@@ -183,8 +179,12 @@ void supported_pages(Buffer& out, const Command&) {
 
 }  // namespace
 
+std::uint64_t naa_designator(const LogicalUnit& unit) noexcept {  // NAA 3h: locally assigned
+  return 0x3000'0000'0000'0000u | (unit.identity().naa_id & 0x0fff'ffff'ffff'ffffu);
+}
+
 bool designates(const LogicalUnit& unit, std::uint8_t code_set, std::uint8_t type, Bytes wanted) noexcept {
-  if (code_set == code_binary && type == type_naa) return wanted.size() == 8 && load_be64(wanted.data()) == naa_of(unit);
+  if (code_set == code_binary && type == type_naa) return wanted.size() == 8 && load_be64(wanted.data()) == naa_designator(unit);
   if (code_set != code_ascii || type != type_t10) return false;
   const std::string_view text = as_text(wanted);
   return text.starts_with(vendor) && text.substr(vendor.size()) == serial_of(unit);

@@ -45,6 +45,11 @@ Progress run_read_capacity_10(Command& command) {
   return reply(task, 8);
 }
 
+std::uint8_t physical_exponent(const block::Geometry& geometry) noexcept {
+  const std::uint32_t ratio = std::max(geometry.physical_block_size_bytes / geometry.block_size_bytes, 1u);
+  return static_cast<std::uint8_t>(std::bit_width(ratio) - 1) & 0x0f;
+}
+
 Progress run_read_capacity_16(Command& command) {
   Task& task = command.task;
   const block::Geometry& geometry = command.unit.geometry();
@@ -52,8 +57,7 @@ Progress run_read_capacity_16(Command& command) {
   out.assign(32, 0);
   store_be64(out.data(), geometry.blocks.value() - 1);
   store_be32(out.data() + 8, geometry.block_size_bytes);
-  const std::uint32_t ratio = std::max(geometry.physical_block_size_bytes / geometry.block_size_bytes, 1u);
-  out[13] = static_cast<std::uint8_t>(std::bit_width(ratio) - 1) & 0x0f;
+  out[13] = physical_exponent(geometry);
   if (geometry.thin) out[14] = geometry.unmap_zeroes ? 0xc0 : 0x80;  // LBPME, LBPRZ
   return reply(task, load_be32(task.cdb.data() + 10));
 }

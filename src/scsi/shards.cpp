@@ -140,7 +140,7 @@ void Shards::granted_to_copy(Task& task) {
   bool all = true;
   for (RangeClaim& claim : operation.claims) {
     claim.held |= claim.unit == unit;
-    all &= claim.held;
+    all &= claim.held || claim.unit == nullptr;
   }
   if (!all) return request_for_copy(task);
   device_.resume(task);

@@ -238,6 +238,7 @@ struct Rig {
         a(device, names("a")),
         b(device, names("b")) {
     device.set_clock(Delegate<std::uint64_t()>::to<&Rig::clock>(*this));
+    device.set_token_key({0x1a, 0xb2});
     if (!fresh) settle();
   }
   std::uint64_t clock() { return clock_ms; }
