@@ -107,6 +107,8 @@ class ShardLoad {
       load.post_([this] { execute(); });
     }
     void over() { load.worker_over(); }
+    // next() comes when an incrementer has got on: nothing spins while a claim is on its way.
+    void park() { load.parked_.push_back(this); }
     ShardLoad& load;
 
    private:
@@ -135,7 +137,10 @@ class ShardLoad {
    public:
     using Worker::Worker;
     void next() override {
-      if (load.done_ >= load.plan_.increments) return over();
+      if (load.done_ >= load.plan_.increments) {
+        load.wake_parked();
+        return over();
+      }
       if (!value_) return run({0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0}, {}, 512);
       std::vector<std::uint8_t> both = *value_;
       both.insert(both.end(), value_->begin(), value_->end());
@@ -144,6 +149,7 @@ class ShardLoad {
       run({0x89, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0}, std::move(both));
     }
     void ended(Io& io) override {
+      load.wake_parked();
       const bool good = !io.task.aborted && io.status() == ScsiStatus::good;
       if (comparing_) {
         comparing_ = false;
@@ -166,6 +172,8 @@ class ShardLoad {
     using Worker::Worker;
     void next() override {
       if (load.done_ >= load.plan_.increments) return over();
+      written_ = !written_;
+      if (!written_) return park();
       const auto lba = static_cast<std::uint8_t>(load.plan_.own_lba);
       run({0x2a, 0, 0, 0, 0, lba, 0, 0, 4, 0}, bytes(2048, 0x77));
     }
@@ -177,6 +185,7 @@ class ShardLoad {
 
    private:
     std::uint64_t commands_ = 0;
+    bool written_ = false;
   };
 
   // Protects the unit, sees twice what the number is, and lets the others go on.
@@ -187,7 +196,7 @@ class ShardLoad {
       switch (stage_) {
         case 0:
           if (load.done_ >= load.plan_.increments && !protected_) return over();
-          if (load.board_.increments.load() < next_change_) return run({0, 0, 0, 0, 0, 0});
+          if (load.board_.increments.load() < next_change_) return park();
           board_at_ = load.board_.resets_begun.load();
           quiet_ = load.board_.resets_ended.load() == board_at_;
           return select(true);
@@ -201,7 +210,7 @@ class ShardLoad {
       }
     }
     void ended(Io& io) override {
-      if (io.task.aborted || io.status() != ScsiStatus::good || io.task.cdb[0] == 0) return;  // and again
+      if (io.task.aborted || io.status() != ScsiStatus::good) return;  // and again
       if (stage_ == 0) protected_ = true;
       if (stage_ >= 1 && stage_ <= 4) {
         const std::uint64_t number = load_be64(io.data_in().data());
@@ -234,13 +243,13 @@ class ShardLoad {
     std::uint64_t number_ = 0;
   };
 
-  // Now and then a reset of the unit, or CLEAR TASK SET; in between it reads.
+  // Now and then a reset of the unit, or CLEAR TASK SET.
   class Resetter final : public Worker {
    public:
     using Worker::Worker;
     void next() override {
       if (load.done_ >= load.plan_.increments) return over();
-      if (load.board_.increments.load() < next_reset_) return run({0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0}, {}, 512);
+      if (load.board_.increments.load() < next_reset_) return park();
       next_reset_ = load.board_.increments.load() + load.plan_.increments_per_reset;
       const std::uint64_t number = ++load.board_.resets_begun;
       request_.function = number % 2 == 0 ? TmFunction::lun_reset : TmFunction::clear_task_set;
@@ -259,6 +268,12 @@ class ShardLoad {
     std::uint64_t next_reset_ = 10;
   };
 
+  void wake_parked() {
+    for (Worker* worker : parked_) {
+      post_([worker] { worker->next(); });
+    }
+    parked_.clear();
+  }
   void worker_over() {
     if (++workers_over_ != workers_.size()) return;
     over_.store(true);
@@ -283,6 +298,7 @@ class ShardLoad {
   Plan plan_;
   std::vector<std::uint8_t> page_;
   std::vector<std::unique_ptr<Worker>> workers_;
+  std::vector<Worker*> parked_;
   std::size_t workers_over_ = 0;
   std::uint64_t done_ = 0;
   std::uint64_t fences_ = 0;
