@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
@@ -44,6 +45,7 @@ struct ServeOptions {
   std::uint32_t login_timeout_s = static_cast<std::uint32_t>(limits::login_timeout.count());
   std::string chap_user, chap_secret_file, mutual_user, mutual_secret_file;
   std::string discovery_user, discovery_secret_file, discovery_mutual_user, discovery_mutual_secret_file;
+  std::vector<std::string> redirects, permanent_redirects;  // [PORTAL=]ADDRESS
   std::vector<std::string> backings;
 };
 
@@ -145,12 +147,38 @@ std::vector<runtime::Endpoint> host_addresses() {
   return result;
 }
 
+// [PORTAL=]ADDRESS
+Result<target::RedirectRule> read_redirect(std::string_view option, std::string_view text, bool permanent,
+                                           const std::vector<runtime::Endpoint>& portals) {
+  target::RedirectRule rule;
+  rule.permanent = permanent;
+  const auto equals = text.find('=');
+  if (equals != std::string_view::npos) {
+    auto portal = runtime::Endpoint::parse(text.substr(0, equals), 3260);
+    if (!portal) return fail(Errc::invalid_argument, fmt::format("{}: {}", option, portal.error().message));
+    if (std::find(portals.begin(), portals.end(), *portal) == portals.end()) {
+      return fail(Errc::invalid_argument, fmt::format("{}: {} is none of the portals", option, portal->to_string()));
+    }
+    rule.portal = *portal;
+  }
+  rule.address = text.substr(equals == std::string_view::npos ? 0 : equals + 1);
+  return rule;
+}
+
 Result<target::ServerConfig> make_config(const ServeOptions& options) {
   target::ServerConfig config;
   for (const std::string& text : options.portals) {
     auto portal = runtime::Endpoint::parse(text, 3260);
     if (!portal) return fail(Errc::invalid_argument, fmt::format("--portal: {}", portal.error().message));
     config.portals.push_back(*portal);
+  }
+  for (const bool permanent : {false, true}) {
+    const std::string_view option = permanent ? "--redirect-permanently" : "--redirect";
+    for (const std::string& text : permanent ? options.permanent_redirects : options.redirects) {
+      auto rule = read_redirect(option, text, permanent, config.portals);
+      if (!rule) return tl::unexpected(rule.error());
+      config.redirects.push_back(std::move(*rule));
+    }
   }
   config.host_addresses = host_addresses();
   config.params.first_burst_length = 262144;
@@ -298,6 +326,9 @@ int run_serve(int argc, char** argv) {
       ->check(CLI::Range(0, 2))->capture_default_str();
   app.add_option("--login-timeout", options.login_timeout_s, "seconds a connection may take to log in")
       ->check(CLI::Range(1, 300))->capture_default_str();
+  app.add_option("--redirect", options.redirects, "[PORTAL=]ADDRESS: send logins (through PORTAL) to ADDRESS for now, again for more")
+      ->allow_extra_args(false);
+  app.add_option("--redirect-permanently", options.permanent_redirects, "the same for good")->allow_extra_args(false);
   app.add_option("--chap-user", options.chap_user, "initiators log in with this name (CHAP)");
   app.add_option("--chap-secret-file", options.chap_secret_file, "file (mode 0600) whose first line is the secret, 12 to 255 bytes");
   app.add_option("--mutual-chap-user", options.mutual_user, "the name by which the target proves itself");

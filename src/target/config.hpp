@@ -15,6 +15,7 @@
 #include "runtime/endpoint.hpp"
 #include "runtime/stream.hpp"
 #include "scsi/logical_unit.hpp"
+#include "target/redirect.hpp"
 
 namespace perilune::target {
 
@@ -45,6 +46,7 @@ struct ServerConfig {
   // Addresses of this host that a wildcard portal answers on, for SendTargets; the address asked for is always listed.
   std::vector<runtime::Endpoint> host_addresses;
   std::vector<TargetSpec> targets;
+  std::vector<RedirectRule> redirects;
   AuthSpec discovery_auth;
   iscsi::WantedParams params;  // max_connections: at most limits::max_session_connections
   runtime::SocketOptions socket;

@@ -26,6 +26,9 @@ Status check(const ServerConfig& config) {
     return fail(Errc::invalid_argument,
                 fmt::format("MaxConnections must be at most {}", limits::max_session_connections));
   }
+  for (const RedirectRule& rule : config.redirects) {
+    if (Status status = check_redirect_address(rule.address); !status) return status;
+  }
   return {};
 }
 
@@ -76,7 +79,20 @@ Status Server::start() {
     portals_.push_back((*listener)->local());
     listeners_.push_back(std::move(*listener));
   }
+  for (const TargetSpec& target : config_.targets) {
+    Status status = check_redirect_loops(config_.redirects, portals(), config_.host_addresses, target.name, target.portal_group_tag);
+    if (status) continue;
+    listeners_.clear();
+    portals_.clear();
+    return status;
+  }
   return {};
+}
+
+std::vector<BoundPortal> Server::portals() const {
+  std::vector<BoundPortal> portals;
+  for (std::size_t i = 0; i < portals_.size(); ++i) portals.push_back({config_.portals[i], portals_[i]});
+  return portals;
 }
 
 void Server::send(const Shard& from, Shard& to, std::function<void()> work) {
@@ -109,7 +125,7 @@ void Server::on_accepted(std::unique_ptr<runtime::Stream> stream) {
   shards_.front()->accept(std::move(stream), next_connection_id_++);
 }
 
-iscsi::TargetDecision Server::find_target(const iscsi::TargetQuery& query, const Connection&) {
+iscsi::TargetDecision Server::find_target(const iscsi::TargetQuery& query, const Connection& connection) {
   iscsi::TargetDecision decision;
   const AuthSpec* auth = &config_.discovery_auth;
   if (query.session_type == iscsi::SessionType::normal) {
@@ -117,6 +133,16 @@ iscsi::TargetDecision Server::find_target(const iscsi::TargetQuery& query, const
                                      [&](const TargetSpec& spec) { return spec.name == query.target_name; });
     if (target == config_.targets.end()) {
       decision.status = iscsi::LoginStatus::not_found;
+      return decision;
+    }
+    const RedirectRule* elsewhere =
+        config_.redirects.empty()
+            ? nullptr
+            : find_redirect(config_.redirects, portals(), connection.local(), target->name, target->portal_group_tag);
+    if (elsewhere != nullptr) {
+      decision.status = elsewhere->permanent ? iscsi::LoginStatus::target_moved_permanently
+                                             : iscsi::LoginStatus::target_moved_temporarily;
+      decision.redirect_address = elsewhere->address;
       return decision;
     }
     auth = &target->auth;

@@ -37,7 +37,7 @@ class Server final : public runtime::AcceptHandler {
   // Precondition: stop() has finished, or the loops will never run again; and no other thread runs one of them.
   ~Server() override;
 
-  // Binds the portals. Fails with busy, permission; then nothing is bound.
+  // Binds the portals. Fails with busy, permission, invalid_argument (redirects that lead back); then nothing is bound.
   [[nodiscard]] Status start();
   [[nodiscard]] std::vector<runtime::Endpoint> bound_portals() const { return portals_; }
   // No new connections; commands in progress end (at most drain_timeout), initiators are told, connections close, units are
@@ -87,6 +87,7 @@ class Server final : public runtime::AcceptHandler {
 
   Server(ServerConfig config, std::uint32_t shards);
   [[nodiscard]] Status make_shards(std::span<runtime::Loop* const> loops, EventLog& log);
+  [[nodiscard]] std::vector<BoundPortal> portals() const;
   [[nodiscard]] std::vector<std::string> addresses(const TargetSpec& target, const runtime::Endpoint& asked) const;
 
   ServerConfig config_;

@@ -52,6 +52,15 @@ def serve_refuses_what_it_cannot_serve(stack):
     wrong_usage(perilune("serve", *portal), "BACKING")
 
 
+def serve_refuses_redirects_that_lead_nowhere(stack):
+    portal = ("--portal", f"127.0.0.1:{h.free_port()}")
+    for option in ("--redirect", "--redirect-permanently"):
+        for address in ("192.0.2.1,1", "2001:db8::1", "192.0.2.1:0", "0.0.0.0:3260", "a b"):
+            one_line(perilune("serve", *portal, option, address, "ram:16M"), "redirect", address, code=2)
+        one_line(perilune("serve", *portal, option, "192.0.2.7=192.0.2.1", "ram:16M"), option, "192.0.2.7:3260", code=2)
+        one_line(perilune("serve", *portal, option, portal[1], "ram:16M"), portal[1], "come back", code=2)
+
+
 def serve_names_a_busy_port(stack):
     with socket.create_server(("127.0.0.1", 0)) as busy:
         port = busy.getsockname()[1]
@@ -127,5 +136,5 @@ def a_verb_that_does_not_exist(stack):
 
 h.need_perilune()
 os.environ.pop("PERILUNE_NO_AUTOSTART", None)
-h.main(a_verb_that_does_not_exist, serve_refuses_what_it_cannot_serve, serve_names_a_busy_port, serve_checks_its_options,
+h.main(a_verb_that_does_not_exist, serve_refuses_what_it_cannot_serve, serve_refuses_redirects_that_lead_nowhere, serve_names_a_busy_port, serve_checks_its_options,
        tools_name_an_absent_target, tools_name_a_wrong_password, iscsiadm_uses_the_codes_people_know)
