@@ -43,6 +43,7 @@ struct ServeOptions {
   runtime::Polling polling = runtime::Polling::adaptive;
   runtime::Runtime loop_kind = runtime::Runtime::automatic;
   std::uint32_t login_timeout_s = static_cast<std::uint32_t>(limits::login_timeout.count());
+  std::uint32_t logout_timeout_s = 3;
   std::string chap_user, chap_secret_file, mutual_user, mutual_secret_file;
   std::string discovery_user, discovery_secret_file, discovery_mutual_user, discovery_mutual_secret_file;
   std::vector<std::string> redirects, permanent_redirects;  // [PORTAL=]ADDRESS
@@ -187,6 +188,7 @@ Result<target::ServerConfig> make_config(const ServeOptions& options) {
   config.params.max_connections = options.max_connections;
   config.params.error_recovery_level = static_cast<std::uint8_t>(options.error_recovery_level);
   config.login_timeout = std::chrono::seconds(options.login_timeout_s);
+  config.logout_timeout = std::chrono::seconds(options.logout_timeout_s);
 
   target::TargetSpec spec;
   spec.alias = options.alias;
@@ -326,6 +328,8 @@ int run_serve(int argc, char** argv) {
       ->check(CLI::Range(0, 2))->capture_default_str();
   app.add_option("--login-timeout", options.login_timeout_s, "seconds a connection may take to log in")
       ->check(CLI::Range(1, 300))->capture_default_str();
+  app.add_option("--logout-timeout", options.logout_timeout_s, "seconds that initiators get to log out when the server ends; 0: none")
+      ->check(CLI::Range(0, 3600))->capture_default_str();
   app.add_option("--redirect", options.redirects, "[PORTAL=]ADDRESS: send logins (through PORTAL) to ADDRESS for now, again for more")
       ->allow_extra_args(false);
   app.add_option("--redirect-permanently", options.permanent_redirects, "the same for good")->allow_extra_args(false);

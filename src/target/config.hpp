@@ -56,7 +56,8 @@ struct ServerConfig {
   std::chrono::seconds login_timeout = limits::login_timeout;
   std::chrono::seconds ping_interval{15};  // of silence, then NOP-In; 0: never
   std::chrono::seconds ping_timeout{30};
-  std::chrono::seconds drain_timeout{10};  // at shut-down, for commands in progress
+  std::chrono::seconds logout_timeout{3};  // at shut-down, for initiators to log out by themselves; 0: they are not asked
+  std::chrono::seconds drain_timeout{10};  // after that, for commands in progress
 };
 
 // The smallest buffer pool a shard can work with: the largest command with its private memory, beside one command's

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "base/assert.hpp"
@@ -298,6 +299,12 @@ void Connection::end_after_sending() {
   schedule_flush();
   // A peer that does not read must not hold up the end.
   arm_timer(std::chrono::seconds(1));
+}
+
+void Connection::ask_to_log_out(std::chrono::seconds within) {
+  if (closing_ || !engine_ || engine_->draining()) return;
+  const auto seconds = static_cast<std::uint16_t>(std::clamp<std::int64_t>(within.count(), 1, 65535));
+  engine_->send_async(iscsi::AsyncEvent::logout_requested, 0, 0, seconds);
 }
 
 void Connection::quiesce() { quiescing_ = true; }

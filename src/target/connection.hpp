@@ -6,6 +6,7 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -36,6 +37,9 @@ class Connection final : public runtime::StreamHandler, public ListNode<Connecti
   void resume(std::unique_ptr<iscsi::TargetLogin> login, std::vector<std::uint8_t> early, runtime::Instant login_deadline);
   // Ends it; the server destroys it from a later turn. `reason` goes to the log, once; empty: an ordinary end.
   void close(std::string_view reason);
+  // Tells the initiator to log out within so many seconds (RFC 7143 11.9.1, event 1). What it still sends is served; the caller
+  // keeps the time.
+  void ask_to_log_out(std::chrono::seconds within);
   // Shutting down: nothing more is read; ends once nothing is in progress and everything is sent, or when told by close().
   void quiesce();
   [[nodiscard]] bool quiet() noexcept;

@@ -239,10 +239,9 @@ void Server::stop(std::function<void(Status)> stopped) {
   registry_.stop();
   shutdown_ = std::make_unique<Shutdown>(Shutdown{std::move(stopped), shards_.size()});
   Shard& first = *shards_.front();
-  const runtime::Instant deadline = first.loop.now() + config_.drain_timeout;
   // A connection that is on its way arrives before this message. The first shard last: it may be over at once.
   for (auto shard = shards_.rbegin(); shard != shards_.rend(); ++shard) {
-    send(first, **shard, [there = shard->get(), deadline] { there->stop(deadline); });
+    send(first, **shard, [there = shard->get()] { there->stop(); });
   }
 }
 

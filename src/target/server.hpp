@@ -40,8 +40,8 @@ class Server final : public runtime::AcceptHandler {
   // Binds the portals. Fails with busy, permission, invalid_argument (redirects that lead back); then nothing is bound.
   [[nodiscard]] Status start();
   [[nodiscard]] std::vector<runtime::Endpoint> bound_portals() const { return portals_; }
-  // No new connections; commands in progress end (at most drain_timeout), initiators are told, connections close, units are
-  // flushed; then `stopped` with the first error of a flush. The loops go on: messages may still be under way between them.
+  // No new connections; initiators are asked to log out (logout_timeout), commands of those that do not end (at most
+  // drain_timeout), they are told, connections close, units are flushed; then `stopped` with the first error of a flush. The loops go on: messages may still be under way between them.
   void stop(std::function<void(Status)> stopped);
 
   [[nodiscard]] std::size_t session_count() const noexcept { return registry_.session_count(); }

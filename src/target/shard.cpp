@@ -250,21 +250,35 @@ void Shard::cold_reset(std::uint32_t target) {
 
 // ---- shutting down ----
 
-void Shard::stop(runtime::Instant deadline) {
-  state_ = State::draining;
-  stop_deadline_ = deadline;
+void Shard::stop() {
+  const auto within = server_.config().logout_timeout;
+  state_ = State::asking;
+  stop_deadline_ = loop.now() + within;
   // Nobody can come back to what was lost.
   sessions_.for_each([](Session& session) { session.engine().expire_all(); });
   loop.schedule(reap_hook_);
-  connections_.for_each([](Connection& connection) {
-    if (connection.logged_in()) connection.quiesce();
-    else connection.close({});
+  connections_.for_each([within](Connection& connection) {
+    if (!connection.logged_in()) connection.close({});
+    else if (within.count() > 0) connection.ask_to_log_out(within);
   });
   stop_step();
 }
 
+void Shard::drain() {
+  state_ = State::draining;
+  stop_deadline_ = loop.now() + server_.config().drain_timeout;
+  connections_.for_each([](Connection& connection) { connection.quiesce(); });
+}
+
 void Shard::stop_step() {
   using namespace std::chrono_literals;
+  if (state_ == State::asking) {
+    if (!connections_.empty() && loop.now() < stop_deadline_) {
+      stop_timer_.arm(loop.now() + 10ms);
+      return;
+    }
+    drain();
+  }
   if (state_ == State::draining) {
     bool quiet = true;
     connections_.for_each([&](Connection& connection) { quiet = quiet && connection.quiet(); });

@@ -71,9 +71,10 @@ class Shard {
   void arrive(MovingConnection& moving);
   void end_session(std::uint16_t tsih, std::string_view reason);
   void cold_reset(std::uint32_t target);
-  // Commands in progress end (at most until the deadline), initiators are told, connections close, SANITIZE and FORMAT UNIT stop; then
-  // Server::shard_stopped(). From then on the shard holds no connection and no session.
-  void stop(runtime::Instant deadline);
+  // Initiators are asked to log out (ServerConfig::logout_timeout); commands of those that do not end (drain_timeout at most),
+  // they are told, connections close, SANITIZE and FORMAT UNIT stop; then Server::shard_stopped(). From then on the shard holds no
+  // connection and no session.
+  void stop();
   // Makes what was written durable, through this shard's channels; `flushed` hears of the first error.
   void flush_units(std::function<void(Status)> flushed);
 
@@ -101,7 +102,7 @@ class Shard {
   std::uint32_t window_slots = 0;  // commands that all sessions together may have in progress
 
  private:
-  enum class State : std::uint8_t { serving, draining, closing, stopped };
+  enum class State : std::uint8_t { serving, asking, draining, closing, stopped };
   struct PendingJoin {  // waits for a place in the session
     Connection* connection = nullptr;
     const Session* session = nullptr;
@@ -115,6 +116,7 @@ class Shard {
   void end_of_session(Session& session);
   void stop_step();
   [[nodiscard]] bool units_at_work();
+  void drain();
   void close_all();
 
   Server& server_;

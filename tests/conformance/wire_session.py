@@ -374,15 +374,40 @@ def logout_reasons_that_do_not_exist_are_refused(t):
 
 @rule(19, "RFC 7143 11.9.1")
 def stopping_target_announces_that_it_drops_the_session(t):
-    with h.serve("ram:4M") as server:
+    with h.serve("ram:4M", options=["--logout-timeout", "0"]) as server:
         c = p.Connection((server.host, server.port)).login(server.iqn).clear_attentions()
         c.good(TUR)
         server.process.send_signal(signal.SIGTERM)
         said = c.until_closed()
         assert len(said) == 1 and said[0].opcode == p.ASYNC and said[0].itt == p.RESERVED_TAG, said
-        event = said[0].bhs[36]
-        assert event in (1, 2, 3), f"event {event}"
-        assert said[0].u16(40) >= 0 and said[0].u16(42) == 0, "Time2Wait, and nothing is retained"
+        assert said[0].bhs[36] == 3, f"event {said[0].bhs[36]}"
+        assert said[0].u16(38) == 0 and said[0].u16(40) == 2 and said[0].u16(42) == 0, "Time2Wait, and nothing is retained"
+
+
+@rule(19, "RFC 7143 11.9.1")
+def stopping_target_asks_for_a_logout_first(t):
+    with h.serve("ram:4M", options=["--logout-timeout", "15"]) as server:
+        sessions = [p.Connection((server.host, server.port), isid=bytes([0x80, 0, 0, 0, 0, n])).login(server.iqn) for n in (1, 2)]
+        early = p.Connection((server.host, server.port))
+        server.process.send_signal(signal.SIGTERM)
+        for c in sessions:
+            pdu = c.next()
+            assert pdu.opcode == p.ASYNC and pdu.itt == p.RESERVED_TAG and pdu.bhs[36] == 1, f"{pdu}"
+            assert pdu.u16(38) == pdu.u16(40) == 0 and pdu.u16(42) == 15, "Parameter3: seconds"
+        assert not early.until_closed(), "who has not logged in is not asked"
+        sessions[0].clear_attentions().good(p.write10(0, 1), write=b"\x11" * 512)
+        for c in sessions:
+            assert c.logout().bhs[2] == 0 and not c.until_closed()
+        server.process.wait(p.PATIENCE)
+        assert server.process.returncode == 0
+
+
+@rule(19, "RFC 7143 11.9.1")
+def stopping_target_drops_who_does_not_log_out(t):
+    with h.serve("ram:4M", options=["--logout-timeout", "1"]) as server:
+        c = p.Connection((server.host, server.port)).login(server.iqn)
+        server.process.send_signal(signal.SIGTERM)
+        assert [(pdu.opcode, pdu.bhs[36]) for pdu in c.until_closed()] == [(p.ASYNC, 1), (p.ASYNC, 3)]
 
 
 @rule("races", "RFC 7143 6.3.6")
