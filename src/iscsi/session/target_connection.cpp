@@ -407,6 +407,7 @@ bool TargetConnection::task_management(const std::uint8_t* bhs) {
     session_.start_task_management(*this, pdu);
     return true;
   }
+  session_.drop_deferred_of(pdu);
   TargetSession::Deferred deferred;
   deferred.cmd_sn = pdu.cmd_sn;
   deferred.connection = this;

@@ -340,11 +340,35 @@ TEST_F(TargetConnectionsTest, AnImmediateAbortOfATaskSetWaitsForWhatIsStillUnder
   EXPECT_EQ(output(1)[0].bhs[0], 0x22);
 }
 
-TEST_F(TargetConnectionsTest, OnASingleConnectionNothingIsUnderWayBeforeAnImmediateRequest) {
+// RFC 7143 4.2.3.3 b makes no difference: what was discarded for its digest is sent again, or given up by ABORT TASK.
+TEST_F(TargetConnectionsTest, OnASingleConnectionItWaitsForWhatIsMissingToo) {
   drop(2);
+  ASSERT_TRUE(send(1, read_command(12, 101)));
   ASSERT_TRUE(send(1, management(TmfFunction::abort_task_set, 102)));
+  EXPECT_TRUE(host.managed.empty());
+  TaskManagementRequest give_up = management(TmfFunction::abort_task, 102);
+  give_up.initiator_task_tag = 71;
+  give_up.referenced_task_tag = 11;
+  give_up.ref_cmd_sn = CmdSn(100);
+  ASSERT_TRUE(send(1, give_up));
+  EXPECT_TRUE(host.commands.empty()) << "what had come before the request is affected";
   ASSERT_EQ(host.managed.size(), 1u);
   session->finish_task_management(*host.managed[0], TmfResponse::function_complete);
+  const auto pdus = output(1);
+  ASSERT_EQ(pdus.size(), 2u);
+  EXPECT_EQ(load_be32(&pdus[0].bhs[16]), 71u);
+  EXPECT_EQ(load_be32(&pdus[1].bhs[16]), 70u);
+}
+
+// It is not served, and ends nothing.
+TEST_F(TargetConnectionsTest, ClearAcaLeavesWhatWaitsForItsTurn) {
+  ASSERT_TRUE(send(1, read_command(12, 101)));
+  ASSERT_TRUE(send(1, management(TmfFunction::clear_aca, 102)));
+  ASSERT_EQ(host.managed.size(), 1u);
+  session->finish_task_management(*host.managed[0], TmfResponse::function_not_supported);
+  ASSERT_TRUE(send(1, read_command(11, 100)));
+  ASSERT_EQ(host.commands.size(), 2u);
+  for (TargetCommand* command : host.commands) session->complete(*command, 0, {}, {}, 0, 0);
 }
 
 TEST_F(TargetConnectionsTest, WaitingRequestsAreBoundedAndGoWithTheirConnection) {

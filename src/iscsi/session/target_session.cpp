@@ -442,7 +442,7 @@ void TargetSession::start_task_management(TargetConnection& connection, const Ta
       answer_abort_of_unseen(*request);
       return;
     }
-  } else {
+  } else if (aborts_task_set(pdu.function) || resets_target(pdu.function)) {
     drop_deferred_of(pdu);
     // RFC 7143 4.2.3.3 b: a reset of the target need not wait for commands that have not come; they count as received.
     if (resets_target(pdu.function)) plug(pdu.cmd_sn);
@@ -450,11 +450,10 @@ void TargetSession::start_task_management(TargetConnection& connection, const Ta
   host_.on_task_management(*request);
 }
 
-// RFC 7143 4.2.3.3 b: an immediate request waits for the commands before it that are still under way on other connections.
-// On a single connection they cannot be: what has not come before the request was lost.
+// RFC 7143 4.2.3.3 b: an immediate request waits until every command before it has come. On a single connection what is missing
+// was discarded (data digest error): the initiator sends it again, or gives it up by ABORT TASK.
 bool TargetSession::must_wait(const TaskManagementRequest& pdu) const noexcept {
-  return connections_.size() > 1 && aborts_task_set(pdu.function) && exp_cmd_sn_.before(pdu.cmd_sn) &&
-         in_window(pdu.cmd_sn.minus(1));
+  return aborts_task_set(pdu.function) && exp_cmd_sn_.before(pdu.cmd_sn) && in_window(pdu.cmd_sn.minus(1));
 }
 
 // RFC 7143 11.5.1: a task not known yet whose RefCmdSN is in the window and before this request counts as received and
