@@ -158,6 +158,10 @@ void Session::on_command(iscsi::TargetCommand& base) {
   PERILUNE_ASSERT(nexus_ != nullptr);  // the engine of a discovery session lets none through
   const iscsi::ScsiCommand& pdu = command.pdu;
   scsi::Task& task = command.task;
+  if (command.bidirectional_read_length) {
+    refuse_bidirectional(command);
+    return;
+  }
   task.nexus = nexus_.get();
   task.lun = pdu.lun;
   task.tag = pdu.initiator_task_tag;
@@ -178,6 +182,15 @@ void Session::on_command(iscsi::TargetCommand& base) {
   } else {
     start_data_in(command);
   }
+}
+
+// No command of ours moves data both ways.
+void Session::refuse_bidirectional(Command& command) {
+  scsi::Sense sense;
+  sense.key = scsi::SenseKey::illegal_request;
+  sense.additional = {0x0e, 0x03};  // INVALID FIELD IN COMMAND INFORMATION UNIT
+  const std::size_t length = scsi::encode_sense(sense, false, command.task.sense);
+  engine_.complete(command, static_cast<std::uint8_t>(scsi::ScsiStatus::check_condition), {command.task.sense.data(), length}, {}, 0, 0);
 }
 
 void Session::start_data_out(Command& command) {

@@ -329,15 +329,28 @@ def lengths_at_their_limits(t):
 
 
 @rule("data", "RFC 7143 11.3.1, 11.2.2.4")
-def both_directions_without_bidirectional_length_harm_nobody(t):
+def both_directions_and_the_read_length_go_together(t):
+    c = t.session(*UNSOLICITED, *BURSTS)
+    length = struct.pack(">HBxI", 5, 2, 512)
     for cdb in (p.read10(0, 1), p.write10(1, 1), TUR):
-        c = t.session(*UNSOLICITED, *BURSTS)
-        itt = c.command(cdb, 512, p.FINAL | p.READ | p.WRITE, pattern(512))
-        said = c.barrier_or_end()
-        ends = [pdu for pdu in said if pdu.opcode in (p.SCSI_RESPONSE, p.REJECT) or pdu.opcode == p.DATA_IN and pdu.flags & 1]
-        assert all(pdu.itt in (itt, p.RESERVED_TAG) for pdu in said) and len(ends) <= 1, f"{said}"
-        assert sum(len(pdu.data) for pdu in said if pdu.opcode == p.DATA_IN) <= 512
-    t.still_serves()
+        for flags, ahs in ((p.READ | p.WRITE, b""), (p.READ, length), (p.WRITE, length)):
+            data = pattern(512) if flags & p.WRITE else b""
+            c.command(cdb, 512, p.FINAL | flags, data, ahs=ahs)
+            said = c.barrier()
+            assert [(pdu.opcode, pdu.bhs[2]) for pdu in said] == [(p.REJECT, 9)], f"invalid PDU field: {said}"
+    assert c.window[0] == c.cmd_sn
+    c.good(TUR)
+
+
+@rule("data", "RFC 7143 11.2.2.4, 11.4.5")
+def bidirectional_commands_are_refused_with_both_residuals(t):
+    c = t.session(*UNSOLICITED, *BURSTS)
+    length = struct.pack(">HBxI", 5, 2, 4096)
+    for cdb in (p.read10(0, 1), p.write10(1, 1), TUR, b"\x53" + bytes(9)):
+        done = c.finish(c.command(cdb, 512, p.FINAL | p.READ | p.WRITE, pattern(512), ahs=length), 512)
+        assert done.status == p.CHECK_CONDITION and done.asc == (5, 0x0e, 0x03), f"{done}"
+        assert done.last.flags == 0x8a and done.residual == 512 and done.last.u32(40) == 4096, f"u and U: {done.last}"
+    c.good(TUR)
 
 
 # ---- digests

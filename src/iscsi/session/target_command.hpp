@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "base/intrusive_list.hpp"
@@ -27,6 +28,9 @@ class TargetCommand : public ListNode<TargetCommand> {
   ScsiCommand pdu;
   TargetSession* session = nullptr;
   TargetConnection* connection = nullptr;  // its allegiance; nullptr when that connection is gone
+
+  // Of a bidirectional command (R and W, RFC 7143 11.2.2.4): what the initiator reads at most. The host serves none.
+  std::optional<std::uint32_t> bidirectional_read_length;
 
   // Keeps the object and its memory alive while the session, the decoder or the transmit queue refers to it.
   TxHold hold;

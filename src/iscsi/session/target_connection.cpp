@@ -8,11 +8,15 @@
 namespace perilune::iscsi {
 namespace {
 
-// Takes over what the AHS of a command say; false when they are malformed. Bytes of a CDB that is longer than any of ours
-// are not kept: its own length field says that they are missing.
-bool read_ahs(Bytes ahs, ScsiCommand& pdu) {
+// Takes over what the AHS of a command say; false when they are malformed, or when R and W ask for a read length that is not
+// there, or the other way round. Bytes of a CDB that is longer than any of ours are not kept: its own length field says that
+// they are missing.
+bool read_ahs(Bytes ahs, ScsiCommand& pdu, std::optional<std::uint32_t>& bidirectional_read_length) {
+  const bool bidirectional = pdu.read && pdu.write;
+  if (ahs.empty()) return !bidirectional;
   const auto list = parse_ahs(ahs);
-  if (!list) return false;
+  if (!list || list->bidirectional_read_length.has_value() != bidirectional) return false;
+  bidirectional_read_length = list->bidirectional_read_length;
   if (!list->extended_cdb) return true;
   const std::size_t bytes = std::min(list->extended_cdb->size(), pdu.extended_cdb.size());
   std::copy_n(list->extended_cdb->begin(), bytes, pdu.extended_cdb.begin());
@@ -149,7 +153,9 @@ bool TargetConnection::command_header() {
     ignore_pdu_ = true;
     return true;
   }
-  const bool malformed = pdu.total_ahs_length != 0 && !read_ahs(decoder_.ahs(), pdu);
+  std::optional<std::uint32_t> bidirectional_read_length;
+  const bool malformed = (pdu.total_ahs_length != 0 || (pdu.read && pdu.write)) &&
+                         !read_ahs(pdu.total_ahs_length != 0 ? decoder_.ahs() : Bytes{}, pdu, bidirectional_read_length);
   const bool twice = session_.find_command(pdu.initiator_task_tag) != nullptr;
   if (malformed || twice || session_.shutting_down_ || logging_out_) {
     refuse_command(pdu, malformed ? RejectReason::invalid_pdu_field
@@ -160,6 +166,7 @@ bool TargetConnection::command_header() {
   }
   TargetCommand* command = session_.open_command(*this, pdu);
   if (command == nullptr) return drop("out of command memory");
+  command->bidirectional_read_length = bidirectional_read_length;
   command->hold.retain();
   receiving_ = command;
   receiving_new_ = true;

@@ -148,6 +148,7 @@ TargetCommand* TargetSession::open_command(TargetConnection& connection, const S
   command->pdu = pdu;
   command->session = this;
   command->connection = &connection;
+  command->bidirectional_read_length.reset();
   command->data_ = {};
   command->unsolicited_received_ = 0;
   command->unsolicited_data_sn_ = DataSn(0);
@@ -335,7 +336,9 @@ void TargetSession::respond(TargetCommand& command, std::uint8_t status, Bytes s
   }
   const ScsiCommand& request = command.pdu;
   const Residual residual = Residual::of(request.expected_data_transfer_length, wanted_bytes);
-  const std::uint32_t bytes = request.read ? std::min(data_in_bytes, request.expected_data_transfer_length) : 0;
+  const std::uint32_t read_length = command.bidirectional_read_length.value_or(0);  // none of it moves
+  const bool reads = request.read && !command.bidirectional_read_length;
+  const std::uint32_t bytes = reads ? std::min(data_in_bytes, request.expected_data_transfer_length) : 0;
   // What may be asked for again is kept, data and status each by itself.
   const bool status_with_data = bytes != 0 && sense.empty() && status == 0 && !retains();
   if (retains()) {
@@ -358,6 +361,8 @@ void TargetSession::respond(TargetCommand& command, std::uint8_t status, Bytes s
     response.overflow = residual.overflow;
     response.underflow = residual.underflow;
     response.residual_count = residual.count;
+    response.bidirectional_read_underflow = read_length != 0;
+    response.bidirectional_read_residual_count = read_length;
     response.initiator_task_tag = request.initiator_task_tag;
     response.exp_data_sn = DataSn(command.data_in_count_);
     TargetCommand* again = bytes != 0 ? &command : nullptr;

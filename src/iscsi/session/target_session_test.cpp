@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "iscsi/session/target_session_test_support.hpp"
@@ -525,6 +526,42 @@ TEST_F(TargetSessionTest, AnExtendedCdbComesWithItsCommand) {
   for (std::size_t i = 0; i < 16; ++i) EXPECT_EQ(seen.extended_cdb[i], 16 + i);
   std::vector<std::uint8_t> data(512);
   complete_good(*host.commands[0], data);
+}
+
+// RFC 7143 11.3.1, 11.2.2.4, 11.4.5
+TEST_F(TargetSessionTest, ABidirectionalCommandHasBothLengthsAndBothResiduals) {
+  const std::vector<std::uint8_t> read_length{0, 5, 2, 0, 0, 0, 2, 0};
+  const auto wire = [&](Itt itt, bool read, bool write, bool with_length) {
+    ScsiCommand pdu = write_command(itt, 16);
+    pdu.read = read;
+    pdu.write = write;
+    pdu.total_ahs_length = with_length ? 8 : 0;
+    std::vector<std::uint8_t> bytes(bhs_bytes);
+    pdu.encode(bytes.data());
+    if (with_length) bytes.insert(bytes.end(), read_length.begin(), read_length.end());
+    return bytes;
+  };
+  host.auto_write = false;
+  Itt itt = 1;
+  for (const auto& [read, write, with_length] :
+       {std::tuple(true, true, false), std::tuple(true, false, true), std::tuple(false, true, true)}) {
+    ASSERT_TRUE(connection->feed(wire(itt++, read, write, with_length)));
+    const auto pdus = output();
+    ASSERT_EQ(pdus.size(), 1u);
+    EXPECT_EQ(pdus[0].bhs[0], 0x3f);
+    EXPECT_EQ(pdus[0].bhs[2], 0x09) << "invalid PDU field";
+    EXPECT_EQ(load_be32(&pdus[0].bhs[28]), next.value()) << "its number is used up";
+  }
+  EXPECT_TRUE(host.commands.empty());
+  ASSERT_TRUE(connection->feed(wire(itt, true, true, true)));
+  ASSERT_EQ(host.commands.size(), 1u);
+  EXPECT_EQ(host.commands[0]->bidirectional_read_length, 512u);
+  session->complete(*host.commands[0], check_condition, as_bytes("\x70"), {}, 0, 0);
+  const auto pdus = output();
+  ASSERT_EQ(pdus.size(), 1u);
+  EXPECT_EQ(pdus[0].bhs[1], 0x8a) << "u and U";
+  EXPECT_EQ(load_be32(&pdus[0].bhs[40]), 512u);
+  EXPECT_EQ(load_be32(&pdus[0].bhs[44]), 16u);
 }
 
 TEST_F(TargetSessionTest, AMalformedAhsIsRejectedAndCountsAsReceived) {
