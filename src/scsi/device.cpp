@@ -399,7 +399,7 @@ bool Device::execute(Task& task) {
     over = task.row->prepare != nullptr && !task.row->prepare(command);
   }
   if (!over) {
-    const bool free = unit.can_start(task);
+    const bool free = unit.barriers_ == 0 || unit.can_start(task);  // asked here: this is every read and write
     if (!free || (shards_ != nullptr && unit.needs_claim(task))) {
       task.phase = Task::Phase::blocked;
       ++unit.blocked_;
@@ -433,7 +433,7 @@ bool Device::drive(Task& task) {
   for (bool first = true;; first = false) {
     if (task.aborted) return settled(task);
     const Progress progress = task.row->run(command);
-    if (progress != Progress::submit) return progress == Progress::over && settled(task);
+    if (progress != Progress::submit) return progress == Progress::over && (shards_ == nullptr || settled(task));
     task.op.status = block::OpStatus::ok;
     task.op.os_errno = 0;
     task.op.done = Delegate<void(block::BlockOp&)>::raw(&task, operation_ended);
