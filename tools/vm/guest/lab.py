@@ -248,7 +248,10 @@ def redirect(rules):
 # --- open-iscsi ------------------------------------------------------------------------------------------------------
 
 def iscsid():
-    """Starts the initiator daemon of the quick guest."""
+    """Starts the initiator daemon of the quick guest. An emulated processor on a busy host may not come to a NOP for five
+    seconds, so records are made with a timeout of sixty; a scenario about timeouts sets its own."""
+    with open("/etc/iscsi/iscsid.conf", "a") as f:
+        f.write("\nnode.conn[0].timeo.noop_out_timeout = 60\n")
     sh("modprobe iscsi_tcp", show=False)
     pathlib.Path("/etc/iscsi/initiatorname.iscsi").write_text(f"InitiatorName={INITIATOR}\n")
     pathlib.Path("/run/lock/iscsi").mkdir(parents=True, exist_ok=True)
