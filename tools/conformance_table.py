@@ -101,17 +101,23 @@ def pages_of(data, at):
     return found
 
 
+def operation_codes(session, lun):
+    data = session.good(bytes([0xA3, 0x0C, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF, 0, 0]), ROOM, lun=lun).data
+    found = set()
+    for at in range(4, 4 + struct.unpack(">I", data[:4])[0], 8):
+        action = f"/{struct.unpack('>H', data[at + 2:at + 4])[0]:02X}" if data[at + 5] & 1 else ""
+        found.add(f"{data[at]:02X}{action}")
+    return found
+
+
 def advertised():
     with contextlib.ExitStack() as stack:
         folder = h.temp_dir(stack)
-        server = stack.enter_context(h.serve("ram:64M", options=serve_options(folder)))
-        session = rules.Target(server, stack).session()
-        says = {}
-        data = inquire(session, [0xA3, 0x0C, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF])
-        says["opcode"] = set()
-        for at in range(4, 4 + struct.unpack(">I", data[:4])[0], 8):
-            action = f"/{struct.unpack('>H', data[at + 2:at + 4])[0]:02X}" if data[at + 5] & 1 else ""
-            says["opcode"].add(f"{data[at]:02X}{action}")
+        disc = folder / "disc.iso"
+        disc.write_bytes(bytes(64 * 2048))
+        server = stack.enter_context(h.serve("ram:64M", f"cd:{disc}", options=serve_options(folder)))
+        session = rules.Target(server, stack).session(luns=(0, 1))
+        says = {"opcode": operation_codes(session, 0), "cd": operation_codes(session, 1)}
         data = inquire(session, [0x12, 1, 0, 0xFF, 0xFF])
         says["vpd"] = {f"{code:02X}" for code in data[4:]}
         data = inquire(session, [0x5A, 0x08, 0x3F, 0xFF, 0, 0, 0, 0xFF, 0xFF])
@@ -124,7 +130,10 @@ def advertised():
 def serve_options(folder):
     """Whatever makes a unit serve all it can."""
     usage = subprocess.run([os.environ["PERILUNE"], "serve", "--help"], capture_output=True, text=True, check=False).stdout
-    return ["--state", str(folder)] if "--state" in usage else []
+    options = ["--removable"]
+    if "--state" in usage:
+        options += ["--state", str(folder)]
+    return options
 
 
 def in_sources():
@@ -171,7 +180,7 @@ def spelled(proof):
 def table(sections):
     out = ["# What of the standards is served, and what proves it", "",
            "Made by `tools/conformance_table.py` from `tests/conformance/proofs.txt` and from what a running target answers to REPORT",
-           "SUPPORTED OPERATION CODES, INQUIRY, MODE SENSE and LOG SENSE; a test fails when the three disagree or a test named here is not",
+           "SUPPORTED OPERATION CODES, INQUIRY, MODE SENSE and LOG SENSE (a removable disk in memory, and a disc); a test fails when the three disagree or a test named here is not",
            "there. [conformance.md](conformance.md) tells how the suites are run and what their outcomes mean.", ""]
     for title, lines in sections.values():
         served = sum(line.served for line in lines)

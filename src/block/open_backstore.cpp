@@ -50,8 +50,9 @@ std::string format_size(std::uint64_t bytes) {
 }
 
 Result<std::unique_ptr<Backstore>> open_backstore(std::string_view spec, const BackstoreOptions& options) {
-  if (options.block_size_bytes != 512 && options.block_size_bytes != 4096) {
-    return fail(Errc::invalid_argument, fmt::format("block size {}: only 512 and 4096 are possible", options.block_size_bytes));
+  if (options.block_size_bytes != 512 && options.block_size_bytes != 2048 && options.block_size_bytes != 4096) {
+    return fail(Errc::invalid_argument,
+                fmt::format("block size {}: only 512, 2048 and 4096 are possible", options.block_size_bytes));
   }
   const bool ram = spec.starts_with("ram:");
   const bool null = spec.starts_with("null:");

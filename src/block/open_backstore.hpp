@@ -12,7 +12,7 @@
 namespace perilune::block {
 
 struct BackstoreOptions {
-  std::uint32_t block_size_bytes = 512;  // 512 or 4096
+  std::uint32_t block_size_bytes = 512;  // 512, 2048 (a disc) or 4096
   bool read_only = false;
   bool direct = true;                    // O_DIRECT where the file allows it
   // All of the space is allocated from the beginning and stays so: nothing is deallocated, and no write can find the backing

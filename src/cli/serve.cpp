@@ -34,6 +34,7 @@ struct ServeOptions {
   std::string alias;
   bool read_only = false;
   bool thick = false;
+  bool removable = false;
   bool verbose = false;
   bool quiet = false;
   std::uint32_t block_size = 512;
@@ -166,6 +167,38 @@ Result<target::RedirectRule> read_redirect(std::string_view option, std::string_
   return rule;
 }
 
+constexpr std::string_view disc_prefix = "cd:";
+
+// What one BACKING becomes: cd:PATH a drive with that disc in it, everything else a disk.
+Result<target::UnitSpec> open_unit(const ServeOptions& options, std::string_view text) {
+  target::UnitSpec unit;
+  if (options.threads > 1 && (options.removable || text.starts_with(disc_prefix))) {
+    return fail(Errc::invalid_argument, "cd: and --removable need one thread: who holds a tray shut is known to its own thread alone");
+  }
+  block::BackstoreOptions how;
+  if (text.starts_with(disc_prefix)) {
+    text.remove_prefix(disc_prefix.size());
+    unit.config.type = scsi::DeviceType::cd_dvd;
+    unit.config.identity.product = "VIRTUAL-CDROM";
+    how.block_size_bytes = 2048;
+    how.read_only = true;
+  } else {
+    how.block_size_bytes = options.block_size;
+    how.read_only = options.read_only;
+    how.thick = options.thick;
+    unit.config.removable = options.removable;
+  }
+  unit.config.read_only = how.read_only;
+  auto backstore = block::open_backstore(text, how);
+  if (!backstore) return tl::unexpected(backstore.error());
+  unit.backstore = std::move(*backstore);
+  auto identity = identity_of(unit.backstore->identity());
+  if (!identity) return tl::unexpected(identity.error());
+  identity->product = unit.config.identity.product;
+  unit.config.identity = std::move(*identity);
+  return unit;
+}
+
 Result<target::ServerConfig> make_config(const ServeOptions& options) {
   target::ServerConfig config;
   for (const std::string& text : options.portals) {
@@ -200,23 +233,13 @@ Result<target::ServerConfig> make_config(const ServeOptions& options) {
   if (!discovery) return tl::unexpected(discovery.error());
   config.discovery_auth = std::move(*discovery);
 
-  block::BackstoreOptions backing_options;
-  backing_options.block_size_bytes = options.block_size;
-  backing_options.read_only = options.read_only;
-  backing_options.thick = options.thick;
   std::string first_identity;
   for (const std::string& text : options.backings) {
-    auto backstore = block::open_backstore(text, backing_options);
-    if (!backstore) return tl::unexpected(backstore.error());
-    target::UnitSpec unit;
-    unit.lun = static_cast<std::uint16_t>(spec.units.size());
-    unit.backstore = std::move(*backstore);
-    unit.config.read_only = options.read_only;
-    auto identity = identity_of(unit.backstore->identity());
-    if (!identity) return tl::unexpected(identity.error());
-    unit.config.identity = std::move(*identity);
-    if (first_identity.empty()) first_identity = text.rfind("ram:", 0) == 0 ? text : unit.backstore->identity();
-    spec.units.push_back(std::move(unit));
+    auto unit = open_unit(options, text);
+    if (!unit) return tl::unexpected(unit.error());
+    unit->lun = static_cast<std::uint16_t>(spec.units.size());
+    if (first_identity.empty()) first_identity = text.rfind("ram:", 0) == 0 ? text : unit->backstore->identity();
+    spec.units.push_back(std::move(*unit));
   }
   auto name = target_name(options, first_identity);
   if (!name) return tl::unexpected(name.error());
@@ -307,7 +330,8 @@ int serve(const ServeOptions& options) {
 int run_serve(int argc, char** argv) {
   ServeOptions options;
   CLI::App app("Serve disks as an iSCSI target until SIGTERM.\n"
-               "BACKING is a file or block device, ram:SIZE or null:SIZE (SIZE with K, M, G, T); they become LUN 0, 1, ...",
+               "BACKING is a file or block device, ram:SIZE or null:SIZE (SIZE with K, M, G, T), or cd:PATH for a CD or DVD drive\n"
+               "with that image in it; they become LUN 0, 1, ...",
                "perilune serve");
   app.add_option("BACKING", options.backings, "what to serve")->required();
   app.add_option("--portal", options.portals, "address and port to listen on, again for more; port 0 picks a free one")
@@ -317,6 +341,7 @@ int run_serve(int argc, char** argv) {
   app.add_option("--alias", options.alias, "a name for people");
   app.add_flag("--read-only", options.read_only, "refuse writes");
   app.add_flag("--thick", options.thick, "allocate all space at the start and never give any back (default: thin)");
+  app.add_flag("--removable", options.removable, "disks whose medium initiators may lock, eject and load");
   app.add_option("--block-size", options.block_size, "logical block size in bytes")->check(CLI::IsMember({512, 4096}))->capture_default_str();
   app.add_option("--threads", options.threads, "threads that serve sessions, each session on one of them")
       ->check(CLI::Range(1, int{target::max_shards}))->capture_default_str();

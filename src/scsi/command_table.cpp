@@ -8,6 +8,7 @@
 #include "scsi/handlers.hpp"
 #include "scsi/logical_unit.hpp"
 #include "scsi/medium_handlers.hpp"
+#include "scsi/multimedia.hpp"
 #include "scsi/rod_handlers.hpp"
 #include "scsi/sense.hpp"
 #include "scsi/task.hpp"
@@ -141,6 +142,12 @@ constexpr CommandRow log_select_row() {
   return row;
 }
 
+constexpr CommandRow prevent_allow_row() {
+  CommandRow row = control(6, {0x1e, 0, 0, 0, 0x01, 0}, allow::stopped | allow::read_only, run_prevent_allow);
+  row.flags |= needs::removable;
+  return row;
+}
+
 constexpr std::uint8_t dpo = 0x10;
 constexpr std::uint8_t fua = 0x08;
 constexpr std::uint8_t bytchk = 0x06;
@@ -167,7 +174,8 @@ constexpr auto table = std::to_array<CommandRow>({
     service(12, {0xa3, 0x0f, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0}, about | needs::clock, run_report_timestamp),
     set_target_port_groups_row(),
     // Direct access (SBC-3)
-    data(6, {0x1b, 0x01, 0, 0, 0x05, 0}, whole, allow::stopped | allow::read_only, admit_start_stop, run_start_stop),
+    data(6, {0x1b, 0x01, 0, 0, 0x07, 0}, whole, allow::stopped | allow::read_only, admit_start_stop, run_start_stop),
+    prevent_allow_row(),
     control(10, {0x25}, reading | allow::exclusive_access, run_read_capacity_10),
     service(16, {0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0}, reading | allow::exclusive_access,
             run_read_capacity_16),
@@ -221,12 +229,14 @@ constexpr auto table = std::to_array<CommandRow>({
 
 // Place of the first row of each operation code; rows of one code stand together.
 constexpr std::uint8_t no_row = 0xff;
-constexpr auto first_row = [] {
-  std::array<std::uint8_t, 256> places{};
+using Places = std::array<std::uint8_t, 256>;
+constexpr Places first_rows(std::span<const CommandRow> rows) {
+  Places places{};
   places.fill(no_row);
-  for (std::size_t i = table.size(); i-- > 0;) places[table[i].opcode] = static_cast<std::uint8_t>(i);
+  for (std::size_t i = rows.size(); i-- > 0;) places[rows[i].opcode] = static_cast<std::uint8_t>(i);
   return places;
-}();
+}
+constexpr Places first_row = first_rows(table);
 
 constexpr bool table_is_sound() {
   for (std::size_t i = 0; i < table.size(); ++i) {
@@ -242,17 +252,22 @@ constexpr bool table_is_sound() {
 }
 static_assert(table_is_sound());
 
+const Places multimedia_first_row = first_rows(multimedia_rows());
+
 }  // namespace
 
-std::span<const CommandRow> command_rows() noexcept { return table; }
+std::span<const CommandRow> command_rows(DeviceType type) noexcept {
+  return type == DeviceType::cd_dvd ? multimedia_rows() : std::span<const CommandRow>(table);
+}
 
-const CommandRow* find_row(std::uint8_t opcode, std::uint16_t service_action, bool& opcode_known) noexcept {
-  const std::uint8_t place = first_row[opcode];
+const CommandRow* find_row(DeviceType type, std::uint8_t opcode, std::uint16_t service_action, bool& opcode_known) noexcept {
+  const std::span<const CommandRow> rows = command_rows(type);
+  const std::uint8_t place = type == DeviceType::cd_dvd ? multimedia_first_row[opcode] : first_row[opcode];
   opcode_known = place != no_row;
   if (!opcode_known) return nullptr;
-  if (!table[place].has_service_action) return &table[place];
-  for (std::size_t i = place; i < table.size() && table[i].opcode == opcode; ++i) {
-    if (table[i].service_action == service_action) return &table[i];
+  if (!rows[place].has_service_action) return &rows[place];
+  for (std::size_t i = place; i < rows.size() && rows[i].opcode == opcode; ++i) {
+    if (rows[i].service_action == service_action) return &rows[i];
   }
   return nullptr;
 }
@@ -261,6 +276,7 @@ bool available(const CommandRow& row, const LogicalUnit& unit) noexcept {
   // FORMAT UNIT, SANITIZE: what other shards have to refuse meanwhile they are not told yet.
   if ((row.opcode == 0x04 || row.opcode == 0x48) && !unit.device().alone()) return false;
   if ((row.flags & needs::explicit_access) != 0 && !unit.port_groups().by_command()) return false;
+  if (row.allows(needs::removable) && !unit.removable()) return false;
   if ((row.flags & needs::clock) != 0 && !unit.device().has_clock()) return false;
   if ((row.flags & needs::tokens) != 0 && (unit.device().tokens() == nullptr || !unit.device().has_clock())) return false;
   if ((row.flags & needs::atomic) != 0 && unit.geometry().max_atomic_blocks == 0) return false;
@@ -274,6 +290,7 @@ std::uint8_t usage_of(const CommandRow& row, const LogicalUnit& unit, std::size_
   if (index == 1 && (row.opcode == 0x41 || row.opcode == 0x93) && !geometry.thin && !geometry.read_only) {
     bits &= static_cast<std::uint8_t>(~0x08);
   }
+  if (index == 4 && row.opcode == 0x1b && !unit.removable()) bits &= static_cast<std::uint8_t>(~0x02);  // LOEJ
   return bits;
 }
 

@@ -10,6 +10,7 @@
 
 #include "base/bytes.hpp"
 #include "base/limits.hpp"
+#include "scsi/device_type.hpp"
 
 namespace perilune::scsi {
 
@@ -30,7 +31,7 @@ enum class SerialClass : std::uint8_t {
 // Flags of a row: in which states of the unit the command is served.
 namespace allow {
 inline constexpr std::uint16_t unit_attention = 0x0001;  // served although a unit attention is pending, and leaves it
-inline constexpr std::uint16_t stopped = 0x0002;         // after START STOP UNIT with START = 0
+inline constexpr std::uint16_t stopped = 0x0002;         // after START STOP UNIT with START = 0, and without a medium
 inline constexpr std::uint16_t read_only = 0x0004;       // does not change the medium
 inline constexpr std::uint16_t no_unit = 0x0008;         // answered at a LUN where no unit is, and at the W-LUN
 // For the later issue on reservations; kept beside the others so that a new row states them.
@@ -47,6 +48,7 @@ inline constexpr std::uint16_t explicit_access = 0x0200;  // only where initiato
 inline constexpr std::uint16_t clock = 0x0800;   // exists only on a device that was given one
 inline constexpr std::uint16_t tokens = 0x8000;  // only on a device that has a key for them
 inline constexpr std::uint16_t atomic = 0x0400;  // exists only on a channel that does not tear writes
+inline constexpr std::uint32_t removable = 0x10000;  // exists only where the medium can be taken out
 }
 
 // What the log pages count of a row.
@@ -75,7 +77,7 @@ struct CommandRow {
   std::uint8_t cdb_length = 0;
   std::array<std::uint8_t, limits::max_cdb_bytes> usage{};  // CDB usage data: the bits that are evaluated; byte 0 is the operation code
   SerialClass serial = SerialClass::none;
-  std::uint16_t flags = 0;
+  std::uint32_t flags = 0;
   std::uint16_t timeout_s = 0;  // RECOMMENDED COMMAND TIMEOUT
 
   // Checks fields and range, sets task.need, lba and blocks, or fails: then returns false. nullptr: nothing to check and
@@ -86,18 +88,19 @@ struct CommandRow {
   // Called first with task.step == 0, and again after each operation.
   Progress (*run)(Command&) = nullptr;
 
-  [[nodiscard]] constexpr bool allows(std::uint16_t flag) const noexcept { return (flags & flag) != 0; }
+  [[nodiscard]] constexpr bool allows(std::uint32_t flag) const noexcept { return (flags & flag) != 0; }
 };
 
-[[nodiscard]] std::span<const CommandRow> command_rows() noexcept;
+[[nodiscard]] std::span<const CommandRow> command_rows(DeviceType type) noexcept;
 
 // Of a CDB of 32 bytes in bytes 8 and 9, else in byte 1, where the command has one.
 [[nodiscard]] inline std::uint16_t service_action_of(std::span<const std::uint8_t, limits::max_cdb_bytes> cdb) noexcept {
   return cdb[0] == 0x7f ? load_be16(cdb.data() + 8) : cdb[1] & 0x1f;
 }
 
-// The row for this CDB on any unit; nullptr: none. opcode_known tells whether other service actions are served.
-[[nodiscard]] const CommandRow* find_row(std::uint8_t opcode, std::uint16_t service_action, bool& opcode_known) noexcept;
+// The row for this CDB on any unit of the type; nullptr: none. opcode_known tells whether other service actions are served.
+[[nodiscard]] const CommandRow* find_row(DeviceType type, std::uint8_t opcode, std::uint16_t service_action,
+                                         bool& opcode_known) noexcept;
 
 // Whether this unit serves the row.
 [[nodiscard]] bool available(const CommandRow& row, const LogicalUnit& unit) noexcept;

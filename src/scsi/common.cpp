@@ -147,6 +147,12 @@ void take_whole_blocks(Command& command) noexcept {
   task.need.data_out_bytes = task.transfer_blocks * block;
 }
 
+std::optional<AdditionalSense> not_ready(const LogicalUnit& unit) noexcept {
+  if (!unit.medium_present()) return asc::medium_not_present;
+  if (unit.state().stopped) return asc::initializing_command_required;
+  return std::nullopt;
+}
+
 std::uint32_t scratch_for(std::uint64_t bytes) noexcept {
   return static_cast<std::uint32_t>(std::min<std::uint64_t>(bytes, advertised::scratch_bytes));
 }

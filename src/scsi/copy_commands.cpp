@@ -216,8 +216,8 @@ bool party_is_ready(Task& task, LogicalUnit& unit, bool writes) noexcept {
     return false;
   }
   if (unit.port_groups().restricted() && !check_access(*task.row, unit, task)) return false;
-  if (unit.state().stopped) {
-    fail_command(task, SenseKey::not_ready, asc::initializing_command_required);
+  if (const auto why = not_ready(unit)) {
+    fail_command(task, SenseKey::not_ready, *why);
     return false;
   }
   if (!medium_is_ready(task, unit)) return false;

@@ -10,6 +10,7 @@
 #include "scsi/command_table.hpp"
 #include "scsi/handlers.hpp"
 #include "scsi/lun.hpp"
+#include "scsi/multimedia.hpp"
 #include "scsi/sense.hpp"
 #include "scsi/shards.hpp"
 
@@ -51,12 +52,6 @@ void begin(Task& task) noexcept {
   task.telling = false;
 }
 
-bool well_formed(const block::Geometry& geometry) noexcept {
-  const std::uint32_t logical = geometry.block_size_bytes;
-  return std::has_single_bit(logical) && logical >= 512 && logical <= 4096 && geometry.blocks.value() != 0 &&
-         geometry.blocks.value() <= (std::uint64_t{1} << 62) / logical;
-}
-
 }  // namespace
 
 Device::Device(std::string name, ShardLink* link)
@@ -71,6 +66,19 @@ void Device::set_clock(Delegate<std::uint64_t()> milliseconds) {
   if (shards_ != nullptr) shards_->tell_clock_start(clock_start_ms_);
 }
 
+Status Device::check_medium(const block::Geometry& geometry, DeviceType type) {
+  const std::uint32_t logical = geometry.block_size_bytes;
+  if (geometry.blocks.value() == 0 || geometry.blocks.value() > (std::uint64_t{1} << 62) / std::max(logical, 1u)) {
+    return fail(Errc::invalid_argument, "a medium needs at least one block, and fewer than 2^62 bytes");
+  }
+  if (type == DeviceType::cd_dvd) {
+    if (logical == multimedia_block_bytes && geometry.blocks.value() <= max_multimedia_blocks) return {};
+    return fail(Errc::invalid_argument, "a CD or DVD has blocks of 2048 bytes, at most 2^32 - 1 of them");
+  }
+  if (std::has_single_bit(logical) && logical >= 512 && logical <= 4096) return {};
+  return fail(Errc::invalid_argument, "a disk needs blocks of 512 to 4096 bytes, a power of two");
+}
+
 LogicalUnit* Device::unit(std::uint16_t number) noexcept {
   for (const auto& unit : units_) {
     if (unit->number() == number) return unit.get();
@@ -81,9 +89,7 @@ LogicalUnit* Device::unit(std::uint16_t number) noexcept {
 Result<LogicalUnit*> Device::add_unit(std::uint16_t number, UnitConfig config, block::Channel& channel) {
   if (number > max_lun) return fail(Errc::invalid_argument, "logical unit number over 16383");
   if (unit(number) != nullptr) return fail(Errc::already_exists, "logical unit number in use");
-  if (!well_formed(channel.geometry())) {
-    return fail(Errc::invalid_argument, "a disk needs blocks of 512 to 4096 bytes, a power of two, and at least one of them");
-  }
+  if (Status status = check_medium(channel.geometry(), config.type); !status) return tl::unexpected(status.error());
   if (Status status = PortGroups::valid(config.port_groups.all()); !status) return tl::unexpected(status.error());
   auto fresh = std::make_unique<LogicalUnit>(*this, number, std::move(config), channel);
   LogicalUnit* added = fresh.get();
@@ -158,7 +164,7 @@ namespace {
 const CommandRow* look_up(Task& task, const LogicalUnit& unit) noexcept {
   const std::uint8_t opcode = task.cdb[0];
   bool opcode_known = false;
-  const CommandRow* row = find_row(opcode, service_action_of(task.cdb), opcode_known);
+  const CommandRow* row = find_row(unit.type(), opcode, service_action_of(task.cdb), opcode_known);
   if (row != nullptr && available(*row, unit)) return row;
   if (row == nullptr && opcode_known) {
     const bool extended = opcode == 0x7f;
@@ -175,9 +181,11 @@ bool check_state(const CommandRow& row, const LogicalUnit& unit, Task& task) noe
     return false;
   }
   if (unit.port_groups().restricted() && !check_access(row, unit, task)) return false;
-  if (unit.state().stopped && !row.allows(allow::stopped)) {
-    fail_command(task, SenseKey::not_ready, asc::initializing_command_required);
-    return false;
+  if (!row.allows(allow::stopped)) {
+    if (const auto why = not_ready(unit)) {
+      fail_command(task, SenseKey::not_ready, *why);
+      return false;
+    }
   }
   if (const auto refusal = unit.medium().refusal(row)) {
     check_condition(task, *refusal);
@@ -198,7 +206,7 @@ void Device::admit_on_unit(Task& task, Nexus::Slot& slot) {
   task.unit = &unit;
   task.generation = unit.generation_;
   bool known = false;
-  const CommandRow* row = find_row(task.cdb[0], service_action_of(task.cdb), known);
+  const CommandRow* row = find_row(unit.type(), task.cdb[0], service_action_of(task.cdb), known);
   const bool exempt = row != nullptr && row->allows(allow::unit_attention);
   if (!slot.attentions.empty() && !exempt) {
     fail_command(task, SenseKey::unit_attention, additional_sense(slot.attentions.take()));
@@ -226,7 +234,7 @@ void Device::admit_on_unit(Task& task, Nexus::Slot& slot) {
 
 void Device::admit_without_unit(Task& task, bool well_known) {
   bool known = false;
-  const CommandRow* row = find_row(task.cdb[0], service_action_of(task.cdb), known);
+  const CommandRow* row = find_row(DeviceType::disk, task.cdb[0], service_action_of(task.cdb), known);
   const bool ready = well_known && task.cdb[0] == 0x00;
   if (row == nullptr || !(row->allows(allow::no_unit) || ready)) {
     fail_command(task, SenseKey::illegal_request,

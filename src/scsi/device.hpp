@@ -97,6 +97,8 @@ class Device {
   // Fails with not_found, or busy while a task is in its task set (reset it first).
   [[nodiscard]] Status remove_unit(std::uint16_t number);
   [[nodiscard]] LogicalUnit* unit(std::uint16_t number) noexcept;
+  // Whether a unit of this type can serve such a medium; fails with invalid_argument and the reason.
+  [[nodiscard]] static Status check_medium(const block::Geometry& geometry, DeviceType type);
   [[nodiscard]] const std::string& name() const noexcept { return name_; }
   [[nodiscard]] bool alone() const noexcept { return shards_ == nullptr; }  // no other shard serves these units
 

@@ -52,6 +52,7 @@ bool admit_set_target_port_groups(Command&);
 Progress run_set_target_port_groups(Command&);
 bool admit_start_stop(Command&);
 Progress run_start_stop(Command&);
+Progress run_prevent_allow(Command&);
 
 // Block commands.
 bool admit_read(Command&);
@@ -100,6 +101,8 @@ Progress reply(Task& task, std::size_t allocation_length);
 // The operation that has just ended failed: the command has ended with the sense for it.
 [[nodiscard]] bool operation_failed(Command& command) noexcept;
 
+// Why the medium cannot be got at by anybody: stopped, or not there.
+[[nodiscard]] std::optional<AdditionalSense> not_ready(const LogicalUnit& unit) noexcept;
 // Why this nexus cannot get at the medium through its port; nothing when it can.
 [[nodiscard]] std::optional<AdditionalSense> inaccessible(const LogicalUnit& unit, const Task& task) noexcept;
 // False when the command is not served in the state of the port's group; it has ended then.

@@ -34,7 +34,7 @@ std::string_view serial_of(const LogicalUnit& unit) noexcept {
 }
 
 void standard_data(Buffer& out, std::uint8_t peripheral, std::string_view product, std::string_view revision,
-                   std::uint8_t protocol) {
+                   std::uint8_t protocol, DeviceType type = DeviceType::disk) {
   out.assign(96, 0);
   out[0] = peripheral;
   out[2] = 0x06;         // SPC-4
@@ -46,7 +46,8 @@ void standard_data(Buffer& out, std::uint8_t peripheral, std::string_view produc
   put_text(&out[32], 4, revision);
   std::size_t at = 58;  // version descriptors (SPC-4 table 141)
   for (const std::uint16_t version : {std::uint16_t{0x00a0} /* SAM-5 */, std::uint16_t{0x0460} /* SPC-4 */,
-                                      std::uint16_t{0x04c0} /* SBC-3 */}) {
+                                      type == DeviceType::cd_dvd ? std::uint16_t{0x04e0} /* MMC-6 */
+                                                                 : std::uint16_t{0x04c0} /* SBC-3 */}) {
     store_be16(&out[at], version);
     at += 2;
   }
@@ -117,11 +118,12 @@ void block_limits(Buffer& out, const Command& command) {
   const std::uint32_t physical = std::max(geometry.physical_block_size_bytes / geometry.block_size_bytes, 1u);
   const std::uint32_t most = advertised::max_transfer_blocks(command.unit);
   out.resize(64);
-  out[4] = 0x01;  // WSNZ
-  out[5] = advertised::max_compare_and_write_blocks(command.unit);
   store_be16(&out[6], static_cast<std::uint16_t>(std::min(physical, 0xffffu)));
   store_be32(&out[8], most);
   store_be32(&out[12], most >= physical ? most / physical * physical : most);
+  if (command.unit.type() != DeviceType::disk) return;
+  out[4] = 0x01;  // WSNZ
+  out[5] = advertised::max_compare_and_write_blocks(command.unit);
   if (geometry.thin) {
     store_be32(&out[20], advertised::max_unmap_blocks);
     store_be32(&out[24], advertised::max_unmap_descriptors);
@@ -165,16 +167,24 @@ void unit_serial_number(Buffer& out, const Command& command) { append(out, seria
 struct VpdPage {
   std::uint8_t code;
   void (*build)(Buffer&, const Command&);  // appends to the four bytes of the header
+  bool of_disks_alone = false;
 };
+// B0h is a page of disks, and MMC has none; but initiators that read discs (QEMU) look there for the longest command.
 constexpr VpdPage pages[] = {
     {0x00, supported_pages},   {0x80, unit_serial_number},      {0x83, device_identification}, {0x86, extended_inquiry},
-    {0x87, mode_page_policy},                {0x8f, third_party_copy_page},
-    {0xb0, block_limits},      {0xb1, device_characteristics}, {0xb2, block_provisioning},
-    {0xb7, block_limits_extension},
+    {0x87, mode_page_policy},                {0x8f, third_party_copy_page, true},
+    {0xb0, block_limits},      {0xb1, device_characteristics, true}, {0xb2, block_provisioning, true},
+    {0xb7, block_limits_extension, true},
 };
 
-void supported_pages(Buffer& out, const Command&) {
-  for (const VpdPage& page : pages) out.push_back(page.code);
+bool belongs(const VpdPage& page, const LogicalUnit& unit) noexcept {
+  return !page.of_disks_alone || unit.type() == DeviceType::disk;
+}
+
+void supported_pages(Buffer& out, const Command& command) {
+  for (const VpdPage& page : pages) {
+    if (belongs(page, command.unit)) out.push_back(page.code);
+  }
 }
 
 }  // namespace
@@ -199,19 +209,25 @@ Progress run_inquiry(Command& command) {
       invalid_field_in_cdb(task, 2, std::uint8_t{7});
       return Progress::over;
     }
-    const UnitIdentity& identity = command.unit.identity();
-    standard_data(out, 0x00, identity.product, identity.revision, task.nexus->names().protocol_identifier);
-    out[5] = command.unit.port_groups().by_command() ? 0x38 : 0x18;  // TPGS, 3PC
+    const LogicalUnit& unit = command.unit;
+    standard_data(out, static_cast<std::uint8_t>(unit.type()), unit.identity().product, unit.identity().revision,
+                  task.nexus->names().protocol_identifier, unit.type());
+    if (unit.removable()) out[1] = 0x80;                                                  // RMB
+    out[5] = unit.port_groups().by_command() ? 0x30 : 0x10;                               // TPGS
+    if (unit.type() == DeviceType::disk) out[5] |= 0x08;                                  // 3PC
     return reply(task, allocation);
   }
   const auto* page = std::find_if(std::begin(pages), std::end(pages),
-                                  [&](const VpdPage& candidate) { return candidate.code == task.cdb[2]; });
+                                  [&](const VpdPage& candidate) {
+    return candidate.code == task.cdb[2] && belongs(candidate, command.unit);
+  });
   if (page == std::end(pages)) {
     invalid_field_in_cdb(task, 2, std::uint8_t{7});
     return Progress::over;
   }
   out.assign(4, 0);
   page->build(out, command);
+  out[0] = static_cast<std::uint8_t>(command.unit.type());
   out[1] = page->code;
   store_be16(&out[2], static_cast<std::uint16_t>(out.size() - 4));
   return reply(task, allocation);

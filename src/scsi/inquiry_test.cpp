@@ -19,7 +19,7 @@ void append(Data& out, std::string_view text) { out.insert(out.end(), text.begin
 
 TEST(Inquiry, StandardData) {
   Rig rig;
-  Data expected{0x00, 0x00, 0x06, 0x12, 91, 0x38, 0, 0x02};  // TPGS: by the operator and by command; 3PC
+  Data expected{0x00, 0x80, 0x06, 0x12, 91, 0x38, 0, 0x02};  // RMB; TPGS: by the operator and by command; 3PC
   append(expected, "PERILUNEVIRTUAL-DISK    0001");
   expected.resize(58);
   for (const std::uint8_t byte : Data{0x00, 0xa0, 0x04, 0x60, 0x04, 0xc0, 0x09, 0x60}) expected.push_back(byte);

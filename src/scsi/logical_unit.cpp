@@ -20,17 +20,19 @@ UnitIdentity UnitIdentity::from_id(std::uint64_t id) {
 }
 
 LogicalUnit::LogicalUnit(Device& device, std::uint16_t number, UnitConfig config, block::Channel& channel)
-    : device_(device), number_(number), config_(std::move(config)), channel_(channel) {
-  state_.wce = channel_.geometry().write_cache;
+    : device_(device), number_(number), config_(std::move(config)), channel_(&channel) {
+  state_.wce = channel_->geometry().write_cache;
 }
 
 LogicalUnit::~LogicalUnit() { PERILUNE_ASSERT(task_set_.empty() && claims_.empty()); }
 
 void LogicalUnit::reset() noexcept {
-  const bool flush_failed = state_.flush_failed;
+  const State before = state_;
   state_ = State{};
-  state_.wce = channel_.geometry().write_cache;
-  state_.flush_failed = flush_failed;
+  state_.wce = channel_->geometry().write_cache;
+  state_.flush_failed = before.flush_failed;
+  state_.medium_present = before.medium_present;
+  device_.nexuses_.for_each([&](Nexus& nexus) { nexus.allow_removal(*this); });
   ++generation_;
 }
 
@@ -75,6 +77,32 @@ void LogicalUnit::count(const Task& task) noexcept {
     ++total.verifies;
     total.blocks_verified += task.blocks;
   }
+}
+
+bool LogicalUnit::removal_prevented() const {
+  return device_.nexuses_.find([&](const Nexus& nexus) { return nexus.prevents_removal(*this); }) != nullptr;
+}
+
+Status LogicalUnit::change_medium(block::Channel& channel) {
+  if (!removable()) return fail(Errc::unsupported, "the medium of this logical unit cannot be taken out");
+  if (removal_prevented()) return fail(Errc::busy, "an initiator prevents the removal of the medium");
+  if (!task_set_.empty() || !claims_.empty()) return fail(Errc::busy, "logical unit has commands in progress");
+  if (Status status = Device::check_medium(channel.geometry(), config_.type); !status) return status;
+  channel_ = &channel;
+  state_.flush_failed = false;  // that was of the other medium
+  close_tray(nullptr);
+  return {};
+}
+
+void LogicalUnit::open_tray() {
+  state_.medium_present = false;
+  device_.nexuses_.for_each([&](Nexus& nexus) { nexus.note(*this, MediaEvent::removed); });
+}
+
+void LogicalUnit::close_tray(const Nexus* by) {
+  state_.medium_present = true;
+  device_.nexuses_.for_each([&](Nexus& nexus) { nexus.note(*this, MediaEvent::inserted); });
+  raise_for_others(by, UnitAttention::medium_may_have_changed);
 }
 
 void LogicalUnit::resized() { raise_here(nullptr, UnitAttention::capacity_changed); }

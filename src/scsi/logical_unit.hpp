@@ -11,6 +11,7 @@
 #include "base/block_op.hpp"
 #include "base/intrusive_list.hpp"
 #include "scsi/copy_operation.hpp"
+#include "scsi/device_type.hpp"
 #include "scsi/log_pages.hpp"
 #include "scsi/medium_operation.hpp"
 #include "scsi/port_groups.hpp"
@@ -36,6 +37,8 @@ struct UnitIdentity {
 struct UnitConfig {
   UnitIdentity identity;
   bool read_only = false;  // beside Geometry::read_only
+  DeviceType type = DeviceType::disk;
+  bool removable = false;  // the medium can be taken out; of a cd_dvd always
   PortGroups port_groups = {};
 };
 
@@ -48,8 +51,9 @@ class LogicalUnit {
 
   [[nodiscard]] std::uint16_t number() const noexcept { return number_; }
   [[nodiscard]] const UnitIdentity& identity() const noexcept { return config_.identity; }
-  [[nodiscard]] block::Channel& channel() const noexcept { return channel_; }
-  [[nodiscard]] const block::Geometry& geometry() const noexcept { return channel_.geometry(); }
+  [[nodiscard]] DeviceType type() const noexcept { return config_.type; }
+  [[nodiscard]] block::Channel& channel() const noexcept { return *channel_; }
+  [[nodiscard]] const block::Geometry& geometry() const noexcept { return channel_->geometry(); }
 
   // Asymmetric access. The operator's change: every nexus learns by 2A/06. Fails with not_found. Where there are several
   // shards, it is called on one, and comes into force on all of them soon after.
@@ -60,10 +64,18 @@ class LogicalUnit {
   // the nexuses that learn here: call it on each shard, once the channels of all of them show the new size.
   void resized();
 
+  // Another medium is in the drive, and the tray is closed: every nexus learns by 28/00. The channel is borrowed and outlives
+  // the unit, or the next change. Fails with unsupported (not removable), busy (a command is in progress, or an initiator
+  // prevents the removal), invalid_argument (a block size that the unit does not serve).
+  [[nodiscard]] Status change_medium(block::Channel& channel);
+  [[nodiscard]] bool removable() const noexcept { return config_.removable || config_.type == DeviceType::cd_dvd; }
+  [[nodiscard]] bool medium_present() const noexcept { return state_.medium_present; }
+  [[nodiscard]] bool removal_prevented() const;  // by an initiator (PREVENT ALLOW MEDIUM REMOVAL)
+
   // State of mode pages and of START STOP UNIT.
   [[nodiscard]] bool write_cache_enabled() const noexcept { return state_.wce; }
   [[nodiscard]] bool write_protected() const noexcept {
-    return state_.swp || config_.read_only || channel_.geometry().read_only;
+    return state_.swp || config_.read_only || channel_->geometry().read_only;
   }
   [[nodiscard]] bool descriptor_sense() const noexcept { return state_.d_sense; }
 
@@ -78,6 +90,7 @@ class LogicalUnit {
     bool d_sense = false;
     bool stopped = false;        // START STOP UNIT
     bool flush_failed = false;   // sticky: what a failed flush lost, the next flush cannot make good
+    bool medium_present = true;  // false: the tray is open
   };
   // All that commands can change about the unit, and that is the same on every shard. Commands of SerialClass::whole
   // change it, and only those (and resets, which return State to its defaults).
@@ -100,6 +113,8 @@ class LogicalUnit {
   void reset() noexcept;  // logical unit reset (SAM-5 6.3.3): mode pages return to their defaults
   // On every nexus but this one. In a command that changes the unit, or a change by the operator: on those of every shard.
   void raise_for_others(const Nexus* nexus, UnitAttention attention);
+  void open_tray();
+  void close_tray(const Nexus* by);  // nullptr: the operator
 
  private:
   friend class Device;
@@ -122,7 +137,7 @@ class LogicalUnit {
   Device& device_;
   std::uint16_t number_;
   UnitConfig config_;
-  block::Channel& channel_;
+  block::Channel* channel_;
   State state_;
   LogZero log_zero_{};
   std::shared_ptr<LiveCounters> counters_ = std::make_shared<LiveCounters>();  // the other shards read them

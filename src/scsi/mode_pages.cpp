@@ -342,7 +342,13 @@ Progress run_mode_select(Command& command) {
   return good(task);
 }
 
-// ---- START STOP UNIT: IMMED, NO_FLUSH and START; a fixed disk, so no LOEJ, and no power conditions
+// ---- START STOP UNIT: IMMED, NO_FLUSH and START, LOEJ where the medium can be taken out; no power conditions. And PREVENT
+// ALLOW MEDIUM REMOVAL, whose word lasts until the nexus takes it back or is lost, or the unit is reset (SPC-4).
+
+Progress run_prevent_allow(Command& command) {
+  command.task.nexus->prevent_removal(command.unit, (command.task.cdb[4] & 0x01) != 0);
+  return good(command.task);
+}
 
 bool admit_start_stop(Command& command) {
   const bool stops = (command.task.cdb[4] & 0x05) == 0;
@@ -355,13 +361,28 @@ Progress run_start_stop(Command& command) {
   Task& task = command.task;
   const bool start = (task.cdb[4] & 0x01) != 0;
   const bool no_flush = (task.cdb[4] & 0x04) != 0;
-  if (!start && !no_flush && task.step == begin) {
+  const bool move_tray = (task.cdb[4] & 0x02) != 0;
+  LogicalUnit& unit = command.unit;
+  const bool moves = move_tray && !(start && unit.medium_present());  // shut, it stays shut
+  if (moves && unit.removal_prevented()) {
+    fail_command(task, SenseKey::illegal_request, asc::medium_removal_prevented);
+    return Progress::over;
+  }
+  if (!start && !no_flush && unit.medium_present() && task.step == begin) {
     task.step = flushing;
     return prepare_flush(command);
   }
   if (task.step == flushing && operation_failed(command)) return Progress::over;
-  if (start && command.unit.state().stopped) ++command.unit.count().starts;
-  command.unit.state().stopped = !start;
+  if (start && !move_tray && !unit.medium_present()) {
+    fail_command(task, SenseKey::not_ready, asc::medium_not_present);
+    return Progress::over;
+  }
+  if (move_tray && start != unit.medium_present()) {
+    if (start) unit.close_tray(task.nexus);
+    else unit.open_tray();
+  }
+  if (start && unit.state().stopped) ++unit.count().starts;
+  unit.state().stopped = !start && unit.type() == DeviceType::disk;  // a disc begins to turn when it is read
   return good(task);
 }
 

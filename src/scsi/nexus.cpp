@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "scsi/nexus.hpp"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/assert.hpp"
@@ -43,6 +44,30 @@ void Nexus::raise_on_all(UnitAttention attention) noexcept {
   }
 }
 
+bool Nexus::prevents_removal(const LogicalUnit& unit) const noexcept {
+  return std::any_of(slots_.begin(), slots_.end(), [&](const Slot& slot) { return slot.unit == &unit && slot.prevents_removal; });
+}
+
+void Nexus::prevent_removal(const LogicalUnit& unit, bool prevent) noexcept {
+  for (Slot& slot : slots_) {
+    if (slot.unit == &unit) slot.prevents_removal = prevent;
+  }
+}
+
+void Nexus::note(const LogicalUnit& unit, MediaEvent event) noexcept {
+  for (Slot& slot : slots_) {
+    if (slot.unit == &unit) slot.media_event = event;
+  }
+}
+
+MediaEvent Nexus::take_media_event(const LogicalUnit& unit) noexcept {
+  MediaEvent event = MediaEvent::none;
+  for (Slot& slot : slots_) {
+    if (slot.unit == &unit) event = std::exchange(slot.media_event, MediaEvent::none);
+  }
+  return event;
+}
+
 void Nexus::refresh_map(UnitAttention for_new_units) {
   std::vector<Slot> fresh;
   auto place = [&](std::uint16_t lun, LogicalUnit* unit) {
@@ -50,7 +75,7 @@ void Nexus::refresh_map(UnitAttention for_new_units) {
     if (fresh.size() <= lun) fresh.resize(std::size_t{lun} + 1);
     fresh[lun].unit = unit;
     if (lun < slots_.size() && slots_[lun].unit == unit) {
-      fresh[lun].attentions = slots_[lun].attentions;
+      fresh[lun] = slots_[lun];
     } else {
       fresh[lun].attentions.raise(for_new_units);
     }

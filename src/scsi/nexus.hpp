@@ -19,6 +19,9 @@ class Device;
 class LogicalUnit;
 struct NexusCopies;
 
+// What an initiator that polls for events has not been told about a removable medium (MMC-6, GET EVENT STATUS NOTIFICATION).
+enum class MediaEvent : std::uint8_t { none = 0, inserted = 2, removed = 3 };
+
 // Names are bytes: for iSCSI `<InitiatorName>,i,0x<ISID>` and `<TargetName>,t,0x<TPGT>` (RFC 7143 4.2.7.2).
 struct NexusNames {
   std::string initiator_port;
@@ -56,6 +59,12 @@ class Nexus : public ListNode<Nexus> {
     return nullptr;
   }
   [[nodiscard]] NexusCopies& copies();  // made at the first use
+  // Removable media: what this nexus asked of the unit, and what it has not been told of it.
+  [[nodiscard]] bool prevents_removal(const LogicalUnit& unit) const noexcept;
+  void prevent_removal(const LogicalUnit& unit, bool prevent) noexcept;
+  void allow_removal(const LogicalUnit& unit) noexcept { prevent_removal(unit, false); }
+  void note(const LogicalUnit& unit, MediaEvent event) noexcept;
+  [[nodiscard]] MediaEvent take_media_event(const LogicalUnit& unit) noexcept;
 
  private:
   friend class Device;
@@ -63,6 +72,8 @@ class Nexus : public ListNode<Nexus> {
   struct Slot {
     LogicalUnit* unit = nullptr;
     UnitAttentions attentions;
+    bool prevents_removal = false;
+    MediaEvent media_event = MediaEvent::none;
   };
 
   [[nodiscard]] Slot* slot(std::uint32_t lun) noexcept {

@@ -21,9 +21,9 @@ Progress run_request_sense(Command& command) {  // SPC-4 6.39: a pending unit at
     sense.additional = *why;
   } else if (const auto condition = command.unit.medium().condition()) {
     sense = *condition;
-  } else if (command.unit.state().stopped) {
+  } else if (const auto unready = not_ready(command.unit)) {
     sense.key = SenseKey::not_ready;
-    sense.additional = asc::initializing_command_required;
+    sense.additional = *unready;
   }
   task.parameter_data.resize(32);
   task.parameter_data.resize(encode_sense(sense, (task.cdb[1] & 0x01) != 0, task.parameter_data));
@@ -94,7 +94,7 @@ void append_timeouts(Buffer& out, const CommandRow& row) {
 
 void report_all(Buffer& out, const LogicalUnit& unit, bool timeouts) {
   out.assign(4, 0);
-  for (const CommandRow& row : command_rows()) {
+  for (const CommandRow& row : command_rows(unit.type())) {
     if (!available(row, unit)) continue;
     const std::size_t at = out.size();
     out.resize(at + 8);
@@ -119,8 +119,8 @@ void report_one(Buffer& out, const CommandRow* row, const LogicalUnit& unit, boo
   if (timeouts) append_timeouts(out, *row);
 }
 
-bool has_service_actions(std::uint8_t opcode) noexcept {
-  for (const CommandRow& row : command_rows()) {
+bool has_service_actions(DeviceType type, std::uint8_t opcode) noexcept {
+  for (const CommandRow& row : command_rows(type)) {
     if (row.opcode == opcode) return row.has_service_action;
   }
   return false;
@@ -134,9 +134,10 @@ Progress run_report_supported_operation_codes(Command& command) {
   const std::uint8_t options = task.cdb[2] & 0x07;
   const std::uint8_t opcode = task.cdb[3];
   const std::uint16_t service_action = load_be16(task.cdb.data() + 4);
-  const bool with_actions = has_service_actions(opcode);
+  const DeviceType type = command.unit.type();
+  const bool with_actions = has_service_actions(type, opcode);
   bool known = false;
-  const CommandRow* row = find_row(opcode, service_action, known);
+  const CommandRow* row = find_row(type, opcode, service_action, known);
   // 1: a code without service actions; 2: one with; 3: either, and one without has only service action 0.
   if (options > 3 || (options == 1 && with_actions) || (options == 2 && known && !with_actions)) {
     invalid_field_in_cdb(task, 2, std::uint8_t{2});

@@ -252,7 +252,7 @@ struct Rig {
     return true;
   }
   static UnitConfig config() {  // a unit that serves every row of the table
-    return {.identity = UnitIdentity::from_id(0x123456789abcdef), .read_only = false, .port_groups = PortGroups({PortGroup{}}, true)};
+    return {.identity = UnitIdentity::from_id(0x123456789abcdef), .read_only = false, .removable = true, .port_groups = PortGroups({PortGroup{}}, true)};
   }
   static NexusNames names(const char* who) {
     return {.initiator_port = std::string("iqn.2026-11.example:") + who + ",i,0x400001370000",

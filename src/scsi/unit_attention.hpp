@@ -14,6 +14,7 @@ enum class UnitAttention : std::uint8_t {
   bus_reset,                      // 29/02: target reset
   device_reset,                   // 29/03: logical unit reset
   nexus_loss,                     // 29/07
+  medium_may_have_changed,        // 28/00
   commands_cleared,               // 2F/00: by another initiator
   reported_luns_changed,          // 3F/0E
   inquiry_data_changed,           // 3F/03
@@ -35,6 +36,7 @@ struct AdditionalSense {
     case UnitAttention::bus_reset: return {0x29, 0x02};
     case UnitAttention::device_reset: return {0x29, 0x03};
     case UnitAttention::nexus_loss: return {0x29, 0x07};
+    case UnitAttention::medium_may_have_changed: return {0x28, 0x00};
     case UnitAttention::commands_cleared: return {0x2f, 0x00};
     case UnitAttention::reported_luns_changed: return {0x3f, 0x0e};
     case UnitAttention::inquiry_data_changed: return {0x3f, 0x03};
