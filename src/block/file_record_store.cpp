@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -32,6 +33,10 @@ Status write_all(int fd, Bytes value) {
 Result<std::unique_ptr<FileRecordStore>> FileRecordStore::open(const std::string& folder) {
   UniqueFd fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (!fd) return fail_errno(errno, folder);
+  if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno == EWOULDBLOCK) return fail(Errc::busy, folder + ": in use by another process");
+    return fail_errno(errno, folder);
+  }
   if (::unlinkat(fd.get(), temporary_name, 0) != 0 && errno != ENOENT) return fail_errno(errno, folder);
   return std::unique_ptr<FileRecordStore>(new FileRecordStore(folder, std::move(fd)));
 }

@@ -16,8 +16,8 @@ class FileRecordStore final : public runtime::RecordStore {
   static constexpr std::size_t max_record_bytes = 16 << 20;
   static constexpr std::size_t max_name_bytes = 200;
 
-  // The folder exists and is not a symbolic link itself. Removes what an interrupted put left behind; one store per
-  // folder at a time.
+  // The folder exists and is not a symbolic link itself. Removes what an interrupted put left behind. One store per
+  // folder at a time (a lock that ends with the process): fails with busy.
   [[nodiscard]] static Result<std::unique_ptr<FileRecordStore>> open(const std::string& folder);
 
   // Names: letters, digits, '.', '_', '-', ':', not beginning with '.'. Others fail with invalid_argument.

@@ -62,6 +62,12 @@ TEST_F(RecordStoreTest, SymbolicLinksAreNotFollowed) {
   EXPECT_FALSE(FileRecordStore::open(folder / "loop"));
 }
 
+TEST_F(RecordStoreTest, OneStoreAtATime) {
+  EXPECT_EQ(FileRecordStore::open(folder.path()).error().code, Errc::busy);
+  store.reset();
+  EXPECT_TRUE(FileRecordStore::open(folder.path()));
+}
+
 TEST_F(RecordStoreTest, WhatAnInterruptedPutLeftIsRemovedAndHarmless) {
   ASSERT_TRUE(store->put("a", as_bytes("whole")));
   store.reset();
