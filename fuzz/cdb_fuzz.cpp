@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstring>
+#include <functional>
 #include <list>
 #include <memory>
 #include <vector>
@@ -82,6 +83,27 @@ class MemoryChannel final : public block::Channel {
   std::list<block::BlockOp*> pending_;
 };
 
+// Keeps nothing, and answers later.
+class LateStore final : public scsi::UnitStore {
+ public:
+  void save(std::vector<std::uint8_t> record, std::function<void(bool)> done) override {
+    require(scsi::decode_durable_state(record).has_value());
+    require(!done_);
+    done_ = std::move(done);
+  }
+  bool finish_one() {
+    if (!done_) return false;
+    auto done = std::move(done_);
+    done_ = nullptr;
+    done(!failing);
+    return true;
+  }
+  bool failing = false;
+
+ private:
+  std::function<void(bool)> done_;
+};
+
 struct Command {
   scsi::Task task;
   std::vector<std::uint8_t> data, scratch;
@@ -102,12 +124,12 @@ struct Ending {
 class World {
  public:
   World() {
-    require(device_.add_unit(0, {.identity = scsi::UnitIdentity::from_id(7)}, channel_).has_value());
+    require(device_.add_unit(0, {.identity = scsi::UnitIdentity::from_id(7), .store = &store_}, channel_).has_value());
     nexus_.emplace_back(std::make_unique<scsi::Nexus>(device_, scsi::NexusNames{"iqn.a,i,0x400000000001", "iqn.t,t,0x0001"}));
     nexus_.emplace_back(std::make_unique<scsi::Nexus>(device_, scsi::NexusNames{"iqn.b,i,0x400000000002", "iqn.t,t,0x0001"}));
   }
   ~World() {
-    while (channel_.finish_one()) {}
+    while (finish_one()) {}
     for (auto& nexus : nexus_) {
       scsi::TaskManagement reset;
       reset.function = scsi::TmFunction::i_t_nexus_reset;
@@ -123,13 +145,16 @@ class World {
     const std::uint8_t what = input.byte();
     channel_.later = (what & 1) != 0;
     channel_.failing = (what & 2) != 0;
-    if ((what & 4) != 0) channel_.finish_one();
+    store_.failing = channel_.failing;
+    if ((what & 4) != 0) finish_one();
     if ((what & 0xf0) == 0xf0) task_management(input);
     else command(input, *nexus_[(what >> 3) & 1]);
     while (commands_.size() > 64) settle_oldest();
   }
 
  private:
+  bool finish_one() { return store_.finish_one() || channel_.finish_one(); }
+
   void command(Input& input, scsi::Nexus& nexus) {
     auto& command = *commands_.emplace_back(std::make_unique<Command>());
     scsi::Task& task = command.task;
@@ -197,7 +222,7 @@ class World {
     for (int round = 0; !ending.over; ++round) {
       require(round < 10000);
       give_back_cancelled();
-      channel_.finish_one();
+      finish_one();
     }
     give_back_cancelled();
   }
@@ -213,12 +238,13 @@ class World {
   void settle_oldest() {
     device_.abort(commands_.front()->task);
     give_back_cancelled();
-    while (channel_.finish_one()) {}
+    while (finish_one()) {}
     require(commands_.front()->ended <= 1);
     commands_.pop_front();
   }
 
   MemoryChannel channel_;
+  LateStore store_;
   scsi::Device device_{"iqn.2026-11.io.perilune:fuzz"};
   std::vector<std::unique_ptr<scsi::Nexus>> nexus_;
   std::list<std::unique_ptr<Command>> commands_;

@@ -48,4 +48,8 @@ inline constexpr std::uint32_t max_ports_of_a_group = 255;  // SPC-4 table 307: 
 inline constexpr std::uint32_t max_sense_bytes = 252;
 inline constexpr std::uint32_t max_parameter_bytes = 65536;                  // MODE SELECT, UNMAP … lists
 
+// Reservations (SPC-4 5.13)
+inline constexpr std::size_t max_registrations = 1024;      // I_T nexuses that a logical unit knows keys of
+inline constexpr std::size_t max_port_name_bytes = 256;     // of an initiator port: an iSCSI name, ",i,0x" and the ISID
+
 }  // namespace perilune::limits

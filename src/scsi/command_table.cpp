@@ -9,6 +9,7 @@
 #include "scsi/logical_unit.hpp"
 #include "scsi/medium_handlers.hpp"
 #include "scsi/multimedia.hpp"
+#include "scsi/reservation_handlers.hpp"
 #include "scsi/rod_handlers.hpp"
 #include "scsi/sense.hpp"
 #include "scsi/task.hpp"
@@ -20,11 +21,12 @@ using enum SerialClass;
 using Usage = std::array<std::uint8_t, limits::max_cdb_bytes>;
 
 // What most rows allow.
-constexpr std::uint16_t about = allow::stopped | allow::read_only | allow::write_exclusive | allow::exclusive_access |
-                                allow::standby;  // tells about the unit, not its data
-constexpr std::uint16_t always = about | allow::unavailable;
-constexpr std::uint16_t reading = allow::read_only | allow::write_exclusive;
-constexpr std::uint16_t writing = 0;
+constexpr std::uint32_t telling = allow::stopped | allow::read_only | allow::write_exclusive | allow::standby;  // about the unit
+constexpr std::uint32_t about = telling | allow::exclusive_access;  // also to those who may not read
+constexpr std::uint32_t always = about | allow::unavailable;
+constexpr std::uint32_t setting = allow::stopped | allow::read_only | allow::standby;  // how the unit behaves
+constexpr std::uint32_t reading = allow::read_only | allow::write_exclusive;
+constexpr std::uint32_t writing = 0;
 
 // The masks of the block commands: options of byte 1; then LBA, count, group number in the places of each length.
 constexpr Usage cdb6(std::uint8_t opcode) { return {opcode, 0x1f, 0xff, 0xff, 0xff, 0}; }
@@ -38,16 +40,16 @@ constexpr Usage cdb16(std::uint8_t opcode, std::uint8_t options) {
   return {opcode, options, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f, 0};
 }
 
-constexpr CommandRow control(std::uint8_t cdb_length, Usage usage, std::uint16_t flags, Progress (*run)(Command&)) {
+constexpr CommandRow control(std::uint8_t cdb_length, Usage usage, std::uint32_t flags, Progress (*run)(Command&)) {
   return {.opcode = usage[0], .cdb_length = cdb_length, .usage = usage, .flags = flags, .timeout_s = 10, .run = run};
 }
-constexpr CommandRow service(std::uint8_t cdb_length, Usage usage, std::uint16_t flags, Progress (*run)(Command&)) {
+constexpr CommandRow service(std::uint8_t cdb_length, Usage usage, std::uint32_t flags, Progress (*run)(Command&)) {
   CommandRow row = control(cdb_length, usage, flags, run);
   row.has_service_action = true;
   row.service_action = usage[1] & 0x1f;
   return row;
 }
-constexpr CommandRow data(std::uint8_t cdb_length, Usage usage, SerialClass serial, std::uint16_t flags,
+constexpr CommandRow data(std::uint8_t cdb_length, Usage usage, SerialClass serial, std::uint32_t flags,
                           bool (*admit)(Command&), Progress (*run)(Command&), std::uint16_t timeout_s = 30) {
   return {.opcode = usage[0], .cdb_length = cdb_length, .usage = usage, .serial = serial, .flags = flags,
           .timeout_s = timeout_s, .admit = admit, .run = run};
@@ -61,7 +63,8 @@ constexpr CommandRow unmap_row() {
 
 // Third-party copies. What the units that a copy names must be able to do is asked when it comes to them; the one that
 // gets the command may be any.
-constexpr std::uint16_t copying = allow::stopped | allow::read_only;
+constexpr std::uint32_t copying = allow::stopped | allow::read_only;
+constexpr std::uint32_t copy_status = copying | allow::write_exclusive;
 constexpr CommandRow extended_copy_row(std::uint8_t service_action) {
   CommandRow row = data(16, {0x83, service_action, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0}, none, copying,
                         admit_extended_copy, run_extended_copy, 300);
@@ -70,7 +73,7 @@ constexpr CommandRow extended_copy_row(std::uint8_t service_action) {
   row.prepare = prepare_extended_copy;
   return row;
 }
-constexpr CommandRow token_row(std::uint8_t service_action, std::uint16_t flags, bool (*prepare)(Command&),
+constexpr CommandRow token_row(std::uint8_t service_action, std::uint32_t flags, bool (*prepare)(Command&),
                                Progress (*run)(Command&)) {
   CommandRow row = data(16, {0x83, service_action, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f, 0}, none,
                         flags | needs::tokens, admit_token_command, run, 60);
@@ -86,7 +89,7 @@ constexpr Usage copy_results(std::uint8_t service_action, std::uint8_t identifie
 }
 
 constexpr CommandRow set_target_port_groups_row() {
-  CommandRow row = data(12, {0xa4, 0x0a, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0}, whole, always | needs::explicit_access,
+  CommandRow row = data(12, {0xa4, 0x0a, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0}, whole, setting | allow::unavailable | needs::explicit_access,
                         admit_set_target_port_groups, run_set_target_port_groups);
   row.has_service_action = true;
   row.service_action = 0x0a;
@@ -104,6 +107,26 @@ constexpr CommandRow sanitize_row(std::uint8_t service_action, std::uint8_t list
   row.has_service_action = true;
   row.service_action = service_action;
   row.prepare = prepare_sanitize;
+  return row;
+}
+constexpr CommandRow set_identifying_information_row() {
+  CommandRow row = data(12, {0xa4, 0x06, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xfe, 0}, whole, setting | needs::store,
+                        admit_set_identifying_information, run_set_identifying_information);
+  row.has_service_action = true;
+  row.service_action = 0x06;
+  return row;
+}
+constexpr std::uint32_t reserving = about | allow::reserved;
+constexpr Usage persistent_in(std::uint8_t service_action) {
+  return {0x5e, service_action, 0, 0, 0, 0, 0, 0xff, 0xff, 0};
+}
+// SCOPE and TYPE are ignored by some service actions, so every value is let through to them.
+constexpr CommandRow persistent_reserve_out_row(std::uint8_t service_action) {
+  CommandRow row = data(10, {0x5f, service_action, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0}, whole, reserving,
+                        admit_persistent_reserve_out, run_persistent_reserve_out);
+  row.has_service_action = true;
+  row.service_action = service_action;
+  row.prepare = prepare_persistent_reserve_out;
   return row;
 }
 constexpr CommandRow write_scattered_row() {
@@ -155,24 +178,45 @@ constexpr std::uint8_t bytchk = 0x06;
 constexpr auto table = std::to_array<CommandRow>({
     // Any device (SPC-4)
     control(6, {0x00}, reading | allow::exclusive_access, run_test_unit_ready),
-    control(6, {0x03, 0x01, 0, 0, 0xff, 0}, always | allow::unit_attention | allow::no_unit, run_request_sense),
-    control(6, {0x12, 0x01, 0xff, 0xff, 0xff, 0}, always | allow::unit_attention | allow::no_unit, run_inquiry),
+    control(6, {0x03, 0x01, 0, 0, 0xff, 0}, always | allow::unit_attention | allow::no_unit | allow::reserved,
+            run_request_sense),
+    control(6, {0x12, 0x01, 0xff, 0xff, 0xff, 0}, always | allow::unit_attention | allow::no_unit | allow::reserved,
+            run_inquiry),
     log_select_row(),
-    control(10, {0x4d, 0, 0xff, 0xff, 0, 0xff, 0xff, 0xff, 0xff, 0}, about, run_log_sense),
-    data(6, {0x15, 0x11, 0, 0, 0xff, 0}, whole, allow::stopped | allow::read_only | allow::standby, admit_mode_select, run_mode_select),
-    control(6, {0x1a, 0x08, 0xff, 0xff, 0xff, 0}, about, run_mode_sense_6),
-    data(10, {0x55, 0x11, 0, 0, 0, 0, 0, 0xff, 0xff, 0}, whole, allow::stopped | allow::read_only | allow::standby, admit_mode_select,
-         run_mode_select),
-    control(10, {0x5a, 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0}, about, run_mode_sense_10),
-    control(12, {0xa0, 0, 0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0}, always | allow::unit_attention | allow::no_unit,
+    control(10, {0x4d, 0, 0xff, 0xff, 0, 0xff, 0xff, 0xff, 0xff, 0}, about | allow::reserved, run_log_sense),
+    data(6, {0x15, 0x11, 0, 0, 0xff, 0}, whole, setting, admit_mode_select, run_mode_select),
+    control(6, {0x1a, 0x08, 0xff, 0xff, 0xff, 0}, telling, run_mode_sense_6),
+    data(10, {0x55, 0x11, 0, 0, 0, 0, 0, 0xff, 0xff, 0}, whole, setting, admit_mode_select, run_mode_select),
+    control(10, {0x5a, 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0}, telling, run_mode_sense_10),
+    control(12, {0xa0, 0, 0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0}, always | allow::unit_attention | allow::no_unit | allow::reserved,
             run_report_luns),
     service(12, {0xa3, 0xea, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0}, always, run_report_target_port_groups),
-    service(12, {0xa3, 0x0c, 0x87, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0}, about,
+    service(12, {0xa3, 0x0c, 0x87, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0}, telling,
             run_report_supported_operation_codes),
-    service(12, {0xa3, 0x0d, 0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0}, about,
+    service(12, {0xa3, 0x0d, 0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0}, telling,
             run_report_supported_task_management),
     service(12, {0xa3, 0x0f, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0}, about | needs::clock, run_report_timestamp),
+    service(12, {0xa3, 0x05, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xfe, 0}, about | needs::store,
+            run_report_identifying_information),
+    set_identifying_information_row(),
     set_target_port_groups_row(),
+    // Reservations (SPC-4 6.15, 6.16; SPC-2 7.17, 7.21 …). Their handlers ask who may.
+    service(10, persistent_in(0x00), reserving, run_read_keys),
+    service(10, persistent_in(0x01), reserving, run_read_reservation),
+    service(10, persistent_in(0x02), reserving, run_report_capabilities),
+    service(10, persistent_in(0x03), reserving, run_read_full_status),
+    persistent_reserve_out_row(0x00),
+    persistent_reserve_out_row(0x01),
+    persistent_reserve_out_row(0x02),
+    persistent_reserve_out_row(0x03),
+    persistent_reserve_out_row(0x04),
+    persistent_reserve_out_row(0x05),
+    persistent_reserve_out_row(0x06),
+    persistent_reserve_out_row(0x07),
+    data(6, {0x16}, whole, reserving, admit_reserve_release, run_reserve_unit),
+    data(6, {0x17}, whole, reserving, admit_reserve_release, run_release_unit),
+    data(10, {0x56}, whole, reserving, admit_reserve_release, run_reserve_unit),
+    data(10, {0x57}, whole, reserving, admit_reserve_release, run_release_unit),
     // Direct access (SBC-3)
     data(6, {0x1b, 0x01, 0, 0, 0x07, 0}, whole, allow::stopped | allow::read_only, admit_start_stop, run_start_stop),
     prevent_allow_row(),
@@ -220,11 +264,11 @@ constexpr auto table = std::to_array<CommandRow>({
     token_row(0x10, reading, prepare_populate_token, run_populate_token),
     token_row(0x11, writing, prepare_write_using_token, run_write_using_token),
     service(16, {0x83, 0x1c, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, copying, run_copy_operation_abort),
-    service(16, copy_results(0x00, 1), copying, run_receive_copy_status_lid1),
-    service(16, copy_results(0x03, 0), copying, run_receive_copy_operating_parameters),
-    service(16, copy_results(0x04, 1), copying, run_receive_copy_failure_details),
-    service(16, copy_results(0x05, 4), copying, run_receive_copy_status_lid4),
-    service(16, copy_results(0x07, 4), copying | needs::tokens, run_receive_rod_token_information),
+    service(16, copy_results(0x00, 1), copy_status, run_receive_copy_status_lid1),
+    service(16, copy_results(0x03, 0), copy_status, run_receive_copy_operating_parameters),
+    service(16, copy_results(0x04, 1), copy_status, run_receive_copy_failure_details),
+    service(16, copy_results(0x05, 4), copy_status, run_receive_copy_status_lid4),
+    service(16, copy_results(0x07, 4), copy_status | needs::tokens, run_receive_rod_token_information),
 });
 
 // Place of the first row of each operation code; rows of one code stand together.
@@ -272,6 +316,18 @@ const CommandRow* find_row(DeviceType type, std::uint8_t opcode, std::uint16_t s
   return nullptr;
 }
 
+bool permits(ReservationAccess access, const CommandRow& row, const Task& task) noexcept {
+  switch (access) {
+    case ReservationAccess::all: return true;
+    case ReservationAccess::reserved: return row.allows(allow::reserved);
+    case ReservationAccess::write_exclusive:
+    case ReservationAccess::exclusive_access: break;
+  }
+  // START STOP UNIT: to start is allowed, to stop is not (SBC-3 table 13).
+  if (row.opcode == 0x1b && (task.cdb[4] & 0xf1) == 0x01) return true;
+  return row.allows(access == ReservationAccess::write_exclusive ? allow::write_exclusive : allow::exclusive_access);
+}
+
 bool available(const CommandRow& row, const LogicalUnit& unit) noexcept {
   // FORMAT UNIT, SANITIZE: what other shards have to refuse meanwhile they are not told yet.
   if ((row.opcode == 0x04 || row.opcode == 0x48) && !unit.device().alone()) return false;
@@ -280,6 +336,7 @@ bool available(const CommandRow& row, const LogicalUnit& unit) noexcept {
   if ((row.flags & needs::clock) != 0 && !unit.device().has_clock()) return false;
   if ((row.flags & needs::tokens) != 0 && (unit.device().tokens() == nullptr || !unit.device().has_clock())) return false;
   if ((row.flags & needs::atomic) != 0 && unit.geometry().max_atomic_blocks == 0) return false;
+  if ((row.flags & needs::store) != 0 && !unit.persists()) return false;
   return (row.flags & needs::thin) == 0 || unit.geometry().thin;
 }
 

@@ -11,6 +11,7 @@
 #include "base/bytes.hpp"
 #include "base/limits.hpp"
 #include "scsi/device_type.hpp"
+#include "scsi/reservations.hpp"
 
 namespace perilune::scsi {
 
@@ -30,32 +31,33 @@ enum class SerialClass : std::uint8_t {
 
 // Flags of a row: in which states of the unit the command is served.
 namespace allow {
-inline constexpr std::uint16_t unit_attention = 0x0001;  // served although a unit attention is pending, and leaves it
-inline constexpr std::uint16_t stopped = 0x0002;         // after START STOP UNIT with START = 0, and without a medium
-inline constexpr std::uint16_t read_only = 0x0004;       // does not change the medium
-inline constexpr std::uint16_t no_unit = 0x0008;         // answered at a LUN where no unit is, and at the W-LUN
-// For the later issue on reservations; kept beside the others so that a new row states them.
-inline constexpr std::uint16_t write_exclusive = 0x0010;   // under another's Write Exclusive reservation
-inline constexpr std::uint16_t exclusive_access = 0x0020;  // under another's Exclusive Access reservation
-inline constexpr std::uint16_t standby = 0x0040;           // in target port group state standby
-inline constexpr std::uint16_t unavailable = 0x0080;       // in unavailable, offline and transitioning
+inline constexpr std::uint32_t unit_attention = 0x0001;  // served although a unit attention is pending, and leaves it
+inline constexpr std::uint32_t stopped = 0x0002;         // after START STOP UNIT with START = 0, and without a medium
+inline constexpr std::uint32_t read_only = 0x0004;       // does not change the medium
+inline constexpr std::uint32_t no_unit = 0x0008;         // answered at a LUN where no unit is, and at the W-LUN
+inline constexpr std::uint32_t write_exclusive = 0x0010;   // under another's Write Exclusive reservation (SPC-4 table 66)
+inline constexpr std::uint32_t exclusive_access = 0x0020;  // under another's Exclusive Access reservation
+inline constexpr std::uint32_t reserved = 0x40000;          // after another's RESERVE (SPC-2 table 10)
+inline constexpr std::uint32_t standby = 0x0040;           // in target port group state standby
+inline constexpr std::uint32_t unavailable = 0x0080;       // in unavailable, offline and transitioning
 }  // namespace allow
 
 // Needs of a row.
 namespace needs {
-inline constexpr std::uint16_t thin = 0x0100;  // exists only on a thinly provisioned unit
-inline constexpr std::uint16_t explicit_access = 0x0200;  // only where initiators may set access states
-inline constexpr std::uint16_t clock = 0x0800;   // exists only on a device that was given one
-inline constexpr std::uint16_t tokens = 0x8000;  // only on a device that has a key for them
-inline constexpr std::uint16_t atomic = 0x0400;  // exists only on a channel that does not tear writes
+inline constexpr std::uint32_t thin = 0x0100;  // exists only on a thinly provisioned unit
+inline constexpr std::uint32_t explicit_access = 0x0200;  // only where initiators may set access states
+inline constexpr std::uint32_t clock = 0x0800;   // exists only on a device that was given one
+inline constexpr std::uint32_t tokens = 0x8000;  // only on a device that has a key for them
+inline constexpr std::uint32_t atomic = 0x0400;  // exists only on a channel that does not tear writes
 inline constexpr std::uint32_t removable = 0x10000;  // exists only where the medium can be taken out
+inline constexpr std::uint32_t store = 0x20000;  // exists only on a unit that can keep what it is told
 }
 
 // What the log pages count of a row.
 namespace counts {
-inline constexpr std::uint16_t read = 0x1000;
-inline constexpr std::uint16_t write = 0x2000;
-inline constexpr std::uint16_t verify = 0x4000;
+inline constexpr std::uint32_t read = 0x1000;
+inline constexpr std::uint32_t write = 0x2000;
+inline constexpr std::uint32_t verify = 0x4000;
 }  // namespace counts
 
 struct Command {
@@ -106,6 +108,8 @@ struct CommandRow {
 [[nodiscard]] bool available(const CommandRow& row, const LogicalUnit& unit) noexcept;
 // The bits that this unit evaluates in byte `index`.
 [[nodiscard]] std::uint8_t usage_of(const CommandRow& row, const LogicalUnit& unit, std::size_t index) noexcept;
+// Whether a nexus with this access under the reservations of others may send the command.
+[[nodiscard]] bool permits(ReservationAccess access, const CommandRow& row, const Task& task) noexcept;
 // False when a bit is set that this unit does not evaluate; then the command has ended with the pointer to it.
 [[nodiscard]] bool check_cdb(const CommandRow& row, const LogicalUnit& unit, Task& task) noexcept;
 

@@ -24,19 +24,12 @@ TEST(Dispatch, UnknownOperationCodesAreRefused) {
   Rig rig;
   std::set<int> known;
   for (const CommandRow& row : command_rows(DeviceType::disk)) known.insert(row.opcode);
-  EXPECT_EQ(known.size(), 48u);
+  EXPECT_EQ(known.size(), 55u);
   for (int opcode = 0; opcode < 256; ++opcode) {
     if (known.count(opcode) != 0) continue;
     Io io = rig.io({static_cast<std::uint8_t>(opcode), 0, 0, 0, 0, 0});
     EXPECT_EQ(io.run().sense(), 0x052000u) << opcode;
     EXPECT_EQ(io.status(), ScsiStatus::check_condition);
-  }
-}
-
-TEST(Dispatch, CommandsOfLaterIssuesAreUnknown) {
-  Rig rig;
-  for (const std::uint8_t opcode : Data{0x16, 0x17, 0x56, 0x57, 0x5e, 0x5f}) {
-    EXPECT_EQ(rig.io({opcode, 0, 0, 0, 0, 0}).run().sense(), 0x052000u);
   }
 }
 
@@ -53,6 +46,7 @@ TEST(Dispatch, UnknownServiceActionPointsAtIt) {
 TEST(CdbCheck, EveryBitThatIsNotEvaluatedIsRefusedWithItsPlace) {
   Rig rig;
   for (const CommandRow& row : command_rows(DeviceType::disk)) {
+    if (!available(row, rig.unit)) continue;
     for (std::size_t byte = 1; byte < row.cdb_length; ++byte) {
       for (unsigned bit = 0; bit < 8; ++bit) {
         const auto mask = static_cast<std::uint8_t>(1u << bit);
@@ -129,17 +123,21 @@ TEST(SupportedOperationCodes, ListsEveryRowOnce) {
   const Data list = rig.io(rsoc(0), {}, 65536).run().data_in();
   const std::uint32_t length = load_be32(list.data());
   EXPECT_EQ(length, list.size() - 4);
-  EXPECT_EQ(length, command_rows(DeviceType::disk).size() * 8);
   std::size_t at = 4;
+  std::size_t served = 0;
   for (const CommandRow& row : command_rows(DeviceType::disk)) {
+    if (!available(row, rig.unit)) continue;  // this unit has no record to keep anything in
+    ++served;
     EXPECT_EQ(list[at], row.opcode);
     EXPECT_EQ(load_be16(&list[at + 2]), row.has_service_action ? row.service_action : 0);
     EXPECT_EQ(list[at + 5], row.has_service_action ? 1 : 0);
     EXPECT_EQ(load_be16(&list[at + 6]), row.cdb_length);
     at += 8;
   }
+  EXPECT_EQ(length, served * 8);
+  EXPECT_EQ(served, command_rows(DeviceType::disk).size() - 2);
   const Data timed = rig.io(rsoc(0x80), {}, 65536).run().data_in();
-  EXPECT_EQ(timed.size(), 4 + command_rows(DeviceType::disk).size() * 20);
+  EXPECT_EQ(timed.size(), 4 + served * 20);
   EXPECT_EQ(timed[4 + 5], 0x02);
   EXPECT_EQ(load_be16(&timed[4 + 8]), 10);
 }
@@ -152,7 +150,7 @@ TEST(SupportedOperationCodes, OneCommandShowsItsUsageMap) {
             (Data{0, 0x83, 0, 6, 0, 0, 0, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 10}));
   EXPECT_EQ(rig.io(rsoc(2, 0x9e, 0x10), {}, 65536).run().data_in(),
             (Data{0, 0x03, 0, 16, 0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0}));
-  EXPECT_EQ(rig.io(rsoc(1, 0x5f), {}, 65536).run().data_in(), (Data{0, 0x01, 0, 0}));
+  EXPECT_EQ(rig.io(rsoc(1, 0x1e), {}, 65536).run().data_in(), (Data{0, 0x01, 0, 0}));
   EXPECT_EQ(rig.io(rsoc(3, 0x28, 0), {}, 65536).run().data_in()[1], 0x03);
   EXPECT_EQ(rig.io(rsoc(3, 0x28, 1), {}, 65536).run().data_in()[1], 0x01);
   EXPECT_EQ(rig.io(rsoc(3, 0xa3, 0x0d), {}, 65536).run().data_in()[1], 0x03);

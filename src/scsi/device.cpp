@@ -127,6 +127,7 @@ UnitAttention Device::first_attention(const NexusNames& names) const {
 }
 
 void Device::forget(Nexus& nexus) {
+  for (const auto& unit : units_) unit->nexus_lost(nexus);
   const std::uint64_t hash = hash_names(nexus.names_);
   forget(hash);
   if (shards_ != nullptr) shards_->tell_lost_nexus(hash);
@@ -175,12 +176,16 @@ const CommandRow* look_up(Task& task, const LogicalUnit& unit) noexcept {
   return nullptr;
 }
 
-bool check_state(const CommandRow& row, const LogicalUnit& unit, Task& task) noexcept {
+bool check_state(const CommandRow& row, const LogicalUnit& unit, ReservationAccess access, Task& task) noexcept {
   if (task.attribute == TaskAttribute::aca) {  // there is no ACA condition to be in (SAM-5 8.7.5)
     fail_command(task, SenseKey::illegal_request, asc::invalid_message);
     return false;
   }
   if (unit.port_groups().restricted() && !check_access(row, unit, task)) return false;
+  if (!permits(access, row, task)) {
+    reservation_conflict(task);
+    return false;
+  }
   if (!row.allows(allow::stopped)) {
     if (const auto why = not_ready(unit)) {
       fail_command(task, SenseKey::not_ready, *why);
@@ -201,6 +206,16 @@ bool check_state(const CommandRow& row, const LogicalUnit& unit, Task& task) noe
 
 }  // namespace
 
+ReservationAccess Device::access_through(Nexus::Slot& slot, const Nexus& nexus) noexcept {
+  const LogicalUnit& unit = *slot.unit;
+  if (!unit.reservations_.restricts()) return ReservationAccess::all;
+  if (slot.access_generation != unit.generation_) {
+    slot.access = access_of(unit.reservations_, nexus.names_.initiator_port, nexus.names_.relative_target_port);
+    slot.access_generation = unit.generation_;
+  }
+  return slot.access;
+}
+
 void Device::admit_on_unit(Task& task, Nexus::Slot& slot) {
   LogicalUnit& unit = *slot.unit;
   task.unit = &unit;
@@ -213,7 +228,7 @@ void Device::admit_on_unit(Task& task, Nexus::Slot& slot) {
     return;
   }
   row = look_up(task, unit);
-  if (row == nullptr || !check_cdb(*row, unit, task) || !check_state(*row, unit, task)) return;
+  if (row == nullptr || !check_cdb(*row, unit, task) || !check_state(*row, unit, access_through(slot, *task.nexus), task)) return;
   task.row = row;
   task.serial = static_cast<std::uint8_t>(row->serial);
   Command command{*this, unit, task};
@@ -312,6 +327,7 @@ void Device::leave(Task& task) {
   if (task.copy != nullptr) end_copy(task);
   if (task.claim != nullptr) shards_->give_back(*task.claim);
   if (unit.medium().waiter() == &task) unit.medium().set_waiter(nullptr);
+  if (unit.pending_ != nullptr && unit.pending_->task == &task) unit.pending_.reset();
   managements_.for_each([&](TaskManagement& request) {
     if (affects(request, task)) --request.affected;
   });
@@ -335,6 +351,7 @@ void Device::finish(Task& task) {
 void Device::after_leaving(LogicalUnit& unit) {
   if (unit.blocked_ != 0) wake(unit);
   if (claims_released_) wake_released();
+  if (unit.pending_ != nullptr) continue_change(unit);
   if (!managements_.empty()) settle_managements();
 }
 
@@ -428,10 +445,18 @@ bool Device::execute(Task& task) {
 }
 
 // What was checked when the command was admitted may have changed while it waited, for data, for memory, for others. It
-// counts as it is now: a write that was admitted before MODE SELECT set SWP does not land after it.
+// counts as it is now: a write that was admitted before MODE SELECT set SWP, or before a PREEMPT that shuts its nexus out,
+// does not land after it. Of the reservations a copy that is under way asks for every segment instead (copy_access.hpp).
 bool Device::start(Task& task) {
   task.phase = Task::Phase::running;
-  if (task.generation != task.unit->generation_ && !task.aborted && !check_state(*task.row, *task.unit, task)) return true;
+  const LogicalUnit& unit = *task.unit;
+  if (task.generation != unit.generation_ && !task.aborted) {
+    const bool under_way = task.copy != nullptr && task.copy->stage != CopyOperation::Stage::next_segment;
+    const NexusNames& names = task.nexus->names();
+    const ReservationAccess access =
+        under_way ? ReservationAccess::all : access_of(unit.reservations_, names.initiator_port, names.relative_target_port);
+    if (!check_state(*task.row, unit, access, task)) return true;
+  }
   return drive(task);
 }
 

@@ -180,6 +180,15 @@ class Device {
   // For src/scsi alone. An operation of the unit that has ended at once. True: enough for this turn, op.done is called from a later one.
   [[nodiscard]] bool put_off(const LogicalUnit& unit, block::BlockOp& op);
 
+  // For src/scsi alone: changes of a unit (unit_changes.cpp). `task` runs, and its row is of SerialClass::whole. True: the
+  // change has been made. False: the handler is called again when it has been, or has failed (LogicalUnit::change_failed)
+  // and nothing has changed.
+  [[nodiscard]] bool change(Task& task, UnitChange change);
+  // Begins to end the commands of these nexuses on the unit of `except`, that one aside.
+  void end_tasks_of(const std::vector<NexusName>& nexuses, Task& except);
+  // The initiator ports of this device that are there now (`<device>,i,0x…`).
+  [[nodiscard]] std::vector<std::string> ports_of_device(std::string_view initiator_device);
+
  private:
   friend class Nexus;
   friend class LogicalUnit;
@@ -190,6 +199,7 @@ class Device {
   [[nodiscard]] UnitAttention first_attention(const NexusNames& names) const;
   void map_changed();
 
+  [[nodiscard]] static ReservationAccess access_through(Nexus::Slot& slot, const Nexus& nexus) noexcept;
   void admit_on_unit(Task& task, Nexus::Slot& slot);
   void admit_without_unit(Task& task, bool well_known);
 
@@ -206,9 +216,16 @@ class Device {
   void resume(Task& task);  // a copy that waited for its claims
   void resume_interrupted(LogicalUnit& unit);
   void forget_copies(const LogicalUnit& unit);
-  [[nodiscard]] bool start(Task& task);  // true: over
+  [[nodiscard]] bool start(Task& task);  // nothing is in its way. True: over
   [[nodiscard]] bool drive(Task& task);  // true: over
   [[nodiscard]] bool settled(Task& task);
+  void cancel(Task& task);               // that has not been executed, or waits
+  [[nodiscard]] bool save_change(LogicalUnit& unit);
+  void make_change(LogicalUnit& unit);
+  void change_saved(LogicalUnit& unit, bool durable);
+  void continue_change(LogicalUnit& unit);
+  void end_tasks_here(LogicalUnit& unit, const std::vector<NexusName>& nexuses, const Task* except);
+  void raise_named(const LogicalUnit& unit, const NexusNotice& notice);
   static void operation_ended(void* context, block::BlockOp& op);
 
   [[nodiscard]] static bool affects(const TaskManagement& request, const Task& task) noexcept;

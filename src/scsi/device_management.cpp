@@ -133,18 +133,21 @@ bool Device::take_tasks(TaskManagement& request) {
     request.response = TmResponse::task_does_not_exist;
   }
   while (!called.empty()) {
-    Task& task = called.pop_front();
-    if (task.phase == Task::Phase::admitted && task.cancelled) {
-      task.phase = Task::Phase::cancelled;
-      task.cancelled(task);
-    } else {
-      abort(task);
-    }
+    cancel(called.pop_front());
   }
   if (copies_affected) resume_interrupted(*request.unit);
   if (--request.affected != 0) return false;
   IntrusiveList<TaskManagement>::remove(request);
   return true;
+}
+
+void Device::cancel(Task& task) {
+  if (task.phase == Task::Phase::admitted && task.cancelled) {
+    task.phase = Task::Phase::cancelled;
+    task.cancelled(task);
+  } else {
+    abort(task);
+  }
 }
 
 // A reset is an event of the unit: every nexus learns of it, the one that asked too (SAM-5 6.3.3; libiscsi's
@@ -166,7 +169,10 @@ void Device::apply_reset(const TaskManagement& request, LogicalUnit& unit) {
       forget_copies(unit);
       unit.raise_for_others(nullptr, UnitAttention::power_on);
       break;
-    case TmFunction::i_t_nexus_reset: request.nexus->raise(unit, UnitAttention::nexus_loss); break;
+    case TmFunction::i_t_nexus_reset:
+      unit.nexus_lost(*request.nexus);
+      request.nexus->raise(unit, UnitAttention::nexus_loss);
+      break;
     default: break;
   }
 }

@@ -21,7 +21,8 @@ UnitIdentity UnitIdentity::from_id(std::uint64_t id) {
 
 LogicalUnit::LogicalUnit(Device& device, std::uint16_t number, UnitConfig config, block::Channel& channel)
     : device_(device), number_(number), config_(std::move(config)), channel_(&channel) {
-  state_.wce = channel_->geometry().write_cache;
+  power_on_modes();
+  reservations_ = config_.durable.reservations;
 }
 
 LogicalUnit::~LogicalUnit() { PERILUNE_ASSERT(task_set_.empty() && claims_.empty()); }
@@ -29,10 +30,11 @@ LogicalUnit::~LogicalUnit() { PERILUNE_ASSERT(task_set_.empty() && claims_.empty
 void LogicalUnit::reset() noexcept {
   const State before = state_;
   state_ = State{};
-  state_.wce = channel_->geometry().write_cache;
+  power_on_modes();
   state_.flush_failed = before.flush_failed;
   state_.medium_present = before.medium_present;
   device_.nexuses_.for_each([&](Nexus& nexus) { nexus.allow_removal(*this); });
+  reservations_.reserved_by.reset();
   ++generation_;
 }
 
@@ -42,6 +44,36 @@ void LogicalUnit::adopt(const Value& value) {
   state_.flush_failed |= flush_failed;  // every shard is told of it by itself, and nothing takes it back
   config_.port_groups = value.port_groups;
   log_zero_ = value.log_zero;
+  reservations_ = value.reservations;
+  config_.durable = value.durable;
+  record_known_ = value.record_known;
+  ++generation_;
+}
+
+void LogicalUnit::power_on_modes() noexcept {
+  const ModeValues modes = config_.durable.modes.value_or(default_modes());
+  state_.wce = modes.wce && geometry().write_cache;
+  state_.swp = modes.swp;
+  state_.d_sense = modes.d_sense;
+}
+
+void LogicalUnit::nexus_lost(const Nexus& nexus) {
+  const NexusName name{nexus.names().initiator_port, nexus.names().relative_target_port};
+  if (reservations_.reserved_by != name) return;
+  const auto change = [name](LogicalUnit& unit) {
+    if (unit.reservations_.reserved_by != name) return;
+    unit.reservations_.reserved_by.reset();
+    ++unit.generation_;
+  };
+  if (device_.shards_ != nullptr) {
+    device_.shards_->change(*this, change);
+  } else {
+    change(*this);
+  }
+}
+
+void LogicalUnit::set_reservations(Reservations reservations) {
+  reservations_ = std::move(reservations);
   ++generation_;
 }
 

@@ -18,6 +18,7 @@
 #include "scsi/shard_claim.hpp"
 #include "scsi/task.hpp"
 #include "scsi/unit_attention.hpp"
+#include "scsi/unit_change.hpp"
 
 namespace perilune::scsi {
 
@@ -40,6 +41,8 @@ struct UnitConfig {
   DeviceType type = DeviceType::disk;
   bool removable = false;  // the medium can be taken out; of a cd_dvd always
   PortGroups port_groups = {};
+  UnitStore* store = nullptr;  // outlives the unit; nullptr: what cannot be kept over a loss of power is refused
+  DurableState durable = {};   // what the store has of it
 };
 
 class LogicalUnit {
@@ -79,6 +82,11 @@ class LogicalUnit {
   }
   [[nodiscard]] bool descriptor_sense() const noexcept { return state_.d_sense; }
 
+  [[nodiscard]] const Reservations& reservations() const noexcept { return reservations_; }
+  [[nodiscard]] const DurableState& durable() const noexcept { return config_.durable; }
+  [[nodiscard]] bool persists() const noexcept { return config_.store != nullptr; }
+  [[nodiscard]] bool record_is_known() const noexcept { return record_known_; }  // durable() is what the store has
+
   [[nodiscard]] std::uint32_t tasks() const noexcept { return task_count_; }
   [[nodiscard]] UnitCounters counters() const noexcept { return counters_->now(); }  // since the unit was made, on this shard
   [[nodiscard]] Device& device() const noexcept { return device_; }
@@ -98,8 +106,13 @@ class LogicalUnit {
     State state;
     PortGroups port_groups;
     LogZero log_zero{};
+    Reservations reservations;
+    DurableState durable;
+    bool record_known = true;
   };
-  [[nodiscard]] Value value() const { return {state_, config_.port_groups, log_zero_}; }
+  [[nodiscard]] Value value() const {
+    return {state_, config_.port_groups, log_zero_, reservations_, config_.durable, record_known_};
+  }
   void adopt(const Value& value);  // of another shard
 
   [[nodiscard]] State& state() noexcept { return state_; }
@@ -110,7 +123,22 @@ class LogicalUnit {
   [[nodiscard]] LogZero& log_zero() noexcept { return log_zero_; }
   [[nodiscard]] MediumOperation& medium() noexcept { return medium_; }
   [[nodiscard]] const MediumOperation& medium() const noexcept { return medium_; }
-  void reset() noexcept;  // logical unit reset (SAM-5 6.3.3): mode pages return to their defaults
+  // Logical unit reset (SAM-5 6.3.3): mode pages return to what was saved, or to their defaults; RESERVE is over.
+  void reset() noexcept;
+  void nexus_lost(const Nexus& nexus);  // its RESERVE is over; registrations stay
+  void set_reservations(Reservations reservations);  // these count from now on
+  [[nodiscard]] ModeValues modes() const noexcept { return {.wce = state_.wce, .swp = state_.swp, .d_sense = state_.d_sense}; }
+  [[nodiscard]] ModeValues default_modes() const noexcept { return {.wce = geometry().write_cache}; }
+  // A change that a command of this unit has asked Device::change for.
+  struct ChangeInProgress {
+    enum class Stage : std::uint8_t { ending_tasks, waiting_for_tasks, saving, made, failed };
+    Task* task = nullptr;
+    UnitChange change;
+    Stage stage = Stage::ending_tasks;
+  };
+  [[nodiscard]] bool change_failed() const noexcept {
+    return pending_ != nullptr && pending_->stage == ChangeInProgress::Stage::failed;
+  }
   // On every nexus but this one. In a command that changes the unit, or a change by the operator: on those of every shard.
   void raise_for_others(const Nexus* nexus, UnitAttention attention);
   void open_tray();
@@ -122,6 +150,7 @@ class LogicalUnit {
   friend class Shards;
 
   [[nodiscard]] bool can_start(const Task& task);
+  void power_on_modes() noexcept;
   void count(const Task& task) noexcept;  // a command that ended well
   [[nodiscard]] bool stands_in_the_way(const Task& other, const Task& task, bool older) const noexcept;
   static bool is_barrier(const Task& task) noexcept;
@@ -141,6 +170,9 @@ class LogicalUnit {
   State state_;
   LogZero log_zero_{};
   std::shared_ptr<LiveCounters> counters_ = std::make_shared<LiveCounters>();  // the other shards read them
+  Reservations reservations_;
+  bool record_known_ = true;  // false after a save that failed: the store has the old record or the new one
+  std::unique_ptr<ChangeInProgress> pending_;
   std::uint32_t generation_ = 0;  // changes with what a command was checked against when it was admitted
   MediumOperation medium_{*this};
 

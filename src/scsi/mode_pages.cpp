@@ -8,13 +8,14 @@
 #include "scsi/device.hpp"
 #include "scsi/handlers.hpp"
 #include "scsi/operation.hpp"
+#include "scsi/reservation_handlers.hpp"
 #include "scsi/transfer.hpp"
 
 namespace perilune::scsi {
 namespace {
 
 using Buffer = std::vector<std::uint8_t>;
-using State = LogicalUnit::State;
+using State = ModeValues;
 
 enum Step : std::uint8_t { begin = 0, flushing = 1 };
 
@@ -131,18 +132,32 @@ void append_block_descriptor(Buffer& out, const block::Geometry& geometry, bool 
   }
 }
 
+enum PageControl : std::uint8_t { current = 0, changeable = 1, defaults = 2, saved = 3 };
+
+ModeValues values_of(const LogicalUnit& unit, std::uint8_t control) {
+  if (control == defaults) return unit.default_modes();
+  if (control == saved) return unit.durable().modes.value_or(unit.default_modes());
+  return unit.modes();
+}
+
+// PS: a page that can be changed can be saved, where there is something to save it in.
+void mark_savable(PageBytes& content, const ModePage& page, const LogicalUnit& unit) {
+  const PageBytes mask = page.changeable(unit);
+  const std::size_t prefix = page.subpage != 0 ? 4 : 2;
+  const bool any = std::any_of(mask.bytes.begin() + static_cast<std::ptrdiff_t>(prefix), mask.bytes.end(),
+                               [](std::uint8_t b) { return b != 0; });
+  if (any && unit.persists()) content.bytes[0] |= 0x80;
+}
+
 // False: no such page.
 bool append_pages(Buffer& out, const LogicalUnit& unit, const SenseRequest& request) {
-  State defaults;
-  defaults.wce = unit.geometry().write_cache;
   bool found = false;
   for (const ModePage& page : pages) {
     if (request.code != 0x3f && request.code != page.code) continue;
     if (request.subpage != 0xff && request.subpage != page.subpage) continue;
     found = true;
-    const PageBytes content = request.control == 1   ? page.changeable(unit)
-                              : request.control == 2 ? page.values(defaults)
-                                                     : page.values(unit.state());
+    PageBytes content = request.control == changeable ? page.changeable(unit) : page.values(values_of(unit, request.control));
+    mark_savable(content, page, unit);
     out.insert(out.end(), content.bytes.begin(), content.bytes.begin() + static_cast<std::ptrdiff_t>(content.size));
   }
   return found;
@@ -151,7 +166,7 @@ bool append_pages(Buffer& out, const LogicalUnit& unit, const SenseRequest& requ
 Progress mode_sense(Command& command, const SenseRequest& request, std::size_t allocation) {
   Task& task = command.task;
   const LogicalUnit& unit = command.unit;
-  if (request.control == 3) {
+  if (request.control == saved && !unit.persists()) {
     fail_command(task, SenseKey::illegal_request, asc::saving_parameters_not_supported);
     return Progress::over;
   }
@@ -213,7 +228,7 @@ Progress run_mode_sense_10(Command& command) {
 
 bool admit_mode_select(Command& command) {
   Task& task = command.task;
-  if ((task.cdb[1] & 0x01) != 0) {  // SP: nothing is saved
+  if ((task.cdb[1] & 0x01) != 0 && !command.unit.persists()) {  // SP
     invalid_field_in_cdb(task, 1, std::uint8_t{0});
     return false;
   }
@@ -236,7 +251,7 @@ class SelectList {
 
   // The state that the list asks for; nullopt: the command has ended with the sense for it.
   std::optional<State> parse() {
-    State wanted = command_.unit.state();
+    State wanted = command_.unit.modes();
     if (!header()) return std::nullopt;
     while (at_ < list_.size()) {
       if (!page(wanted)) return std::nullopt;
@@ -293,7 +308,7 @@ class SelectList {
     const PageBytes mask = found->changeable(command_.unit);
     if (length != mask.size) return wrong(at_ + prefix - 1);
     if (list_.size() - at_ < length) return too_short();
-    const PageBytes current = found->values(command_.unit.state());
+    const PageBytes current = found->values(command_.unit.modes());
     for (std::size_t i = prefix; i < length; ++i) {
       const auto changed = static_cast<std::uint8_t>((list_[at_ + i] ^ current.bytes[i]) & ~mask.bytes[i]);
       if (changed != 0) return wrong(at_ + i);
@@ -323,23 +338,29 @@ std::optional<State> parse_select(Command& command) {
 
 Progress run_mode_select(Command& command) {
   Task& task = command.task;
-  if (task.data_transfer_length == 0) return good(task);
+  if (task.step == changing_step) return end_change(command);
+  const bool save = (task.cdb[1] & 0x01) != 0;
+  if (task.data_transfer_length == 0 && !save) return good(task);
   if (task.step == flushing && operation_failed(command)) return Progress::over;
-  const std::optional<State> wanted = parse_select(command);
+  const ModeValues before = command.unit.modes();
+  const auto wanted = task.data_transfer_length != 0 ? parse_select(command) : std::optional(before);
   if (!wanted) return Progress::over;
-  State& state = command.unit.state();
-  if (state.wce && !wanted->wce && task.step == begin) {  // what is in the cache becomes durable before WCE is 0
-    if (state.flush_failed) {
+  if (before.wce && !wanted->wce && task.step == begin) {  // what is in the cache becomes durable before WCE is 0
+    if (command.unit.state().flush_failed) {
       fail_command(task, SenseKey::medium_error, asc::write_error);
       return Progress::over;
     }
     task.step = flushing;
     return prepare_flush(command);
   }
-  const bool changed = state.wce != wanted->wce || state.swp != wanted->swp || state.d_sense != wanted->d_sense;
-  state = *wanted;
-  if (changed) command.unit.raise_for_others(task.nexus, UnitAttention::mode_parameters_changed);
-  return good(task);
+  UnitChange change;
+  change.modes = wanted;
+  if (save) {
+    change.durable = command.unit.durable();
+    change.durable->modes = wanted;
+  }
+  if (before != *wanted) change.for_others = UnitAttention::mode_parameters_changed;
+  return begin_change(command, std::move(change));
 }
 
 // ---- START STOP UNIT: IMMED, NO_FLUSH and START, LOEJ where the medium can be taken out; no power conditions. And PREVENT

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/intrusive_list.hpp"
+#include "scsi/reservations.hpp"
 #include "scsi/unit_attention.hpp"
 
 namespace perilune::scsi {
@@ -74,6 +75,8 @@ class Nexus : public ListNode<Nexus> {
     UnitAttentions attentions;
     bool prevents_removal = false;
     MediaEvent media_event = MediaEvent::none;
+    ReservationAccess access = ReservationAccess::all;  // as of this generation of the unit
+    std::uint32_t access_generation = ~std::uint32_t{0};
   };
 
   [[nodiscard]] Slot* slot(std::uint32_t lun) noexcept {

@@ -98,13 +98,27 @@ std::size_t encode_sense(const Sense& sense, bool descriptor_format, MutableByte
   return descriptor_format ? encode_descriptors(sense, out.data()) : encode_fixed(sense, out.data());
 }
 
+namespace {
+
+void drop_data(Task& task) noexcept {
+  task.parameter_data.clear();
+  task.data_in_length = 0;
+  if (task.phase == Task::Phase::outside || task.need.data_out_bytes == 0) task.data_transfer_length = 0;  // nothing moved
+}
+
+}  // namespace
+
 void check_condition(Task& task, const Sense& sense) noexcept {
   const bool descriptor = task.unit != nullptr && task.unit->descriptor_sense();
   task.status = ScsiStatus::check_condition;
   task.sense_length = static_cast<std::uint8_t>(encode_sense(sense, descriptor, task.sense));
-  task.parameter_data.clear();
-  task.data_in_length = 0;
-  if (task.phase == Task::Phase::outside || task.need.data_out_bytes == 0) task.data_transfer_length = 0;  // nothing moved
+  drop_data(task);
+}
+
+void reservation_conflict(Task& task) noexcept {
+  task.status = ScsiStatus::reservation_conflict;
+  task.sense_length = 0;
+  drop_data(task);
 }
 
 void invalid_field_in_cdb(Task& task, std::uint16_t byte, std::optional<std::uint8_t> bit) noexcept {

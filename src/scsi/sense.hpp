@@ -44,6 +44,7 @@ inline constexpr AdditionalSense lba_out_of_range{0x21, 0x00};
 inline constexpr AdditionalSense invalid_field_in_cdb{0x24, 0x00};
 inline constexpr AdditionalSense logical_unit_not_supported{0x25, 0x00};
 inline constexpr AdditionalSense invalid_field_in_parameter_list{0x26, 0x00};
+inline constexpr AdditionalSense invalid_release_of_persistent_reservation{0x26, 0x04};
 inline constexpr AdditionalSense write_protected{0x27, 0x00};
 inline constexpr AdditionalSense software_write_protected{0x27, 0x02};
 inline constexpr AdditionalSense space_allocation_failed{0x27, 0x07};
@@ -56,6 +57,7 @@ inline constexpr AdditionalSense medium_removal_prevented{0x53, 0x02};
 inline constexpr AdditionalSense saving_parameters_not_supported{0x39, 0x00};
 inline constexpr AdditionalSense internal_target_failure{0x44, 0x00};
 inline constexpr AdditionalSense invalid_message{0x49, 0x00};
+inline constexpr AdditionalSense insufficient_registration_resources{0x55, 0x04};
 }  // namespace asc
 
 // Which field is wrong (SPC-4 4.5.2.4.2; of a copy: 4.5.2.4.5). A field is named by its first byte and most significant bit.
@@ -97,6 +99,7 @@ void check_condition(Task& task, const Sense& sense) noexcept;
 void invalid_field_in_cdb(Task& task, std::uint16_t byte, std::optional<std::uint8_t> bit = std::nullopt) noexcept;
 void invalid_field_in_parameters(Task& task, std::uint16_t byte, std::optional<std::uint8_t> bit = std::nullopt) noexcept;
 void fail_command(Task& task, SenseKey key, AdditionalSense additional) noexcept;
+void reservation_conflict(Task& task) noexcept;  // the status, which has no sense
 void lba_out_of_range(Task& task, std::uint64_t first_bad_lba) noexcept;
 
 }  // namespace perilune::scsi

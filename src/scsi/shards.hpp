@@ -79,6 +79,8 @@ class Shards {
   void tell_flush_failed(LogicalUnit& unit,
                          Task& task);  // the command, which has ended, is finished when they know
   void tell_lost_nexus(std::uint64_t hash);
+  // The commands of these nexuses on the other shards begin to end. Not waited for.
+  void tell_end_tasks(const LogicalUnit& unit, const std::vector<NexusName>& nexuses);
   void tell_clock_start(std::uint64_t start_ms);
   void share_counters(LogicalUnit& unit);
   [[nodiscard]] UnitCounters other_counters(const LogicalUnit& unit) const;  // of the other shards

@@ -31,6 +31,12 @@ void Shards::heard(std::uint64_t id) {
   then();
 }
 
+void Shards::tell_end_tasks(const LogicalUnit& unit, const std::vector<NexusName>& nexuses) {
+  send_others([number = unit.number(), nexuses](Shards& there) {
+    if (LogicalUnit* here = there.device_.unit(number)) there.device_.end_tasks_here(*here, nexuses, nullptr);
+  });
+}
+
 void Shards::tell_lost_nexus(std::uint64_t hash) {
   send_others([hash](Shards& there) { there.device_.forget(hash); });
 }

@@ -18,6 +18,10 @@ enum class UnitAttention : std::uint8_t {
   commands_cleared,               // 2F/00: by another initiator
   reported_luns_changed,          // 3F/0E
   inquiry_data_changed,           // 3F/03
+  device_identifier_changed,      // 3F/05: SET IDENTIFYING INFORMATION
+  reservations_preempted,         // 2A/03: CLEAR by another I_T nexus
+  reservations_released,          // 2A/04
+  registrations_preempted,        // 2A/05
   access_state_changed,           // 2A/06: of a target port group
   capacity_changed,               // 2A/09
   mode_parameters_changed,        // 2A/01
@@ -40,6 +44,10 @@ struct AdditionalSense {
     case UnitAttention::commands_cleared: return {0x2f, 0x00};
     case UnitAttention::reported_luns_changed: return {0x3f, 0x0e};
     case UnitAttention::inquiry_data_changed: return {0x3f, 0x03};
+    case UnitAttention::device_identifier_changed: return {0x3f, 0x05};
+    case UnitAttention::reservations_preempted: return {0x2a, 0x03};
+    case UnitAttention::reservations_released: return {0x2a, 0x04};
+    case UnitAttention::registrations_preempted: return {0x2a, 0x05};
     case UnitAttention::access_state_changed: return {0x2a, 0x06};
     case UnitAttention::capacity_changed: return {0x2a, 0x09};
     case UnitAttention::mode_parameters_changed: return {0x2a, 0x01};
