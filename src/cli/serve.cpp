@@ -4,16 +4,19 @@
 #include <ifaddrs.h>
 #include <netinet/in.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
 
 #include "base/recovery_limits.hpp"
+#include "block/file_record_store.hpp"
 #include "block/open_backstore.hpp"
 #include "cli/command_line.hpp"
 #include "cli/loop_options.hpp"
@@ -22,6 +25,7 @@
 #include "cli/verbs.hpp"
 #include "crypto/hash.hpp"
 #include "iscsi/names/names.hpp"
+#include "target/record_thread.hpp"
 #include "target/server.hpp"
 
 namespace perilune::cli {
@@ -48,6 +52,7 @@ struct ServeOptions {
   std::string chap_user, chap_secret_file, mutual_user, mutual_secret_file;
   std::string discovery_user, discovery_secret_file, discovery_mutual_user, discovery_mutual_secret_file;
   std::vector<std::string> redirects, permanent_redirects;  // [PORTAL=]ADDRESS
+  std::string state_folder;
   std::vector<std::string> backings;
 };
 
@@ -199,6 +204,25 @@ Result<target::UnitSpec> open_unit(const ServeOptions& options, std::string_view
   return unit;
 }
 
+// Where the units keep reservations and saved pages. Made where it is missing, so that it need not be thought of before.
+Result<std::shared_ptr<runtime::RecordWriter>> open_state(const std::string& folder) {
+  if (::mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) return fail_errno(errno, folder);
+  auto store = block::FileRecordStore::open(folder);
+  if (!store) return tl::unexpected(store.error());
+  return std::make_shared<target::RecordThread>(std::move(*store));
+}
+
+// The name of a unit's record; empty for one that is another at every start (ram:, null:), or is never written to (cd:), and so has nothing to keep.
+Result<std::string> record_name(const std::string& backing, const scsi::UnitIdentity& identity,
+                                const std::vector<target::UnitSpec>& others) {
+  if (backing.starts_with("ram:") || backing.starts_with("null:") || backing.starts_with(disc_prefix)) return std::string();
+  std::string name = "unit-" + identity.serial;
+  for (const target::UnitSpec& other : others) {
+    if (other.record == name) return fail(Errc::invalid_argument, fmt::format("--state: {} is served twice", backing));
+  }
+  return name;
+}
+
 Result<target::ServerConfig> make_config(const ServeOptions& options) {
   target::ServerConfig config;
   for (const std::string& text : options.portals) {
@@ -233,11 +257,23 @@ Result<target::ServerConfig> make_config(const ServeOptions& options) {
   if (!discovery) return tl::unexpected(discovery.error());
   config.discovery_auth = std::move(*discovery);
 
+  if (!options.state_folder.empty()) {
+    auto records = open_state(options.state_folder);
+    if (!records) {
+      return fail(Errc::io, fmt::format("--state: {}", records.error().message), records.error().os_errno);
+    }
+    config.records = std::move(*records);
+  }
   std::string first_identity;
   for (const std::string& text : options.backings) {
     auto unit = open_unit(options, text);
     if (!unit) return tl::unexpected(unit.error());
     unit->lun = static_cast<std::uint16_t>(spec.units.size());
+    if (config.records != nullptr) {
+      auto record = record_name(text, unit->config.identity, spec.units);
+      if (!record) return tl::unexpected(record.error());
+      unit->record = std::move(*record);
+    }
     if (first_identity.empty()) first_identity = text.rfind("ram:", 0) == 0 ? text : unit->backstore->identity();
     spec.units.push_back(std::move(*unit));
   }
@@ -345,6 +381,8 @@ int run_serve(int argc, char** argv) {
   app.add_option("--block-size", options.block_size, "logical block size in bytes")->check(CLI::IsMember({512, 4096}))->capture_default_str();
   app.add_option("--threads", options.threads, "threads that serve sessions, each session on one of them")
       ->check(CLI::Range(1, int{target::max_shards}))->capture_default_str();
+  app.add_option("--state", options.state_folder,
+                 "folder for what disks keep over restarts: reservations with APTPL, saved mode pages, identifying information");
   app.add_option("--max-connections", options.max_connections, "connections that one session may have")
       ->check(CLI::Range(1, int{limits::max_session_connections}))->capture_default_str();
   app.add_option("--error-recovery-level", options.error_recovery_level,

@@ -13,6 +13,7 @@
 #include "iscsi/login/chap.hpp"
 #include "iscsi/params/params.hpp"
 #include "runtime/endpoint.hpp"
+#include "runtime/record_writer.hpp"
 #include "runtime/stream.hpp"
 #include "scsi/logical_unit.hpp"
 #include "target/redirect.hpp"
@@ -23,6 +24,7 @@ struct UnitSpec {
   std::uint16_t lun = 0;
   scsi::UnitConfig config;  // a portal group tag that its port groups do not know gets a group of its own
   std::shared_ptr<block::Backstore> backstore;
+  std::string record;  // its name in ServerConfig::records, of no other unit; empty: the unit keeps nothing
 };
 
 // Who may log in, and how the target proves itself.
@@ -50,6 +52,7 @@ struct ServerConfig {
   AuthSpec discovery_auth;
   iscsi::WantedParams params;  // max_connections: at most limits::max_session_connections
   runtime::SocketOptions socket;
+  std::shared_ptr<runtime::RecordWriter> records;  // for APTPL, saved mode pages …; may be nullptr
   std::uint32_t command_window = limits::default_command_window;
   // Of BufferPool::page_size_bytes: 64 MiB. The shards divide them; none has fewer than smallest_buffer_pool_pages().
   std::uint32_t buffer_pages = 4096;

@@ -79,6 +79,13 @@ Status Shard::open_targets(const std::vector<TargetSpec>& targets) {
       scsi::UnitConfig config = unit.config;
       const std::uint16_t tag = spec.portal_group_tag;
       if (config.port_groups.of_port(tag) == nullptr) config.port_groups = scsi::PortGroups({{.id = tag, .ports = {tag}}}, false);
+      const auto& records = server_.config().records;
+      if (records != nullptr && !unit.record.empty()) {
+        auto record = UnitRecord::open(*records, loop, unit.record, log, config.durable);
+        if (!record) return tl::unexpected(record.error());
+        config.store = record->get();
+        target.records.push_back(std::move(*record));
+      }
       auto added = target.device->add_unit(unit.lun, std::move(config), *target.channels.back());
       if (!added) return tl::unexpected(added.error());
     }

@@ -25,6 +25,7 @@
 #include "target/gather_pool.hpp"
 #include "target/moving_connection.hpp"
 #include "target/retention.hpp"
+#include "target/unit_record.hpp"
 #include "target/waiting_sessions.hpp"
 
 namespace perilune::target {
@@ -33,8 +34,8 @@ class Connection;
 class Server;
 class Session;
 
-// A target that is served, as one shard has it: its channels and its link to the other shards (before the device that borrows
-// them), its SCSI device.
+// A target that is served, as one shard has it: its channels, its records and its link to the other shards (before the device
+// that borrows them), its SCSI device.
 struct TargetNode {
   TargetNode(const TargetSpec& target, std::uint32_t number, runtime::Loop& of_shard)
       : spec(target), index(number), loop(of_shard), next_turn(of_shard.timers(), Delegate<void()>::to<&TargetNode::go_on>(*this)) {}
@@ -47,6 +48,7 @@ struct TargetNode {
   runtime::Loop& loop;
   runtime::Timer next_turn;
   std::vector<std::unique_ptr<block::Channel>> channels;
+  std::vector<std::unique_ptr<UnitRecord>> records;
   std::unique_ptr<DeviceLink> link;  // nullptr when there is one shard
   std::unique_ptr<scsi::Device> device;
 };
