@@ -8,7 +8,8 @@
   tools/conformance_table.py --check    the same, and when the table is old
 
 Needs PERILUNE (the binary; build/bin/perilune by default). The operation codes come from REPORT SUPPORTED OPERATION CODES,
-the pages from INQUIRY, MODE SENSE and LOG SENSE, of a unit in memory; keys, PDUs and functions from the sources' tables.
+the pages from INQUIRY, MODE SENSE and LOG SENSE, of a unit in memory and of a file; keys, PDUs and functions from the
+sources' tables.
 """
 import contextlib
 import os
@@ -83,8 +84,8 @@ def libiscsi_tests():
 
 # ---- what the target says
 
-def inquire(session, cdb):
-    return session.good(bytes(cdb).ljust(16, b"\0"), ROOM).data
+def inquire(session, cdb, lun=0):
+    return session.good(bytes(cdb).ljust(16, b"\0"), ROOM, lun=lun).data
 
 
 def pages_of(data, at):
@@ -113,11 +114,13 @@ def operation_codes(session, lun):
 def advertised():
     with contextlib.ExitStack() as stack:
         folder = h.temp_dir(stack)
-        disc = folder / "disc.iso"
+        disc, disk = folder / "disc.iso", folder / "disk"
         disc.write_bytes(bytes(64 * 2048))
-        server = stack.enter_context(h.serve("ram:64M", f"cd:{disc}", options=serve_options(folder)))
-        session = rules.Target(server, stack).session(luns=(0, 1))
-        says = {"opcode": operation_codes(session, 0), "cd": operation_codes(session, 1)}
+        disk.write_bytes(bytes(1 << 20))
+        server = stack.enter_context(h.serve("ram:64M", disk, f"cd:{disc}", options=["--removable", "--state", folder / "state"]))
+        session = rules.Target(server, stack).session(luns=(0, 1, 2))
+        # Memory does not tear writes; a file keeps what it is told.
+        says = {"opcode": operation_codes(session, 0) | operation_codes(session, 1), "cd": operation_codes(session, 2)}
         data = inquire(session, [0x12, 1, 0, 0xFF, 0xFF])
         says["vpd"] = {f"{code:02X}" for code in data[4:]}
         data = inquire(session, [0x5A, 0x08, 0x3F, 0xFF, 0, 0, 0, 0xFF, 0xFF])
@@ -125,15 +128,6 @@ def advertised():
         data = inquire(session, [0x4D, 0, 0x40, 0xFF, 0, 0, 0, 0xFF, 0xFF])
         says["log"] = {f"{data[at]:02X}/{data[at + 1]:02X}" for at in range(4, len(data), 2) if data[at + 1] != 0xFF}
     return says
-
-
-def serve_options(folder):
-    """Whatever makes a unit serve all it can."""
-    usage = subprocess.run([os.environ["PERILUNE"], "serve", "--help"], capture_output=True, text=True, check=False).stdout
-    options = ["--removable"]
-    if "--state" in usage:
-        options += ["--state", str(folder)]
-    return options
 
 
 def in_sources():
