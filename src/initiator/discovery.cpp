@@ -30,7 +30,8 @@ bool is_clean_host(std::string_view host) {
   return true;
 }
 
-// domainname[:port][,portal-group-tag] (RFC 7143 13.8)
+}  // namespace
+
 std::optional<TargetPortal> parse_target_address(std::string_view text) {
   TargetPortal portal;
   if (const auto comma = text.rfind(','); comma != std::string_view::npos) {
@@ -55,8 +56,6 @@ std::optional<TargetPortal> parse_target_address(std::string_view text) {
   portal.address = std::string(host);
   return portal;
 }
-
-}  // namespace
 
 Result<std::vector<DiscoveredTarget>> parse_send_targets(Bytes text, const runtime::Endpoint& asked) {
   std::vector<DiscoveredTarget> targets;

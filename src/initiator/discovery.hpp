@@ -4,7 +4,9 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "initiator/initiator.hpp"
@@ -17,6 +19,9 @@ inline constexpr std::size_t max_portals_per_target = 256;
 // The keys of a SendTargets answer. A target without a TargetAddress gets `asked` as its portal. Fails with protocol on
 // text that is not TargetName/TargetAddress pairs, limit on too many.
 [[nodiscard]] Result<std::vector<DiscoveredTarget>> parse_send_targets(Bytes text, const runtime::Endpoint& asked);
+
+// "host[:port][,tag]", IPv6 in brackets (RFC 7143 13.8): the TargetAddress of SendTargets and of a redirect.
+[[nodiscard]] std::optional<TargetPortal> parse_target_address(std::string_view text);
 
 // One discovery. On the loop's thread; done is called once, from the loop; destroying the object gives it up.
 class Discovery {

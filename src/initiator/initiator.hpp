@@ -10,6 +10,7 @@
 #include <array>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -36,6 +37,11 @@ struct ChapCredentials {
 };
 
 enum class DigestPreference : std::uint8_t { none, crc32c, crc32c_or_none, none_or_crc32c };
+
+// Finds the addresses of a host name without blocking; `done` is called once, from a later turn of the loop. It outlives the
+// session that asks (initiator/resolver.hpp has one).
+using NameResolver = std::function<void(const std::string& host, std::uint16_t port,
+                                        std::function<void(Result<std::vector<runtime::Endpoint>>)> done)>;
 
 // Everything about a session but its secrets; may be copied.
 struct SessionSettings {
@@ -69,6 +75,7 @@ struct SessionSettings {
   std::chrono::seconds lu_reset_timeout{30};
   std::chrono::seconds command_timeout{30};        // then ABORT TASK, LUN RESET, connection drop
   runtime::SocketOptions socket;
+  NameResolver resolve;  // for host names in redirects; without one such a redirect is not followed
 };
 
 struct SessionConfig : SessionSettings {

@@ -10,6 +10,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -48,7 +49,10 @@ class SessionImpl final : public ConnectionOwner {
   void on_down(ConnectionLoss loss) override;
   void down_while_logging_in(ConnectionLoss loss);
   void down_while_logged_in(ConnectionLoss loss);
-  bool follow_redirect(const ConnectionLoss& loss);
+  bool follow_redirect(ConnectionLoss& loss);  // true: `loss` is taken care of
+  [[nodiscard]] bool go_to(const runtime::Endpoint& to, bool permanently);
+  void redirect_resolved(const Result<std::vector<runtime::Endpoint>>& addresses);
+  void login_refused(ConnectionLoss loss);
   void schedule_reconnect();
   void retry();
   void login_timed_out();
@@ -103,6 +107,8 @@ class SessionImpl final : public ConnectionOwner {
   bool verifying_ = false;
   bool units_changed_ = false;
   int redirects_ = 0;
+  std::optional<ConnectionLoss> resolving_;  // a redirect whose host name is being looked up
+  std::shared_ptr<SessionImpl*> self_ = std::make_shared<SessionImpl*>(this);  // answers that come too late find it gone
   runtime::Endpoint current_portal_;
   std::chrono::milliseconds backoff_{0};
   std::chrono::seconds time2wait_{2};

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/assert.hpp"
+#include "initiator/discovery.hpp"
 #include "initiator/session_impl.hpp"
 
 namespace perilune::initiator {
@@ -230,23 +231,50 @@ void SessionImpl::on_down(ConnectionLoss loss) {
 }
 
 // RFC 7143 11.13.5 class 1, bounded. A target may not send us to ourselves unless it is there itself.
-bool SessionImpl::follow_redirect(const ConnectionLoss& loss) {
+bool SessionImpl::follow_redirect(ConnectionLoss& loss) {
   if (!loss.login_status || iscsi::status_class(*loss.login_status) != 1) return false;
   if (++redirects_ > max_redirects) return false;
   const std::string_view text = loss.redirect_address;
-  auto to = runtime::Endpoint::parse(text.substr(0, text.find(',')), 3260);
-  if (!to || to->port == 0 || to->is_wildcard()) return false;
-  if (to->is_loopback() && !current_portal_.is_loopback()) return false;
-  current_portal_ = *to;
-  if (*loss.login_status == iscsi::LoginStatus::target_moved_permanently) config_.portal = *to;
+  const auto numeric = runtime::Endpoint::parse(text.substr(0, text.find(',')), 3260);
+  if (numeric) return go_to(*numeric, *loss.login_status == iscsi::LoginStatus::target_moved_permanently);
+  const auto named = parse_target_address(text);
+  if (!named || !config_.resolve) return false;
+  resolving_ = std::move(loss);
+  config_.resolve(named->address, named->port, [weak = std::weak_ptr(self_)](const auto& addresses) {
+    if (const auto self = weak.lock()) (*self)->redirect_resolved(addresses);
+  });
   return true;
 }
 
-void SessionImpl::down_while_logging_in(ConnectionLoss loss) {
-  if (follow_redirect(loss)) {
-    attempt();
-    return;
+bool SessionImpl::go_to(const runtime::Endpoint& to, bool permanently) {
+  if (to.port == 0 || to.is_wildcard()) return false;
+  if (to.is_loopback() && !current_portal_.is_loopback()) return false;
+  current_portal_ = to;
+  if (permanently) config_.portal = to;
+  attempt();
+  return true;
+}
+
+void SessionImpl::redirect_resolved(const Result<std::vector<runtime::Endpoint>>& addresses) {
+  ConnectionLoss loss = std::move(*resolving_);
+  resolving_.reset();
+  if (logging_out_ || state_ == SessionState::failed) return;
+  const bool permanently = *loss.login_status == iscsi::LoginStatus::target_moved_permanently;
+  if (addresses) {
+    for (const runtime::Endpoint& to : *addresses) {
+      if (go_to(to, permanently)) return;
+    }
+  } else {
+    loss.error.message += ": " + addresses.error().message;
   }
+  login_refused(std::move(loss));
+}
+
+void SessionImpl::down_while_logging_in(ConnectionLoss loss) {
+  if (!follow_redirect(loss)) login_refused(std::move(loss));
+}
+
+void SessionImpl::login_refused(ConnectionLoss loss) {
   current_portal_ = config_.portal;
   if (ever_logged_in_ && !(loss.login_status && is_final(*loss.login_status))) {
     schedule_reconnect();

@@ -279,31 +279,39 @@ TEST_F(SessionTest, ALunResetByTheUserReplaysSafeCommands) {
   EXPECT_EQ(reset.outcome, iscsi::InitiatorOutcome::status);
 }
 
-TEST_F(SessionTest, FollowsATargetsRequestToLogOut) {
-  log_in();
+// RFC 7143 11.9.1
+std::vector<std::uint8_t> async_message(std::uint8_t event, std::uint8_t parameter2, std::uint8_t parameter3) {
   std::vector<std::uint8_t> async(48);
   async[0] = 0x32;
   async[1] = 0x80;
   store_be32(&async[16], 0xffffffff);
-  async[36] = 1;
-  async[43] = 10;
-  target_.connections[0]->send(async);
-  ASSERT_TRUE(wait([&] { return session_->info().reconnects == 1; }, 10s));
-  EXPECT_EQ(target_.logouts, 1u);
-  EXPECT_EQ(target_.connections.size(), 2u);
+  async[36] = event;
+  async[41] = parameter2;
+  async[43] = parameter3;
+  return async;
+}
+
+TEST_F(SessionTest, FollowsATargetsRequestToLogOutOrToNegotiate) {
+  log_in();
+  std::uint64_t times = 0;
+  for (const std::uint8_t event : {std::uint8_t{1}, std::uint8_t{4}}) {
+    target_.connections.back()->send(async_message(event, 0, 10));
+    ++times;
+    ASSERT_TRUE(wait([&] { return session_->info().reconnects == times; }, 10s));
+    EXPECT_EQ(target_.logouts, times);
+    EXPECT_EQ(target_.connections.size(), times + 1);
+  }
 }
 
 TEST_F(SessionTest, ReconnectsAfterTheTimeThatAnAnnouncedDropNames) {
   log_in();
-  std::vector<std::uint8_t> async(48);
-  async[0] = 0x32;
-  async[1] = 0x80;
-  store_be32(&async[16], 0xffffffff);
-  async[36] = 3;
-  async[41] = 20;  // Time2Wait
-  target_.connections[0]->send(async);
-  EXPECT_FALSE(wait([&] { return session_->info().reconnects == 1; }, 19s));
-  EXPECT_TRUE(wait([&] { return session_->info().reconnects == 1; }, 3s));
+  std::uint64_t times = 0;
+  for (const std::uint8_t event : {std::uint8_t{2}, std::uint8_t{3}}) {
+    target_.connections.back()->send(async_message(event, 20, 0));
+    ++times;
+    EXPECT_FALSE(wait([&] { return session_->info().reconnects == times; }, 19s));
+    EXPECT_TRUE(wait([&] { return session_->info().reconnects == times; }, 3s));
+  }
 }
 
 // --- redirects -----------------------------------------------------------------------------------------------------
@@ -358,6 +366,38 @@ TEST_F(SessionTest, ARedirectToOurselvesOrToNowhereIsNotFollowed) {
     start();
     ASSERT_TRUE(wait([&] { return failed_.has_value(); })) << to;
     EXPECT_EQ(failed_->status_class, 1) << to;
+    session_.reset();
+  }
+}
+
+TEST_F(SessionTest, ARedirectToANameIsFollowedWhenItResolves) {
+  FakeTarget other(target_host_.add_loop(), endpoint("10.0.0.3:3261"));
+  target_.handler = [](FakeTarget::Connection& connection, const std::uint8_t* bhs, Bytes) {
+    connection.send(redirect(bhs), address("san.example.org:3261"));
+    return true;
+  };
+  for (const bool known : {false, true}) {
+    failed_.reset();
+    std::string asked;
+    config_.resolve = [&](const std::string& host, std::uint16_t port, auto done) {
+      asked = host + " " + std::to_string(port);
+      loop_.post([done, known] {
+        if (!known) return done(fail(Errc::not_found, "no such host"));
+        done(std::vector<runtime::Endpoint>{endpoint("127.0.0.1:3261"), endpoint("10.0.0.3:3261")});
+      });
+    };
+    if (known) {
+      log_in();
+      EXPECT_EQ(session_->info().current_portal, endpoint("10.0.0.3:3261")) << "not to ourselves";
+      session_->logout();
+      ASSERT_TRUE(wait([&] { return logged_out_; }));
+      world_.run_for(1s);
+    } else {
+      start();
+      ASSERT_TRUE(wait([&] { return failed_.has_value(); }));
+      EXPECT_EQ(failed_->status_class, 1);
+    }
+    EXPECT_EQ(asked, "san.example.org 3261");
     session_.reset();
   }
 }

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/assert.hpp"
+#include "initiator/resolver.hpp"
 #include "initiator/sense.hpp"
 
 namespace perilune::initiator {
@@ -41,12 +42,14 @@ class LoopThread::Impl {
  public:
   std::unique_ptr<runtime::ThreadLoop> own;
   runtime::Loop* loop = nullptr;
+  std::optional<Resolver> resolver;
   std::thread thread;
 };
 
 std::unique_ptr<LoopThread> LoopThread::start(std::unique_ptr<runtime::ThreadLoop> loop) {
   auto thread = std::make_unique<LoopThread>(*loop);
   thread->impl_->own = std::move(loop);
+  thread->impl_->resolver.emplace(*thread->impl_->own);
   thread->impl_->thread = std::thread([running = thread->impl_->own.get()] { running->run(); });
   return thread;
 }
@@ -59,11 +62,19 @@ LoopThread::~LoopThread() {
   if (!impl_->own) return;
   // Connections that are closing need a few more turns: what was posted in turn n runs before what is posted after it.
   for (int i = 0; i < 3; ++i) run([] {});
+  impl_->resolver.reset();
   impl_->own->stop();
   impl_->thread.join();
 }
 
 runtime::Loop& LoopThread::loop() noexcept { return *impl_->loop; }
+
+void LoopThread::provide_resolver(SessionConfig& config) {
+  if (config.resolve || !impl_->resolver) return;
+  config.resolve = [resolver = &*impl_->resolver](const std::string& host, std::uint16_t port, Resolver::Done done) {
+    resolver->resolve(host, port, std::move(done));
+  };
+}
 
 void LoopThread::run(const std::function<void()>& work) {
   Promise<bool> done;
@@ -79,7 +90,9 @@ Result<std::vector<DiscoveredTarget>> discover(LoopThread& thread, const Session
   Promise<std::pair<Found, LoginFailure>> done;
   std::unique_ptr<Discovery> discovery;
   thread.run([&] {
-    discovery = std::make_unique<Discovery>(thread.loop(), config.clone(), [&](Found found, const LoginFailure& why) {
+    SessionConfig own = config.clone();
+    thread.provide_resolver(own);
+    discovery = std::make_unique<Discovery>(thread.loop(), std::move(own), [&](Found found, const LoginFailure& why) {
       done.set({std::move(found), why});
     });
     discovery->start();
@@ -93,6 +106,7 @@ Result<std::vector<DiscoveredTarget>> discover(LoopThread& thread, const Session
 class SyncSession::Impl final : public SessionObserver {
  public:
   Impl(LoopThread& t, SessionConfig config) : thread(t) {
+    thread.provide_resolver(config);
     thread.run([&] {
       session.emplace(thread.loop(), std::move(config), *this);
       session->start();

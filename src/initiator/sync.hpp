@@ -31,6 +31,8 @@ class LoopThread {
   [[nodiscard]] runtime::Loop& loop() noexcept;
   // Runs `work` on the loop's thread and waits for it to return.
   void run(const std::function<void()>& work);
+  // Host names in redirects can be followed: by threads of this object, so only on a loop of its own.
+  void provide_resolver(SessionConfig& config);
 
  private:
   class Impl;

@@ -77,12 +77,12 @@ def libiscsi_follows(stack):
     assert done.code != 0 and "Target moved permanently" in done.out + done.err, f"{done}"
 
 
-def our_tools_follow_addresses(stack):
-    for option, address in (("--redirect", None), ("--redirect-permanently", None)):
+def our_tools_follow_addresses_and_names(stack):
+    for option, address in (("--redirect", None), ("--redirect-permanently", None), ("--redirect", "localhost:PORT")):
         _, here = servers(stack, option, "THERE", address=address)
         done = h.run([h.PERILUNE, "readcap", "-s", here.urls[0]], check=False)
         assert done.code == 0 and done.out.strip() == str(32 << 20), f"{address}: {done}"
 
 
 h.main(the_answer_names_the_address, other_addresses_are_told_as_they_were_given, a_rule_may_be_for_one_portal,
-       discovery_and_unknown_targets_are_not_sent_on, libiscsi_follows, our_tools_follow_addresses)
+       discovery_and_unknown_targets_are_not_sent_on, libiscsi_follows, our_tools_follow_addresses_and_names)

@@ -14,7 +14,7 @@ namespace {
 constexpr std::chrono::seconds retry_interval{1};
 }
 
-DiscoveryJob::DiscoveryJob(const SessionContext& context, Resolver& resolver, config::Record record,
+DiscoveryJob::DiscoveryJob(const SessionContext& context, initiator::Resolver& resolver, config::Record record,
                            std::shared_ptr<Exchange> exchange, std::function<void()> ended)
     : context_(context), resolver_(resolver), record_(std::move(record)), exchange_(std::move(exchange)),
       ended_(std::move(ended)), retry_timer_(context.loop.timers(), Delegate<void()>::to<&DiscoveryJob::attempt>(*this)) {}

@@ -7,7 +7,7 @@
 #include <string>
 
 #include "control/iscsid/managed_session.hpp"
-#include "control/iscsid/resolver.hpp"
+#include "initiator/resolver.hpp"
 #include "control/messages.hpp"
 #include "control/server.hpp"
 #include "initiator/discovery.hpp"
@@ -17,7 +17,7 @@ namespace perilune::control {
 class DiscoveryJob final : public std::enable_shared_from_this<DiscoveryJob> {
  public:
   // `ended` is called once, after the exchange was answered; the owner drops the job then, in a later turn.
-  DiscoveryJob(const SessionContext& context, Resolver& resolver, config::Record record, std::shared_ptr<Exchange> exchange,
+  DiscoveryJob(const SessionContext& context, initiator::Resolver& resolver, config::Record record, std::shared_ptr<Exchange> exchange,
                std::function<void()> ended);
   void start();
   void cancel();  // answers with an error
@@ -31,7 +31,7 @@ class DiscoveryJob final : public std::enable_shared_from_this<DiscoveryJob> {
   void finish(int code, const std::string& message);
 
   const SessionContext& context_;
-  Resolver& resolver_;
+  initiator::Resolver& resolver_;
   config::Record record_;
   std::shared_ptr<Exchange> exchange_;
   std::function<void()> ended_;

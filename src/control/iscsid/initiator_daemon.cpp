@@ -28,7 +28,11 @@ bool same_nexus(const config::Record& a, const config::Record& b) {
 InitiatorDaemon::InitiatorDaemon(runtime::Loop& loop, DaemonOptions options, Log log, std::function<void()> on_stop_request)
     : loop_(loop), options_(std::move(options)), log_(std::move(log)), on_stop_request_(std::move(on_stop_request)),
       context_{loop, log_, options_.initiator_name, options_.initiator_alias, options_.attach_run_dir, options_.attach_devices},
-      resolver_(loop) {}
+      resolver_(loop) {
+  context_.resolve = [this](const std::string& host, std::uint16_t port, initiator::Resolver::Done done) {
+    resolver_.resolve(host, port, std::move(done));
+  };
+}
 
 InitiatorDaemon::~InitiatorDaemon() { PERILUNE_ASSERT(sessions_.empty()); }
 

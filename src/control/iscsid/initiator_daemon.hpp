@@ -12,7 +12,7 @@
 
 #include "control/iscsid/discovery_job.hpp"
 #include "control/iscsid/managed_session.hpp"
-#include "control/iscsid/resolver.hpp"
+#include "initiator/resolver.hpp"
 #include "control/server.hpp"
 
 namespace perilune::control {
@@ -62,7 +62,7 @@ class InitiatorDaemon {
   Log log_;
   std::function<void()> on_stop_request_;
   SessionContext context_;
-  Resolver resolver_;
+  initiator::Resolver resolver_;
   std::map<std::uint32_t, std::shared_ptr<ManagedSession>> sessions_;
   std::map<std::uint64_t, std::shared_ptr<DiscoveryJob>> discoveries_;
   std::uint32_t next_sid_ = 1;

@@ -81,6 +81,7 @@ void ManagedSession::attempt() {
     session_ended_ = true;
     return finish(iscsi_err_inval, config.error().message);
   }
+  config->resolve = context_.resolve;
   --attempts_left_;
   session_ended_ = false;
   session_ = std::make_unique<initiator::Session>(context_.loop, std::move(*config), *this);

@@ -32,6 +32,7 @@ struct SessionContext {
   std::string initiator_alias;
   std::string attach_run_dir;
   bool attach_devices = true;  // false in tests that have no /dev/fuse
+  initiator::NameResolver resolve = {};
 };
 
 class ManagedSession final : public std::enable_shared_from_this<ManagedSession>, public initiator::SessionObserver {

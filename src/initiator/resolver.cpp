@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "control/iscsid/resolver.hpp"
+#include "initiator/resolver.hpp"
 
 #include <mutex>
 #include <thread>
 
 #include "initiator/url.hpp"
 
-namespace perilune::control {
+namespace perilune::initiator {
 namespace {
 constexpr int max_lookups = 64;
 }
@@ -46,4 +46,4 @@ void Resolver::resolve(const std::string& host, std::uint16_t port, Done done) {
   }).detach();
 }
 
-}  // namespace perilune::control
+}  // namespace perilune::initiator

@@ -10,7 +10,7 @@
 #include "base/result.hpp"
 #include "runtime/loop.hpp"
 
-namespace perilune::control {
+namespace perilune::initiator {
 
 class Resolver {
  public:
@@ -30,4 +30,4 @@ class Resolver {
   std::shared_ptr<Shared> shared_;
 };
 
-}  // namespace perilune::control
+}  // namespace perilune::initiator
