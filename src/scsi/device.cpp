@@ -176,6 +176,13 @@ const CommandRow* look_up(Task& task, const LogicalUnit& unit) noexcept {
   return nullptr;
 }
 
+// While the medium is sanitized or formatted, and after that has failed.
+bool check_medium_operation(const CommandRow& row, const LogicalUnit& unit, Task& task) noexcept {
+  const auto refusal = unit.medium().refusal(row);
+  if (refusal) check_condition(task, *refusal);
+  return !refusal;
+}
+
 bool check_state(const CommandRow& row, const LogicalUnit& unit, ReservationAccess access, Task& task) noexcept {
   if (task.attribute == TaskAttribute::aca) {  // there is no ACA condition to be in (SAM-5 8.7.5)
     fail_command(task, SenseKey::illegal_request, asc::invalid_message);
@@ -191,10 +198,6 @@ bool check_state(const CommandRow& row, const LogicalUnit& unit, ReservationAcce
       fail_command(task, SenseKey::not_ready, *why);
       return false;
     }
-  }
-  if (const auto refusal = unit.medium().refusal(row)) {
-    check_condition(task, *refusal);
-    return false;
   }
   if (unit.write_protected() && !row.allows(allow::read_only)) {
     const bool hard = unit.geometry().read_only || !unit.state().swp;
@@ -228,7 +231,8 @@ void Device::admit_on_unit(Task& task, Nexus::Slot& slot) {
     return;
   }
   row = look_up(task, unit);
-  if (row == nullptr || !check_cdb(*row, unit, task) || !check_state(*row, unit, access_through(slot, *task.nexus), task)) return;
+  // A command that SANITIZE refuses is refused for that, whatever else is wrong with it (libiscsi's Sanitize.Reset).
+  if (row == nullptr || !check_medium_operation(*row, unit, task) || !check_cdb(*row, unit, task) || !check_state(*row, unit, access_through(slot, *task.nexus), task)) return;
   task.row = row;
   task.serial = static_cast<std::uint8_t>(row->serial);
   Command command{*this, unit, task};
@@ -455,7 +459,7 @@ bool Device::start(Task& task) {
     const NexusNames& names = task.nexus->names();
     const ReservationAccess access =
         under_way ? ReservationAccess::all : access_of(unit.reservations_, names.initiator_port, names.relative_target_port);
-    if (!check_state(*task.row, unit, access, task)) return true;
+    if (!check_medium_operation(*task.row, unit, task) || !check_state(*task.row, unit, access, task)) return true;
   }
   return drive(task);
 }
