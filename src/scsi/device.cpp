@@ -161,19 +161,17 @@ void Device::admit(Task& task) {
 
 namespace {
 
-// The row for the CDB of this task, or nullptr and the sense for it.
-const CommandRow* look_up(Task& task, const LogicalUnit& unit) noexcept {
+// False and the sense for it: the unit does not serve the row that was found for the CDB, if any.
+bool check_served(const CommandRow* row, bool opcode_known, const LogicalUnit& unit, Task& task) noexcept {
+  if (row != nullptr && available(*row, unit)) return true;
   const std::uint8_t opcode = task.cdb[0];
-  bool opcode_known = false;
-  const CommandRow* row = find_row(unit.type(), opcode, service_action_of(task.cdb), opcode_known);
-  if (row != nullptr && available(*row, unit)) return row;
   if (row == nullptr && opcode_known) {
     const bool extended = opcode == 0x7f;
     invalid_field_in_cdb(task, extended ? 8 : 1, extended ? std::uint8_t{7} : std::uint8_t{4});  // SERVICE ACTION
   } else {
     fail_command(task, SenseKey::illegal_request, asc::invalid_operation_code);
   }
-  return nullptr;
+  return false;
 }
 
 // While the medium is sanitized or formatted, and after that has failed.
@@ -230,9 +228,8 @@ void Device::admit_on_unit(Task& task, Nexus::Slot& slot) {
     fail_command(task, SenseKey::unit_attention, additional_sense(slot.attentions.take()));
     return;
   }
-  row = look_up(task, unit);
   // A command that SANITIZE refuses is refused for that, whatever else is wrong with it (libiscsi's Sanitize.Reset).
-  if (row == nullptr || !check_medium_operation(*row, unit, task) || !check_cdb(*row, unit, task) || !check_state(*row, unit, access_through(slot, *task.nexus), task)) return;
+  if (!check_served(row, known, unit, task) || !check_medium_operation(*row, unit, task) || !check_cdb(*row, unit, task) || !check_state(*row, unit, access_through(slot, *task.nexus), task)) return;
   task.row = row;
   task.serial = static_cast<std::uint8_t>(row->serial);
   Command command{*this, unit, task};
