@@ -569,7 +569,9 @@ def command_that_waited_for_its_turn_is_sent_again(t):
 
 @rule(19, "RFC 7143 7.5.1, 7.6")
 def tasks_end_when_nobody_comes_in_time(t):
-    c = t.session("ErrorRecoveryLevel=2", "DefaultTime2Wait=0", "DefaultTime2Retain=1", *NO_UNSOLICITED)
+    # A name of its own: only so many sessions of one initiator wait, and other tests leave some behind.
+    c = t.session("ErrorRecoveryLevel=2", "DefaultTime2Wait=0", "DefaultTime2Retain=1", *NO_UNSOLICITED,
+                  name="iqn.2026-11.io.perilune:nobody-comes")
     open_write(c, 70, bytes(512))
     c.close()
     over = f" recovery_timeout initiator={c.name} tsih={c.tsih} "   # rare, so that the log does not leave it out
@@ -581,7 +583,7 @@ def tasks_end_when_nobody_comes_in_time(t):
 
 
 def refused_join(t, c):
-    new = t.connect(isid=c.isid, cid=c.cid, cmd_sn=c.cmd_sn)
+    new = t.connect(name=c.name, isid=c.isid, cid=c.cid, cmd_sn=c.cmd_sn)
     new.tsih = c.tsih
     pdu = new.login_step(0x87, *new.names(t.iqn))
     return pdu.bhs[36], pdu.bhs[37]
