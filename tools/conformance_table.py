@@ -175,7 +175,7 @@ def table(sections):
     out = ["# What of the standards is served, and what proves it", "",
            "Made by `tools/conformance_table.py` from `tests/conformance/proofs.txt` and from what a running target answers to REPORT",
            "SUPPORTED OPERATION CODES, INQUIRY, MODE SENSE and LOG SENSE (a removable disk in memory, and a disc); a test fails when the three disagree or a test named here is not",
-           "there. [conformance.md](conformance.md) tells how the suites are run and what their outcomes mean.", ""]
+           "there. [conformance-tests.md](conformance-tests.md) tells how the suites are run and what their outcomes mean.", ""]
     for title, lines in sections.values():
         served = sum(line.served for line in lines)
         out += [f"## {title}", "", f"{served} of {len(lines)} served.", "", "| | | source | |", "|---|---|---|---|"]

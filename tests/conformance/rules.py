@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs the tests of one theme on the wire: a target of its own, one function per rule, a line for each and a summary.
 
-docs/conformance.md numbers the rules and names the kinds of hostile input; a test says which of them it proves. All tests of
+docs/conformance-tests.md numbers the rules and names the kinds of hostile input; a test says which of them it proves. All tests of
 a script run even when one fails; each gets connections of its own, closed behind it. `script.py NAME…` runs some, `--list`
 tells what there is.
 """
@@ -21,7 +21,7 @@ _isids = itertools.count(1)
 
 
 def rule(number, clause):
-    """`number`: of the rule in docs/conformance.md, or the name of a kind of hostile input; `clause`: where it is written."""
+    """`number`: of the rule in docs/conformance-tests.md, or the name of a kind of hostile input; `clause`: where it is written."""
     def note(test):
         _tests.append((number, clause, test))
         return test

@@ -12,7 +12,7 @@ succeeds, and the tool complains.
 
 GetLBAStatus.UnmapSingle asks for the status of one block and expects the answer to begin with another one.
 
-ReportSupportedOpcodes.OneCommand keeps usage maps of 16 bytes at most, and finds zeroes where it kept none. docs/conformance.md tells the story.
+ReportSupportedOpcodes.OneCommand keeps usage maps of 16 bytes at most, and finds zeroes where it kept none. docs/conformance-tests.md tells the story.
 """
 import pathlib
 import struct
