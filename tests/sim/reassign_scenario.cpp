@@ -26,7 +26,6 @@ class Returner final : public PduClient::Observer {
  public:
   Returner(World& world, std::uint64_t number, bool returns)
       : prng_(world.prng().fork()),
-        world_(world),
         host_(world.add_host("returner" + std::to_string(number), {"10.0.1." + std::to_string(number + 1)})),
         loop_(host_.add_loop()),
         failure_(loop_.timers(), Delegate<void()>::to<&Returner::fail_connection>(*this)),
@@ -230,7 +229,6 @@ class Returner final : public PduClient::Observer {
   }
 
   Prng prng_;
-  World& world_;
   SimHost& host_;
   SimLoop& loop_;
   runtime::Timer failure_;
