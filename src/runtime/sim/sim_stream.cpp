@@ -70,6 +70,7 @@ std::unique_ptr<SimStream> SimDetachedStream::attach_to(SimLoop& loop) {
 
 void SimStream::sever() {
   severed_ = true;
+  connection_->detach(side_);  // which may outlive this stream from now on
   wake_receive();
   wake_send();
 }
