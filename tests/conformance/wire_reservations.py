@@ -355,7 +355,8 @@ def reserve_ends_with_its_session_and_with_a_reset(t):
         c = Node(t, "c")
         assert c.run(RESERVE_6).status == p.GOOD and b.read() == CONFLICT
         c.connection.logout()
-        assert b.read() == p.GOOD
+        # The session is over when its connection is closed, soon after the answer.
+        h.wait_for(lambda: b.read() == p.GOOD, "the end of the reservation", 10)
         assert b.run(RESERVE_6).status == p.GOOD and a.read() == CONFLICT
         assert a.connection.managed(a.connection.manage(5)) == 0        # LOGICAL UNIT RESET
         assert a.connection.clear_attentions((0, 1)) and a.read() == p.GOOD
