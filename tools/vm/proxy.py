@@ -123,8 +123,9 @@ class Proxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            self.counts["connections"] += 1
-            if self.mode == "refuse":
+            refused = self.mode == "refuse"
+            self.counts["connections"] += 1   # after its fate is settled: who waits for the count may change the mode then
+            if refused:
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 client.close()
                 continue
