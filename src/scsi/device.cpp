@@ -80,29 +80,31 @@ Status Device::check_medium(const block::Geometry& geometry, DeviceType type) {
 }
 
 LogicalUnit* Device::unit(std::uint16_t number) noexcept {
-  for (const auto& unit : units_) {
-    if (unit->number() == number) return unit.get();
-  }
-  return nullptr;
+  const auto place = place_of(number);
+  return place != units_.end() && (*place)->number() == number ? place->get() : nullptr;
+}
+
+// The unit of this number, or where it belongs.
+std::vector<std::unique_ptr<LogicalUnit>>::const_iterator Device::place_of(std::uint16_t number) const noexcept {
+  return std::lower_bound(units_.begin(), units_.end(), number,
+                          [](const auto& unit, std::uint16_t wanted) { return unit->number() < wanted; });
 }
 
 Result<LogicalUnit*> Device::add_unit(std::uint16_t number, UnitConfig config, block::Channel& channel) {
-  if (number > max_lun) return fail(Errc::invalid_argument, "logical unit number over 16383");
   if (unit(number) != nullptr) return fail(Errc::already_exists, "logical unit number in use");
   if (Status status = check_medium(channel.geometry(), config.type); !status) return tl::unexpected(status.error());
   if (Status status = PortGroups::valid(config.port_groups.all()); !status) return tl::unexpected(status.error());
   auto fresh = std::make_unique<LogicalUnit>(*this, number, std::move(config), channel);
   LogicalUnit* added = fresh.get();
-  const auto place = std::find_if(units_.begin(), units_.end(), [&](const auto& u) { return u->number() > number; });
-  units_.insert(place, std::move(fresh));
+  units_.insert(place_of(number), std::move(fresh));
   if (shards_ != nullptr) shards_->share_counters(*added);
   map_changed();
   return added;
 }
 
 Status Device::remove_unit(std::uint16_t number) {
-  const auto place = std::find_if(units_.begin(), units_.end(), [&](const auto& u) { return u->number() == number; });
-  if (place == units_.end()) return fail(Errc::not_found, "no such logical unit");
+  const auto place = units_.begin() + (place_of(number) - units_.cbegin());
+  if (place == units_.end() || (*place)->number() != number) return fail(Errc::not_found, "no such logical unit");
   const LogicalUnit& unit = **place;
   if (!unit.task_set_.empty() || !unit.claims_.empty() || !unit.standing_.empty() || unit.medium().running() ||
       (shards_ != nullptr && shards_->has_claim_on(unit))) {

@@ -82,7 +82,7 @@ struct TaskManagement : ListNode<TaskManagement> {
 class Device {
  public:
   static constexpr std::uint64_t work_per_turn_bytes = 2097152;  // see set_later()
-  static constexpr std::uint16_t max_lun = 16383;  // SAM-5 4.6.7: flat space addressing
+  static constexpr std::uint16_t max_lun = 65535;  // above 16383 by extended flat space addressing (lun.hpp)
 
   // `name`: SCSI target device name (iSCSI: the IQN); VPD 83. `link`: to the devices of the other shards that serve the
   // same units (shard_link.hpp); borrowed, outlives the device. nullptr: there are none.
@@ -92,7 +92,7 @@ class Device {
   Device& operator=(const Device&) = delete;
 
   // Control path. The channel is borrowed and outlives the unit. Other nexuses learn by 3F/0E.
-  // Fails with already_exists, invalid_argument (number, block size, capacity).
+  // Fails with already_exists, invalid_argument (block size, capacity).
   [[nodiscard]] Result<LogicalUnit*> add_unit(std::uint16_t number, UnitConfig config, block::Channel& channel);
   // Fails with not_found, or busy while a task is in its task set (reset it first).
   [[nodiscard]] Status remove_unit(std::uint16_t number);
@@ -198,6 +198,7 @@ class Device {
   void forget(std::uint64_t hash);  // of a nexus
   [[nodiscard]] UnitAttention first_attention(const NexusNames& names) const;
   void map_changed();
+  [[nodiscard]] std::vector<std::unique_ptr<LogicalUnit>>::const_iterator place_of(std::uint16_t number) const noexcept;
 
   [[nodiscard]] static ReservationAccess access_through(Nexus::Slot& slot, const Nexus& nexus) noexcept;
   void admit_on_unit(Task& task, Nexus::Slot& slot);

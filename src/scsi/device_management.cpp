@@ -70,6 +70,11 @@ bool Device::manage(TaskManagement& request) {
   }
   if (needs_unit(request.function)) {
     const LunAddress address = decode_lun(request.lun);
+    // The well known unit is there, but its commands are over when admit() returns, and it has no unit attentions.
+    if (address.kind == LunAddress::Kind::report_luns_well_known) {
+      if (request.function == TmFunction::abort_task) request.response = TmResponse::task_does_not_exist;
+      return true;
+    }
     Nexus::Slot* slot = address.kind == LunAddress::Kind::unit ? request.nexus->slot(address.number) : nullptr;
     if (slot == nullptr) {
       request.response = TmResponse::incorrect_lun;

@@ -39,11 +39,18 @@ TEST(Lun, AddressFormats) {
   EXPECT_EQ(decode_lun(0xc101'0000'0000'0000).kind, Kind::report_luns_well_known);
   for (const std::uint64_t lun : std::initializer_list<std::uint64_t>{
            0x0100'0000'0000'0000u, 0x0000'0001'0000'0000u, 0x8000'0000'0000'0000u, 0xc102'0000'0000'0000u,
-           0xffff'ffff'ffff'ffffu, 0x0000'0000'0000'0001u}) {
+           0xffff'ffff'ffff'ffffu, 0x0000'0000'0000'0001u, 0xd201'0000'0000'0000u, 0xd200'0000'0001'0000u,
+           0xe200'0000'0000'0000u, 0xd100'0000'0000'0000u}) {
     EXPECT_EQ(decode_lun(lun).kind, Kind::other);
   }
   EXPECT_EQ(encode_lun(255), 0x00ff'0000'0000'0000u);
   EXPECT_EQ(encode_lun(256), 0x4100'0000'0000'0000u);
+  EXPECT_EQ(encode_lun(16383), 0x7fff'0000'0000'0000u);
+  EXPECT_EQ(encode_lun(16384), 0xd200'4000'0000'0000u);
+  EXPECT_EQ(encode_lun(65535), 0xd200'ffff'0000'0000u);
+  EXPECT_EQ(decode_lun(0xd200'ffff'0000'0000).number, 65535);
+  EXPECT_EQ(decode_lun(0xd200'0005'0000'0000).number, 5) << "every form for every number";
+  EXPECT_EQ(decode_lun(0xd200'0005'0000'0000).kind, Kind::unit);
 }
 
 TEST(Lun, WithoutUnitAnswersInquiryReportLunsAndRequestSense) {
@@ -94,6 +101,22 @@ TEST(Lun, ReportLunsSelectsAndTruncatesWithoutTouchingTheListLength) {
   Io type(device, nexus, inquiry, {}, 96);
   type.task.lun = report_luns_well_known_lun;
   EXPECT_EQ(type.run().data_in()[0], 0x1e);
+  const auto page = [&](std::uint8_t code) {
+    Io io(device, nexus, {0x12, 1, code, 0, 255, 0}, {}, 255);
+    io.task.lun = report_luns_well_known_lun;
+    return std::pair(io.run().data_in(), io.sense());
+  };
+  EXPECT_EQ(page(0x00).first, (Data{0x1e, 0, 0, 2, 0x00, 0x83}));
+  EXPECT_EQ(page(0x80).second, 0x052400u);
+  const Data who = page(0x83).first;
+  EXPECT_EQ(Data(who.begin(), who.begin() + 12), (Data{0x1e, 0x83, 0, 64, 0x51, 0x94, 0, 4, 0, 0, 0, 1})) << "the port, and no unit";
+  EXPECT_EQ(Data(who.begin() + 12, who.begin() + 16), (Data{0x53, 0x98, 0, 40}));
+  EXPECT_EQ(Data(who.begin() + 56, who.end()), (Data{0x53, 0xa8, 0, 8, 'i', 'q', 'n', '.', 'x', 0, 0, 0}));
+  for (const std::uint8_t opcode : Data{0x00, 0x03}) {
+    Io io(device, nexus, {opcode, 0, 0, 0, static_cast<std::uint8_t>(opcode == 0 ? 0 : 252), 0}, {}, 252);
+    io.task.lun = report_luns_well_known_lun;
+    EXPECT_EQ(io.run().status(), ScsiStatus::good);
+  }
   Io no(device, nexus, read(0, 1), {}, 512);
   no.task.lun = report_luns_well_known_lun;
   EXPECT_EQ(no.run().sense(), 0x052000u);
@@ -114,11 +137,44 @@ TEST(Lun, MapOfANexusHidesAndRenumbersUnits) {
   EXPECT_EQ(Io(device, nexus, test_unit_ready, {}, 0, 1).run().sense(), 0x063f0eu);
 }
 
+TEST(Lun, TwentyThousandUnitsAreServedAlike) {
+  constexpr std::uint16_t count = 20000;
+  FakeChannel channel(FakeChannel::disk(16));
+  Device device("iqn.x");
+  for (std::uint16_t number = count; number-- > 0;) ASSERT_TRUE(device.add_unit(number, {}, channel));
+  EXPECT_EQ(device.unit(19999)->number(), 19999);
+  EXPECT_EQ(device.unit(count), nullptr);
+  Nexus nexus(device, Rig::names("a"));
+  const Data list = Io(device, nexus, report_luns(0, 1 << 20), {}, 1 << 20).run().data_in();
+  ASSERT_EQ(list.size(), 8u + 8u * count);
+  EXPECT_EQ(load_be32(list.data()), 8u * count);
+  EXPECT_EQ(load_be64(&list[8 + 8 * 16383]), 0x7fff'0000'0000'0000u);
+  EXPECT_EQ(load_be64(&list[8 + 8 * 16384]), 0xd200'4000'0000'0000u);
+  for (const std::uint64_t lun : {0x0000'0000'0000'0000u, 0x4100'0000'0000'0000u, 0xd200'4e1f'0000'0000u}) {
+    const auto run = [&](Data cdb, Data out, std::uint32_t expected_in) {
+      Io io(device, nexus, std::move(cdb), std::move(out), expected_in);
+      io.task.lun = lun;
+      io.run();
+      return std::pair(io.sense(), io.data_in());
+    };
+    EXPECT_EQ(run(test_unit_ready, {}, 0).first, 0x062900u);
+    const auto block = bytes(512, static_cast<std::uint8_t>(lun >> 40));
+    EXPECT_EQ(run(write(3, 1), block, 0).first, 0u);
+    EXPECT_EQ(run(read(3, 1), {}, 512).second, block);
+  }
+  TaskManagement reset;
+  reset.function = TmFunction::target_warm_reset;
+  reset.nexus = &nexus;
+  EXPECT_TRUE(device.manage(reset));
+  Io last(device, nexus, test_unit_ready);
+  last.task.lun = encode_lun(19999);
+  EXPECT_EQ(last.run().sense(), 0x062902u);
+}
+
 TEST(Lun, UnitsComeAndGoWithAnAttention) {
   FakeChannel channel(FakeChannel::disk());
   Rig rig;
   EXPECT_FALSE(rig.device.add_unit(0, {}, channel).has_value());
-  EXPECT_FALSE(rig.device.add_unit(16384, {}, channel).has_value());
   auto odd = FakeChannel::disk(8, 1024);
   odd.block_size_bytes = 520;
   FakeChannel wrong(odd);
@@ -379,6 +435,12 @@ TEST(TaskManagementFunction, NamesALunThatIsNotThere) {
   EXPECT_TRUE(reset.run().ended);
   EXPECT_EQ(reset.request.response, TmResponse::incorrect_lun);
   EXPECT_EQ(Tmf(rig.device, TmFunction::clear_aca, rig.a).run().request.response, TmResponse::not_supported);
+  for (const TmFunction function : {TmFunction::lun_reset, TmFunction::abort_task_set, TmFunction::clear_task_set}) {
+    Tmf well_known(rig.device, function, rig.a);
+    well_known.request.lun = 0xc101'0000'0000'0000u;
+    EXPECT_TRUE(well_known.run().ended);
+    EXPECT_EQ(well_known.request.response, TmResponse::function_complete) << "nothing is ever in its task set";
+  }
 }
 
 struct Cancelled {

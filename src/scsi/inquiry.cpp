@@ -82,6 +82,23 @@ void put_number(Buffer& out, std::uint16_t number) {
   out.insert(out.end(), {0, 0, static_cast<std::uint8_t>(number >> 8), static_cast<std::uint8_t>(number)});
 }
 
+// SPC-4 7.8.5 and 8: the well known unit has no name of its own.
+void well_known_page(Device& device, Task& task) {
+  const NexusNames& names = task.nexus->names();
+  Buffer& out = task.parameter_data;
+  out.assign({0x1e, task.cdb[2], 0, 0});
+  if (task.cdb[2] == 0x00) {
+    out.insert(out.end(), {0x00, 0x83});
+  } else {
+    designator(out, code_binary, of_port, type_relative_port, 4, names.protocol_identifier);
+    put_number(out, names.relative_target_port);
+    name_designator(out, of_port, names.target_port, names.protocol_identifier);
+    name_designator(out, of_device, device.name(), names.protocol_identifier);
+  }
+  store_be16(&out[2], static_cast<std::uint16_t>(out.size() - 4));
+  reply(task, load_be16(task.cdb.data() + 3));
+}
+
 void device_identification(Buffer& out, const Command& command) {
   const NexusNames& names = command.task.nexus->names();
   const std::uint8_t protocol = names.protocol_identifier;
@@ -238,6 +255,8 @@ void answer_without_unit(Device& device, Task& task, bool well_known) {
     case 0x12:  // INQUIRY: no unit here, PERIPHERAL QUALIFIER 3 and type 1Fh (SPC-4 6.6.2); or the W-LUN, type 1Eh
       if ((task.cdb[1] & 0x01) != 0 || task.cdb[2] != 0) {
         const bool vpd = (task.cdb[1] & 0x01) != 0;
+        if (well_known && vpd && (task.cdb[2] == 0x00 || task.cdb[2] == 0x83)) return well_known_page(device, task);
+        if (well_known && vpd) return invalid_field_in_cdb(task, 2, std::uint8_t{7});
         return invalid_field_in_cdb(task, vpd ? 1 : 2, vpd ? std::uint8_t{0} : std::uint8_t{7});
       }
       standard_data(task.parameter_data, well_known ? 0x1e : 0x7f, well_known ? "REPORT LUNS" : "", "0001",

@@ -33,6 +33,10 @@ void Nexus::set_map(std::optional<std::vector<LunMapping>> map) {
 }
 
 void Nexus::raise(const LogicalUnit& unit, UnitAttention attention) noexcept {
+  if (!map_) {  // every unit under its own number
+    if (Slot* own = slot(unit.number()); own != nullptr) own->attentions.raise(attention);
+    return;
+  }
   for (Slot& slot : slots_) {
     if (slot.unit == &unit) slot.attentions.raise(attention);
   }
@@ -71,7 +75,7 @@ MediaEvent Nexus::take_media_event(const LogicalUnit& unit) noexcept {
 void Nexus::refresh_map(UnitAttention for_new_units) {
   std::vector<Slot> fresh;
   auto place = [&](std::uint16_t lun, LogicalUnit* unit) {
-    if (unit == nullptr || lun > Device::max_lun) return;
+    if (unit == nullptr) return;
     if (fresh.size() <= lun) fresh.resize(std::size_t{lun} + 1);
     fresh[lun].unit = unit;
     if (lun < slots_.size() && slots_[lun].unit == unit) {

@@ -32,7 +32,7 @@ struct NexusNames {
 };
 
 struct LunMapping {
-  std::uint16_t lun = 0;   // as the initiator sees it, 0..16383
+  std::uint16_t lun = 0;   // as the initiator sees it
   std::uint16_t unit = 0;  // number of the unit in the device
 };
 

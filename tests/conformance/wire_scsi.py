@@ -339,11 +339,33 @@ def report_luns_lists_what_there_is(t):
     c.refused(p.report_luns(4096, 0x7f), INVALID_FIELD, 4096)
 
 
+@rule(20, "SAM-5 4.7.7.5")
+def every_way_to_write_a_lun_means_the_same_unit(t):
+    c = t.session()
+    for lun in (0, b"\x40" + bytes(7), b"\xd2" + bytes(7)):     # peripheral, flat, extended flat
+        assert c.good(p.inquiry(), 255, lun=lun).data[0] == 0 and c.run(TUR, lun=lun).status == p.GOOD
+
+
+@rule(20, "SPC-4 6.6.2, 7.8.5, 8.2")
+def report_luns_well_known_unit_is_complete(t):
+    c, lun = t.session(), b"\xc1\x01" + bytes(6)
+    assert c.good(p.inquiry(), 255, lun=lun).data[0] == 0x1e
+    assert c.good(p.inquiry(page=0), 255, lun=lun).data == b"\x1e\0\0\2\0\x83"
+    named = bytes(c.good(p.inquiry(page=0x83), 255, lun=lun).data)
+    assert named[:2] == b"\x1e\x83" and t.iqn.encode() in named and (named[5] & 0x30) != 0, "of the port and the device alone"
+    assert c.good(TUR, lun=lun) and c.good(p.report_luns(), 4096, lun=lun).data == c.good(p.report_luns(), 4096).data
+    data = c.good(p.request_sense(), 252, lun=lun).data
+    assert (data[2] & 0xf, data[12], data[13]) == (0, 0, 0)
+    c.refused(p.read10(0, 1), (5, 0x20, 0), 512, lun=lun)
+    assert c.managed(c.manage(5, lun=lun)) == 0, "nothing is ever in its task set"
+
+
 @rule(20, "SAM-5 4.7.4, 5.11; SPC-4 6.6.2")
 def unit_that_is_not_there(t):
     c = t.session()
     for lun in (9, 255, 256, 16383, b"\0\0\1" + bytes(5), b"\x80" + bytes(7), b"\x3f\xff" + bytes(6), b"\xff" * 8,
-                b"\xc1\x02" + bytes(6), b"\xd2" + bytes(7), b"\0\1\0\0\0\0\0\1"):
+                b"\xc1\x02" + bytes(6), b"\xd2\0\0\x09" + bytes(4),
+                b"\xd2\1" + bytes(6), b"\xe2" + bytes(7), b"\0\1\0\0\0\0\0\1"):
         data = c.good(p.inquiry(), 255, lun=lun).data
         assert data[0] == 0x7f, f"INQUIRY to {lun}: {data[0]:02x}"
         for cdb in (TUR, p.read10(0, 1), p.write10(0, 1), b"\x25" + bytes(9), p.mode_sense6(0x3f)):
