@@ -244,6 +244,7 @@ Result<target::ServerConfig> make_config(const ServeOptions& options) {
   config.params.default_time2retain = options.error_recovery_level == 2 ? limits::default_time2retain_s : std::uint16_t{0};
   config.params.max_connections = options.max_connections;
   config.params.error_recovery_level = static_cast<std::uint8_t>(options.error_recovery_level);
+  config.params.protocol_level = 2;
   config.login_timeout = std::chrono::seconds(options.login_timeout_s);
   config.logout_timeout = std::chrono::seconds(options.logout_timeout_s);
 

@@ -191,6 +191,8 @@ TEST(SupportedTaskManagement, NamesWhatTheDeviceDoes) {
   Rig rig;
   EXPECT_EQ(rig.io({0xa3, 0x0d, 0, 0, 0, 0, 0, 0, 0, 64, 0, 0}, {}, 64).run().data_in(), (Data{0xda, 0, 0, 0}));
   EXPECT_EQ(rig.io({0xa3, 0x0d, 0x80, 0, 0, 0, 0, 0, 0, 64, 0, 0}, {}, 64).run().data_in().size(), 16u);
+  rig.a.set_sam5_functions(true);  // QTS; QAES, QTSS, ITNRS
+  EXPECT_EQ(rig.io({0xa3, 0x0d, 0, 0, 0, 0, 0, 0, 0, 64, 0, 0}, {}, 64).run().data_in(), (Data{0xde, 0x07, 0, 0}));
 }
 
 }  // namespace

@@ -33,7 +33,7 @@ std::uint64_t hash_names(const NexusNames& names) noexcept {  // FNV-1a; a colli
 void begin(Task& task) noexcept {
   task.need = {};
   task.over = false;
-  task.aborted = false;
+  task.aborted = task.report_aborted = task.ended_with_set = false;
   task.status = ScsiStatus::good;
   task.sense_length = 0;
   task.parameter_data.clear();

@@ -51,6 +51,7 @@ enum class TmFunction : std::uint8_t {  // SAM-5 7
   i_t_nexus_reset,    // nexus: every task of this nexus on every unit; the nexus gets 29/07. Also how a session ends
   query_task,         // nexus, lun, tag: answers succeeded when it is in the task set, complete when not
   query_task_set,     // nexus, lun
+  query_asynchronous_event,  // nexus, lun: answers succeeded when a unit attention is pending, and tells which; it stays
   clear_aca,          // refused: no ACA
 };
 
@@ -72,6 +73,8 @@ struct TaskManagement : ListNode<TaskManagement> {
   Delegate<void(TaskManagement&)> done;
 
   TmResponse response = TmResponse::function_complete;
+  // QUERY ASYNCHRONOUS EVENT that succeeded: UADE DEPTH and sense key, ASC, ASCQ, 24 bits (SAM-5 7.10). Otherwise 0.
+  std::uint32_t additional_information = 0;
 
   // For src/scsi alone.
   LogicalUnit* unit = nullptr;
@@ -145,7 +148,7 @@ class Device {
   // Task management does the same to the tasks it takes: those not executed get `cancelled`, whereupon the transport
   // stops the data transfer and calls abort() (inside the callback or later, and the task management function waits for
   // it); a task without a `cancelled` delegate is taken out at once. Executed ones get `done` with task.aborted.
-  // A task with task.aborted gets no response.
+  // A task with task.aborted gets no response; with task.report_aborted it gets the status TASK ABORTED, without sense data.
   void abort(Task& task);
 
   // True: over now, request.response is set and request.done is not called. False: request.done is called when every
@@ -233,6 +236,7 @@ class Device {
   [[nodiscard]] static bool affects(const TaskManagement& request, const RangeClaim& claim) noexcept;
   [[nodiscard]] static bool goes_to_all_shards(TmFunction function) noexcept;
   [[nodiscard]] bool take_tasks(TaskManagement& request);  // request.sequence: of the first task that is not affected
+  static void tell_of_end(const LogicalUnit& unit, Task& task);  // another nexus ends it
   void apply_reset(const TaskManagement& request, LogicalUnit& unit);
   void settle_managements();
 

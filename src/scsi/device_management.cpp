@@ -4,6 +4,7 @@
 #include "scsi/copy_operation.hpp"
 #include "scsi/device.hpp"
 #include "scsi/lun.hpp"
+#include "scsi/sense.hpp"
 #include "scsi/shards.hpp"
 
 namespace perilune::scsi {
@@ -57,6 +58,16 @@ bool needs_unit(TmFunction function) noexcept {
   }
 }
 
+// SAM-5 7.10. There are no deferred errors.
+void query_attention(TaskManagement& request, const UnitAttentions& attentions) noexcept {
+  if (attentions.empty()) return;
+  const AdditionalSense news = additional_sense(attentions.first());
+  const std::uint32_t depth = attentions.count() == 1 ? 0x10 : 0x20;  // UADE DEPTH: one, or several
+  const auto key = static_cast<std::uint32_t>(SenseKey::unit_attention);
+  request.response = TmResponse::function_succeeded;
+  request.additional_information = (depth | key) << 16 | std::uint32_t{news.asc} << 8 | news.ascq;
+}
+
 }  // namespace
 
 bool Device::manage(TaskManagement& request) {
@@ -64,6 +75,7 @@ bool Device::manage(TaskManagement& request) {
   request.unit = nullptr;
   request.affected = 0;
   request.response = TmResponse::function_complete;
+  request.additional_information = 0;
   if (request.function == TmFunction::clear_aca) {
     request.response = TmResponse::not_supported;
     return true;
@@ -81,6 +93,10 @@ bool Device::manage(TaskManagement& request) {
       return true;
     }
     request.unit = slot->unit;
+    if (request.function == TmFunction::query_asynchronous_event) {
+      query_attention(request, slot->attentions);
+      return true;
+    }
   }
   if (request.function == TmFunction::query_task || request.function == TmFunction::query_task_set) {
     const bool one = request.function == TmFunction::query_task;
@@ -105,6 +121,12 @@ bool Device::goes_to_all_shards(TmFunction function) noexcept {
   }
 }
 
+// SAM-5 5.3.1, 5.14: who learns by a status gets no attention.
+void Device::tell_of_end(const LogicalUnit& unit, Task& task) {
+  task.report_aborted = unit.state().tas;
+  if (!task.report_aborted) task.nexus->raise(unit, UnitAttention::commands_cleared);
+}
+
 bool Device::take_tasks(TaskManagement& request) {
   request.affected = 1;  // held by this call
   managements_.push_back(request);
@@ -117,8 +139,10 @@ bool Device::take_tasks(TaskManagement& request) {
     unit->task_set_.for_each([&](Task& task) {
       if (!affects(request, task)) return;
       ++request.affected;
-      if (task.nexus != request.nexus && request.function == TmFunction::clear_task_set) {
-        task.nexus->raise(*unit, UnitAttention::commands_cleared);
+      task.ended_with_set = request.function != TmFunction::abort_task;
+      if (task.nexus != request.nexus) {
+        if (request.function == TmFunction::clear_task_set) tell_of_end(*unit, task);
+        else task.report_aborted = unit->state().tas;  // a reset has its own attention
       }
       const bool waits = task.phase == Task::Phase::admitted || task.phase == Task::Phase::blocked;
       if (waits && !task.aborted) called.push_back(task);

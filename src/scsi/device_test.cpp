@@ -104,7 +104,8 @@ TEST(Lun, ReportLunsSelectsAndTruncatesWithoutTouchingTheListLength) {
   const auto page = [&](std::uint8_t code) {
     Io io(device, nexus, {0x12, 1, code, 0, 255, 0}, {}, 255);
     io.task.lun = report_luns_well_known_lun;
-    return std::pair(io.run().data_in(), io.sense());
+    io.run();
+    return std::pair(io.data_in(), io.sense());
   };
   EXPECT_EQ(page(0x00).first, (Data{0x1e, 0, 0, 2, 0x00, 0x83}));
   EXPECT_EQ(page(0x80).second, 0x052400u);
@@ -150,7 +151,7 @@ TEST(Lun, TwentyThousandUnitsAreServedAlike) {
   EXPECT_EQ(load_be32(list.data()), 8u * count);
   EXPECT_EQ(load_be64(&list[8 + 8 * 16383]), 0x7fff'0000'0000'0000u);
   EXPECT_EQ(load_be64(&list[8 + 8 * 16384]), 0xd200'4000'0000'0000u);
-  for (const std::uint64_t lun : {0x0000'0000'0000'0000u, 0x4100'0000'0000'0000u, 0xd200'4e1f'0000'0000u}) {
+  for (const std::uint64_t lun : {std::uint64_t{0}, 0x4100'0000'0000'0000u, 0xd200'4e1f'0000'0000u}) {
     const auto run = [&](Data cdb, Data out, std::uint32_t expected_in) {
       Io io(device, nexus, std::move(cdb), std::move(out), expected_in);
       io.task.lun = lun;
@@ -528,6 +529,47 @@ TEST(TaskManagementFunction, TargetResetsAndNexusResetRaiseTheirAttentions) {
   EXPECT_FALSE(theirs.task.aborted);
   theirs.execute();
   EXPECT_EQ(rig.io(test_unit_ready).run().sense(), 0x062907u);
+}
+
+TEST(TaskManagementFunction, QueryAsynchronousEventTellsTheAttentionAndLeavesIt) {
+  Rig rig;
+  Tmf query(rig.device, TmFunction::query_asynchronous_event, rig.b);
+  EXPECT_TRUE(query.run().ended);
+  EXPECT_EQ(query.request.response, TmResponse::function_complete);
+  EXPECT_EQ(query.request.additional_information, 0u);
+  EXPECT_TRUE(Tmf(rig.device, TmFunction::lun_reset, rig.a).run().ended);
+  EXPECT_EQ(query.run().request.response, TmResponse::function_succeeded);
+  EXPECT_EQ(query.request.additional_information, 0x162903u) << "one, UNIT ATTENTION, 29/03";
+  rig.unit.resized();
+  EXPECT_EQ(query.run().request.additional_information, 0x262903u) << "more than one";
+  EXPECT_EQ(Io(rig.device, rig.b, test_unit_ready).run().sense(), 0x062903u) << "still there";
+  EXPECT_EQ(query.run().request.additional_information, 0x162a09u);
+}
+
+TEST(TaskManagementFunction, WithTasOthersAreToldByAStatus) {
+  Rig rig;
+  rig.unit.state().tas = true;
+  rig.channel.hold = true;
+  Io running(rig.device, rig.b, write(0, 1), bytes(512, 1));
+  Io fetching(rig.device, rig.b, write(1, 1), bytes(512, 1));
+  Io mine = rig.io(write(5, 1), bytes(512, 1));
+  running.run();
+  fetching.admit();
+  mine.admit();
+  Tmf clear(rig.device, TmFunction::clear_task_set, rig.a);
+  EXPECT_FALSE(clear.run().ended);
+  rig.channel.release_all();
+  EXPECT_TRUE(clear.ended);
+  for (const Io* io : {&running, &fetching, &mine}) EXPECT_TRUE(io->task.aborted && io->task.ended_with_set);
+  EXPECT_TRUE(running.task.report_aborted && fetching.task.report_aborted);
+  EXPECT_EQ(running.status(), ScsiStatus::task_aborted);
+  EXPECT_FALSE(mine.task.report_aborted) << "its own nexus asked for it";
+  rig.channel.hold = false;
+  EXPECT_EQ(Io(rig.device, rig.b, test_unit_ready).run().status(), ScsiStatus::good) << "no 2F/00 beside the status";
+  Io alone(rig.device, rig.b, write(0, 1), bytes(512, 1));
+  alone.admit();
+  EXPECT_TRUE(Tmf(rig.device, TmFunction::abort_task, rig.b, alone.task.tag).run().ended);
+  EXPECT_FALSE(alone.task.report_aborted || alone.task.ended_with_set);
 }
 
 TEST(TaskManagementFunction, TwoResetsBothWaitForTheSameTask) {

@@ -55,6 +55,7 @@ void LogicalUnit::power_on_modes() noexcept {
   state_.wce = modes.wce && geometry().write_cache;
   state_.swp = modes.swp;
   state_.d_sense = modes.d_sense;
+  state_.tas = modes.tas;
 }
 
 void LogicalUnit::nexus_lost(const Nexus& nexus) {

@@ -96,6 +96,7 @@ class LogicalUnit {
     bool wce = false;            // Caching mode page; without a cache it stays 0
     bool swp = false;            // Control mode page
     bool d_sense = false;
+    bool tas = false;            // commands that another nexus ends get the status TASK ABORTED
     bool stopped = false;        // START STOP UNIT
     bool flush_failed = false;   // sticky: what a failed flush lost, the next flush cannot make good
     bool medium_present = true;  // false: the tray is open
@@ -127,7 +128,9 @@ class LogicalUnit {
   void reset() noexcept;
   void nexus_lost(const Nexus& nexus);  // its RESERVE is over; registrations stay
   void set_reservations(Reservations reservations);  // these count from now on
-  [[nodiscard]] ModeValues modes() const noexcept { return {.wce = state_.wce, .swp = state_.swp, .d_sense = state_.d_sense}; }
+  [[nodiscard]] ModeValues modes() const noexcept {
+    return {.wce = state_.wce, .swp = state_.swp, .d_sense = state_.d_sense, .tas = state_.tas};
+  }
   [[nodiscard]] ModeValues default_modes() const noexcept { return {.wce = geometry().write_cache}; }
   // A change that a command of this unit has asked Device::change for.
   struct ChangeInProgress {

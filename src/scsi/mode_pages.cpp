@@ -22,6 +22,7 @@ enum Step : std::uint8_t { begin = 0, flushing = 1 };
 constexpr std::uint8_t wce_bit = 0x04;      // Caching, byte 2
 constexpr std::uint8_t d_sense_bit = 0x04;  // Control, byte 2
 constexpr std::uint8_t swp_bit = 0x08;      // Control, byte 4
+constexpr std::uint8_t tas_bit = 0x40;      // Control, byte 5
 constexpr std::size_t max_page_bytes = 32;
 
 struct PageBytes {
@@ -62,6 +63,7 @@ PageBytes control_values(const State& state) {
   if (state.d_sense) page.bytes[2] |= d_sense_bit;
   page.bytes[3] = 0x10;  // unrestricted reordering; QERR 0
   if (state.swp) page.bytes[4] |= swp_bit;
+  if (state.tas) page.bytes[5] |= tas_bit;
   page.bytes[8] = page.bytes[9] = 0xff;  // BUSY TIMEOUT PERIOD: unlimited
   return page;
 }
@@ -69,11 +71,13 @@ PageBytes control_mask(const LogicalUnit&) {
   PageBytes page = page_0(0x0a, 12);
   page.bytes[2] = d_sense_bit;
   page.bytes[4] = swp_bit;
+  page.bytes[5] = tas_bit;
   return page;
 }
 void control_apply(State& state, Bytes page) {
   state.d_sense = (page[2] & d_sense_bit) != 0;
   state.swp = (page[4] & swp_bit) != 0;
+  state.tas = (page[5] & tas_bit) != 0;
 }
 
 PageBytes control_extension() {

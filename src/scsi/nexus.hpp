@@ -50,6 +50,11 @@ class Nexus : public ListNode<Nexus> {
   // Replaces the map (an ACL change). Tasks in progress are not touched; 3F/0E is raised on what stays visible.
   void set_map(std::optional<std::vector<LunMapping>> map);
 
+  // The transport of this nexus carries the task management functions of SAM-5 too (iSCSI: protocol level 2): told by REPORT
+  // SUPPORTED TASK MANAGEMENT FUNCTIONS. At first it does not.
+  void set_sam5_functions(bool carried) noexcept { sam5_functions_ = carried; }
+  [[nodiscard]] bool sam5_functions() const noexcept { return sam5_functions_; }
+
   // For src/scsi alone.
   // A unit that this nexus sees and `accept(const LogicalUnit&)` takes, or nullptr.
   template <class Accept>
@@ -91,6 +96,7 @@ class Nexus : public ListNode<Nexus> {
   std::optional<std::vector<LunMapping>> map_;
   std::vector<Slot> slots_;  // by LUN
   std::uint32_t tasks_ = 0;  // in the device
+  bool sam5_functions_ = false;
   std::unique_ptr<NexusCopies> copies_;  // third-party copies; nullptr until the first
 };
 

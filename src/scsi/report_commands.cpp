@@ -168,6 +168,10 @@ Progress run_report_supported_task_management(Command& command) {  // SPC-4 6.36
   const bool extended = (task.cdb[2] & 0x80) != 0;
   task.parameter_data.assign(extended ? 16 : 4, 0);
   task.parameter_data[0] = 0x80 | 0x40 | 0x10 | 0x08 | 0x02;  // ATS, ATSS, CTSS, LURS, TRS
+  if (task.nexus->sam5_functions()) {
+    task.parameter_data[0] |= 0x04;         // QTS
+    task.parameter_data[1] = 0x04 | 0x02 | 0x01;  // QAES, QTSS, ITNRS
+  }
   if (extended) task.parameter_data[3] = 12;
   return reply(task, load_be32(task.cdb.data() + 6));
 }

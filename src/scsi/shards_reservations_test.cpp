@@ -142,6 +142,21 @@ TEST(ShardsReservations, PreemptAndAbortEndsTheCommandsOfOtherShardsEvenThoseWho
   EXPECT_EQ(rig.io(1, write(6), bytes(512, 1)).run().sense() >> 16, 6u);
 }
 
+// SPC-4 5.12.11.4, SAM-5 5.3.1
+TEST(ShardsReservations, WithTasWhatPreemptAndAbortEndsIsToldByAStatus) {
+  Reserved rig;
+  for (std::uint32_t shard = 0; shard < 2; ++shard) rig.unit(shard).state().tas = true;
+  Io waits = rig.io(1, write(5), bytes(512, 7));
+  waits.admit();
+  Io fence = reserve_out(rig, 0, preempt_and_abort, 1, 2);
+  fence.run();
+  rig.settle();
+  ASSERT_TRUE(fence.ended);
+  EXPECT_TRUE(waits.task.aborted && waits.task.report_aborted && waits.task.ended_with_set);
+  EXPECT_EQ(rig.attention(1), 0x062a05u) << "its registration is gone";
+  EXPECT_EQ(rig.attention(1), 0u) << "no 2F/00 beside the status";
+}
+
 TEST(ShardsReservations, ReserveHoldsOnEveryShardAndEndsWithItsNexus) {
   ShardRig rig;
   rig.take_attentions();

@@ -506,6 +506,80 @@ TEST(Shards, ClearTaskSetTellsTheNexusesWhoseCommandsItTook) {
   EXPECT_EQ(rig.attention(2), 0x062f00u);
 }
 
+// SAM-5 5.3.1
+TEST(Shards, WithTasTheCommandsOfOtherShardsAreToldByAStatus) {
+  ShardRig rig;
+  rig.take_attentions();
+  Data page = select_list(rig, false);
+  page[9] |= 0x40;  // TAS
+  Io sets = rig.io(1, {0x15, 0x10, 0, 0, static_cast<std::uint8_t>(page.size()), 0}, page);
+  sets.run();
+  rig.settle();
+  ASSERT_TRUE(sets.ended);
+  ASSERT_EQ(sets.status(), ScsiStatus::good);
+  rig.take_attentions();
+  for (const TmFunction function : {TmFunction::clear_task_set, TmFunction::lun_reset}) {
+    rig.channel(1).hold = true;
+    Io running = rig.io(1, write(0, 1), bytes(512, 1));
+    Io fetching = rig.io(1, write(1, 1), bytes(512, 1));
+    Io mine = rig.io(0, write(5, 1), bytes(512, 1));
+    running.run();
+    fetching.admit();
+    mine.admit();
+    Management ends(rig, 0, function);
+    rig.deliver_all();
+    EXPECT_FALSE(ends.ended);
+    rig.settle();
+    EXPECT_TRUE(ends.ended);
+    for (const Io* io : {&running, &fetching}) {
+      EXPECT_TRUE(io->task.aborted && io->task.report_aborted && io->task.ended_with_set);
+    }
+    EXPECT_TRUE(mine.task.aborted);
+    EXPECT_FALSE(mine.task.report_aborted);
+    EXPECT_EQ(rig.attention(1), function == TmFunction::lun_reset ? 0x062903u : 0u) << "no 2F/00 beside the status";
+    rig.channel(1).hold = false;
+  }
+}
+
+// What concerns one nexus is its shard's; what others have done to it is there to be asked for.
+TEST(Shards, QueriesSeeWhatOtherShardsHaveRaised) {
+  ShardRig rig(3);
+  rig.take_attentions();
+  Io waits = rig.io(1, write(1, 1), bytes(512, 1));
+  waits.admit();
+  Management query(rig, 1, TmFunction::query_task_set);
+  EXPECT_TRUE(query.ended);
+  EXPECT_EQ(query.response, TmResponse::function_succeeded);
+  EXPECT_EQ(Management(rig, 2, TmFunction::query_task_set).response, TmResponse::function_complete);
+  Management reset(rig, 0, TmFunction::lun_reset);
+  rig.settle();
+  ASSERT_TRUE(reset.ended);
+  for (std::uint32_t shard = 0; shard < 3; ++shard) {
+    Management event(rig, shard, TmFunction::query_asynchronous_event);
+    EXPECT_EQ(event.response, TmResponse::function_succeeded);
+    EXPECT_EQ(event.additional_information, 0x162903u);
+    EXPECT_EQ(rig.attention(shard), 0x062903u) << "it is still there";
+  }
+}
+
+TEST(Shards, ANexusResetEndsItsReserveOnEveryShardAndNoTaskOfOthers) {
+  ShardRig rig;
+  rig.take_attentions();
+  Io reserves = rig.io(0, {0x16, 0, 0, 0, 0, 0});
+  reserves.run();
+  rig.settle();
+  ASSERT_TRUE(reserves.ended);
+  EXPECT_EQ(rig.io(1, write(5, 1), bytes(512, 1)).run().status(), ScsiStatus::reservation_conflict);
+  Io mine = rig.io(0, write(1, 1), bytes(512, 1));
+  mine.admit();
+  Management reset(rig, 0, TmFunction::i_t_nexus_reset);
+  rig.settle();
+  EXPECT_TRUE(reset.ended && mine.task.aborted);
+  EXPECT_EQ(rig.attention(0), 0x062907u);
+  EXPECT_EQ(rig.attention(1), 0u);
+  EXPECT_EQ(rig.io(1, write(5, 1), bytes(512, 1)).run().status(), ScsiStatus::good);
+}
+
 TEST(Shards, ATargetResetReachesEveryUnitOfEveryShard) {
   ShardRig rig(2, 3);
   rig.take_attentions();

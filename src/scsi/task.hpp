@@ -64,6 +64,7 @@ struct Task : ListNode<Task>, ListNode<StartableTag> {
   std::uint64_t lun = 0;   // the eight LUN bytes, big-endian
   std::uint64_t tag = 0;   // unique in the nexus while the task lives
   TaskAttribute attribute = TaskAttribute::simple;
+  std::uint8_t priority = 0;  // SAM-5 8.7.6, 0: none given. Carried, but not used: PRIOR_SUP (VPD 86h) is 0
   std::array<std::uint8_t, limits::max_cdb_bytes> cdb{};
   std::uint8_t cdb_length = 16;  // bytes of it that came
   std::uint32_t expected_data_out_bytes = 0;  // what the initiator will send at most (iSCSI: EDTL of a write)
@@ -79,7 +80,9 @@ struct Task : ListNode<Task>, ListNode<StartableTag> {
 
   // Outcome.
   bool over = false;
-  bool aborted = false;  // ended by task management or abort(): send no response (TAS is 0)
+  bool aborted = false;  // ended by task management or abort(): send no response, but for the next
+  bool report_aborted = false;  // beside `aborted`: another nexus ended it, and TAS is 1: the status TASK ABORTED is sent
+  bool ended_with_set = false;  // beside `aborted`: ended with others of its unit by one task management function
   ScsiStatus status = ScsiStatus::good;
   std::uint8_t sense_length = 0;                                // bytes of `sense`, 0 when none
   std::array<std::uint8_t, limits::max_sense_bytes> sense{};

@@ -59,6 +59,7 @@ struct AdditionalSense {
 class UnitAttentions {
  public:
   [[nodiscard]] bool empty() const noexcept { return bits_ == 0; }
+  [[nodiscard]] int count() const noexcept { return std::popcount(bits_); }
   void raise(UnitAttention attention) noexcept { bits_ |= bit(attention); }
   void clear(UnitAttention attention) noexcept { bits_ &= ~bit(attention); }
 

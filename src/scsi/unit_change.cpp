@@ -19,6 +19,7 @@ constexpr std::uint8_t modes_bit = 0x02;
 constexpr std::uint8_t wce_bit = 0x01;
 constexpr std::uint8_t swp_bit = 0x02;
 constexpr std::uint8_t d_sense_bit = 0x04;
+constexpr std::uint8_t tas_bit = 0x08;
 
 class Writer {
  public:
@@ -142,7 +143,8 @@ std::vector<std::uint8_t> encode_durable_state(const DurableState& state) {
   out.u8((state.reservations.aptpl ? aptpl_bit : 0u) | (state.modes ? modes_bit : 0u));
   write_reservations(out, state.reservations);
   const ModeValues modes = state.modes.value_or(ModeValues{});
-  out.u8((modes.wce ? wce_bit : 0u) | (modes.swp ? swp_bit : 0u) | (modes.d_sense ? d_sense_bit : 0u));
+  out.u8((modes.wce ? wce_bit : 0u) | (modes.swp ? swp_bit : 0u) | (modes.d_sense ? d_sense_bit : 0u) |
+         (modes.tas ? tas_bit : 0u));
   out.bytes(state.identifying.information);
   out.bytes(state.identifying.text);
   std::vector<std::uint8_t> record = std::move(out.out());
@@ -174,7 +176,10 @@ Result<DurableState> decode_durable_state(Bytes record) {
   in.require(state.reservations.aptpl || state.reservations.registrations.empty());
   const std::uint8_t modes = in.u8();
   if ((flags & modes_bit) != 0) {
-    state.modes = ModeValues{(modes & wce_bit) != 0, (modes & swp_bit) != 0, (modes & d_sense_bit) != 0};
+    state.modes = ModeValues{.wce = (modes & wce_bit) != 0,
+                             .swp = (modes & swp_bit) != 0,
+                             .d_sense = (modes & d_sense_bit) != 0,
+                             .tas = (modes & tas_bit) != 0};
   }
   const Bytes information = in.bytes(IdentifyingInformation::max_information_bytes);
   const Bytes text = in.bytes(IdentifyingInformation::max_text_bytes);

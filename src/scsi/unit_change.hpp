@@ -21,6 +21,7 @@ struct ModeValues {
   bool wce = false;
   bool swp = false;
   bool d_sense = false;
+  bool tas = false;
   friend bool operator==(const ModeValues&, const ModeValues&) = default;
 };
 

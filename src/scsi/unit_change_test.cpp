@@ -15,7 +15,7 @@ DurableState full() {
                                       {{"iqn.b,i,0x000000000002", 7}, 1, false}};
   state.reservations.persistent =
       PersistentReservation{ReservationType::exclusive_access, {"iqn.b,i,0x000000000002", 7}};
-  state.modes = ModeValues{.wce = false, .swp = true, .d_sense = true};
+  state.modes = ModeValues{.wce = false, .swp = true, .d_sense = true, .tas = true};
   state.identifying.information = {1, 2, 3};
   state.identifying.text = {'x', 0};
   return state;

@@ -59,8 +59,8 @@ void Device::end_tasks_here(LogicalUnit& unit, const std::vector<NexusName>& nex
   IntrusiveList<Task, StartableTag> called;
   unit.task_set_.for_each([&](Task& task) {
     if (&task == except || task.aborted || !named(nexuses, *task.nexus)) return;
-    const bool own = except != nullptr && task.nexus == except->nexus;
-    if (!own) task.nexus->raise(unit, UnitAttention::commands_cleared);
+    task.ended_with_set = true;
+    if (except == nullptr || task.nexus != except->nexus) tell_of_end(unit, task);
     if (task.phase == Task::Phase::admitted || task.phase == Task::Phase::blocked) called.push_back(task);
     task.aborted = true;
   });
@@ -113,6 +113,7 @@ void Device::make_change(LogicalUnit& unit) {
     unit.state_.wce = change.modes->wce;
     unit.state_.swp = change.modes->swp;
     unit.state_.d_sense = change.modes->d_sense;
+    unit.state_.tas = change.modes->tas;
   }
   for (const NexusNotice& notice : change.notices) {
     raise_named(unit, notice);

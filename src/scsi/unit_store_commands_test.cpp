@@ -134,7 +134,7 @@ TEST(SavedPages, AStoreThatFailsChangesNothing) {
 
 TEST(SavedPages, CountAtPowerOnAndAfterAReset) {
   DurableState durable;
-  durable.modes = ModeValues{.wce = false, .swp = false, .d_sense = true};
+  durable.modes = ModeValues{.wce = false, .swp = false, .d_sense = true, .tas = false};
   StoredRig rig(durable);
   EXPECT_TRUE(rig.unit->descriptor_sense());
   EXPECT_FALSE(rig.unit->write_cache_enabled());
@@ -150,7 +150,7 @@ TEST(SavedPages, CountAtPowerOnAndAfterAReset) {
 
 TEST(SavedPages, AUnitWithoutACacheDoesNotGetOneFromItsRecord) {
   DurableState durable;
-  durable.modes = ModeValues{.wce = true, .swp = false, .d_sense = false};
+  durable.modes = ModeValues{.wce = true, .swp = false, .d_sense = false, .tas = false};
   StoredRig rig(durable, false);
   EXPECT_FALSE(rig.unit->write_cache_enabled());
 }

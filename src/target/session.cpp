@@ -63,6 +63,7 @@ Session::Session(Server& server, Shard& shard, TargetNode* node, const iscsi::Ta
       nexus_(node != nullptr ? std::make_unique<scsi::Nexus>(*node->device, nexus_names(*node, login)) : nullptr),
       engine_(*this, login.session, login.exp_cmd_sn, command_window) {
   if (node == nullptr) engine_.serve_discovery_only();
+  else nexus_->set_sam5_functions(login.session.protocol_level >= 2);
 }
 
 Session::~Session() {
@@ -166,6 +167,7 @@ void Session::on_command(iscsi::TargetCommand& base) {
   task.lun = pdu.lun;
   task.tag = pdu.initiator_task_tag;
   task.attribute = static_cast<scsi::TaskAttribute>(pdu.attribute);
+  task.priority = engine_.params().protocol_level >= 2 ? pdu.priority : 0;
   std::copy(pdu.cdb.begin(), pdu.cdb.end(), task.cdb.begin());
   task.cdb_length = static_cast<std::uint8_t>(pdu.cdb.size() + pdu.extended_cdb_bytes);
   if (pdu.extended_cdb_bytes != 0) std::copy(pdu.extended_cdb.begin(), pdu.extended_cdb.end(), task.cdb.begin() + 16);
@@ -302,7 +304,7 @@ void Session::finish(Command& command) {
   scsi::Task& task = command.task;
   command.executing = false;
   if (task.aborted || command.aborted()) {
-    engine_.abort_finished(command);
+    end_aborted(command);
     return;
   }
   std::span<const iovec> data(command.iov);
@@ -316,6 +318,7 @@ void Session::finish(Command& command) {
 
 void Session::fail_task_set_full(Command& command) {
   node_->device->abort(command.task);
+  command.status_qualifier = 1;  // SAM-5 5.3.2: of this unit, in 100 ms or when another command of it ends
   engine_.complete(command, static_cast<std::uint8_t>(scsi::ScsiStatus::task_set_full), {}, {}, 0, 0);
 }
 
@@ -338,7 +341,15 @@ void Session::abort(iscsi::TargetCommand& base) {
   command.waiter.unlink();
   const bool executing = command.executing;
   if (command.admitted && nexus_ != nullptr) node_->device->abort(command.task);
-  if (!executing) engine_.abort_finished(command);  // otherwise finish() does, from inside abort() or later
+  if (!executing) end_aborted(command);  // otherwise finish() does, from inside abort() or later
+}
+
+void Session::end_aborted(Command& command) {
+  scsi::Task& task = command.task;
+  // Once: what ends it again, while the answer waits for the end of its data, wants none.
+  const bool report = std::exchange(task.report_aborted, false);
+  if (command.admitted && task.aborted && report) engine_.abort_reported(command);
+  else engine_.abort_finished(command);
 }
 
 void Session::on_task_cancelled(scsi::Task& task) { engine_.request_abort(command_of(task)); }
@@ -361,6 +372,10 @@ void Session::on_task_management(iscsi::TaskManagement& request) {
     case TmfFunction::logical_unit_reset: tm.function = scsi::TmFunction::lun_reset; break;
     case TmfFunction::target_warm_reset: tm.function = scsi::TmFunction::target_warm_reset; break;
     case TmfFunction::target_cold_reset: tm.function = scsi::TmFunction::target_cold_reset; break;
+    case TmfFunction::query_task: tm.function = scsi::TmFunction::query_task; break;
+    case TmfFunction::query_task_set: tm.function = scsi::TmFunction::query_task_set; break;
+    case TmfFunction::i_t_nexus_reset: tm.function = scsi::TmFunction::i_t_nexus_reset; break;
+    case TmfFunction::query_asynchronous_event: tm.function = scsi::TmFunction::query_asynchronous_event; break;
     default: known = false; break;
   }
   if (!known) {
@@ -382,7 +397,15 @@ void Session::answer_management(Management& management) {
   iscsi::TaskManagement& request = *management.request;
   scsi::TmResponse outcome = management.scsi.response;
   const bool cold = request.pdu.function == iscsi::TmfFunction::target_cold_reset;
+  request.additional_information = management.scsi.additional_information;
   delete &management;
+  // A command may be here and not (or no longer) with the device: it waits for its turn, or for the rest of its data.
+  if (outcome == scsi::TmResponse::function_complete) {
+    const auto& pdu = request.pdu;
+    const bool here = pdu.function == iscsi::TmfFunction::query_task ? engine_.holds(pdu.referenced_task_tag, pdu.lun)
+                      : pdu.function == iscsi::TmfFunction::query_task_set && engine_.holds_any(pdu.lun);
+    if (here) outcome = scsi::TmResponse::function_succeeded;
+  }
   // A task that the device no longer has, but whose answer waits for the end of its data, is ours to end.
   if (outcome == scsi::TmResponse::task_does_not_exist && request.referenced != nullptr) {
     iscsi::TargetCommand* left = nullptr;

@@ -94,6 +94,7 @@ class Session final : public iscsi::TargetHost, public ListNode<Session> {
   [[nodiscard]] bool take_unsolicited_pages(Command& command, std::uint32_t bytes);
   void run(Command& command);
   void finish(Command& command);
+  void end_aborted(Command& command);
   void fail_task_set_full(Command& command);
   void on_task_done(scsi::Task& task);
   void on_task_cancelled(scsi::Task& task);

@@ -7,7 +7,8 @@ from rules import main, rule
 TUR = p.TEST_UNIT_READY
 SMALL = ("InitialR2T=Yes", "ImmediateData=No", "FirstBurstLength=512", "MaxBurstLength=4096")
 ABORT_TASK, ABORT_TASK_SET, CLEAR_ACA, CLEAR_TASK_SET, LUN_RESET, WARM_RESET, COLD_RESET, REASSIGN = range(1, 9)
-COMPLETE, NO_TASK, NO_LUN, ALLEGIANT, NO_REASSIGN, NOT_SUPPORTED, NOT_AUTHORIZED = range(7)
+QUERY_TASK, QUERY_TASK_SET, NEXUS_RESET, QUERY_EVENT = range(9, 13)      # RFC 7144
+COMPLETE, NO_TASK, NO_LUN, ALLEGIANT, NO_REASSIGN, NOT_SUPPORTED, NOT_AUTHORIZED, SUCCEEDED = range(8)
 POWER_ON, TARGET_RESET, LUN_WAS_RESET, NEXUS_LOSS = (6, 0x29, 0), (6, 0x29, 2), (6, 0x29, 3), (6, 0x29, 7)
 COMMANDS_CLEARED, MODE_CHANGED = (6, 0x2f, 0), (6, 0x2a, 1)
 
@@ -100,6 +101,117 @@ def functions_that_are_not_there_are_not_supported(t):
         pdu = c.next(lambda pdu, itt=c.manage(function): pdu.itt in (itt, p.RESERVED_TAG))
         assert pdu.opcode == p.REJECT or pdu.bhs[2] in (NOT_SUPPORTED, 255), f"function {function}: {pdu}"
     c.good(TUR)
+
+
+LEVEL_2 = (*SMALL, "iSCSIProtocolLevel=2")
+REPORT_FUNCTIONS = bytes([0xa3, 0x0d, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0])
+
+
+@rule(6, "RFC 7144 6; SAM-5 7.9, 7.11")
+def query_task_tells_what_is_in_the_task_set(t):
+    c = t.session(*LEVEL_2).open_window(4)
+    assert c.managed(c.manage(QUERY_TASK_SET)) == COMPLETE
+    waiting = waiting_write(c)
+    assert c.managed(c.manage(QUERY_TASK, referenced=waiting[0])) == SUCCEEDED
+    assert c.managed(c.manage(QUERY_TASK, referenced=0x31337)) == COMPLETE
+    assert c.managed(c.manage(QUERY_TASK, referenced=waiting[0], lun=1)) == COMPLETE, "not on this unit"
+    assert c.managed(c.manage(QUERY_TASK_SET)) == SUCCEEDED
+    assert c.managed(c.manage(QUERY_TASK_SET, lun=1)) == COMPLETE
+    assert c.managed(c.manage(QUERY_TASK_SET, lun=9)) == NO_LUN
+    hole = c.take_cmd_sn()
+    behind = c.command(TUR, lun=1)
+    assert c.managed(c.manage(QUERY_TASK, referenced=behind, lun=1)) == SUCCEEDED, "it waits for its turn"
+    c.finish(c.command(TUR, cmd_sn=hole))
+    c.finish(behind)
+    assert finishes(c, waiting), "asking changes nothing"
+    assert c.managed(c.manage(QUERY_TASK, referenced=waiting[0])) == COMPLETE
+
+
+@rule(6, "RFC 7144 6; SAM-5 7.7")
+def nexus_reset_ends_the_tasks_of_this_nexus_on_every_unit(t):
+    mine, theirs = t.session(*LEVEL_2, luns=(0, 1)).open_window(4), t.session(*SMALL, luns=(0, 1))
+    waiting_write(mine)
+    waiting_write(mine, lun=1)
+    other = waiting_write(theirs)
+    assert mine.managed(mine.manage(NEXUS_RESET)) == COMPLETE
+    mine.silent("a task of the nexus")
+    for lun in (0, 1):
+        assert mine.run(TUR, lun=lun).asc == NEXUS_LOSS and mine.run(TUR, lun=lun).status == p.GOOD
+    assert finishes(theirs, other), "a task of another nexus"
+    theirs.good(TUR)
+
+
+@rule(6, "RFC 7144 6; SAM-5 7.10")
+def query_asynchronous_event_tells_the_attention_and_leaves_it(t):
+    mine, theirs = t.session(*LEVEL_2), t.session(*LEVEL_2)
+    pdu = theirs.next(lambda pdu, itt=theirs.manage(QUERY_EVENT): pdu.itt == itt)
+    assert pdu.bhs[2] == COMPLETE and pdu.bhs[8:11] == bytes(3)
+    assert mine.managed(mine.manage(LUN_RESET)) == COMPLETE
+    for _ in range(2):
+        pdu = theirs.next(lambda pdu, itt=theirs.manage(QUERY_EVENT): pdu.itt == itt)
+        assert pdu.bhs[2] == SUCCEEDED and pdu.bhs[8:11] == bytes([0x16, 0x29, 3]), f"one attention, 29/03: {pdu}"
+    assert theirs.run(TUR).asc == LUN_WAS_RESET
+    assert theirs.managed(theirs.manage(QUERY_EVENT)) == COMPLETE
+    assert theirs.managed(theirs.manage(QUERY_EVENT, lun=9)) == NO_LUN
+    mine.clear_attentions()
+
+
+@rule(6, "RFC 7144 7; SPC-4 6.36")
+def what_is_reported_of_the_functions_is_what_the_session_agreed_on(t):
+    assert t.session(*SMALL).good(REPORT_FUNCTIONS, 16).data == b"\xda\0\0\0"
+    c = t.session(*LEVEL_2)
+    assert c.params["iSCSIProtocolLevel"] == "2"
+    assert c.good(REPORT_FUNCTIONS, 16).data == b"\xde\x07\0\0"
+
+
+@rule(6, "RFC 7144")
+def command_priority_is_accepted(t):
+    c = t.session(*LEVEL_2)
+    for priority in (1, 7, 15):
+        itt = c.take_cmd_sn()
+        header = bytearray(p.scsi_command(itt, itt, c.exp_stat_sn, TUR.ljust(16, b"\0")))
+        header[2] = priority << 4
+        c.send(bytes(header))
+        assert c.finish(itt).status == p.GOOD
+
+
+@rule(6, "SAM-5 5.3.1, SPC-4 7.5.8")
+def with_tas_others_are_told_by_a_status(t):
+    mine, theirs = t.session(*SMALL, luns=(0, 1)), t.session(*SMALL, luns=(0, 1))
+    page = bytes(4) + bytes(mine.good(p.mode_sense6(0x0a), 255).data[4:])
+    changed = bytearray(page)
+    changed[4 + 5] |= 0x40                           # TAS
+    mine.good(p.mode_select6(len(page)), write=bytes(changed), immediate_data=0)
+    theirs.clear_attentions()
+    own, (itt, r2t) = waiting_write(mine), waiting_write(theirs)
+    kept = waiting_write(theirs, lun=1)
+    assert mine.managed(mine.manage(CLEAR_TASK_SET)) == COMPLETE
+    mine.silent("its own task")
+    done = theirs.finish(itt, 512)
+    assert done.status == p.TASK_ABORTED and done.underflow and done.residual == 512 and not done.last.data, f"{done}"
+    theirs.answer_r2t(r2t, b"\xee" * 512)
+    theirs.silent("the data of an aborted task")
+    theirs.good(TUR)
+    assert finishes(theirs, kept, lun=1)
+    mine.good(p.mode_select6(len(page)), write=page, immediate_data=0)
+    theirs.clear_attentions()
+    assert mine.managed(mine.manage(ABORT_TASK, referenced=own[0])) == NO_TASK
+
+
+@rule(6, "SAM-5 5.3.1; RFC 7143 11.14")
+def with_tas_a_session_ends_whose_answer_waits_for_data(t):
+    mine, theirs = t.session(*SMALL), t.session("InitialR2T=No", "ImmediateData=No", "FirstBurstLength=1024")
+    page = bytes(4) + bytes(mine.good(p.mode_sense6(0x0a), 255).data[4:])
+    changed = bytearray(page)
+    changed[4 + 5] |= 0x40                           # TAS
+    mine.good(p.mode_select6(len(page)), write=bytes(changed), immediate_data=0)
+    theirs.clear_attentions()
+    theirs.command(p.write10(0, 2), 1024, p.WRITE)   # the data that may come unasked does not
+    theirs.barrier()
+    assert mine.managed(mine.manage(CLEAR_TASK_SET)) == COMPLETE
+    theirs.silent("a command whose data is still due")
+    assert theirs.logout().bhs[2] == 0
+    mine.good(p.mode_select6(len(page)), write=page, immediate_data=0)
 
 
 @rule(6, "RFC 7143 4.2.3.3; SAM-5 7.3")

@@ -55,6 +55,7 @@ struct ScsiCommand {
   bool read = false;
   bool write = false;
   TaskAttribute attribute = TaskAttribute::simple;
+  std::uint8_t priority = 0;  // PRI (RFC 7144), 0 to 15: bits 7 to 4 of byte 2; reserved below iSCSIProtocolLevel 2
   std::uint32_t total_ahs_length = 0;
   std::uint32_t data_segment_length = 0;
   Lun lun = 0;
@@ -74,6 +75,7 @@ struct ScsiCommand {
     p.read = (bhs[1] & 0x40) != 0;
     p.write = (bhs[1] & 0x20) != 0;
     p.attribute = static_cast<TaskAttribute>(bhs[1] & 0x07);
+    p.priority = bhs[2] >> 4;
     p.total_ahs_length = iscsi::total_ahs_length(bhs);
     p.data_segment_length = iscsi::data_segment_length(bhs);
     p.lun = load_be64(bhs + 8);
@@ -90,6 +92,7 @@ struct ScsiCommand {
                       detail::bit_if(final, 0x80) | detail::bit_if(read, 0x40) | detail::bit_if(write, 0x20) |
                           static_cast<unsigned>(attribute),
                       data_segment_length);
+    bhs[2] = static_cast<std::uint8_t>(priority << 4);
     bhs[4] = static_cast<std::uint8_t>(total_ahs_length / 4);
     store_be64(bhs + 8, lun);
     store_be32(bhs + 16, initiator_task_tag);
@@ -108,6 +111,7 @@ struct ScsiResponse {
   bool underflow = false;                     // U
   ScsiResponseCode response = ScsiResponseCode::completed_at_target;
   std::uint8_t status = 0;  // SAM status
+  std::uint16_t status_qualifier = 0;  // RFC 7144, SAM-5 5.3.2: bytes 8 and 9; zero below iSCSIProtocolLevel 2
   std::uint32_t data_segment_length = 0;
   Itt initiator_task_tag = 0;
   std::uint32_t snack_tag = 0;
@@ -126,6 +130,7 @@ struct ScsiResponse {
     p.underflow = (bhs[1] & 0x02) != 0;
     p.response = static_cast<ScsiResponseCode>(bhs[2]);
     p.status = bhs[3];
+    p.status_qualifier = load_be16(bhs + 8);
     p.data_segment_length = iscsi::data_segment_length(bhs);
     p.initiator_task_tag = load_be32(bhs + 16);
     p.snack_tag = load_be32(bhs + 20);
@@ -145,6 +150,7 @@ struct ScsiResponse {
                       data_segment_length);
     bhs[2] = static_cast<std::uint8_t>(response);
     bhs[3] = status;
+    store_be16(bhs + 8, status_qualifier);
     store_be32(bhs + 16, initiator_task_tag);
     store_be32(bhs + 20, snack_tag);
     store_be32(bhs + 24, stat_sn.value());
@@ -199,6 +205,8 @@ struct TaskManagementRequest {
 // RFC 7143 11.6
 struct TaskManagementResponse {
   TmfResponse response = TmfResponse::function_complete;
+  // Additional Response Information (RFC 7144, SAM-5 7.10): bytes 8 to 10; zero below iSCSIProtocolLevel 2.
+  std::uint32_t additional_information = 0;
   std::uint32_t data_segment_length = 0;
   Itt initiator_task_tag = 0;
   StatSn stat_sn;
@@ -208,6 +216,7 @@ struct TaskManagementResponse {
   [[nodiscard]] static TaskManagementResponse decode(const std::uint8_t* bhs) noexcept {
     TaskManagementResponse p;
     p.response = static_cast<TmfResponse>(bhs[2]);
+    p.additional_information = load_be24(bhs + 8);
     p.data_segment_length = iscsi::data_segment_length(bhs);
     p.initiator_task_tag = load_be32(bhs + 16);
     p.stat_sn = StatSn(load_be32(bhs + 24));
@@ -218,6 +227,7 @@ struct TaskManagementResponse {
   void encode(std::uint8_t* bhs) const noexcept {
     detail::begin_bhs(bhs, Opcode::task_management_response, false, 0x80u, data_segment_length);
     bhs[2] = static_cast<std::uint8_t>(response);
+    store_be24(bhs + 8, additional_information);
     store_be32(bhs + 16, initiator_task_tag);
     store_be32(bhs + 24, stat_sn.value());
     store_be32(bhs + 28, exp_cmd_sn.value());

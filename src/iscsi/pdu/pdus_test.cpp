@@ -52,8 +52,13 @@ TEST(Pdus, ScsiCommand) {
                           0x00, 0x00, 0x10, 0x00,                    // EDTL
                           0x00, 0x00, 0x00, 0x2a, 0x00, 0x00, 0x00, 0x2b,
                           0x2a, 0x08, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14});
+  Raw urgent = wire;
+  urgent[2] = 0x70;  // RFC 7144: PRI
+  EXPECT_EQ(ScsiCommand::decode(urgent.data()).priority, 7);
+  expect_round_trip<ScsiCommand>(urgent);
   const auto p = ScsiCommand::decode(wire.data());
   EXPECT_TRUE(p.immediate && p.final && p.read && p.write);
+  EXPECT_EQ(p.priority, 0);
   EXPECT_EQ(p.attribute, TaskAttribute::simple);
   EXPECT_EQ(p.total_ahs_length, 12u);
   EXPECT_EQ(p.data_segment_length, 512u);
@@ -83,6 +88,10 @@ TEST(Pdus, ScsiResponse) {
   EXPECT_EQ(p.residual_count, 8u);
   EXPECT_EQ(encoded(p), wire);
   Raw other = wire;
+  other[8] = 0x01;  // RFC 7144: Status Qualifier
+  other[9] = 0x02;
+  EXPECT_EQ(ScsiResponse::decode(other.data()).status_qualifier, 0x0102);
+  expect_round_trip<ScsiResponse>(other);
   other[1] = 0x8c;  // u and O
   EXPECT_TRUE(ScsiResponse::decode(other.data()).bidirectional_read_underflow);
   EXPECT_TRUE(ScsiResponse::decode(other.data()).overflow);
@@ -108,6 +117,14 @@ TEST(Pdus, TaskManagement) {
   EXPECT_EQ(TaskManagementResponse::decode(answer.data()).response, TmfResponse::function_not_supported);
   EXPECT_EQ(TaskManagementResponse::decode(answer.data()).max_cmd_sn, CmdSn(5));
   expect_round_trip<TaskManagementResponse>(answer);
+  Raw informed = answer;
+  informed[2] = 0x07;
+  informed[8] = 0x16;  // RFC 7144: Additional Response Information
+  informed[9] = 0x29;
+  informed[10] = 0x03;
+  EXPECT_EQ(TaskManagementResponse::decode(informed.data()).response, TmfResponse::function_succeeded);
+  EXPECT_EQ(TaskManagementResponse::decode(informed.data()).additional_information, 0x162903u);
+  expect_round_trip<TaskManagementResponse>(informed);
 }
 
 TEST(Pdus, DataOut) {

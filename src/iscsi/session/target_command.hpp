@@ -31,6 +31,8 @@ class TargetCommand : public ListNode<TargetCommand> {
 
   // Of a bidirectional command (R and W, RFC 7143 11.2.2.4): what the initiator reads at most. The host serves none.
   std::optional<std::uint32_t> bidirectional_read_length;
+  // Of the answer, set by the host before complete(); sent from iSCSIProtocolLevel 2 on (SAM-5 5.3.2).
+  std::uint16_t status_qualifier = 0;
 
   // Keeps the object and its memory alive while the session, the decoder or the transmit queue refers to it.
   TxHold hold;

@@ -19,6 +19,7 @@ struct TaskManagement : ListNode<TaskManagement> {
   TargetSession* session = nullptr;
   TargetConnection* connection = nullptr;  // nullptr when it is gone: finish all the same
   TargetCommand* referenced = nullptr;     // ABORT TASK: the task, when the session has it
+  std::uint32_t additional_information = 0;  // of the answer, 24 bits (RFC 7144); the host's
   void* host_state = nullptr;
 
  private:

@@ -12,13 +12,23 @@ namespace perilune::iscsi {
 
 namespace {
 
-bool resets_target(TmfFunction function) noexcept {
-  return function == TmfFunction::target_warm_reset || function == TmfFunction::target_cold_reset;
+constexpr std::uint8_t sam5_protocol_level = 2;  // RFC 7144
+
+// Whatever the initiator has sent before, to whichever unit, is affected.
+bool affects_every_unit(TmfFunction function) noexcept {
+  return function == TmfFunction::target_warm_reset || function == TmfFunction::target_cold_reset ||
+         function == TmfFunction::i_t_nexus_reset;
 }
 
 bool aborts_task_set(TmfFunction function) noexcept {
   return function == TmfFunction::abort_task_set || function == TmfFunction::clear_task_set ||
          function == TmfFunction::logical_unit_reset;
+}
+
+bool is_served(TmfFunction function, std::uint8_t protocol_level) noexcept {
+  const auto number = static_cast<std::uint8_t>(function);
+  const auto last = protocol_level >= sam5_protocol_level ? TmfFunction::query_asynchronous_event : TmfFunction::task_reassign;
+  return number >= static_cast<std::uint8_t>(TmfFunction::abort_task) && number <= static_cast<std::uint8_t>(last);
 }
 
 }  // namespace
@@ -149,6 +159,7 @@ TargetCommand* TargetSession::open_command(TargetConnection& connection, const S
   command->session = this;
   command->connection = &connection;
   command->bidirectional_read_length.reset();
+  command->status_qualifier = 0;
   command->data_ = {};
   command->unsolicited_received_ = 0;
   command->unsolicited_data_sn_ = DataSn(0);
@@ -358,6 +369,7 @@ void TargetSession::respond(TargetCommand& command, std::uint8_t status, Bytes s
   if (!status_with_data) {
     ScsiResponse response;
     response.status = status;
+    if (params_.protocol_level >= sam5_protocol_level) response.status_qualifier = command.status_qualifier;
     response.overflow = residual.overflow;
     response.underflow = residual.underflow;
     response.residual_count = residual.count;
@@ -427,6 +439,24 @@ void TargetSession::abort_finished(TargetCommand& command) {
   close_command(command);
 }
 
+void TargetSession::abort_reported(TargetCommand& command) {
+  constexpr std::uint8_t task_aborted = 0x40;  // SAM-5 5.3.1
+  command.aborted_ = false;
+  command.data_ = {};  // what the initiator still sends unasked is read and discarded
+  complete(command, task_aborted, {}, {}, 0, 0);
+}
+
+bool TargetSession::holds(Itt itt, Lun lun) const noexcept {
+  const TargetCommand* command = find_command(itt);
+  return command != nullptr && command->pdu.lun == lun;
+}
+
+bool TargetSession::holds_any(Lun lun) {
+  return active_.find([lun](const TargetCommand& c) { return c.pdu.lun == lun; }) != nullptr ||
+         std::any_of(deferred_.begin(), deferred_.end(),
+                     [lun](const Deferred& d) { return d.command != nullptr && d.command->pdu.lun == lun; });
+}
+
 // ---- task management (RFC 7143 4.2.3, 11.5) ----
 
 void TargetSession::start_task_management(TargetConnection& connection, const TaskManagementRequest& pdu) {
@@ -441,16 +471,20 @@ void TargetSession::start_task_management(TargetConnection& connection, const Ta
   request->session = this;
   request->connection = &connection;
   task_management_.push_back(*request);
+  if (!is_served(pdu.function, params_.protocol_level)) {
+    finish_task_management(*request, TmfResponse::function_not_supported);
+    return;
+  }
   if (pdu.function == TmfFunction::abort_task) {
     request->referenced = by_itt_.find(pdu.referenced_task_tag);
     if (request->referenced == nullptr) {
       answer_abort_of_unseen(*request);
       return;
     }
-  } else if (aborts_task_set(pdu.function) || resets_target(pdu.function)) {
+  } else if (aborts_task_set(pdu.function) || affects_every_unit(pdu.function)) {
     drop_deferred_of(pdu);
     // RFC 7143 4.2.3.3 b: a reset of the target need not wait for commands that have not come; they count as received.
-    if (resets_target(pdu.function)) plug(pdu.cmd_sn);
+    if (affects_every_unit(pdu.function)) plug(pdu.cmd_sn);
   }
   host_.on_task_management(*request);
 }
@@ -487,7 +521,7 @@ void TargetSession::answer_abort_of_unseen(TaskManagement& request) {
 
 // Commands that came before the request but wait for an earlier CmdSN are affected too.
 void TargetSession::drop_deferred_of(const TaskManagementRequest& pdu) {
-  const bool any_lun = resets_target(pdu.function);
+  const bool any_lun = affects_every_unit(pdu.function);
   for (Deferred& d : deferred_) {
     if (d.command == nullptr || !d.cmd_sn.before(pdu.cmd_sn)) continue;
     if (!any_lun && d.command->pdu.lun != pdu.lun) continue;
@@ -500,7 +534,7 @@ void TargetSession::drop_deferred_of(const TaskManagementRequest& pdu) {
 void TargetSession::finish_task_management(TaskManagement& request, TmfResponse response) {
   request.response_ = response;
   if (request.connection != nullptr && connections_.size() > 1 &&
-      (aborts_task_set(request.pdu.function) || request.pdu.function == TmfFunction::target_warm_reset)) {
+      (aborts_task_set(request.pdu.function) || affects_every_unit(request.pdu.function))) {
     for (TargetConnection* other : connections_) {
       if (other == request.connection || other->draining_ || !other->acknowledged_.before(other->stat_sn_)) continue;
       request.fence_.emplace_back(other, other->stat_sn_);
@@ -531,6 +565,7 @@ void TargetSession::answer_task_management(TaskManagement& request) {
   if (TargetConnection* connection = request.connection) {
     TaskManagementResponse pdu;
     pdu.response = request.response_;
+    pdu.additional_information = request.additional_information;
     pdu.initiator_task_tag = request.pdu.initiator_task_tag;
     connection->send_status(pdu);
   }

@@ -55,6 +55,11 @@ class TargetSession {
   void request_abort(TargetCommand& command);
   // The command was ended by abort(): no response is sent (SAM-5: TAS=0, or the nexus is gone).
   void abort_finished(TargetCommand& command);
+  // Likewise, but another nexus ended it and TAS is 1: it is answered with the status TASK ABORTED, if its connection is there.
+  void abort_reported(TargetCommand& command);
+  // A command of this tag is active or waits for its turn, and is for this unit.
+  [[nodiscard]] bool holds(Itt itt, Lun lun) const noexcept;
+  [[nodiscard]] bool holds_any(Lun lun);
   void finish_task_management(TaskManagement& request, TmfResponse response);
   // Above recovery level 0: lets go of data that is kept for the initiator; a SNACK for it is rejected from now on. Its
   // connection keeps no more data until everything that was sent on it so far is acknowledged.

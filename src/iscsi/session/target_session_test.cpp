@@ -396,6 +396,76 @@ TEST_F(TargetSessionTest, AbortTaskEndsTheTaskBeforeItsOwnAnswer) {
   EXPECT_EQ(pdus[0].bhs[2], 0x00);
 }
 
+TEST_F(TargetSessionTest, FunctionsOfSam5AreServedFromProtocolLevel2On) {
+  for (const std::uint8_t level : {std::uint8_t{1}, std::uint8_t{2}}) {
+    SessionParams params;
+    params.protocol_level = level;
+    begin(params, {}, CmdSn(100));
+    host.managed.clear();
+    for (std::uint8_t function = 9; function <= 13; ++function) {
+      TaskManagementRequest tmf;
+      tmf.immediate = true;
+      tmf.function = static_cast<TmfFunction>(function);
+      tmf.initiator_task_tag = function;
+      tmf.cmd_sn = next;
+      ASSERT_TRUE(send(tmf));
+    }
+    const auto refused = output();
+    EXPECT_EQ(host.managed.size(), level == 1 ? 0u : 4u);
+    ASSERT_EQ(refused.size(), level == 1 ? 5u : 1u);
+    EXPECT_EQ(refused.back().bhs[19], 13);
+    for (const Pdu& pdu : refused) EXPECT_EQ(pdu.bhs[2], 0x05) << "function not supported";
+    for (TaskManagement* request : host.managed) {
+      request->additional_information = 0x162903;
+      session->finish_task_management(*request, TmfResponse::function_succeeded);
+    }
+    for (const Pdu& pdu : output()) {
+      EXPECT_EQ(pdu.bhs[2], 0x07);
+      EXPECT_EQ(std::vector<std::uint8_t>(pdu.bhs.begin() + 8, pdu.bhs.begin() + 12), (std::vector<std::uint8_t>{0x16, 0x29, 0x03, 0}));
+    }
+  }
+}
+
+TEST_F(TargetSessionTest, TheStatusQualifierIsToldFromProtocolLevel2On) {
+  for (const std::uint8_t level : {std::uint8_t{1}, std::uint8_t{2}}) {
+    SessionParams params;
+    params.protocol_level = level;
+    begin(params, {}, CmdSn(100));
+    ASSERT_TRUE(send(read_command(1, 512)));
+    host.commands.back()->status_qualifier = 0x0102;
+    session->complete(*host.commands.back(), 0x28, {}, {}, 0, 0);
+    const auto pdus = output();
+    ASSERT_EQ(pdus.size(), 1u);
+    EXPECT_EQ(load_be16(&pdus[0].bhs[8]), level == 1 ? 0 : 0x0102);
+  }
+}
+
+// SAM-5 5.3.1: with TAS a command that another nexus has ended is answered, when the initiator has sent what it may send.
+TEST_F(TargetSessionTest, AnEndByAnotherNexusCanBeReported) {
+  SessionParams params;
+  params.initial_r2t = false;
+  begin(params, {}, CmdSn(100));
+  host.hold_aborts = true;
+  ASSERT_TRUE(send(read_command(1, 512)));
+  ScsiCommand open = write_command(2, 16);
+  open.final = false;
+  ASSERT_TRUE(send(open, as_bytes("abcd")));
+  for (TargetCommand* command : host.commands) session->request_abort(*command);
+  ASSERT_EQ(host.aborted.size(), 2u);
+  for (TargetCommand* command : host.aborted) session->abort_reported(*command);
+  auto pdus = output();
+  ASSERT_EQ(pdus.size(), 1u) << "the write waits for the end of its unsolicited data";
+  EXPECT_EQ(pdus[0].bhs[3], 0x40);
+  EXPECT_EQ(pdus[0].bhs[1], 0x82);
+  EXPECT_EQ(load_be32(&pdus[0].bhs[44]), 512u);
+  ASSERT_TRUE(send(data_out(2, reserved_tag, 0, 4, true), as_bytes("efgh")));
+  pdus = output();
+  ASSERT_EQ(pdus.size(), 1u);
+  EXPECT_EQ(pdus[0].bhs[3], 0x40);
+  EXPECT_EQ(load_be32(&pdus[0].bhs[16]), 2u);
+  EXPECT_EQ(as_text(Bytes(host.items[1]->memory).first(8)), std::string_view("abcd\0\0\0\0", 8)) << "its memory is not touched any more";
+}
+
 TEST_F(TargetSessionTest, AbortOfATaskThatNeverCameFillsItsHole) {
   const ScsiCommand lost = read_command(1, 4);
   const ScsiCommand later = read_command(2, 4);
