@@ -236,7 +236,7 @@ void Connection::flush() {
   if (queue.empty()) {
     if (destination_ != nullptr) depart();
     else if (close_after_login_tx_) close(close_reason_);
-    else if (engine_ && (engine_->draining() || end_after_sending_)) close({});
+    else if (engine_ && (engine_->draining() || end_after_sending_)) close(engine_->drop_reason());  // empty after a logout
     return;
   }
   gather_ = shard_.gathers.take();

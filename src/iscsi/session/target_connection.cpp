@@ -247,8 +247,7 @@ bool TargetConnection::on_pdu() {
   if (op == Opcode::scsi_command) return command_pdu();
   if (op == Opcode::data_out) return data_out_pdu();
   if (!decoder_.data_digest_ok()) {
-    ++session_.stats_.digest_errors;
-    send_reject(RejectReason::data_digest_error, bhs);
+    discard_damaged();
     return true;
   }
   switch (op) {
@@ -274,9 +273,7 @@ bool TargetConnection::command_pdu() {
   TargetCommand* command = end_receiving();
   if (command == nullptr) return true;
   if (!decoder_.data_digest_ok()) {
-    // RFC 7143 7.8: the whole command is discarded, its CmdSN stays a hole.
-    ++session_.stats_.digest_errors;
-    send_reject(RejectReason::data_digest_error, decoder_.bhs());
+    discard_damaged();
     command->hold.release();
     return true;
   }
@@ -310,6 +307,19 @@ bool TargetConnection::command_pdu() {
   }
   command->hold.release();
   return true;
+}
+
+// RFC 7143 7.8: a PDU that is no Data-Out is discarded whole, and its CmdSN stays a hole. Only a retry fills it, which is
+// recovery within command (7.2.1) and not for level 0: there, nothing behind the hole would ever be served, so the connection
+// ends behind the Reject, and the session recovers.
+void TargetConnection::discard_damaged() {
+  const std::uint8_t* bhs = decoder_.bhs();
+  ++session_.stats_.digest_errors;
+  send_reject(RejectReason::data_digest_error, bhs);
+  const bool numbered = !immediate(bhs) && !(opcode(bhs) == Opcode::nop_out && initiator_task_tag(bhs) == reserved_tag);
+  if (!numbered || session_.retains()) return;
+  drop_reason_ = "data digest error";
+  draining_ = true;
 }
 
 bool TargetConnection::data_out_pdu() {

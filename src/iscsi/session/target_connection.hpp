@@ -45,7 +45,7 @@ class TargetConnection {
   [[nodiscard]] TargetSession& session() noexcept { return session_; }
   [[nodiscard]] std::uint16_t cid() const noexcept { return cid_; }
   [[nodiscard]] const ConnectionParams& params() const noexcept { return params_; }
-  [[nodiscard]] bool draining() const noexcept { return draining_; }  // close once everything is sent
+  [[nodiscard]] bool draining() const noexcept { return draining_; }  // close once everything is sent; drop_reason()
 
   // Asks for an answer (RFC 7143 11.19). At most one ping is outstanding.
   void send_ping();
@@ -68,6 +68,7 @@ class TargetConnection {
   bool command_pdu();
   bool data_out_header();
   bool data_out_pdu();
+  void discard_damaged();
   bool ordered_pdu(const std::uint8_t* bhs, Bytes data);  // NOP-Out, TMF, Text, Logout in CmdSN order
   bool dispatch(const std::uint8_t* bhs, Bytes data);
   void refuse_command(const ScsiCommand& pdu, RejectReason reason);

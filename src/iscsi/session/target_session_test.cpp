@@ -345,9 +345,11 @@ TEST_F(TargetSessionTest, TheWindowGrowsForAnInitiatorThatUsesAllOfIt) {
 }
 
 TEST_F(TargetSessionTest, ADamagedCommandIsRejectedAndItsNumberStaysAHole) {
+  SessionParams sp;
+  sp.error_recovery_level = 1;
   ConnectionParams cp;
   cp.data_digest = true;
-  begin({}, cp, CmdSn(1));
+  begin(sp, cp, CmdSn(1));
   const ScsiCommand command = write_command(1, 8);
   ASSERT_TRUE(send(command, as_bytes("abcdefgh"), true));
   auto pdus = output();
@@ -357,8 +359,40 @@ TEST_F(TargetSessionTest, ADamagedCommandIsRejectedAndItsNumberStaysAHole) {
   EXPECT_EQ(pdus[0].data.size(), 48u);
   EXPECT_EQ(session->exp_cmd_sn().value(), 1u);
   EXPECT_TRUE(host.commands.empty());
+  EXPECT_FALSE(connection->draining());
   ASSERT_TRUE(send(command, as_bytes("abcdefgh")));
   EXPECT_EQ(host.written.size(), 1u);
+}
+
+// RFC 7143 7.8: either party may escalate to session recovery. At level 0 no initiator sends the command again.
+TEST_F(TargetSessionTest, WithoutRecoveryADamagedCommandEndsTheConnectionBehindItsReject) {
+  ConnectionParams cp;
+  cp.data_digest = true;
+  begin({}, cp, CmdSn(1));
+  ASSERT_TRUE(send(write_command(1, 8), as_bytes("abcdefgh"), true));
+  EXPECT_TRUE(connection->draining());
+  EXPECT_EQ(connection->drop_reason(), "data digest error");
+  ASSERT_TRUE(send(read_command(2, 8)));
+  const auto pdus = output();
+  ASSERT_EQ(pdus.size(), 1u);
+  EXPECT_EQ(pdus[0].op(), Opcode::reject);
+  EXPECT_EQ(pdus[0].bhs[2], 0x02);
+  EXPECT_TRUE(host.commands.empty());
+}
+
+TEST_F(TargetSessionTest, ADamagedPingWithoutANumberIsRejectedAndNothingElse) {
+  ConnectionParams cp;
+  cp.data_digest = true;
+  begin({}, cp, CmdSn(1));
+  NopOut ping;
+  ping.immediate = true;
+  ping.initiator_task_tag = 7;
+  ping.cmd_sn = CmdSn(1);
+  ASSERT_TRUE(send(ping, as_bytes("abcdefgh"), true));
+  const auto pdus = output();
+  ASSERT_EQ(pdus.size(), 1u);
+  EXPECT_EQ(pdus[0].op(), Opcode::reject);
+  EXPECT_FALSE(connection->draining());
 }
 
 TEST_F(TargetSessionTest, ADamagedDataOutFailsItsTask) {
