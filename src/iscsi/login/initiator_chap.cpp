@@ -45,13 +45,11 @@ Status InitiatorChap::check() const {
 }
 
 bool InitiatorChap::none_will_do() const noexcept {
-  return !policy_.account || (!policy_.require_chap && !policy_.target_account);
+  return !policy_.require_chap && !policy_.target_account;
 }
 
 void InitiatorChap::offer_method(TextWriter& out) const {
-  std::string_view methods = "None";
-  if (policy_.account) methods = none_will_do() ? "CHAP,None" : "CHAP";
-  out.add(row_of(Key::auth_method).name, methods);
+  out.add(row_of(Key::auth_method).name, std::string_view(none_will_do() ? "CHAP,None" : "CHAP"));
 }
 
 bool InitiatorChap::may_transit() const noexcept {
@@ -83,7 +81,7 @@ Status InitiatorChap::read_method(std::span<const KeyValue> keys, bool transit, 
     step_ = Step::done;
     return {};
   }
-  if (*method != "CHAP" || !policy_.account) return not_authentic("no AuthMethod in common with the target");
+  if (*method != "CHAP") return not_authentic("no AuthMethod in common with the target");
   std::string list;
   for (const ChapAlgorithm algorithm : policy_.algorithms) {
     if (!list.empty()) list += ',';

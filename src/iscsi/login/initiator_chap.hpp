@@ -27,6 +27,8 @@ class InitiatorChap {
 
   // Lengths, different secrets, at least one algorithm.
   [[nodiscard]] Status check() const;
+  // Without an account of our own there is nothing to negotiate, and the stage is skipped.
+  [[nodiscard]] bool wanted() const noexcept { return policy_.account.has_value(); }
   void offer_method(TextWriter& out) const;
   // The keys of one complete response; `transit` is its T bit. What to say next goes to `out`. Errc::authentication or
   // protocol when the login has to end; done() when nothing is left to say.

@@ -96,7 +96,14 @@ InitiatorLogin::Step InitiatorLogin::Impl::start() {
   if (!config_.target_name.empty()) writer_.add(row_of(Key::target_name).name, std::string_view(config_.target_name));
   writer_.add(row_of(Key::session_type).name,
               std::string_view(config_.session_type == SessionType::discovery ? "Discovery" : "Normal"));
-  chap_.offer_method(writer_);
+  if (chap_.wanted()) {
+    chap_.offer_method(writer_);
+  } else {
+    // RFC 7143 6.3.2: who has nothing to prove starts with the next stage. A target that wants proof answers that with a
+    // status; to AuthMethod=None alone LIO closes the connection, and nobody learns why.
+    stage_ = LoginStage::operational_negotiation;
+    negotiation_.offer_all(writer_);
+  }
   return send_text();
 }
 

@@ -38,8 +38,8 @@ struct InitiatorLoginConfig {
   CmdSn cmd_sn{1};
   StatSn exp_stat_sn{0};
 
-  // No credentials: AuthMethod=None. With them CHAP is offered first, and None as well unless the target has to prove
-  // itself (target_account) or require_chap is set.
+  // No credentials: the login starts with the operational stage. With them CHAP is offered first, and None as well unless the
+  // target has to prove itself (target_account) or require_chap is set.
   std::optional<ChapCredentials> account;         // how we prove ourselves
   std::optional<ChapCredentials> target_account;  // mutual: what the target must prove to know; needs `account`
   bool require_chap = false;
