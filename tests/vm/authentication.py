@@ -6,8 +6,7 @@ from lab import sh
 
 ACCOUNT, MUTUAL = ("labuser", "labsecret12345"), ("labtarget", "targetsecret678")
 
-VM = {"short": True,
-      "mutants": {"open-login": {"drop": ["--chap-user", "--chap-secret-file", "--mutual-chap-user",
+VM = {"mutants": {"open-login": {"drop": ["--chap-user", "--chap-secret-file", "--mutual-chap-user",
                                           "--mutual-chap-secret-file"]},
                   "open-discovery": {"drop": ["--discovery-chap-user", "--discovery-chap-secret-file",
                                               "--mutual-discovery-chap-user", "--mutual-discovery-chap-secret-file"]},

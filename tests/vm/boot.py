@@ -17,6 +17,7 @@ SUMS = pathlib.Path("/root/sums.json")
 def set_up():
     target = lab.serve(disks=["256M"])
     pathlib.Path("/root/target.json").write_text(json.dumps(target))
+    lab.patient_records()
     sh("systemctl enable iscsid.service open-iscsi.service")
     sh("systemctl start iscsid.service")
     done = sh("systemctl is-active iscsid.service")

@@ -7,7 +7,7 @@ import re
 import lab
 from lab import sh
 
-VM = {"draft": True, "short": True,
+VM = {"short": True,
       "mutants": {"lost-unit-attention": {"wire": "lost_unit_attention"}, "lost-error": {"wire": "lost_error"},
                   "short-capacity": {"wire": "short_capacity"}}}
 

@@ -8,7 +8,7 @@ import re
 import lab
 from lab import sh
 
-VM = {"draft": True, "networks": 2, "memory": 640,
+VM = {"networks": 2, "memory": 640,
       "mutants": {"two-identities": {"wire": "other_identity"}}}
 
 CONFIGURATION = """
@@ -59,7 +59,7 @@ def one_map_with_two_paths():
     lab.wait_for(lambda: sh("multipathd show status", code=None, show=False).code == 0, "multipathd")
     sh("iscsiadm -m node --login")
     paths[:] = [os.path.basename(lab.disk(target, portal)) for portal in (0, 1)]
-    lab.wait_for(lambda: active(show=False) == set(paths), "a map with two paths")
+    lab.wait_for(lambda: active(show=False) == set(paths), "a map with two paths", 90)
     done = sh("multipath -ll")
     lab.expect(done.out, r"^mpatha \(\S{17,40}\) dm-\d+ PERILUNE,VIRTUAL-DISK$",
                r"^size=128M features='1 queue_if_no_path' hwhandler='1 alua' wp=rw$",

@@ -9,7 +9,7 @@ import random
 import lab
 from lab import sh
 
-VM = {"draft": True, "memory": 640, "mutants": {"altered-reads": {"wire": "alter_reads"}, "wrong-residual": {"wire": "wrong_residual"}}}
+VM = {"memory": 640, "mutants": {"altered-reads": {"wire": "alter_reads"}, "wrong-residual": {"wire": "wrong_residual"}}}
 
 target, disk, other = {}, "", ""
 FILE_SYSTEMS = (("xfs", "mkfs.xfs -q -f", "xfs_repair -n"), ("ext4", "mkfs.ext4 -q -F", "fsck.ext4 -f -n"),

@@ -6,7 +6,7 @@ import re
 import lab
 from lab import sh
 
-VM = {"draft": True, "short": True, "mutants": {"altered-reads": {"wire": "alter_reads"}, "no-digests": {"wire": "no_digest"}}}
+VM = {"mutants": {"altered-reads": {"wire": "alter_reads"}, "no-digests": {"wire": "no_digest"}}}
 
 # direction, part, how often
 DAMAGE = (("in", "data", 3), ("in", "header", 2), ("out", "header", 2), ("out", "data", 1))

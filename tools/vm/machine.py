@@ -15,6 +15,7 @@ import harness as h
 import image as images
 
 HERE = pathlib.Path(__file__).resolve().parent
+LAST_BREATH = 30   # seconds that a guest has to power off
 ESCAPES = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]|\x1bc|\r")
 
 
@@ -27,11 +28,13 @@ class Machine:
         self.number, self.output = number, []
         self.prefix = f"{number}| " if spec["guests"] > 1 else ""
         self.ended = None   # the scenario's exit code
+        self._ended_at = 0.0
         self._payload = payload
         self._process = None
 
     def run(self, limit):
-        """Boots, answers, and returns the scenario's exit code; fails when the guest ends without one or is too slow."""
+        """Boots, answers, and returns the scenario's exit code; fails when the guest ends without one or is too slow. A guest that
+        has reported the code and hangs on its way down (a sabotage may leave it with I/O that never ends) is switched off."""
         deadline = time.monotonic() + limit
         socket_path = self.folder / "port"
         self._process = h.start(self._command(socket_path), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -40,9 +43,10 @@ class Machine:
         for thread in threads:
             thread.start()
         try:
-            self._process.wait(max(0.1, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            h.fail(f"the guest did not end within {limit} s")
+            while self._process.poll() is None and not (self.ended is not None and time.monotonic() > self._ended_at + LAST_BREATH):
+                if time.monotonic() > deadline:
+                    h.fail(f"the guest did not end within {limit} s")
+                time.sleep(0.05)
         finally:
             self._process.kill()
             self._process.wait()
@@ -136,7 +140,7 @@ class Machine:
                 except ValueError:
                     continue   # a half line from before a reboot
                 if request.get("call") == "end":
-                    self.ended = int(request["code"]) if self.ended is None else self.ended
+                    self._ended_at, self.ended = time.monotonic(), int(request["code"])
                     continue
                 port.sendall(json.dumps(self.host.answer(request)).encode() + b"\n")
 

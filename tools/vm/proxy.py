@@ -6,6 +6,7 @@ bits without mending the digest (damage on the wire), or changes PDUs and mends 
 Threads: one accepts, two per connection copy. Rules are called on the copying threads, one PDU at a time."""
 import collections
 import contextlib
+import itertools
 import random
 import re
 import socket
@@ -226,7 +227,7 @@ def _rule(function):
 
 def _large_every(n):
     """Every nth large payload: small ones are metadata that something else may check first."""
-    count = iter(range(1, 1 << 60))
+    count = itertools.count(1)
     return lambda data: len(data) >= 4096 and next(count) % n == 0
 
 
@@ -257,13 +258,14 @@ def alter_writes():
 
 
 def wrong_residual():
-    """Reads and writes that moved all of their data claim that 512 bytes are missing."""
+    """Reads and writes that moved all of their data claim that 16 MiB of them are missing. (Of less than was asked for Linux asks
+    for the rest again, and of a single block for ever.)"""
     @_rule
     def rule(direction, pdu, wire):
         final = pdu.opcode == SCSI_RESPONSE or (pdu.opcode == DATA_IN and pdu.header[1] & 1)
         if direction == IN and final and wire.cdb(pdu)[0] in READS + WRITES and not pdu.header[1] & 0x06:
             pdu.header[1] |= 0x02
-            pdu.header[44:48] = (512).to_bytes(4, "big")
+            pdu.header[44:48] = (16 << 20).to_bytes(4, "big")
             return True
         return False
     return rule
@@ -339,15 +341,25 @@ def short_capacity():
     return rule
 
 
+_portals = itertools.count()
+
+
 def other_identity():
-    """VPD page 83h names another logical unit each time it is read."""
+    """Each portal names another logical unit: the last byte of every designator of VPD page 83h is its own (SPC-4 7.8.6)."""
+    mark = b"ghijklmnop"[next(_portals) % 10]
+
     @_rule
     def rule(direction, pdu, wire):
         cdb = wire.cdb(pdu)
-        if direction == IN and pdu.opcode == DATA_IN and cdb[0] == 0x12 and cdb[1] & 1 and cdb[2] == 0x83 and len(pdu.data) > 15:
-            pdu.data[15] ^= random.randrange(1, 256)
-            return True
-        return False
+        if direction != IN or pdu.opcode != DATA_IN or cdb[0] != 0x12 or not cdb[1] & 1 or cdb[2] != 0x83:
+            return False
+        at = 4
+        while at + 4 <= len(pdu.data):
+            end = at + 4 + pdu.data[at + 3]
+            if at + 4 < end <= len(pdu.data):
+                pdu.data[end - 1] = mark
+            at = end
+        return True
     return rule
 
 

@@ -79,13 +79,16 @@ def run_scenario(name, mutant=None, keep_going=False):
             guests.append(machines.Machine(image, own, spec, host, payload, number))
         with concurrent.futures.ThreadPoolExecutor(len(guests)) as pool:
             running = [pool.submit(guest.run, limit) for guest in guests]
+            code = 0
             try:
-                codes = [done.result() for done in running]
-            except BaseException:   # also SIGTERM and Ctrl-C: the pool would wait for the guests
+                for done in concurrent.futures.as_completed(running):
+                    code = done.result()
+                    if code != 0:   # the other guest would wait for this one
+                        break
+            finally:   # also at SIGTERM and Ctrl-C: the pool waits for the guests
                 for guest in guests:
                     guest.kill()
-                raise
-        return max(codes), "\n".join(line for guest in guests for line in guest.output)
+        return code, "\n".join(line for guest in guests for line in guest.output)
 
 
 def remove_stale_folders():

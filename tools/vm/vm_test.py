@@ -3,6 +3,7 @@
 """The laboratory's own parts, without a guest: a sabotage that does nothing would make every mutant pass unnoticed."""
 import contextlib
 import pathlib
+import re
 import socket
 import sys
 import time
@@ -13,6 +14,7 @@ sys.path[:0] = [str(HERE), str(HERE.parents[1] / "tests")]
 import host  # noqa: E402
 import image  # noqa: E402
 import proxy  # noqa: E402
+import vm  # noqa: E402
 
 READ_10 = bytes.fromhex("28000000000000000800000000000000")
 LOGIN_DONE = bytes([0x23, 0x87]) + bytes(46)      # T, CSG 1, NSG 3, status 0
@@ -120,6 +122,17 @@ class ProxyTest(unittest.TestCase):
         got = self.take(client, 48)
         self.assertEqual((got[3], got[5:8]), (0, bytes(3)))
 
+    def test_portals_that_lie_name_different_units(self):
+        page = bytes.fromhex("00830012 01030008 3123456789abcdef 02010002 4142")
+        seen = []
+        for _ in range(2):
+            client, server = self.connect([proxy.other_identity()])
+            self.through(client, server, pdu(command(bytes.fromhex("12018300ff") + bytes(11))))
+            got = self.through(server, client, pdu(data_in(), page))[48:48 + len(page)]
+            self.assertEqual((got[:15], got[16:21]), (page[:15], page[16:21]))
+            seen.append((got[15], got[21]))
+        self.assertEqual(len({value for pair in seen for value in pair}), 2)
+
     def test_a_stalled_proxy_moves_nothing_until_it_passes(self):
         client, server = self.connect()
         self.front.set_mode("stall")
@@ -179,6 +192,23 @@ class ImageTest(unittest.TestCase):
         self.assertEqual([data[at:at + 6] for at in range(0, len(data)) if data[at:at + 6] == b"070701"], [b"070701"] * 3)
         self.assertIn(b"lab/x\0", data)
         self.assertIn(b"TRAILER!!!\0", data)
+
+
+class ScenarioTest(unittest.TestCase):
+    def test_every_scenario_has_a_sabotage_that_exists(self):
+        for name in vm.names():
+            mutants = vm.spec_of(name)["mutants"]
+            self.assertTrue(mutants, name)
+            for mutant in mutants.values():
+                for key in ("wire", "guest_wire"):
+                    self.assertIn(mutant.get(key, "alter_reads"), proxy.LIES)
+                for key in ("preload", "guest_preload"):
+                    if key in mutant:
+                        self.assertTrue((vm.ROOT / "tests/system" / f"{mutant[key]}.c").is_file())
+
+    def test_the_short_scenarios_are_those_of_ctest(self):
+        listed = re.search(r"foreach\(scenario (.*)\)", (vm.SCENARIOS / "CMakeLists.txt").read_text())[1].split()
+        self.assertEqual(sorted(listed), [name for name in vm.proven() if vm.spec_of(name)["short"]])
 
 
 class HostTest(unittest.TestCase):

@@ -60,10 +60,10 @@ class Host:
             return found and found[0]
         self._port = open(wait_for(find, "the port to the host"), "r+b", buffering=0)
 
-    def call(self, name, **arguments):
+    def call(self, request, /, **arguments):
         if self._port is None:
             self._open()
-        self._port.write(json.dumps({"call": name, **arguments}).encode() + b"\n")
+        self._port.write(json.dumps({"call": request, **arguments}).encode() + b"\n")
         line = b""
         while not line.endswith(b"\n"):
             piece = self._port.read(65536)
@@ -72,7 +72,7 @@ class Host:
             line += piece or b""
         answer = json.loads(line)
         if "error" in answer:
-            fail(f"the host could not {name}: {answer['error']}")
+            fail(f"the host could not {request}: {answer['error']}")
         return answer["value"]
 
     def __getattr__(self, name):
@@ -247,11 +247,16 @@ def redirect(rules):
 
 # --- open-iscsi ------------------------------------------------------------------------------------------------------
 
-def iscsid():
-    """Starts the initiator daemon of the quick guest. An emulated processor on a busy host may not come to a NOP for five
-    seconds, so records are made with a timeout of sixty; a scenario about timeouts sets its own."""
+def patient_records():
+    """An emulated processor on a busy host may not come to a NOP for five seconds, so records are made with a timeout of sixty;
+    a scenario about timeouts sets its own."""
     with open("/etc/iscsi/iscsid.conf", "a") as f:
         f.write("\nnode.conn[0].timeo.noop_out_timeout = 60\n")
+
+
+def iscsid():
+    """Starts the initiator daemon of the quick guest."""
+    patient_records()
     sh("modprobe iscsi_tcp", show=False)
     pathlib.Path("/etc/iscsi/initiatorname.iscsi").write_text(f"InitiatorName={INITIATOR}\n")
     pathlib.Path("/run/lock/iscsi").mkdir(parents=True, exist_ok=True)
