@@ -7,7 +7,7 @@ import re
 import lab
 from lab import sh
 
-VM = {"draft": True, "guests": 2, "memory": 384,
+VM = {"short": True, "guests": 2, "memory": 384,
       "mutants": {"lost-conflict": {"wire": "lost_conflict"}}}
 
 KEYS = {1: "0xa1a1", 2: "0xb2b2"}

@@ -6,7 +6,7 @@ import re
 import lab
 from lab import sh
 
-VM = {"draft": True, "memory": 768, "disks": ["320M"], "processors": 2,
+VM = {"memory": 768, "disks": ["320M"], "processors": 2,
       "mutants": {"altered-reads": {"guest_wire": "alter_reads"}, "no-digests": {"guest_wire": "no_digest"}}}
 
 IQN, INITIATOR = "iqn.2026-01.lab.test:lio", "iqn.2026-11.io.perilune:initiator"
@@ -133,7 +133,7 @@ def everything_is_there_after_a_new_login():
 
 def lio_goes_away_under_load_and_comes_back():
     """The ramdisk is left alone: it comes back empty, as the initiator must notice by its identity, or by nothing at all."""
-    job = lab.start(f"""fio --name=load --filename={devices[0]} --offset=64m --size=32m --rw=randwrite --bs=16k --direct=1
+    job = lab.start(f"""fio --name=load --filename={devices[0]} --offset=64m --size=16m --rw=randwrite --bs=16k --direct=1
         --ioengine=libaio --iodepth=8 --verify=crc32c --verify_fatal=1 --do_verify=1 --time_based=0 --loops=2
         --randseed=7""".replace("\n", " "), "/tmp/fio.log")
     lab.wait_for(lambda: int(lab.sysfs(devices[0], "stat").split()[4]) > 50, "the load to run")

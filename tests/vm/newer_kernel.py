@@ -8,7 +8,7 @@ import lab
 import tutorial
 from lab import sh
 
-VM = {"draft": True, "kernel": "6.12", "memory": 640, "mutants": {"altered-writes": {"wire": "alter_writes"}}}
+VM = {"kernel": "6.12", "memory": 640, "mutants": {"altered-writes": {"wire": "alter_writes"}}}
 
 
 def the_kernel_of_backports():
