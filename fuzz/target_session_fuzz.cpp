@@ -28,6 +28,7 @@ struct Command : TargetCommand {
   bool wants_data = false;
   bool aborting = false;
   bool retained = false;  // its data is kept
+  bool reported = false;  // its abort was answered
 };
 
 class Host : public TargetHost {
@@ -80,6 +81,7 @@ class Host : public TargetHost {
   void finish(Command& command) {
     command.waiting = false;
     const std::uint8_t kind = input_.byte();
+    command.fenced = kind >= 0xe0;
     static const std::array<std::uint8_t, 18> sense = {0x70, 0, 5};
     if (kind % 4 == 0) {
       command.session->complete(command, 2, sense, {}, 0, 0);
@@ -126,6 +128,7 @@ class Host : public TargetHost {
     managed_.push_back(&request);
     if (request.referenced != nullptr) request.session->request_abort(*request.referenced);
   }
+  void on_data_wait(TargetSession&) override {}
   void abort(TargetCommand& base) override {
     auto& command = static_cast<Command&>(base);
     require(command.live && !command.aborting);
@@ -133,9 +136,13 @@ class Host : public TargetHost {
     command.wants_data = false;
     if (input_.byte() % 2 == 0) end_abort(command);
   }
-  static void end_abort(Command& command) {
+  void end_abort(Command& command) {
     command.aborting = command.waiting = false;
-    command.session->abort_finished(command);
+    const std::uint8_t why = input_.byte();  // somebody else's function, perhaps
+    if (why % 3 == 0) command.session->announce_end(command);
+    // Once: as the target's driver does it, a second end is for good.
+    if (why % 2 == 0 && !std::exchange(command.reported, true)) command.session->abort_reported(command);
+    else command.session->abort_finished(command);
   }
   void on_text(TargetConnection& connection, const TextRequest& request, Bytes) override {
     TextResponse response;
@@ -249,6 +256,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   params.max_connections = static_cast<std::uint16_t>(1 + input.byte() % 4);
   connection_params.data_digest = (flags & 4) != 0;
   params.error_recovery_level = (flags & 8) == 0 ? 0 : (flags & 16) == 0 ? 1 : 2;
+  params.protocol_level = (flags & 32) != 0 ? 2 : 1;
+  params.task_reporting = static_cast<TaskReporting>((flags >> 6) % 3);
   TargetSession session(host, params, CmdSn(input.number(4)), 32);
   TxChunkPool chunks;
   std::array<std::unique_ptr<TargetConnection>, 4> connections;
@@ -277,8 +286,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     bool alive = connection.feed(std::exchange(rest[cid], {}));
     if (alive) switch (input.byte() % 8) {
       case 0:
-        if (input.byte() % 4 == 0) host.lose_patience(session);
-        else host.step();
+        switch (input.byte() % 8) {
+          case 0: host.lose_patience(session); break;
+          case 1: session.end_data_waits(); break;
+          default: host.step(); break;
+        }
         break;
       case 1: alive = connection.feed(input.take(input.byte())); break;
       case 2: alive = input.byte() % 8 != 0; break;  // the network fails

@@ -245,6 +245,8 @@ Result<target::ServerConfig> make_config(const ServeOptions& options) {
   config.params.max_connections = options.max_connections;
   config.params.error_recovery_level = static_cast<std::uint8_t>(options.error_recovery_level);
   config.params.protocol_level = 2;
+  config.params.task_reporting = {iscsi::TaskReporting::rfc3720, iscsi::TaskReporting::response_fence,
+                                  iscsi::TaskReporting::fast_abort};
   config.login_timeout = std::chrono::seconds(options.login_timeout_s);
   config.logout_timeout = std::chrono::seconds(options.logout_timeout_s);
 

@@ -69,7 +69,9 @@ Retention::Suspended* Retention::holding_pages() noexcept {
   return suspended_.find([](Suspended& session) {
     bool holds = false;
     session.engine.for_each_command([&](iscsi::TargetCommand& command) {
-      holds = holds || (command.suspended() && static_cast<Command&>(command).pages != 0);
+      // Answers of other connections may stand behind one that waits for its reassignment.
+      const bool waits = command.suspended() || command.answer_held();
+      holds = holds || (waits && static_cast<Command&>(command).pages != 0);
     });
     return holds;
   });

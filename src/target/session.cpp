@@ -2,6 +2,7 @@
 #include "target/session.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <cstddef>
 
 #include "base/assert.hpp"
@@ -12,6 +13,9 @@
 namespace perilune::target {
 
 namespace {
+
+// How long an abort of many tasks waits for data that was asked for.
+constexpr std::chrono::seconds abort_data_wait{1};
 
 // Answers that are copied into the transmit queue, of the largest size.
 constexpr std::uint32_t commands_per_chunk = iscsi::TxChunkPool::chunk_bytes / (iscsi::TxQueue::copy_limit_bytes + 64);
@@ -32,6 +36,15 @@ std::string target_port_name(const std::string& name, std::uint16_t portal_group
   std::string text = name + ",t,0x";
   for (int shift = 12; shift >= 0; shift -= 4) text += digits[(portal_group_tag >> shift) & 15];
   return text;
+}
+
+// RFC 7143 4.2.2.3.4 a, f: a unit attention for an abort of many tasks, and the answer to PREEMPT AND ABORT.
+bool tells_of_aborts(const scsi::Task& task) noexcept {
+  if (task.sense_length == 0) return task.cdb[0] == 0x5f && (task.cdb[1] & 0x1f) == 0x05;
+  const bool descriptor = (task.sense[0] & 0x7e) == 0x72;
+  const std::uint8_t key = task.sense[descriptor ? 1 : 2] & 0x0f;
+  const std::uint8_t asc = task.sense[descriptor ? 2 : 12];
+  return key == static_cast<std::uint8_t>(scsi::SenseKey::unit_attention) && (asc == 0x29 || asc == 0x2f);
 }
 
 scsi::NexusNames nexus_names(const TargetNode& node, const iscsi::TargetLoginResult& login) {
@@ -304,9 +317,11 @@ void Session::finish(Command& command) {
   scsi::Task& task = command.task;
   command.executing = false;
   if (task.aborted || command.aborted()) {
+    if (task.aborted && task.ended_with_set) engine_.announce_end(command);
     end_aborted(command);
     return;
   }
+  command.fenced = tells_of_aborts(task);
   std::span<const iovec> data(command.iov);
   if (!task.parameter_data.empty()) {
     command.iov[0] = {task.parameter_data.data(), task.parameter_data.size()};
@@ -352,7 +367,15 @@ void Session::end_aborted(Command& command) {
   else engine_.abort_finished(command);
 }
 
-void Session::on_task_cancelled(scsi::Task& task) { engine_.request_abort(command_of(task)); }
+void Session::on_task_cancelled(scsi::Task& task) {
+  Command& command = command_of(task);
+  if (task.ended_with_set) engine_.announce_end(command);
+  engine_.request_abort(command);
+}
+
+// RFC 7143 4.2.3.3 a sets no limit, but open-iscsi as it comes (node.session.iscsi.FastAbort = Yes) answers no R2T once it has
+// sent the request, whatever was negotiated.
+void Session::on_data_wait(iscsi::TargetSession&) { data_wait_timer_.arm(shard_.loop.now() + abort_data_wait); }
 
 void Session::on_task_management(iscsi::TaskManagement& request) {
   using iscsi::TmfFunction;

@@ -65,6 +65,7 @@ class Session final : public iscsi::TargetHost, public ListNode<Session> {
   void on_recovery_wait(iscsi::TargetSession& session, std::uint32_t lost) override;
   void on_recovery_over(iscsi::TargetSession& session, std::uint32_t lost) override;
   void on_task_management(iscsi::TaskManagement& request) override;
+  void on_data_wait(iscsi::TargetSession& session) override;
   void abort(iscsi::TargetCommand& command) override;
   void on_text(iscsi::TargetConnection& connection, const iscsi::TextRequest& request, Bytes data) override;
   void on_logged_out(iscsi::TargetConnection& connection) override;
@@ -100,6 +101,7 @@ class Session final : public iscsi::TargetHost, public ListNode<Session> {
   void on_task_cancelled(scsi::Task& task);
   void on_management_done(scsi::TaskManagement& request);
   void answer_management(Management& management);
+  void data_wait_expired() { engine_.end_data_waits(); }
   [[nodiscard]] static Command& command_of(scsi::Task& task) noexcept;
   [[nodiscard]] static Connection& driver_of(const iscsi::TargetConnection& connection) noexcept;
 
@@ -121,6 +123,7 @@ class Session final : public iscsi::TargetHost, public ListNode<Session> {
   runtime::Timer recovery_timer_{shard_.loop.timers(), Delegate<void()>::to<&Session::on_recovery_timer>(*this)};
   std::vector<Lost> lost_;  // the next to end first
   bool waits_alone_ = false;
+  runtime::Timer data_wait_timer_{shard_.loop.timers(), Delegate<void()>::to<&Session::data_wait_expired>(*this)};
   std::vector<Connection*> connections_;
 };
 

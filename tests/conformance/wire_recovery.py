@@ -600,6 +600,32 @@ def session_reinstatement_ends_the_tasks_that_wait(t):
     assert reassign(new, itt) == NO_TASK
 
 
+@rule(6, "RFC 7143 4.2.2.3.3, 7.2.2")
+def fenced_answer_comes_where_its_task_is_reassigned(t):
+    c = level2(t, "MaxConnections=3").open_window(4)
+    second, third = join(t, c, 8), join(t, c, 9)
+    other = t.session()
+    assert other.managed(other.manage(5)) == COMPLETE        # LOGICAL UNIT RESET: 29/03 for everybody
+    second.cmd_sn = c.cmd_sn
+    done = second.command(p.inquiry(), 96, p.FINAL | p.READ)
+    second.next(lambda pdu: pdu.itt == done and pdu.opcode == p.SCSI_RESPONSE)   # not acknowledged
+    itt = c.command(TUR, cmd_sn=second.cmd_sn)
+    ping = second.next(lambda pdu: pdu.opcode == p.NOP_IN)
+    c.silent("an answer behind a fence")
+    third.cmd_sn = second.cmd_sn + 1
+    late = third.command(p.inquiry(), 96, p.FINAL | p.READ)
+    c.close()
+    assert third.logout(2, c.cid).bhs[2] == RECOVERED
+    second.send(p.nop_out(p.RESERVED_TAG, third.cmd_sn, second.exp_stat_sn, ttt=ping.ttt))
+    third.silent("an answer that stands behind it")
+    assert reassign(third, itt) == COMPLETE
+    pdu = third.next()
+    assert (pdu.opcode, pdu.itt, pdu.bhs[3]) == (p.SCSI_RESPONSE, itt, p.CHECK_CONDITION), pdu
+    third.ping()                                             # which acknowledges it
+    assert third.finish(late, 96).status == p.GOOD
+    other.clear_attentions()
+
+
 @rule(19, "RFC 7143 11.9.1")
 def another_connection_hears_of_one_that_the_target_drops(t):
     c = level2(t)

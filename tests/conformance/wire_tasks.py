@@ -296,7 +296,7 @@ def answers_of_earlier_tasks_come_before_the_response(t):
 
 @rule(6, "RFC 7143 4.2.2.1, 11.5")
 def request_that_is_not_immediate_waits_for_its_turn(t):
-    c = t.session(*SMALL).open_window(4)
+    c = t.session(*SMALL, "TaskReporting=FastAbort").open_window(4)
     hole = c.take_cmd_sn()
     tag = c.manage(ABORT_TASK_SET, immediate=False)
     c.silent("task management behind a hole")

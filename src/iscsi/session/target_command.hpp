@@ -33,6 +33,9 @@ class TargetCommand : public ListNode<TargetCommand> {
   std::optional<std::uint32_t> bidirectional_read_length;
   // Of the answer, set by the host before complete(); sent from iSCSIProtocolLevel 2 on (SAM-5 5.3.2).
   std::uint16_t status_qualifier = 0;
+  // Likewise: the answer tells of an abort of many tasks, so it keeps its place among the answers of all connections
+  // (Response Fence, RFC 7143 4.2.2.3.4).
+  bool fenced = false;
 
   // Keeps the object and its memory alive while the session, the decoder or the transmit queue refers to it.
   TxHold hold;
@@ -44,6 +47,8 @@ class TargetCommand : public ListNode<TargetCommand> {
   [[nodiscard]] bool expects_unsolicited() const noexcept { return unsolicited_open_ || pdu.data_segment_length != 0; }
   // Recovery level 2: its connection was lost; it waits to be reassigned to another.
   [[nodiscard]] bool suspended() const noexcept { return lost_ != nullptr; }
+  // It is over, but a Response Fence holds its answer back.
+  [[nodiscard]] bool answer_held() const noexcept { return held_; }
   // Above recovery level 0: its data is kept, for the initiator may ask for it again.
   [[nodiscard]] bool data_retained() const noexcept { return retained_ != nullptr; }
   // Data came before there was memory for it.
@@ -67,6 +72,9 @@ class TargetCommand : public ListNode<TargetCommand> {
   struct Outcome {
     std::uint8_t status = 0;
     Bytes sense;
+    std::span<const iovec> data_in;
+    std::uint32_t data_in_bytes = 0;
+    std::uint64_t wanted = 0;
   };
 
   std::span<const iovec> data_;
@@ -89,12 +97,14 @@ class TargetCommand : public ListNode<TargetCommand> {
   std::uint32_t unsolicited_lost_begin_ = 0, unsolicited_lost_end_ = 0;
   std::uint8_t recoveries_ = 0;
   Outcome outcome_;
-  std::uint64_t outcome_wanted_ = 0;
   bool delivered_ = false;         // on_command() was called
   bool wants_data_ = false;        // begin_data_out() was called and on_data_out() not yet
   bool unsolicited_open_ = false;  // the F bit of the unsolicited burst has not come yet
   bool digest_failed_ = false;
   bool outcome_waits_ = false;     // completed, but the peer still sends unsolicited data
+  bool held_ = false;              // completed, but a fence holds the answer back
+  bool ending_ = false;            // an abort of many tasks will take it: it asks for no more data
+  bool announced_ = false;         // its connection has been told so (FastAbort), or need not be
   bool aborted_ = false;
   bool orphan_ = false;            // aborted because its connection is gone
   bool abort_waits_ = false;       // until nothing is received into its memory

@@ -110,7 +110,7 @@ void TargetConnection::acknowledge(StatSn exp_stat_sn) {
   if (!exp_stat_sn.after(acknowledged_) || exp_stat_sn.after(stat_sn_)) return;
   if (session_.retains()) forget(static_cast<std::size_t>(exp_stat_sn.ahead_of(acknowledged_)));
   acknowledged_ = exp_stat_sn;
-  session_.lift_fences(*this, false);
+  session_.lift_fences(*this);
 }
 
 // The command is not taken; its number is used up.
@@ -364,6 +364,7 @@ bool TargetConnection::data_out_pdu() {
     }
   }
   command->hold.release();
+  if (session_.data_waits_ != 0) session_.data_settled();
   return true;
 }
 
@@ -464,7 +465,7 @@ bool TargetConnection::nop_out(const std::uint8_t* bhs, Bytes data) {
     if (pdu.target_transfer_tag == ping_ttt_) {
       ping_ttt_ = reserved_tag;
       session_.host_.on_ping_answered(*this);
-      if (session_.fenced_count_ != 0 && acknowledged_.before(stat_sn_)) send_ping();
+      if (session_.waits_for_acknowledgement(*this)) send_ping();
     }
     return true;  // an answer to a ping that is no longer waited for is harmless
   }
@@ -489,9 +490,10 @@ void TargetConnection::send_ping() {
 }
 
 void TargetConnection::send_async(AsyncEvent event, std::uint16_t parameter1, std::uint16_t parameter2,
-                                  std::uint16_t parameter3) {
+                                  std::uint16_t parameter3, Lun lun) {
   AsyncMessage message;
   message.async_event = event;
+  message.lun = lun;
   message.parameter1 = parameter1;
   message.parameter2 = parameter2;
   message.parameter3 = parameter3;

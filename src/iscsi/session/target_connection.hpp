@@ -50,7 +50,7 @@ class TargetConnection {
   // Asks for an answer (RFC 7143 11.19). At most one ping is outstanding.
   void send_ping();
   [[nodiscard]] bool ping_outstanding() const noexcept { return ping_ttt_ != reserved_tag; }
-  void send_async(AsyncEvent event, std::uint16_t parameter1, std::uint16_t parameter2, std::uint16_t parameter3);
+  void send_async(AsyncEvent event, std::uint16_t parameter1, std::uint16_t parameter2, std::uint16_t parameter3, Lun lun = 0);
   void send_text_response(TextResponse response, Bytes data);
   void send_reject(RejectReason reason, const std::uint8_t* rejected_bhs, DataSn next_data_sn = DataSn(0));
   // The initiator declared another MaxRecvDataSegmentLength (RFC 7143 13.12); what is queued stays as it is cut.

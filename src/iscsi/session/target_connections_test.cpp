@@ -9,15 +9,18 @@
 namespace perilune::iscsi {
 namespace {
 
+constexpr std::uint8_t check_condition = 0x02;
+
 class TargetConnectionsTest : public testing::Test {
  protected:
   void SetUp() override { begin(false); }
-  void begin(bool data_digest) {
+  void begin(bool data_digest, TaskReporting reporting = TaskReporting::rfc3720) {
     connections.clear();
     session.reset();
     digests = data_digest;
     SessionParams params;
     params.max_connections = 4;
+    params.task_reporting = reporting;
     session = std::make_unique<TargetSession>(host, params, CmdSn(100), 32);
     join(1, StatSn(7));
     join(2, StatSn(50));
@@ -73,6 +76,21 @@ class TargetConnectionsTest : public testing::Test {
     pdu.initiator_task_tag = 70;
     pdu.cmd_sn = CmdSn(cmd_sn);
     return pdu;
+  }
+  // Beside the command window, which is small at first.
+  template <class P>
+  static P at_once(P pdu) {
+    pdu.immediate = true;
+    pdu.cmd_sn = CmdSn(100);
+    return pdu;
+  }
+  void acknowledge(std::uint16_t cid, const Pdu& ping, std::uint32_t exp_stat_sn) {
+    NopOut answer;
+    answer.immediate = true;
+    answer.initiator_task_tag = reserved_tag;
+    answer.target_transfer_tag = load_be32(&ping.bhs[20]);
+    answer.exp_stat_sn = StatSn(exp_stat_sn);
+    ASSERT_TRUE(send(cid, answer));
   }
   void complete(TargetCommand& command) {
     iov = {word, sizeof word};
@@ -369,6 +387,121 @@ TEST_F(TargetConnectionsTest, ClearAcaLeavesWhatWaitsForItsTurn) {
   ASSERT_TRUE(send(1, read_command(11, 100)));
   ASSERT_EQ(host.commands.size(), 2u);
   for (TargetCommand* command : host.commands) session->complete(*command, 0, {}, {}, 0, 0);
+}
+
+// RFC 7143 4.2.3.4 d, 11.9.1
+TEST_F(TargetConnectionsTest, FastAbortTellsTheOtherConnectionsOnceForEachUnit) {
+  begin(false, TaskReporting::fast_abort);
+  ScsiCommand elsewhere = at_once(write_command(23, 103, 8));
+  elsewhere.lun = std::uint64_t{1} << 48;
+  ASSERT_TRUE(send(1, at_once(write_command(11, 100, 8))));
+  ASSERT_TRUE(send(2, at_once(write_command(21, 101, 8))));
+  ASSERT_TRUE(send(2, at_once(write_command(22, 102, 8))));
+  ASSERT_TRUE(send(2, elsewhere));
+  const auto r2t = output(2);
+  EXPECT_EQ(output(1).size(), 1u);
+  ASSERT_TRUE(send(1, management(TmfFunction::target_warm_reset, 100)));
+  ASSERT_EQ(host.managed.size(), 1u) << "no data is waited for";
+  EXPECT_TRUE(output(1).empty());
+  const auto told = output(2);
+  ASSERT_EQ(told.size(), 2u);
+  for (const Pdu& pdu : told) {
+    EXPECT_EQ(pdu.bhs[0], 0x32);
+    EXPECT_EQ(pdu.bhs[1], 0x80);
+    EXPECT_EQ(load_be32(&pdu.bhs[16]), 0xffffffffu);
+    EXPECT_EQ(pdu.bhs[36], 5);
+  }
+  EXPECT_EQ(load_be64(&told[0].bhs[8]), 0u);
+  EXPECT_EQ(load_be64(&told[1].bhs[8]), 0x0001'0000'0000'0000u);
+  for (TargetCommand* command : std::vector<TargetCommand*>(host.commands)) session->request_abort(*command);
+  DataOut late;
+  late.initiator_task_tag = 21;
+  late.target_transfer_tag = load_be32(&r2t[0].bhs[20]);
+  late.final = true;
+  ASSERT_TRUE(send(2, late, as_bytes("abcdefgh"))) << "its tag stays valid until the initiator knows";
+  session->finish_task_management(*host.managed[0], TmfResponse::function_complete);
+  const auto ping = output(2);
+  ASSERT_EQ(ping.size(), 1u);
+  EXPECT_TRUE(output(1).empty()) << "the answer waits until the message is acknowledged";
+  NopOut known;  // not a ping: the acknowledgement of 11.9.1
+  known.immediate = true;
+  known.initiator_task_tag = reserved_tag;
+  known.target_transfer_tag = reserved_tag;
+  known.exp_stat_sn = StatSn(load_be32(&told[1].bhs[24]) + 1);
+  ASSERT_TRUE(send(2, known));
+  EXPECT_EQ(output(1).size(), 1u);
+}
+
+TEST_F(TargetConnectionsTest, AnEndFromAnotherSessionIsAnnouncedWithFastAbortOnly) {
+  for (const TaskReporting reporting : {TaskReporting::rfc3720, TaskReporting::response_fence, TaskReporting::fast_abort}) {
+    begin(false, reporting);
+    host.commands.clear();
+    ASSERT_TRUE(send(1, at_once(read_command(11, 100))));
+    ASSERT_TRUE(send(2, at_once(read_command(21, 101))));
+    ASSERT_TRUE(send(2, at_once(read_command(22, 102))));
+    for (TargetCommand* command : host.commands) session->announce_end(*command);
+    for (const std::uint16_t cid : {std::uint16_t{1}, std::uint16_t{2}}) {
+      EXPECT_EQ(output(cid).size(), reporting == TaskReporting::fast_abort ? 1u : 0u);
+    }
+    for (TargetCommand* command : std::vector<TargetCommand*>(host.commands)) session->request_abort(*command);
+  }
+}
+
+// RFC 7143 4.2.2.3.3: before it everything is acknowledged, and it is before anything goes behind it.
+TEST_F(TargetConnectionsTest, AFencedAnswerKeepsItsPlaceAmongThoseOfAllConnections) {
+  for (std::uint32_t i = 0; i < 3; ++i) ASSERT_TRUE(send(2, at_once(read_command(20 + i, 100 + i))));
+  ASSERT_TRUE(send(1, at_once(read_command(11, 103))));
+  const auto commands = host.commands;
+  complete(*commands[0]);
+  EXPECT_EQ(output(2).size(), 1u);  // StatSN 50
+  commands[3]->fenced = true;
+  session->complete(*commands[3], check_condition, as_bytes("\x70"), {}, 0, 0);
+  complete(*commands[1]);
+  EXPECT_TRUE(output(1).empty());
+  auto ping = output(2);
+  ASSERT_EQ(ping.size(), 1u) << "neither it nor what came after it";
+  EXPECT_EQ(ping[0].bhs[0], 0x20);
+  acknowledge(2, ping[0], 51);
+  auto fenced = output(1);
+  ASSERT_EQ(fenced.size(), 2u);
+  EXPECT_EQ(fenced[0].bhs[0], 0x21);
+  EXPECT_EQ(fenced[1].bhs[0], 0x20);
+  complete(*commands[2]);
+  EXPECT_TRUE(output(2).empty());
+  acknowledge(1, fenced[1], 8);
+  const auto rest = output(2);
+  ASSERT_EQ(rest.size(), 2u);
+  EXPECT_EQ(load_be32(&rest[0].bhs[16]), 21u) << "in the order in which they ended";
+  EXPECT_EQ(load_be32(&rest[1].bhs[16]), 22u);
+}
+
+TEST_F(TargetConnectionsTest, WhatIsHeldBackCanBeAbortedAndGoesWithItsConnection) {
+  for (const bool dropped : {false, true}) {
+    begin(false);
+    host.commands.clear();
+    ASSERT_TRUE(send(1, at_once(read_command(11, 100))));
+    for (std::uint32_t i = 0; i < 3; ++i) ASSERT_TRUE(send(2, at_once(read_command(21 + i, 101 + i))));
+    const auto commands = host.commands;
+    complete(*commands[3]);
+    commands[0]->fenced = true;
+    complete(*commands[0]);
+    complete(*commands[1]);
+    complete(*commands[2]);
+    session->request_abort(*commands[1]);
+    auto said = output(2);
+    ASSERT_EQ(said.size(), 2u);  // the first answer, and the ping behind it
+    if (dropped) {
+      drop(1);
+    } else {
+      acknowledge(2, said[1], 51);
+      said = output(1);
+      ASSERT_EQ(said.size(), 2u);
+      acknowledge(1, said[1], 8);
+    }
+    said = output(2);
+    ASSERT_EQ(said.size(), 1u) << dropped;
+    EXPECT_EQ(load_be32(&said[0].bhs[16]), 22u);
+  }
 }
 
 TEST_F(TargetConnectionsTest, WaitingRequestsAreBoundedAndGoWithTheirConnection) {

@@ -4,8 +4,6 @@
 #pragma once
 
 #include <cstdint>
-#include <utility>
-#include <vector>
 
 #include "base/bytes.hpp"
 #include "iscsi/pdu/pdus.hpp"
@@ -25,8 +23,7 @@ struct TaskManagement : ListNode<TaskManagement> {
  private:
   friend class TargetSession;
   TmfResponse response_ = TmfResponse::function_complete;
-  // The answer waits until these connections have acknowledged every status before the StatSN.
-  std::vector<std::pair<TargetConnection*, StatSn>> fence_;
+  bool waits_for_data_ = false;  // of R2Ts of the tasks it will take
 };
 
 class TargetHost {
@@ -61,6 +58,9 @@ class TargetHost {
   // ABORT TASK (with `referenced`, when the session has it) and all the others but TASK REASSIGN. The host ends tasks by
   // abort(), and when they are over answers with finish_task_management().
   virtual void on_task_management(TaskManagement& request) = 0;
+  // A task management request waits for data that was asked for (RFC 7143 4.2.3.3). When that has lasted long enough (there
+  // are initiators that never send it), the host calls end_data_waits(); it may do so when nothing waits any more.
+  virtual void on_data_wait(TargetSession& session) = 0;
   // End this command (logout, drop, request_abort()), then call abort_finished(): at once or later. Nothing is being
   // received into its memory.
   virtual void abort(TargetCommand& command) = 0;

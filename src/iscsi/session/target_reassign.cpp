@@ -232,6 +232,7 @@ void TargetSession::resume(TargetConnection& connection, TargetCommand& command)
     ++stats_.r2t_pdus;
     encode_r2t(command, slot);
   }
+  if (command.held_) release_held();  // its answer has a connection again
 }
 
 // RFC 7143 11.5.6: data from ExpDataSN on, cut for this connection; a value that cannot be is ignored, and 0

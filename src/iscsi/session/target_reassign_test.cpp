@@ -59,6 +59,12 @@ class TargetReassignTest : public testing::Test {
     pdu.cmd_sn = CmdSn(cmd_sn);
     return pdu;
   }
+  // A read beside the command window, which is small at first.
+  static ScsiCommand at_once(Itt itt, std::uint32_t edtl) {
+    ScsiCommand pdu = command(itt, 100, edtl, false);
+    pdu.immediate = true;
+    return pdu;
+  }
   TargetCommand& start(std::uint16_t cid, const ScsiCommand& pdu) {
     EXPECT_TRUE(send(cid, pdu));
     return *host.commands.back();
@@ -116,6 +122,22 @@ class TargetReassignTest : public testing::Test {
   void lose_and_remove(std::uint16_t cid, std::uint16_t on = 2) {
     lose(cid);
     expect_logout(logout(on, 2, cid), 0, 20);
+  }
+
+  // The answer to a ping of the target, which acknowledges what is before `exp_stat_sn`.
+  void acknowledge(std::uint16_t cid, const Pdu& ping, std::uint32_t exp_stat_sn) {
+    ASSERT_EQ(ping.bhs[0], 0x20);
+    NopOut pdu;
+    pdu.immediate = true;
+    pdu.initiator_task_tag = reserved_tag;
+    pdu.target_transfer_tag = load_be32(&ping.bhs[20]);
+    pdu.exp_stat_sn = StatSn(exp_stat_sn);
+    ASSERT_TRUE(send(cid, pdu));
+  }
+  // A unit attention for a reset, say.
+  void answer_fenced(TargetCommand& command) {
+    command.fenced = true;
+    session->complete(command, 0x02, as_bytes("SENSE"), {}, 0, 0);
   }
 
   RecordingHost host;
@@ -503,6 +525,115 @@ TEST_F(TargetReassignTest, ATaskMayBeReassignedAgainAndAgain) {
   EXPECT_EQ(load_be32(&pdus[1].bhs[40]), 1536u);  // Buffer Offset
   EXPECT_EQ(pdus[1].data[0], 3);
   EXPECT_EQ(load_be32(&pdus[2].bhs[36]), 4u);  // ExpDataSN
+}
+
+// ---- answers behind a Response Fence (RFC 7143 4.2.2.3.3)
+
+TEST_F(TargetReassignTest, AFencedAnswerThatWasNotSentComesWhereItsTaskIsReassigned) {
+  join(3, StatSn(90));
+  TargetCommand& early = start(2, at_once(4, 512));
+  TargetCommand& told = start(1, at_once(5, 512));
+  TargetCommand& late = start(2, at_once(6, 512));
+  finish(early);
+  answer_fenced(told);
+  auto pdus = output(2);
+  ASSERT_EQ(pdus.size(), 2u);
+  EXPECT_TRUE(output(1).empty()) << "what connection 2 carried is not acknowledged";
+  finish(late);
+  lose(1);
+  EXPECT_FALSE(session->idle()) << "the answers are the session's";
+  acknowledge(2, pdus[1], 51);
+  expect_logout(logout(3, 2, 1), 0, 20);  // StatSN 90
+  EXPECT_TRUE(output(3).empty() && output(2).empty()) << "it keeps its place before what came after it";
+  pdus = reassign(3, 5);
+  ASSERT_EQ(pdus.size(), 3u);
+  EXPECT_EQ(load_be32(&pdus[0].bhs[24]), 91u);
+  EXPECT_EQ(pdus[1].bhs[0], 0x21);
+  EXPECT_EQ(pdus[1].bhs[3], 0x02);
+  EXPECT_EQ(load_be32(&pdus[1].bhs[16]), 5u);
+  EXPECT_EQ(load_be32(&pdus[1].bhs[24]), 92u) << "StatSN of the new connection";
+  EXPECT_TRUE(host.waits.empty());
+  acknowledge(3, pdus[2], 93);
+  pdus = output(2);
+  ASSERT_EQ(pdus.size(), 1u);
+  EXPECT_EQ(load_be32(&pdus[0].bhs[16]), 6u);
+}
+
+TEST_F(TargetReassignTest, AFencedAnswerOfATaskThatWaitsForReassignmentKeepsItsPlaceToo) {
+  TargetCommand& told = start(1, at_once(5, 512));
+  TargetCommand& late = start(2, at_once(6, 512));
+  lose(1);
+  answer_fenced(told);
+  finish(late);
+  EXPECT_TRUE(output(2).empty());
+  expect_logout(logout(2, 2, 1), 0, 20);  // StatSN 50
+  const auto pdus = reassign(2, 5);
+  ASSERT_EQ(pdus.size(), 3u) << "on one connection the order of the wire is enough";
+  EXPECT_EQ(load_be32(&pdus[1].bhs[16]), 5u);
+  EXPECT_EQ(load_be32(&pdus[1].bhs[24]), 52u);
+  EXPECT_EQ(load_be32(&pdus[2].bhs[16]), 6u);
+}
+
+TEST_F(TargetReassignTest, AnAnswerBehindAFenceIsKeptWhenItsConnectionFails) {
+  TargetCommand& told = start(2, at_once(5, 512));
+  TargetCommand& early = start(1, at_once(4, 512));
+  TargetCommand& behind = start(1, at_once(6, 1024));
+  finish(early);
+  answer_fenced(told);
+  answer(behind, 1024);
+  EXPECT_EQ(output(1).size(), 2u);
+  lose(1);
+  auto pdus = output(2);
+  ASSERT_EQ(pdus.size(), 2u) << "what was sent on a lost connection is not waited for";
+  EXPECT_EQ(load_be32(&pdus[0].bhs[16]), 5u);
+  EXPECT_FALSE(session->idle());
+  acknowledge(2, pdus[1], 51);
+  EXPECT_TRUE(session->idle()) << "nothing stands before it any more: it is kept like any other";
+  EXPECT_EQ(host.retained.size(), 1u);
+  expect_logout(logout(2, 2, 1), 0, 20);
+  pdus = reassign(2, 6);
+  ASSERT_EQ(pdus.size(), 4u);
+  EXPECT_EQ(load_be32(&pdus[3].bhs[16]), 6u);
+  EXPECT_EQ(reassign(2, 4).size(), 2u);
+}
+
+TEST_F(TargetReassignTest, TheEndOfATaskFreesWhatItsFencedAnswerHeldBack) {
+  for (const bool aborted : {true, false}) {
+    begin({});
+    TargetCommand& told = start(1, at_once(5, 512));
+    TargetCommand& late = start(2, at_once(6, 512));
+    lose(1);
+    const std::uint32_t lost = host.waits.back();
+    answer_fenced(told);
+    finish(late);
+    ASSERT_TRUE(output(2).empty());
+    if (aborted) session->request_abort(told);
+    else session->expire(lost);
+    const auto pdus = output(2);
+    ASSERT_EQ(pdus.size(), 1u);
+    EXPECT_EQ(load_be32(&pdus[0].bhs[16]), 6u);
+    session->expire_all();
+  }
+}
+
+TEST_F(TargetReassignTest, BelowLevelTwoAnAnswerBehindAFenceEndsWithItsConnection) {
+  for (const std::uint8_t level : {std::uint8_t{0}, std::uint8_t{1}}) {
+    begin({}, level);
+    host.aborted.clear();
+    TargetCommand& early = start(2, at_once(4, 512));
+    TargetCommand& told = start(1, at_once(5, 512));
+    TargetCommand& late = start(2, at_once(6, 512));
+    finish(early);
+    answer_fenced(told);
+    finish(late);
+    EXPECT_EQ(output(2).size(), 2u);
+    lose(1);
+    EXPECT_EQ(host.aborted.size(), 1u);
+    const auto pdus = output(2);
+    ASSERT_EQ(pdus.size(), 1u);
+    EXPECT_EQ(load_be32(&pdus[0].bhs[16]), 6u);
+    EXPECT_TRUE(session->idle());
+  }
 }
 
 }  // namespace

@@ -25,6 +25,9 @@ bool aborts_task_set(TmfFunction function) noexcept {
          function == TmfFunction::logical_unit_reset;
 }
 
+// Its answer tells of an abort of many tasks (RFC 7143 4.2.2.3.4).
+bool is_fenced(TmfFunction function) noexcept { return aborts_task_set(function) || affects_every_unit(function); }
+
 bool is_served(TmfFunction function, std::uint8_t protocol_level) noexcept {
   const auto number = static_cast<std::uint8_t>(function);
   const auto last = protocol_level >= sam5_protocol_level ? TmfFunction::query_asynchronous_event : TmfFunction::task_reassign;
@@ -49,7 +52,7 @@ TargetSession::TargetSession(TargetHost& host, const SessionParams& params, CmdS
 }
 
 TargetSession::~TargetSession() {
-  PERILUNE_ASSERT(active_count_ == 0 && connections_.empty() && lost_.empty());
+  PERILUNE_ASSERT(active_count_ == 0 && connections_.empty() && lost_.empty() && held_.empty());
   while (backed_slots_ > 0) {
     --backed_slots_;
     host_.release_slot(*this);
@@ -160,6 +163,7 @@ TargetCommand* TargetSession::open_command(TargetConnection& connection, const S
   command->connection = &connection;
   command->bidirectional_read_length.reset();
   command->status_qualifier = 0;
+  command->fenced = command->held_ = command->ending_ = command->announced_ = false;
   command->data_ = {};
   command->unsolicited_received_ = 0;
   command->unsolicited_data_sn_ = DataSn(0);
@@ -214,6 +218,8 @@ void TargetSession::accept(TargetCommand& command) {
 void TargetSession::close_command(TargetCommand& command) {
   if (!command.active_) return;
   const bool orphan = command.orphan_;
+  const bool held = std::exchange(command.held_, false);
+  if (held) leave_fence(command);
   if (command.lost_ != nullptr) task_ended(command);
   command.active_ = false;
   command.unlink();
@@ -223,6 +229,8 @@ void TargetSession::close_command(TargetCommand& command) {
   else --immediate_used_;
   command.hold.release();
   if (orphan && --orphans_ == 0) orphans_ended();
+  if (data_waits_ != 0) data_settled();
+  if (held) release_held();
   command_gone();
 }
 
@@ -262,7 +270,7 @@ void TargetSession::unsolicited_ended(TargetCommand& command) {
   if (command.aborted_) return;
   if (command.outcome_waits_) {
     command.outcome_waits_ = false;
-    respond(command, command.outcome_.status, command.outcome_.sense, {}, 0, command.outcome_wanted_);
+    respond(command);
     return;
   }
   if (!command.wants_data_) return;
@@ -279,7 +287,7 @@ void TargetSession::pump_data_out(TargetCommand& command) {
     return;
   }
   const auto most = std::min<std::uint32_t>(params_.max_outstanding_r2t, limits::max_outstanding_r2t);
-  while (command.r2t_count_ < most && command.next_r2t_offset_ < command.transfer_) send_r2t(command);
+  while (!command.ending_ && command.r2t_count_ < most && command.next_r2t_offset_ < command.transfer_) send_r2t(command);
   if (command.r2t_count_ == 0 && command.next_r2t_offset_ >= command.transfer_) {
     command.wants_data_ = false;
     stats_.bytes_written += command.transfer_;
@@ -331,20 +339,27 @@ void TargetSession::complete(TargetCommand& command, std::uint8_t status, Bytes 
     // The initiator is still sending what it may send unasked; a response now would confuse it (and us: its
     // Data-Out PDUs would name a task that is gone).
     command.outcome_waits_ = true;
-    command.outcome_ = {status, sense};
-    command.outcome_wanted_ = wanted_bytes;
+    command.outcome_ = {status, sense, {}, 0, wanted_bytes};
     return;
   }
-  respond(command, status, sense, data_in, data_in_bytes, wanted_bytes);
+  command.outcome_ = {status, sense, data_in, data_in_bytes, wanted_bytes};
+  respond(command);
 }
 
-void TargetSession::respond(TargetCommand& command, std::uint8_t status, Bytes sense, std::span<const iovec> data_in,
-                            std::uint32_t data_in_bytes, std::uint64_t wanted_bytes) {
-  TargetConnection* connection = command.connection;
-  if (command.aborted_ || (connection == nullptr && command.lost_ == nullptr)) {
+void TargetSession::respond(TargetCommand& command) {
+  if (command.aborted_ || (command.connection == nullptr && command.lost_ == nullptr)) {
     close_command(command);
-    return;
+  } else if (must_hold(command.fenced, command.connection)) {
+    command.held_ = true;
+    hold({&command, nullptr, command.fenced, false});
+  } else {
+    send_response(command);
   }
+}
+
+void TargetSession::send_response(TargetCommand& command) {
+  const auto [status, sense, data_in, data_in_bytes, wanted_bytes] = command.outcome_;
+  TargetConnection* connection = command.connection;
   const ScsiCommand& request = command.pdu;
   const Residual residual = Residual::of(request.expected_data_transfer_length, wanted_bytes);
   const std::uint32_t read_length = command.bidirectional_read_length.value_or(0);  // none of it moves
@@ -389,6 +404,7 @@ void TargetSession::respond(TargetCommand& command, std::uint8_t status, Bytes s
     if (connection != nullptr) connection->send_status(response, data, again);
     else keep_answer(*command.lost_, response, data, again);
   }
+  if (command.fenced && connection != nullptr) fence_behind(*connection);
   close_command(command);
 }
 
@@ -481,18 +497,86 @@ void TargetSession::start_task_management(TargetConnection& connection, const Ta
       answer_abort_of_unseen(*request);
       return;
     }
-  } else if (aborts_task_set(pdu.function) || affects_every_unit(pdu.function)) {
+  } else if (is_fenced(pdu.function)) {
     drop_deferred_of(pdu);
     // RFC 7143 4.2.3.3 b: a reset of the target need not wait for commands that have not come; they count as received.
     if (affects_every_unit(pdu.function)) plug(pdu.cmd_sn);
+    if (params_.task_reporting == TaskReporting::fast_abort) {
+      announce_ends(*request);
+    } else {
+      end_requests_for_data(*request);
+      if (data_is_due(*request)) {
+        request->waits_for_data_ = true;
+        ++data_waits_;
+        host_.on_data_wait(*this);
+        return;
+      }
+    }
   }
   host_.on_task_management(*request);
 }
 
-// RFC 7143 4.2.3.3 b: an immediate request waits until every command before it has come. On a single connection what is missing
-// was discarded (data digest error): the initiator sends it again, or gives it up by ABORT TASK.
+// RFC 7143 4.2.3.3 b, 4.2.3.4 a: an immediate request waits until every command before it has come. On a single connection what
+// is missing was discarded (data digest error): the initiator sends it again, or gives it up by ABORT TASK.
 bool TargetSession::must_wait(const TaskManagementRequest& pdu) const noexcept {
   return aborts_task_set(pdu.function) && exp_cmd_sn_.before(pdu.cmd_sn) && in_window(pdu.cmd_sn.minus(1));
+}
+
+bool TargetSession::affects(const TaskManagementRequest& pdu, const TargetCommand& command) const noexcept {
+  return affects_every_unit(pdu.function) || command.pdu.lun == pdu.lun;
+}
+
+// RFC 7143 4.2.3.3 a: what was asked for is waited for, and no more is asked for.
+void TargetSession::end_requests_for_data(const TaskManagement& request) {
+  active_.for_each([&](TargetCommand& command) {
+    if (affects(request.pdu, command)) command.ending_ = true;
+  });
+}
+
+bool TargetSession::data_is_due(const TaskManagement& request) {
+  return active_.find([&](const TargetCommand& command) {
+    return command.ending_ && command.r2t_count_ != 0 && !command.aborted_ && command.connection != nullptr &&
+           affects(request.pdu, command);
+  }) != nullptr;
+}
+
+// Going on with one may end commands, and so let others go on: look anew each time.
+void TargetSession::data_settled() {
+  while (data_waits_ != 0) {
+    TaskManagement* request = task_management_.find(
+        [this](const TaskManagement& candidate) { return candidate.waits_for_data_ && !data_is_due(candidate); });
+    if (request == nullptr) return;
+    request->waits_for_data_ = false;
+    --data_waits_;
+    host_.on_task_management(*request);
+  }
+}
+
+void TargetSession::end_data_waits() {
+  while (TaskManagement* request =
+             task_management_.find([](const TaskManagement& candidate) { return candidate.waits_for_data_; })) {
+    request->waits_for_data_ = false;
+    --data_waits_;
+    host_.on_task_management(*request);
+  }
+}
+
+// RFC 7143 4.2.3.4 d: the other connections of the session learn that data for these tasks is not wanted any more; on its own
+// the initiator knows. What still comes is read and discarded, so there is nothing to free with the acknowledgement (g).
+void TargetSession::announce_ends(const TaskManagement& request) {
+  active_.for_each([&](TargetCommand& command) {
+    if (!affects(request.pdu, command)) return;
+    if (command.connection == request.connection) command.announced_ = true;
+    else announce_end(command);
+  });
+}
+
+void TargetSession::announce_end(TargetCommand& command) {
+  if (params_.task_reporting != TaskReporting::fast_abort || command.announced_ || command.connection == nullptr) return;
+  active_.for_each([&](TargetCommand& other) {
+    if (other.connection == command.connection && other.pdu.lun == command.pdu.lun) other.announced_ = true;
+  });
+  command.connection->send_async(AsyncEvent::all_tasks_terminated, 0, 0, 0, command.pdu.lun);
 }
 
 // RFC 7143 11.5.1: a task not known yet whose RefCmdSN is in the window and before this request counts as received and
@@ -529,36 +613,98 @@ void TargetSession::drop_deferred_of(const TaskManagementRequest& pdu) {
   }
 }
 
-// The answer says that the tasks are over, so no status of theirs may come after it. Connections deliver in order each by
-// itself only: it waits until the initiator has acknowledged what the others carried (RFC 3720 10.6.2 d, RFC 7143 13.23).
+// The answer says that the tasks are over, so no status of theirs may come after it.
 void TargetSession::finish_task_management(TaskManagement& request, TmfResponse response) {
   request.response_ = response;
-  if (request.connection != nullptr && connections_.size() > 1 &&
-      (aborts_task_set(request.pdu.function) || affects_every_unit(request.pdu.function))) {
-    for (TargetConnection* other : connections_) {
-      if (other == request.connection || other->draining_ || !other->acknowledged_.before(other->stat_sn_)) continue;
-      request.fence_.emplace_back(other, other->stat_sn_);
-    }
-    if (!request.fence_.empty()) {
-      ++fenced_count_;
-      for (const auto& [other, stat_sn] : request.fence_) other->send_ping();  // its answer acknowledges
-      return;
-    }
-  }
-  answer_task_management(request);
+  const bool fenced = is_fenced(request.pdu.function);
+  if (request.connection != nullptr && must_hold(fenced, request.connection)) hold({nullptr, &request, fenced, false});
+  else answer_task_management(request);
 }
 
-void TargetSession::lift_fences(TargetConnection& connection, bool gone) {
-  if (fenced_count_ == 0) return;
-  task_management_.for_each([&](TaskManagement& request) {
-    if (request.fence_.empty()) return;
-    std::erase_if(request.fence_, [&](const auto& wait) {
-      return wait.first == &connection && (gone || !connection.acknowledged_.before(wait.second));
-    });
-    if (!request.fence_.empty() && request.connection != nullptr) return;
-    --fenced_count_;
-    answer_task_management(request);
-  });
+// ---- Response Fence (RFC 7143 4.2.2.3.3) ----
+//
+// Connections deliver in order each by itself only. A fenced answer goes when the initiator has acknowledged all that the
+// other connections carried before it, and what comes behind it on another one goes when the fenced answer is acknowledged.
+// Who has to wait asks for ExpStatSN by a ping. This is done whatever TaskReporting says: RFC 3720 10.6.2 d asks for the first half already.
+//
+// What was sent on a connection that is lost is not waited for ("if they are delivered at all"). An answer that was not sent
+// yet is the session's: it goes with its task, which ends with its connection, or at recovery level 2 waits to be reassigned
+// and then comes there. A fenced one keeps its place meanwhile; the end of the task, at the latest by Time2Retain, frees it.
+
+void TargetSession::hold(Held held) {
+  held_.push_back(held);
+  release_held();
+}
+
+void TargetSession::release_held() {
+  if (releasing_) return;  // an answer has let another command end
+  releasing_ = true;
+  while (!held_.empty() && may_go(held_.front())) {
+    const Held next = held_.front();
+    held_.pop_front();
+    if (next.command == nullptr) {
+      answer_task_management(*next.request);
+      continue;
+    }
+    next.command->held_ = false;
+    if (next.command->connection != nullptr || next.command->suspended()) send_response(*next.command);
+    else close_command(*next.command);
+  }
+  releasing_ = false;
+}
+
+// The first of those that are held.
+bool TargetSession::may_go(Held& front) {
+  TargetConnection* connection = front.connection();
+  const bool suspended = front.command != nullptr && front.command->suspended();
+  if (connection == nullptr) {
+    if (std::exchange(front.begun, false)) fence_.clear();
+    if (!suspended) return true;  // nobody will hear it
+    if (front.fenced) return false;
+  }
+  if (last_fenced_.connection != nullptr && last_fenced_.connection != connection) {
+    last_fenced_.connection->send_ping();  // its answer acknowledges
+    return false;
+  }
+  if (front.fenced && !front.begun) {
+    front.begun = true;
+    for (TargetConnection* other : connections_) {
+      if (other != connection && unacknowledged(*other)) fence_.push_back({other, other->stat_sn_});
+    }
+  }
+  for (const Wait& wait : fence_) wait.connection->send_ping();
+  return fence_.empty();
+}
+
+bool TargetSession::unacknowledged(const TargetConnection& connection) noexcept {
+  return !connection.draining_ && connection.acknowledged_.before(connection.stat_sn_);
+}
+
+// A fenced answer is on its way.
+void TargetSession::fence_behind(TargetConnection& connection) {
+  if (params_.max_connections > 1 && unacknowledged(connection)) last_fenced_ = {&connection, connection.stat_sn_};
+}
+
+bool TargetSession::waits_for_acknowledgement(const TargetConnection& connection) const noexcept {
+  return (last_fenced_.connection == &connection && !held_.empty()) ||
+         std::any_of(fence_.begin(), fence_.end(), [&](const Wait& wait) { return wait.connection == &connection; });
+}
+
+void TargetSession::leave_fence(const TargetCommand& command) {
+  const auto found = std::find_if(held_.begin(), held_.end(), [&](const Held& h) { return h.command == &command; });
+  PERILUNE_ASSERT(found != held_.end());
+  if (found->begun) fence_.clear();
+  held_.erase(found);
+}
+
+void TargetSession::lift_fences(const TargetConnection& connection) {
+  if (fence_.empty() && last_fenced_.connection == nullptr) return;
+  const auto over = [&](const Wait& wait) {
+    return wait.connection == &connection && !connection.acknowledged_.before(wait.stat_sn);
+  };
+  if (over(last_fenced_)) last_fenced_ = {};
+  std::erase_if(fence_, over);
+  release_held();
 }
 
 void TargetSession::answer_task_management(TaskManagement& request) {
@@ -568,6 +714,7 @@ void TargetSession::answer_task_management(TaskManagement& request) {
     pdu.additional_information = request.additional_information;
     pdu.initiator_task_tag = request.pdu.initiator_task_tag;
     connection->send_status(pdu);
+    if (is_fenced(request.pdu.function)) fence_behind(*connection);
   }
   --task_management_count_;
   delete &request;  // leaves the list by itself
@@ -673,6 +820,7 @@ void TargetSession::shut_down() {
 void TargetSession::connection_gone(TargetConnection& connection) {
   std::erase(connections_, &connection);
   std::erase_if(logouts_, [&](const Logout& logout) { return logout.issuer == &connection; });
+  const bool was_releasing = std::exchange(releasing_, true);  // no answer goes while we walk
   if (recovers() && connection.fate_ != Fate::closed) suspend(connection);
   for (Deferred& d : deferred_) {
     if (d.connection == &connection) drop_deferred(d);
@@ -681,11 +829,14 @@ void TargetSession::connection_gone(TargetConnection& connection) {
   task_management_.for_each([&](TaskManagement& request) {
     if (request.connection == &connection) request.connection = nullptr;
   });
-  lift_fences(connection, true);
   ++orphans_;  // so that they cannot all have ended while we walk
   while (TargetCommand* command = active_.find([&](const TargetCommand& c) { return c.connection == &connection; })) {
     orphan(*command);
   }
+  std::erase_if(fence_, [&](const Wait& wait) { return wait.connection == &connection; });
+  if (last_fenced_.connection == &connection) last_fenced_ = {};
+  releasing_ = was_releasing;
+  release_held();
   if (--orphans_ == 0) orphans_ended();
 }
 

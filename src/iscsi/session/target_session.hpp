@@ -11,7 +11,9 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "base/intrusive_list.hpp"
@@ -47,7 +49,8 @@ class TargetSession {
   void begin_data_out(TargetCommand& command, std::span<const iovec> memory, std::uint64_t wanted_bytes);
   // The command is over. `data_in`: memory that holds the data to send, kept until release_command(); `data_in_bytes`
   // of it, clipped here to EDTL (above recovery level 0 the array of iovecs too, and nobody changes the data). `wanted_bytes`: what the device wanted to move either way (residuals, RFC 7143 11.4.5).
-  // `sense` is copied to the wire at once or, while the peer still sends unsolicited data, kept by reference until then.
+  // `sense` is copied to the wire at once or, while the peer still sends unsolicited data or a fence holds the answer back,
+  // kept by reference until then, and with the latter the array of iovecs too.
   void complete(TargetCommand& command, std::uint8_t status, Bytes sense, std::span<const iovec> data_in,
                 std::uint32_t data_in_bytes, std::uint64_t wanted_bytes);
   // Somebody else ends this command (task management of another session). host.abort() follows, at once or, while a
@@ -56,6 +59,7 @@ class TargetSession {
   // The command was ended by abort(): no response is sent (SAM-5: TAS=0, or the nexus is gone).
   void abort_finished(TargetCommand& command);
   // Likewise, but another nexus ended it and TAS is 1: it is answered with the status TASK ABORTED, if its connection is there.
+  // The first time only: abort() may come again, while the answer waits for the end of unsolicited data or for a fence.
   void abort_reported(TargetCommand& command);
   // A command of this tag is active or waits for its turn, and is for this unit.
   [[nodiscard]] bool holds(Itt itt, Lun lun) const noexcept;
@@ -66,6 +70,11 @@ class TargetSession {
   void forget_data(TargetCommand& command);
   // Asks the connections with unacknowledged status to acknowledge.
   void request_acknowledgements();
+  // What on_data_wait() was called for has lasted long enough.
+  void end_data_waits();
+  // A task management function of another session ends this command with others of its unit: to be called before it is
+  // over. With FastAbort the initiator is told, once for each unit and connection (RFC 7143 4.2.3.4 d).
+  void announce_end(TargetCommand& command);
 
   // A discovery session: SCSI commands and task management are rejected (RFC 7143 4.3).
   void serve_discovery_only() noexcept { serves_scsi_ = false; }
@@ -106,6 +115,20 @@ class TargetSession {
     std::vector<std::uint8_t> pdu;                // BHS and data of another kind; neither: the number is used up
     bool consumes = true;                         // false: immediate, waits until everything before the number has come
   };
+  // An answer that keeps its place among those of all connections, or stands behind such a one.
+  struct Held {
+    TargetCommand* command = nullptr;   // one of the two
+    TaskManagement* request = nullptr;
+    bool fenced = false;
+    bool begun = false;                 // fence_ is what this one waits for
+    [[nodiscard]] TargetConnection* connection() const noexcept {  // that will carry it; nullptr: none, or none yet
+      return command != nullptr ? command->connection : request->connection;
+    }
+  };
+  struct Wait {
+    TargetConnection* connection = nullptr;
+    StatSn stat_sn;  // everything before it
+  };
   enum class Ends : std::uint8_t { session, own_connection, other_connection };
   enum class Fate : std::uint8_t { lost, closed, removed };  // of a connection that goes: failed, or logged out how
   struct Logout {
@@ -137,8 +160,8 @@ class TargetSession {
   [[nodiscard]] TargetCommand* find_deferred(Itt itt) const noexcept;
   void accept(TargetCommand& command);             // its CmdSN is consumed (or it is immediate): deliver it
   void close_command(TargetCommand& command);
-  void respond(TargetCommand& command, std::uint8_t status, Bytes sense, std::span<const iovec> data_in,
-               std::uint32_t data_in_bytes, std::uint64_t wanted_bytes);
+  void respond(TargetCommand& command);       // with its outcome, now or when the fence allows it
+  void send_response(TargetCommand& command);
   void send_data_in(TargetCommand& command, std::span<const iovec> data, std::uint32_t bytes, bool with_status,
                     std::uint8_t status, const Residual& residual);
   template <class Visit>
@@ -157,8 +180,27 @@ class TargetSession {
   void start_task_management(TargetConnection& connection, const TaskManagementRequest& pdu);
   [[nodiscard]] bool must_wait(const TaskManagementRequest& pdu) const noexcept;
   void answer_abort_of_unseen(TaskManagement& request);
+  [[nodiscard]] bool affects(const TaskManagementRequest& pdu, const TargetCommand& command) const noexcept;
+  [[nodiscard]] bool data_is_due(const TaskManagement& request);
+  void end_requests_for_data(const TaskManagement& request);
+  void announce_ends(const TaskManagement& request);
+  void data_settled();
   void answer_task_management(TaskManagement& request);
-  void lift_fences(TargetConnection& connection, bool gone);
+
+  // --- Response Fence (RFC 7143 4.2.2.3); nothing waits where there is one connection ---
+  [[nodiscard]] bool must_hold(bool fenced, const TargetConnection* carrier) const noexcept {
+    if (releasing_ || !held_.empty()) return true;
+    if (last_fenced_.connection != nullptr && last_fenced_.connection != carrier) return true;
+    return fenced && (connections_.size() > 1 || carrier == nullptr);
+  }
+  void hold(Held held);
+  void release_held();
+  [[nodiscard]] bool may_go(Held& front);
+  void leave_fence(const TargetCommand& command);  // its answer will not be sent
+  [[nodiscard]] static bool unacknowledged(const TargetConnection& connection) noexcept;
+  void fence_behind(TargetConnection& connection);
+  [[nodiscard]] bool waits_for_acknowledgement(const TargetConnection& connection) const noexcept;
+  void lift_fences(const TargetConnection& connection);
   void drop_deferred_of(const TaskManagementRequest& pdu);
   void begin_logout(TargetConnection& connection, const LogoutRequest& pdu);
   void end_own_connection(TargetConnection& connection, LogoutReason reason);
@@ -202,7 +244,7 @@ class TargetSession {
   std::uint32_t immediate_used_ = 0;
   std::uint32_t active_count_ = 0;
   std::uint32_t task_management_count_ = 0;
-  std::uint32_t fenced_count_ = 0;   // of those, with an answer that waits for acknowledgements
+  std::uint32_t data_waits_ = 0;     // of those, waiting for data
   std::uint32_t orphans_ = 0;
   std::size_t deferred_bytes_ = 0;   // of PDUs in deferred_
   Ttt next_ttt_ = 1;
@@ -210,6 +252,10 @@ class TargetSession {
   IntrusiveList<TargetCommand> active_;
   IntrusiveList<TaskManagement> task_management_;
   std::vector<Deferred> deferred_;   // sorted by CmdSN, empty in ordinary life
+  std::deque<Held> held_;            // in the order in which they became known
+  std::vector<Wait> fence_;          // to be acknowledged before the first of them goes
+  Wait last_fenced_;                 // to be acknowledged before anything goes on another connection
+  bool releasing_ = false;           // answers are being let go, or must not be now
   std::vector<TargetConnection*> connections_;
   std::vector<Logout> logouts_;      // at most one per connection
   std::vector<std::unique_ptr<LostConnection>> lost_;  // the oldest first

@@ -500,6 +500,73 @@ TEST_F(TargetSessionTest, AnEndByAnotherNexusCanBeReported) {
   EXPECT_EQ(as_text(Bytes(host.items[1]->memory).first(8)), std::string_view("abcd\0\0\0\0", 8)) << "its memory is not touched any more";
 }
 
+// RFC 7143 4.2.3.3 a, and 4.2.3.4, which does not ask for it.
+TEST_F(TargetSessionTest, AnAbortOfManyTasksWaitsForDataThatWasAskedForButWithFastAbort) {
+  for (const TaskReporting reporting : {TaskReporting::rfc3720, TaskReporting::response_fence, TaskReporting::fast_abort}) {
+    const bool fast = reporting == TaskReporting::fast_abort;
+    SessionParams params;
+    params.max_burst_length = params.first_burst_length = 512;
+    params.max_outstanding_r2t = 2;
+    params.task_reporting = reporting;
+    begin(params, {}, CmdSn(100));
+    host.managed.clear();
+    host.data_waits = 0;
+    ASSERT_TRUE(send(write_command(1, 1024)));
+    const auto r2t = output();
+    ASSERT_EQ(r2t.size(), 2u) << "two bursts may be under way at once";
+    TaskManagementRequest tmf;
+    tmf.immediate = true;
+    tmf.function = TmfFunction::abort_task_set;
+    tmf.initiator_task_tag = 50;
+    tmf.cmd_sn = next;
+    tmf.lun = std::uint64_t{1} << 48;
+    ASSERT_TRUE(send(tmf));
+    EXPECT_EQ(host.managed.size(), 1u) << "of another unit";
+    tmf.lun = 0;
+    tmf.initiator_task_tag = 51;
+    ASSERT_TRUE(send(tmf));
+    EXPECT_EQ(host.managed.size(), fast ? 2u : 1u);
+    EXPECT_EQ(host.data_waits, fast ? 0 : 1);
+    const std::vector<std::uint8_t> burst(512, 0x77);
+    for (const Pdu& asked : r2t) {
+      EXPECT_EQ(host.managed.size(), fast ? 2u : 1u);
+      ASSERT_TRUE(send(data_out(1, load_be32(&asked.bhs[20]), 0, load_be32(&asked.bhs[40]), true), burst));
+    }
+    EXPECT_EQ(host.managed.size(), 2u);
+    for (TaskManagement* request : host.managed) session->finish_task_management(*request, TmfResponse::function_complete);
+    EXPECT_EQ(output().size(), 2u);
+    if (host.commands.back()->aborted()) continue;
+    session->request_abort(*host.commands.back());
+  }
+}
+
+TEST_F(TargetSessionTest, AnAbortOfManyTasksAsksForNoMoreDataAndWaitsOnlySoLong) {
+  SessionParams params;
+  params.max_burst_length = params.first_burst_length = 512;
+  params.max_outstanding_r2t = 1;
+  begin(params, {}, CmdSn(100));
+  ASSERT_TRUE(send(write_command(1, 1024)));
+  ASSERT_TRUE(send(write_command(2, 1024)));
+  const auto r2t = output();
+  ASSERT_EQ(r2t.size(), 2u);
+  TaskManagementRequest tmf;
+  tmf.immediate = true;
+  tmf.function = TmfFunction::logical_unit_reset;
+  tmf.initiator_task_tag = 50;
+  tmf.cmd_sn = next;
+  ASSERT_TRUE(send(tmf));
+  ASSERT_TRUE(send(data_out(1, load_be32(&r2t[0].bhs[20]), 0, 0, true), std::vector<std::uint8_t>(512, 1)));
+  EXPECT_TRUE(output().empty()) << "no second R2T";
+  EXPECT_TRUE(host.managed.empty()) << "the other write's data is still due";
+  session->end_data_waits();
+  ASSERT_EQ(host.managed.size(), 1u);
+  session->finish_task_management(*host.managed[0], TmfResponse::function_complete);
+  ASSERT_TRUE(send(tmf));
+  session->request_abort(*host.commands[1]);
+  EXPECT_EQ(host.managed.size(), 2u) << "what has ended is not waited for";
+  session->finish_task_management(*host.managed[1], TmfResponse::function_complete);
+}
+
 TEST_F(TargetSessionTest, AbortOfATaskThatNeverCameFillsItsHole) {
   const ScsiCommand lost = read_command(1, 4);
   const ScsiCommand later = read_command(2, 4);

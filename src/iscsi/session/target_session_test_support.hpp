@@ -70,6 +70,7 @@ class RecordingHost : public TargetHost {
     managed.push_back(&request);
     if (request.referenced != nullptr) request.session->request_abort(*request.referenced);
   }
+  void on_data_wait(TargetSession&) override { ++data_waits; }
   void abort(TargetCommand& command) override {
     aborted.push_back(&command);
     if (!hold_aborts) command.session->abort_finished(command);
@@ -92,6 +93,7 @@ class RecordingHost : public TargetHost {
   std::vector<TaskManagement*> managed;
   std::vector<TargetConnection*> to_close;
   std::vector<std::string> texts;
+  int data_waits = 0;
   int live = 0, logouts = 0, orphans_ended = 0, pings = 0, idle = 0, reservations = 0, reservations_max = 1000;
   bool auto_write = true, hold_aborts = false, refuse_memory = false;
 };
