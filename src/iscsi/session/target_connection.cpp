@@ -432,6 +432,7 @@ bool TargetConnection::task_management(const std::uint8_t* bhs) {
   deferred.pdu.assign(bhs, bhs + bhs_bytes);
   deferred.consumes = false;
   (void)session_.defer(std::move(deferred));
+  session_.ask_for_missing();
   return true;
 }
 
@@ -465,7 +466,8 @@ bool TargetConnection::nop_out(const std::uint8_t* bhs, Bytes data) {
     if (pdu.target_transfer_tag == ping_ttt_) {
       ping_ttt_ = reserved_tag;
       session_.host_.on_ping_answered(*this);
-      if (session_.waits_for_acknowledgement(*this)) send_ping();
+      if (pings_to_answer_ != 0 && --pings_to_answer_ == 0) session_.heard_from(*this);
+      if (pings_to_answer_ != 0 || session_.waits_for_acknowledgement(*this)) send_ping();
     }
     return true;  // an answer to a ping that is no longer waited for is harmless
   }
@@ -476,6 +478,11 @@ bool TargetConnection::nop_out(const std::uint8_t* bhs, Bytes data) {
   // The echo is cut to what the initiator takes (RFC 7143 11.18).
   send_status(answer, data.first(std::min<std::size_t>(data.size(), params_.max_xmit_data_segment_length)));
   return true;
+}
+
+void TargetConnection::ask_what_is_under_way() {
+  pings_to_answer_ = ping_outstanding() ? 2 : 1;  // the answer to one that was sent before says nothing
+  send_ping();
 }
 
 void TargetConnection::send_ping() {

@@ -95,6 +95,7 @@ class TargetConnection {
     drop_reason_ = reason;
     return false;
   }
+  void ask_what_is_under_way();  // session_.heard_from() follows when all that was sent before is here
   TargetCommand* end_receiving();  // the command whose data PDU is complete, unless it was aborted meanwhile
 
   // Fills the numbers that every target PDU carries.
@@ -144,6 +145,7 @@ class TargetConnection {
   TargetSession::Fate fate_ = TargetSession::Fate::lost;
   Ttt ping_ttt_ = reserved_tag;
   Ttt next_ping_ttt_ = 1;
+  std::uint8_t pings_to_answer_ = 0;  // until session_.heard_from()
   std::deque<RetainedStatus> retained_;  // consecutive StatSNs from acknowledged_ on
   std::uint64_t retained_bytes_ = 0;     // without the data of reads, whose memory the host counts
   std::string_view drop_reason_;

@@ -373,9 +373,51 @@ TEST_F(TargetConnectionsTest, OnASingleConnectionItWaitsForWhatIsMissingToo) {
   ASSERT_EQ(host.managed.size(), 1u);
   session->finish_task_management(*host.managed[0], TmfResponse::function_complete);
   const auto pdus = output(1);
-  ASSERT_EQ(pdus.size(), 2u);
-  EXPECT_EQ(load_be32(&pdus[0].bhs[16]), 71u);
-  EXPECT_EQ(load_be32(&pdus[1].bhs[16]), 70u);
+  ASSERT_EQ(pdus.size(), 3u);
+  EXPECT_EQ(pdus[0].bhs[0], 0x20) << "is it lost with the other connection?";
+  EXPECT_EQ(load_be32(&pdus[1].bhs[16]), 71u);
+  EXPECT_EQ(load_be32(&pdus[2].bhs[16]), 70u);
+}
+
+TEST_F(TargetConnectionsTest, AnAbortOfATaskSetStopsWaitingForWhatALostConnectionTookAlong) {
+  join(3, StatSn(90));
+  ASSERT_TRUE(send(1, management(TmfFunction::abort_task_set, 102)));
+  connections.at(3)->send_ping();
+  const auto early = output(3);
+  drop(2);  // with the command 100 on its way
+  auto first = output(1);
+  ASSERT_EQ(first.size(), 1u);
+  EXPECT_TRUE(output(3).empty()) << "one ping at a time";
+  acknowledge(1, first[0], 7);
+  acknowledge(3, early[0], 90);  // says nothing: that one was sent before
+  auto third = output(3);
+  ASSERT_EQ(third.size(), 1u);
+  EXPECT_TRUE(host.managed.empty());
+  ASSERT_TRUE(send(3, read_command(31, 101)));
+  acknowledge(3, third[0], 90);
+  ASSERT_EQ(host.commands.size(), 1u) << "what was under way has come and is not lost";
+  ASSERT_EQ(host.managed.size(), 1u);
+  session->request_abort(*host.commands[0]);
+  session->finish_task_management(*host.managed[0], TmfResponse::function_complete);
+  EXPECT_EQ(output(1).size(), 1u);
+  ASSERT_TRUE(send(1, read_command(21, 100)));
+  EXPECT_EQ(host.commands.size(), 1u) << "that number counts as received";
+}
+
+TEST_F(TargetConnectionsTest, AnAbortOfATaskSetThatComesAfterTheLossDoesNotWaitForItEither) {
+  drop(2);  // with the command 100 on its way
+  ASSERT_TRUE(send(1, read_command(11, 101)));
+  ASSERT_TRUE(send(1, management(TmfFunction::abort_task_set, 102)));
+  auto asked = output(1);
+  ASSERT_EQ(asked.size(), 1u);
+  acknowledge(1, asked[0], 7);
+  ASSERT_EQ(host.managed.size(), 1u);
+  session->finish_task_management(*host.managed[0], TmfResponse::function_complete);
+  EXPECT_EQ(output(1).size(), 1u);
+  // Numbers that came up later are not in doubt.
+  ASSERT_TRUE(send(1, read_command(12, session->max_cmd_sn().value())));
+  ASSERT_TRUE(send(1, management(TmfFunction::abort_task_set, session->max_cmd_sn().value() + 1)));
+  EXPECT_EQ(host.managed.size(), 1u);
 }
 
 // It is not served, and ends nothing.

@@ -150,6 +150,7 @@ void TargetSession::expire(std::uint32_t id) {
   }
   // Behind them: memory that comes free may let one of them end and leave an answer.
   while (!lost->answers.empty()) drop_answer(*lost, lost->answers.begin());
+  doubt_missing();
   host_.on_recovery_over(*this, id);
   if (--orphans_ == 0) orphans_ended();
 }

@@ -720,6 +720,36 @@ void TargetSession::answer_task_management(TaskManagement& request) {
   delete &request;  // leaves the list by itself
 }
 
+// ---- numbers that were lost with a connection ----
+//
+// An immediate request that waits for earlier commands (must_wait()) must not wait for ever for those that a connection took
+// along. Which these are, only the initiator knows: when every connection that is left has answered a ping that was sent
+// afterwards, all that was under way on it is here, and what is still missing counts as received.
+
+void TargetSession::doubt_missing() {
+  if (shutting_down_) return;
+  doubts_ = true;
+  doubtful_end_ = max_cmd_sn_.plus(1);  // the initiator had no higher one
+  unheard_.clear();
+  ask_for_missing();
+}
+
+void TargetSession::ask_for_missing() {
+  if (!doubts_ || !unheard_.empty()) return;
+  const auto waiting = std::find_if(deferred_.rbegin(), deferred_.rend(), [](const Deferred& d) { return !d.consumes; });
+  if (waiting == deferred_.rend()) return;
+  asked_end_ = waiting->cmd_sn.after(doubtful_end_) ? doubtful_end_ : waiting->cmd_sn;
+  if (!exp_cmd_sn_.before(asked_end_)) return;
+  unheard_ = connections_;
+  for (TargetConnection* connection : connections_) connection->ask_what_is_under_way();
+}
+
+void TargetSession::heard_from(TargetConnection& connection) {
+  if (std::erase(unheard_, &connection) == 0 || !unheard_.empty()) return;
+  plug(asked_end_);
+  ask_for_missing();  // for one that came later
+}
+
 // ---- the end ----
 
 void TargetSession::begin_logout(TargetConnection& connection, const LogoutRequest& pdu) {
@@ -837,6 +867,8 @@ void TargetSession::connection_gone(TargetConnection& connection) {
   if (last_fenced_.connection == &connection) last_fenced_ = {};
   releasing_ = was_releasing;
   release_held();
+  std::erase(unheard_, &connection);
+  if (!recovers() || connection.fate_ == Fate::closed) doubt_missing();
   if (--orphans_ == 0) orphans_ended();
 }
 

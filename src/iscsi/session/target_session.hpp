@@ -231,6 +231,10 @@ class TargetSession {
   void resume(TargetConnection& connection, TargetCommand& command);
   void resume(TargetConnection& connection, LostAnswer found, DataSn exp_data_sn);
   void connection_gone(TargetConnection& connection);
+  // --- what a connection took along (nothing of it comes any more) ---
+  void doubt_missing();
+  void ask_for_missing();
+  void heard_from(TargetConnection& connection);
 
   TargetHost& host_;
   SessionParams params_;
@@ -256,6 +260,12 @@ class TargetSession {
   std::vector<Wait> fence_;          // to be acknowledged before the first of them goes
   Wait last_fenced_;                 // to be acknowledged before anything goes on another connection
   bool releasing_ = false;           // answers are being let go, or must not be now
+  // Numbers before doubtful_end_ that have not come may have been lost with a connection. While a request waits for such:
+  // the connections that have not said yet that nothing is under way on them, and up to where their answers count.
+  bool doubts_ = false;
+  CmdSn doubtful_end_;
+  CmdSn asked_end_;
+  std::vector<TargetConnection*> unheard_;
   std::vector<TargetConnection*> connections_;
   std::vector<Logout> logouts_;      // at most one per connection
   std::vector<std::unique_ptr<LostConnection>> lost_;  // the oldest first
