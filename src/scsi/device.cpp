@@ -128,11 +128,19 @@ UnitAttention Device::first_attention(const NexusNames& names) const {
   return known ? UnitAttention::nexus_loss : UnitAttention::power_on;
 }
 
+std::uint64_t Device::greet(const Nexus& nexus) {
+  if (shards_ == nullptr) return ++lives_;
+  shards_->tell_port(nexus.names_.initiator_port, 1);
+  return shards_->next_id();
+}
+
 void Device::forget(Nexus& nexus) {
   for (const auto& unit : units_) unit->nexus_lost(nexus);
   const std::uint64_t hash = hash_names(nexus.names_);
   forget(hash);
-  if (shards_ != nullptr) shards_->tell_lost_nexus(hash);
+  if (shards_ == nullptr) return;
+  shards_->tell_lost_nexus(hash);
+  shards_->tell_port(nexus.names_.initiator_port, -1);
 }
 
 void Device::forget(std::uint64_t hash) {
@@ -355,6 +363,7 @@ void Device::after_leaving(LogicalUnit& unit) {
   if (unit.blocked_ != 0) wake(unit);
   if (claims_released_) wake_released();
   if (unit.pending_ != nullptr) continue_change(unit);
+  if (!unit.adopting_.empty()) shards_->tell_adopted(unit);
   if (!managements_.empty()) settle_managements();
 }
 

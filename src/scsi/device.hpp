@@ -189,7 +189,7 @@ class Device {
   [[nodiscard]] bool change(Task& task, UnitChange change);
   // Begins to end the commands of these nexuses on the unit of `except`, that one aside.
   void end_tasks_of(const std::vector<NexusName>& nexuses, Task& except);
-  // The initiator ports of this device that are there now (`<device>,i,0x…`).
+  // The initiator ports of this device that are there now (`<device>,i,0x…`), on every shard.
   [[nodiscard]] std::vector<std::string> ports_of_device(std::string_view initiator_device);
 
  private:
@@ -197,6 +197,7 @@ class Device {
   friend class LogicalUnit;
   friend class Shards;
 
+  [[nodiscard]] std::uint64_t greet(const Nexus& nexus);  // that begins: its life, a number that no other nexus has had
   void forget(Nexus& nexus);
   void forget(std::uint64_t hash);  // of a nexus
   [[nodiscard]] UnitAttention first_attention(const NexusNames& names) const;
@@ -251,6 +252,7 @@ class Device {
   Delegate<std::uint64_t()> clock_;
   std::uint64_t clock_start_ms_ = ~std::uint64_t{0};
   std::uint32_t tasks_ = 0;
+  std::uint64_t lives_ = 0;  // of nexuses, where there is one shard
   std::unique_ptr<RodTokens> tokens_;
   Delegate<void()> later_;
   std::uint64_t work_of_turn_bytes_ = 0;  // since the last go_on()

@@ -60,9 +60,13 @@ void LogicalUnit::power_on_modes() noexcept {
 
 void LogicalUnit::nexus_lost(const Nexus& nexus) {
   const NexusName name{nexus.names().initiator_port, nexus.names().relative_target_port};
-  if (reservations_.reserved_by != name) return;
-  const auto change = [name](LogicalUnit& unit) {
-    if (unit.reservations_.reserved_by != name) return;
+  // The initiator may be back on another shard, and have reserved the unit anew, before the change is made.
+  const auto holds = [name, life = nexus.life()](const Reservations& now) {
+    return now.reserved_by == name && now.reserved_in_life == life;
+  };
+  if (!holds(reservations_)) return;
+  const auto change = [holds](LogicalUnit& unit) {
+    if (!holds(unit.reservations_)) return;
     unit.reservations_.reserved_by.reset();
     ++unit.generation_;
   };

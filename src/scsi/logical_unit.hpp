@@ -163,6 +163,7 @@ class LogicalUnit {
   [[nodiscard]] bool standing_claim_conflicts(const Task& task) const noexcept;
   [[nodiscard]] bool has_started_against(const ClaimTerms& terms);
   void raise_here(const Nexus* nexus, UnitAttention attention);
+  [[nodiscard]] bool has_ending_task_of(const std::vector<NexusName>& nexuses);
   // Whether something in this unit stands in the way of a claim that waits.
   [[nodiscard]] bool can_hold(const RangeClaim& claim);
 
@@ -183,6 +184,7 @@ class LogicalUnit {
   // Of copies that read or write this unit, whichever unit got the command. With several shards they stand in nobody's way
   // here: the claims that the copies have on all shards do.
   IntrusiveList<RangeClaim> claims_;
+  std::vector<AdoptedChange> adopting_;  // of other shards
   std::vector<StandingClaim> standing_;  // of all shards, this one's commands and copies among them
   ShardClaim* change_ = nullptr;         // a change of the unit in progress that other shards will learn of
   std::uint32_t task_count_ = 0;

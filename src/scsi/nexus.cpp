@@ -11,7 +11,7 @@
 namespace perilune::scsi {
 
 Nexus::Nexus(Device& device, NexusNames names, std::optional<std::vector<LunMapping>> map)
-    : device_(device), names_(std::move(names)), map_(std::move(map)) {
+    : device_(device), names_(std::move(names)), life_(device.greet(*this)), map_(std::move(map)) {
   refresh_map(device_.first_attention(names_));
   device_.nexuses_.push_back(*this);
 }

@@ -46,6 +46,8 @@ class Nexus : public ListNode<Nexus> {
 
   [[nodiscard]] const NexusNames& names() const noexcept { return names_; }
   [[nodiscard]] Device& device() const noexcept { return device_; }
+  // Tells it from one of the same names that was lost before, or comes later.
+  [[nodiscard]] std::uint64_t life() const noexcept { return life_; }
 
   // Replaces the map (an ACL change). Tasks in progress are not touched; 3F/0E is raised on what stays visible.
   void set_map(std::optional<std::vector<LunMapping>> map);
@@ -93,6 +95,7 @@ class Nexus : public ListNode<Nexus> {
 
   Device& device_;
   NexusNames names_;
+  std::uint64_t life_;
   std::optional<std::vector<LunMapping>> map_;
   std::vector<Slot> slots_;  // by LUN
   std::uint32_t tasks_ = 0;  // in the device

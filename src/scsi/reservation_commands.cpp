@@ -376,7 +376,8 @@ Progress change_reserve(Command& command, ReservationOutcome outcome) {
 bool admit_reserve_release(Command&) { return true; }
 
 Progress run_reserve_unit(Command& command) {
-  return change_reserve(command, reserve_unit(command.unit.reservations(), name_of(*command.task.nexus)));
+  return change_reserve(command, reserve_unit(command.unit.reservations(), name_of(*command.task.nexus),
+                                              command.task.nexus->life()));
 }
 
 Progress run_release_unit(Command& command) {

@@ -338,14 +338,16 @@ ReservationOutcome change_reservations(const Reservations& before, const NexusNa
   return Change(before, who, request, target_ports).run();
 }
 
-ReservationOutcome reserve_unit(const Reservations& before, const NexusName& who) {
+ReservationOutcome reserve_unit(const Reservations& before, const NexusName& who, std::uint64_t life) {
   if (!before.registrations.empty()) return beside_registrations(before, who);
   ReservationOutcome outcome;
   outcome.after = before;
-  if (before.reserved_by && *before.reserved_by != who)
+  if (before.reserved_by && *before.reserved_by != who) {
     outcome.verdict = Verdict::conflict;
-  else
+  } else {
     outcome.after.reserved_by = who;
+    outcome.after.reserved_in_life = life;
+  }
   return outcome;
 }
 

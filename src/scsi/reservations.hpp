@@ -65,6 +65,7 @@ struct Reservations {
   std::vector<Registration> registrations;  // at most limits::max_registrations, in the order they were made
   std::optional<PersistentReservation> persistent;
   std::optional<NexusName> reserved_by;  // RESERVE (SPC-2); never beside registrations
+  std::uint64_t reserved_in_life = 0;    // of that nexus (Nexus::life()): its loss ends it, not that of an earlier one
   friend bool operator==(const Reservations&, const Reservations&) = default;
 
   [[nodiscard]] bool restricts() const noexcept { return persistent.has_value() || reserved_by.has_value(); }
@@ -142,7 +143,7 @@ struct ReservationOutcome {
 
 // RESERVE and RELEASE, of 6 and 10 bytes, as SPC-2 has them and with the exceptions of SPC-4 5.13.3 (CRH) where there are
 // registrations.
-[[nodiscard]] ReservationOutcome reserve_unit(const Reservations& before, const NexusName& who);
+[[nodiscard]] ReservationOutcome reserve_unit(const Reservations& before, const NexusName& who, std::uint64_t life);
 [[nodiscard]] ReservationOutcome release_unit(const Reservations& before, const NexusName& who);
 
 }  // namespace perilune::scsi

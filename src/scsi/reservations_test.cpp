@@ -508,11 +508,11 @@ TEST(Reservations, RegistrationsAloneRestrictNobody) {
 // ---- RESERVE and RELEASE
 
 TEST(Reservations, ReserveOfSpc2ExcludesTheOthers) {
-  Reservations state = reserve_unit({}, a).after;
+  Reservations state = reserve_unit({}, a, 1).after;
   EXPECT_EQ(access_of(state, a.initiator_port, 1), ReservationAccess::all);
   EXPECT_EQ(access_of(state, b.initiator_port, 1), ReservationAccess::reserved);
-  EXPECT_EQ(reserve_unit(state, a).verdict, Verdict::good);
-  EXPECT_EQ(reserve_unit(state, b).verdict, Verdict::conflict);
+  EXPECT_EQ(reserve_unit(state, a, 1).verdict, Verdict::good);
+  EXPECT_EQ(reserve_unit(state, b, 2).verdict, Verdict::conflict);
   const ReservationOutcome other = release_unit(state, b);
   EXPECT_EQ(other.verdict, Verdict::good);
   EXPECT_EQ(other.after, state);
@@ -520,7 +520,7 @@ TEST(Reservations, ReserveOfSpc2ExcludesTheOthers) {
 }
 
 TEST(Reservations, PersistentReserveOutConflictsWithReserveOfSpc2) {
-  const Reservations state = reserve_unit({}, a).after;
+  const Reservations state = reserve_unit({}, a, 1).after;
   const ReservationRequest request{.action = Action::register_and_ignore, .action_key = 5, .ports = {}};
   EXPECT_EQ(change_reservations(state, a, request, one_port).verdict, Verdict::conflict);
   EXPECT_EQ(change_reservations(state, b, request, one_port).verdict, Verdict::conflict);
@@ -530,10 +530,13 @@ TEST(Reservations, ReserveOfSpc2IsCompatibleForThoseWhoHaveAccess) {
   for (const std::uint8_t type : std::initializer_list<std::uint8_t>{we, ea, we_ro, ea_ro, we_ar, ea_ar}) {
     Unit u;
     u.registered({{a, 5}, {b, 6}});
-    EXPECT_EQ(reserve_unit(u.state, a).verdict, Verdict::conflict) << "registrations, but no reservation";
+    EXPECT_EQ(reserve_unit(u.state, a, 1).verdict, Verdict::conflict) << "registrations, but no reservation";
     u.reserved(a, 5, type);
     const Verdict registrant = type == we || type == ea ? Verdict::conflict : Verdict::good;
-    for (const auto& command : {reserve_unit, release_unit}) {
+    for (const bool reserve : {true, false}) {
+      const auto command = [reserve](const Reservations& before, const NexusName& who) {
+        return reserve ? reserve_unit(before, who, 1) : release_unit(before, who);
+      };
       EXPECT_EQ(command(u.state, a).verdict, Verdict::good);
       EXPECT_EQ(command(u.state, a).after, u.state);
       EXPECT_EQ(command(u.state, b).verdict, registrant);

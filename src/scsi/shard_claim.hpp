@@ -10,6 +10,8 @@
 #include <functional>
 #include <vector>
 
+#include "scsi/reservations.hpp"
+
 namespace perilune::scsi {
 
 class LogicalUnit;
@@ -42,7 +44,8 @@ struct ShardClaim {
   LogicalUnit* unit = nullptr;
   Task* task = nullptr;  // nullptr: `change` is made once the claim is granted
   std::function<void(LogicalUnit&)> change;
-  std::vector<ShardEffect> effects;  // of the change in progress
+  std::vector<NexusName> aborted;    // of the change in progress: their commands end before it has been made,
+  std::vector<ShardEffect> effects;  // and what follows from it
 };
 
 // A claim of any shard as it stands in a unit of this one: nothing starts that conflicts with it.
@@ -50,6 +53,12 @@ struct StandingClaim {
   std::uint64_t id = 0;
   ClaimTerms terms;
   bool clear = false;  // what had started before it and conflicts is over, and its owner has been told
+};
+
+// A change that this shard has adopted, while commands that it ends are still in progress here.
+struct AdoptedChange {
+  std::uint64_t id = 0;
+  std::vector<NexusName> aborted;
 };
 
 }  // namespace perilune::scsi

@@ -151,8 +151,8 @@ void Shards::publish(Task& task) { publish(*task.claim); }
 void Shards::publish(ShardClaim& claim) {
   LogicalUnit& unit = *claim.unit;
   unit.change_ = nullptr;
-  Publication publication{std::make_shared<const LogicalUnit::Value>(unit.value()), std::move(claim.effects),
-                          false};
+  Publication publication{std::make_shared<const LogicalUnit::Value>(unit.value()), std::move(claim.aborted),
+                          std::move(claim.effects), false};
   const std::uint16_t number = unit.number();
   send(owner(number), [number, id = claim.id, publication = std::move(publication)](Shards& there) {
     there.publication(number, id, publication);

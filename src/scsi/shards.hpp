@@ -14,7 +14,7 @@
 // A command that changes the unit (SerialClass::whole) does not release but publishes:
 //   requester -> owner    publish        the value of the unit
 //   owner -> every shard  adopt          the new value, and the claim falls
-//   every shard -> owner  adopted
+//   every shard -> owner  adopted        the commands that the change ends have ended
 //   owner -> requester    published      the command ends
 // Resets take the same way through the owner, so that every shard sees changes and resets of a unit in one
 // order.
@@ -29,7 +29,9 @@
 #include <cstdint>
 #include <functional>
 #include <list>
+#include <map>
 #include <memory>
+#include <string>
 #include <unordered_map>
 #include <vector>
 
@@ -45,6 +47,9 @@ class Shards {
   ~Shards();
   Shards(const Shards&) = delete;
   Shards& operator=(const Shards&) = delete;
+
+  // Ids are unique over all shards and tell who made them.
+  [[nodiscard]] std::uint64_t next_id() noexcept { return std::uint64_t{self_} << 48 | ++last_id_; }
 
   // ---- claims of this shard (shards.cpp)
 
@@ -67,6 +72,8 @@ class Shards {
 
   // Tells the owner of the claims that have nothing in their way here any more.
   void tell_clear(LogicalUnit& unit);
+  // Tells the owner of the changes whose commands to end have ended here.
+  void tell_adopted(LogicalUnit& unit);
 
   // ---- task management (shards_management.cpp)
 
@@ -79,6 +86,9 @@ class Shards {
   void tell_flush_failed(LogicalUnit& unit,
                          Task& task);  // the command, which has ended, is finished when they know
   void tell_lost_nexus(std::uint64_t hash);
+  // A nexus of this initiator port has come to this shard (+1), or gone from it (-1).
+  void tell_port(const std::string& initiator_port, int change);
+  [[nodiscard]] const std::map<std::string, int>& other_ports() const noexcept { return peer_ports_; }  // of the other shards
   // The commands of these nexuses on the other shards begin to end. Not waited for.
   void tell_end_tasks(const LogicalUnit& unit, const std::vector<NexusName>& nexuses);
   void tell_clock_start(std::uint64_t start_ms);
@@ -99,7 +109,9 @@ class Shards {
 
   struct Publication {
     std::shared_ptr<const LogicalUnit::Value> value;
-    std::vector<ShardEffect> effects;  // on every shard but the one that made the change
+    // On every shard but the one that made the change: these nexuses' commands end, and then it is adopted there;
+    std::vector<NexusName> aborted;
+    std::vector<ShardEffect> effects;  // and this is done.
     bool reset = false;                // a reset came between: it is applied to the value
   };
 
@@ -125,8 +137,6 @@ class Shards {
   void send_others(const Work& work);
 
   [[nodiscard]] std::uint32_t owner(std::uint16_t unit) const noexcept { return unit % count_; }
-  // Ids are unique over all shards and tell who made them.
-  [[nodiscard]] std::uint64_t next_id() noexcept { return std::uint64_t{self_} << 48 | ++last_id_; }
   [[nodiscard]] static std::uint32_t maker(std::uint64_t id) noexcept {
     return static_cast<std::uint32_t>(id >> 48);
   }
@@ -173,6 +183,7 @@ class Shards {
   // As every shard.
   std::list<Carried> carried_;
   std::unordered_map<std::uint16_t, PeerCounters> peer_counters_;
+  std::map<std::string, int> peer_ports_;  // how many nexuses each initiator port has there
 };
 
 template <class Work>

@@ -50,12 +50,25 @@ void Shards::adopt(std::uint16_t unit, std::uint64_t id, const Publication& publ
     here->adopt(*publication.value);
     if (publication.reset) here->reset();
     if (maker(id) != self_) {
+      device_.end_tasks_here(*here, publication.aborted, nullptr);
       for (const ShardEffect& effect : publication.effects) effect(*here);
     }
     take_out(*here, id);
+    here->adopting_.push_back({id, maker(id) != self_ ? publication.aborted : std::vector<NexusName>{}});
+    tell_adopted(*here);
+    device_.after_leaving(*here);
+  } else {
+    send(owner(unit), [unit, id](Shards& there) { there.adopted(unit, id); });
   }
-  send(owner(unit), [unit, id](Shards& there) { there.adopted(unit, id); });
-  if (here != nullptr) device_.after_leaving(*here);
+}
+
+void Shards::tell_adopted(LogicalUnit& unit) {
+  std::erase_if(unit.adopting_, [&](const AdoptedChange& change) {
+    if (unit.has_ending_task_of(change.aborted)) return false;
+    const std::uint16_t number = unit.number();
+    send(owner(number), [number, id = change.id](Shards& there) { there.adopted(number, id); });
+    return true;
+  });
 }
 
 }  // namespace perilune::scsi

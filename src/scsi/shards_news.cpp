@@ -41,6 +41,13 @@ void Shards::tell_lost_nexus(std::uint64_t hash) {
   send_others([hash](Shards& there) { there.device_.forget(hash); });
 }
 
+void Shards::tell_port(const std::string& initiator_port, int change) {
+  send_others([initiator_port, change](Shards& there) {
+    const auto place = there.peer_ports_.try_emplace(initiator_port, 0).first;
+    if ((place->second += change) == 0) there.peer_ports_.erase(place);
+  });
+}
+
 void Shards::tell_clock_start(std::uint64_t start_ms) {
   send_others([start_ms](Shards& there) {
     there.device_.clock_start_ms_ = std::min(there.device_.clock_start_ms_, start_ms);

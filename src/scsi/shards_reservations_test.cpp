@@ -3,6 +3,9 @@
 // PREEMPT that fences it.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <string_view>
+
 #include "scsi/shard_test_support.hpp"
 
 namespace perilune::scsi::test {
@@ -168,6 +171,90 @@ TEST(ShardsReservations, ReserveHoldsOnEveryShardAndEndsWithItsNexus) {
   rig.end_nexus(0);
   rig.settle();
   EXPECT_EQ(rig.io(1, write(5), bytes(512, 1)).run().status(), ScsiStatus::good);
+}
+
+// A flush conflicts with nothing, so no claim waits for it; but the fenced nexus has no command left when it is
+// told that its commands have ended.
+TEST(ShardsReservations, PreemptAndAbortWaitsForTheFlushOfAnotherShard) {
+  Reserved rig;
+  rig.channel(1).hold = true;
+  Io flush = rig.io(1, {0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0});
+  flush.run();
+  ASSERT_FALSE(flush.ended);
+  Io fence = reserve_out(rig, 0, preempt_and_abort, 1, 2);
+  fence.run();
+  rig.deliver_all();
+  EXPECT_FALSE(fence.ended) << "the flush is still in progress";
+  Io after = rig.io(1, {0, 0, 0, 0, 0, 0});
+  EXPECT_TRUE(after.run().ended) << "what comes later does not wait";
+  rig.channel(1).release_all();
+  EXPECT_TRUE(flush.ended && flush.task.aborted);
+  rig.deliver_all();
+  ASSERT_TRUE(fence.ended);
+  EXPECT_EQ(fence.status(), ScsiStatus::good);
+}
+
+TEST(ShardsReservations, AFlushIsNotWaitedForByAPlainPreempt) {
+  Reserved rig;
+  rig.channel(1).hold = true;
+  Io flush = rig.io(1, {0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0});
+  flush.run();
+  do_reserve_out(rig, 0, preempt, 1, 2);
+  EXPECT_FALSE(flush.task.aborted);
+}
+
+// SPC-4 6.16.3: a TransportID that names a device stands for all its ports.
+TEST(ShardsReservations, TheInitiatorPortsOfADeviceAreFoundOnEveryShard) {
+  ShardRig rig(3);
+  rig.take_attentions();
+  Data list(60);
+  store_be64(&list[8], 7);
+  list[20] = 0x08;  // SPEC_I_PT
+  list[27] = 32;
+  list[28] = 0x05;
+  list[31] = 28;
+  const std::string_view device = "iqn.2026-11.example:shard1";
+  std::copy(device.begin(), device.end(), list.begin() + 32);
+  const auto enroll = [&] {
+    Io io = rig.io(0, {0x5f, 0, 0, 0, 0, 0, 0, 0, 60, 0}, list);
+    io.run();
+    rig.settle();
+    return io.status();
+  };
+  rig.end_nexus(1);
+  rig.settle();
+  EXPECT_EQ(enroll(), ScsiStatus::check_condition) << "nobody of that name is there";
+  rig.begin_nexus(1, "shard1");
+  rig.settle();
+  EXPECT_EQ(enroll(), ScsiStatus::good);
+  const Data keys = rig.io(2, {0x5e, 0, 0, 0, 0, 0, 0, 0, 64, 0}, {}, 64).run().data_in();
+  EXPECT_EQ(keys.size(), 8u + 2 * 8);
+}
+
+// The loss of a nexus is told to the unit's owner; meanwhile the initiator has logged in on another shard.
+TEST(ShardsReservations, TheLossOfANexusDoesNotEndWhatItsSuccessorHasReserved) {
+  ShardRig rig(3);
+  rig.take_attentions();
+  const Data reserve{0x16, 0, 0, 0, 0, 0};
+  Io first = rig.io(1, reserve);
+  first.run();
+  rig.settle();
+  ASSERT_TRUE(first.ended);
+  rig.end_nexus(1);
+  ASSERT_NE(rig.waiting(1, 0), 0u);  // to the owner
+  rig.begin_nexus(2, "shard1");
+  while (rig.attention(2) >> 16 == 6) {
+  }
+  Io second = rig.io(2, reserve);
+  second.run();
+  while (rig.waiting(2, 0) != 0) rig.deliver(2, 0);
+  rig.settle();
+  ASSERT_TRUE(second.ended);
+  EXPECT_EQ(second.status(), ScsiStatus::good);
+  EXPECT_EQ(rig.io(0, write(5), bytes(512, 1)).run().status(), ScsiStatus::reservation_conflict);
+  rig.end_nexus(2);
+  rig.settle();
+  EXPECT_EQ(rig.io(0, write(5), bytes(512, 1)).run().status(), ScsiStatus::good);
 }
 
 }  // namespace

@@ -26,6 +26,12 @@ bool named(const std::vector<NexusName>& names, const Nexus& nexus) noexcept {
 
 }  // namespace
 
+bool LogicalUnit::has_ending_task_of(const std::vector<NexusName>& nexuses) {
+  return !nexuses.empty() && task_set_.find([&](const Task& task) {
+    return task.aborted && named(nexuses, *task.nexus);
+  }) != nullptr;
+}
+
 bool Device::change(Task& task, UnitChange change) {
   LogicalUnit& unit = *task.unit;
   PERILUNE_ASSERT(unit.pending_ == nullptr && task.phase == Task::Phase::running &&
@@ -37,8 +43,7 @@ bool Device::change(Task& task, UnitChange change) {
   end_tasks_here(unit, aborted, &task);
   if (unit.change_ != nullptr && !aborted.empty()) {
     // What of theirs has started on other shards and writes is over by now. The rest ends when they adopt the change.
-    unit.change_->effects.emplace_back(
-        [aborted](LogicalUnit& there) { there.device().end_tasks_here(there, aborted, nullptr); });
+    unit.change_->aborted = aborted;
   }
   unit.pending_->stage = Stage::waiting_for_tasks;
   const bool tasks_left = unit.task_set_.find([&](const Task& other) {
@@ -131,13 +136,15 @@ void Device::raise_named(const LogicalUnit& unit, const NexusNotice& notice) {
 
 std::vector<std::string> Device::ports_of_device(std::string_view initiator_device) {
   std::vector<std::string> ports;
-  nexuses_.for_each([&](const Nexus& nexus) {
-    const std::string& port = nexus.names().initiator_port;
-    if (is_port_of_device(port, initiator_device) &&
-        std::find(ports.begin(), ports.end(), port) == ports.end()) {
-      ports.push_back(port);
-    }
-  });
+  const auto add = [&](const std::string& port) {
+    const bool known = std::find(ports.begin(), ports.end(), port) != ports.end();
+    if (!known && is_port_of_device(port, initiator_device)) ports.push_back(port);
+  };
+  nexuses_.for_each([&](const Nexus& nexus) { add(nexus.names().initiator_port); });
+  if (shards_ == nullptr) return ports;
+  for (const auto& [port, nexuses] : shards_->other_ports()) {
+    if (nexuses > 0) add(port);
+  }
   return ports;
 }
 
