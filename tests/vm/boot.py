@@ -8,7 +8,7 @@ import re
 import lab
 from lab import sh
 
-VM = {"draft": True, "boot": "systemd", "boots": 2, "memory": 768, "limit": 1500,
+VM = {"boot": "systemd", "boots": 2, "memory": 768, "limit": 1500,
       "mutants": {"altered-writes": {"wire": "alter_writes"}}}
 
 SUMS = pathlib.Path("/root/sums.json")
