@@ -88,7 +88,8 @@ class Shards {
   void tell_lost_nexus(std::uint64_t hash);
   // A nexus of this initiator port has come to this shard (+1), or gone from it (-1).
   void tell_port(const std::string& initiator_port, int change);
-  [[nodiscard]] const std::map<std::string, int>& other_ports() const noexcept { return peer_ports_; }  // of the other shards
+  // Of the other shards: how many nexuses each initiator port has there.
+  [[nodiscard]] const std::map<std::string, int>& other_ports() const noexcept { return peer_ports_; }
   // The commands of these nexuses on the other shards begin to end. Not waited for.
   void tell_end_tasks(const LogicalUnit& unit, const std::vector<NexusName>& nexuses);
   void tell_clock_start(std::uint64_t start_ms);
@@ -109,7 +110,7 @@ class Shards {
 
   struct Publication {
     std::shared_ptr<const LogicalUnit::Value> value;
-    // On every shard but the one that made the change: these nexuses' commands end, and then it is adopted there;
+    // On every shard but the one that made the change: the commands of these end, and it is adopted then;
     std::vector<NexusName> aborted;
     std::vector<ShardEffect> effects;  // and this is done.
     bool reset = false;                // a reset came between: it is applied to the value
@@ -183,7 +184,7 @@ class Shards {
   // As every shard.
   std::list<Carried> carried_;
   std::unordered_map<std::uint16_t, PeerCounters> peer_counters_;
-  std::map<std::string, int> peer_ports_;  // how many nexuses each initiator port has there
+  std::map<std::string, int> peer_ports_;
 };
 
 template <class Work>

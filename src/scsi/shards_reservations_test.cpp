@@ -173,8 +173,8 @@ TEST(ShardsReservations, ReserveHoldsOnEveryShardAndEndsWithItsNexus) {
   EXPECT_EQ(rig.io(1, write(5), bytes(512, 1)).run().status(), ScsiStatus::good);
 }
 
-// A flush conflicts with nothing, so no claim waits for it; but the fenced nexus has no command left when it is
-// told that its commands have ended.
+// A flush conflicts with nothing, so no claim waits for it; but the fenced nexus has no command left when it
+// is told that its commands have ended.
 TEST(ShardsReservations, PreemptAndAbortWaitsForTheFlushOfAnotherShard) {
   Reserved rig;
   rig.channel(1).hold = true;

@@ -536,7 +536,8 @@ TEST(Shards, WithTasTheCommandsOfOtherShardsAreToldByAStatus) {
     }
     EXPECT_TRUE(mine.task.aborted);
     EXPECT_FALSE(mine.task.report_aborted);
-    EXPECT_EQ(rig.attention(1), function == TmFunction::lun_reset ? 0x062903u : 0u) << "no 2F/00 beside the status";
+    EXPECT_EQ(rig.attention(1), function == TmFunction::lun_reset ? 0x062903u : 0u)
+        << "no 2F/00 beside the status";
     rig.channel(1).hold = false;
   }
 }

@@ -38,13 +38,14 @@ std::string target_port_name(const std::string& name, std::uint16_t portal_group
   return text;
 }
 
-// RFC 7143 4.2.2.3.4 a, f: a unit attention for an abort of many tasks, and the answer to PREEMPT AND ABORT.
+// RFC 7143 4.2.2.3.4: a unit attention for an abort of many tasks (a reset, CLEAR TASK SET), and the answer to PREEMPT AND ABORT.
 bool tells_of_aborts(const scsi::Task& task) noexcept {
   if (task.sense_length == 0) return task.cdb[0] == 0x5f && (task.cdb[1] & 0x1f) == 0x05;
   const bool descriptor = (task.sense[0] & 0x7e) == 0x72;
   const std::uint8_t key = task.sense[descriptor ? 1 : 2] & 0x0f;
-  const std::uint8_t asc = task.sense[descriptor ? 2 : 12];
-  return key == static_cast<std::uint8_t>(scsi::SenseKey::unit_attention) && (asc == 0x29 || asc == 0x2f);
+  const unsigned asc_ascq = load_be16(&task.sense[descriptor ? 2 : 12]);
+  return key == static_cast<std::uint8_t>(scsi::SenseKey::unit_attention) &&
+         (asc_ascq == 0x2902 || asc_ascq == 0x2903 || asc_ascq == 0x2f00);
 }
 
 scsi::NexusNames nexus_names(const TargetNode& node, const iscsi::TargetLoginResult& login) {

@@ -300,14 +300,15 @@ class Model {
     send(cid, pdu);
     ++pings_;
   }
-  // What has an answer before this one and stands on the other side of a fence has come, unless it may have been
-  // sent on a connection that failed.
+  // What has an answer before this one and stands on the other side of a fence has come, unless it may have
+  // been sent on a connection that failed.
   void check_fence(Itt itt) {
     for (const Itt other : host_.ended) {
       if (other == itt) return;
       const Task& earlier = tasks_.at(other);
       if (!ModelHost::fenced(other) && !ModelHost::fenced(itt)) continue;
-      EXPECT_TRUE(earlier.done || earlier.failed_over) << "the answer of " << itt << " overtook that of " << other;
+      EXPECT_TRUE(earlier.done || earlier.failed_over)
+          << "the answer of " << itt << " overtook that of " << other;
     }
   }
   Task& task_of(std::uint16_t cid, const std::uint8_t* bhs) {

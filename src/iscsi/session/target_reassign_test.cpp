@@ -607,8 +607,10 @@ TEST_F(TargetReassignTest, TheEndOfATaskFreesWhatItsFencedAnswerHeldBack) {
     answer_fenced(told);
     finish(late);
     ASSERT_TRUE(output(2).empty());
-    if (aborted) session->request_abort(told);
-    else session->expire(lost);
+    if (aborted)
+      session->request_abort(told);
+    else
+      session->expire(lost);
     const auto pdus = output(2);
     ASSERT_EQ(pdus.size(), 1u);
     EXPECT_EQ(load_be32(&pdus[0].bhs[16]), 6u);
