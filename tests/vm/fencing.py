@@ -88,6 +88,7 @@ def the_first_fences_the_second():
             lab.check(len(f.read(4096)) == 4096, "it may read")
     meet("tried")
     lab.check(holds(0, 0x22) and holds(64, 0x11) and holds(128, 0), "nothing of the fenced guest reached the disk")
+    meet("looked")
 
 
 def the_second_comes_back():
