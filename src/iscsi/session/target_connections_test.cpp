@@ -546,6 +546,24 @@ TEST_F(TargetConnectionsTest, WhatIsHeldBackCanBeAbortedAndGoesWithItsConnection
   }
 }
 
+// Found by fuzzing: it had two places then.
+TEST_F(TargetConnectionsTest, AnAbortOfWhatIsHeldBackIsNotReported) {
+  ASSERT_TRUE(send(1, at_once(read_command(11, 100))));
+  ASSERT_TRUE(send(2, at_once(read_command(21, 101))));
+  ASSERT_TRUE(send(2, at_once(read_command(22, 102))));
+  const auto commands = host.commands;
+  complete(*commands[1]);
+  commands[0]->fenced = true;
+  complete(*commands[0]);
+  host.hold_aborts = true;
+  session->request_abort(*commands[0]);
+  session->abort_reported(*commands[0]);
+  complete(*commands[2]);
+  EXPECT_TRUE(output(1).empty());
+  EXPECT_EQ(output(2).size(), 3u) << "the first answer, the ping behind it, and one that nothing holds back any more";
+  EXPECT_TRUE(session->idle());
+}
+
 TEST_F(TargetConnectionsTest, WaitingRequestsAreBoundedAndGoWithTheirConnection) {
   for (std::uint32_t i = 0; i < limits::max_task_management; ++i) {
     ASSERT_TRUE(send(2, management(TmfFunction::abort_task_set, 102)));

@@ -334,8 +334,8 @@ void TargetSession::complete(TargetCommand& command, std::uint8_t status, Bytes 
                              std::uint32_t data_in_bytes, std::uint64_t wanted_bytes) {
   PERILUNE_ASSERT(command.active_);
   command.wants_data_ = false;
-  const bool receiving = command.connection != nullptr && command.connection->receiving_ == &command;
-  if (command.unsolicited_open_ || receiving) {
+  const TargetConnection* connection = command.connection;
+  if (connection != nullptr && (command.unsolicited_open_ || connection->receiving_ == &command)) {
     // The initiator is still sending what it may send unasked; a response now would confuse it (and us: its
     // Data-Out PDUs would name a task that is gone).
     command.outcome_waits_ = true;
@@ -456,6 +456,10 @@ void TargetSession::abort_finished(TargetCommand& command) {
 }
 
 void TargetSession::abort_reported(TargetCommand& command) {
+  if (command.held_) {  // it was over: there is nothing to report
+    abort_finished(command);
+    return;
+  }
   constexpr std::uint8_t task_aborted = 0x40;  // SAM-5 5.3.1
   command.aborted_ = false;
   command.data_ = {};  // what the initiator still sends unasked is read and discarded

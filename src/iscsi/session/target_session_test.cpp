@@ -500,6 +500,23 @@ TEST_F(TargetSessionTest, AnEndByAnotherNexusCanBeReported) {
   EXPECT_EQ(as_text(Bytes(host.items[1]->memory).first(8)), std::string_view("abcd\0\0\0\0", 8)) << "its memory is not touched any more";
 }
 
+// Found by fuzzing: nobody sends the rest of the unsolicited data any more.
+TEST_F(TargetSessionTest, AnEndThatWouldBeReportedIsNotWhenTheConnectionIsGone) {
+  SessionParams params;
+  params.initial_r2t = false;
+  begin(params, {}, CmdSn(100));
+  host.hold_aborts = true;
+  ScsiCommand open = write_command(1, 16);
+  open.final = false;
+  ASSERT_TRUE(send(open, as_bytes("abcd")));
+  session->request_abort(*host.commands.back());
+  connection.reset();
+  EXPECT_FALSE(session->idle());
+  session->abort_reported(*host.aborted.back());
+  EXPECT_TRUE(session->idle());
+  EXPECT_EQ(session->orphans(), 0u);
+}
+
 // RFC 7143 4.2.3.3 a, and 4.2.3.4, which does not ask for it.
 TEST_F(TargetSessionTest, AnAbortOfManyTasksWaitsForDataThatWasAskedForButWithFastAbort) {
   for (const TaskReporting reporting : {TaskReporting::rfc3720, TaskReporting::response_fence, TaskReporting::fast_abort}) {
