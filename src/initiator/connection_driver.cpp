@@ -27,6 +27,7 @@ void ConnectionDriver::start(const runtime::Endpoint& portal, const runtime::Soc
                              iscsi::InitiatorLoginConfig login) {
   started_ = true;
   portal_ = portal;
+  cid_ = login.cid;
   login_.emplace(std::move(login), iscsi::RandomFill::to<&runtime::Random::fill>(loop_.random()));
   connecting_ = loop_.connect(portal, options, *this);
 }
@@ -38,6 +39,7 @@ void ConnectionDriver::fail(Error why) {
   closing_ = true;
   loss_.error = std::move(why);
   loss_.during_login = !connection_.has_value();
+  if (connection_) connection_->retire();  // what comes until it is closed waits, or goes by others
   connecting_.reset();
   if (stream_) {
     stream_->close();
@@ -57,7 +59,8 @@ void ConnectionDriver::go_down() {
   if (down_) return;
   down_ = true;
   if (detached_) {
-    engine_->session.close();
+    if (connection_) engine_->session.lose(*connection_);
+    if (!engine_->session.is_open()) engine_->session.close();
     delete this;
     return;
   }
@@ -161,6 +164,7 @@ bool ConnectionDriver::finish_login(Bytes rest) {
   owner_->on_login(result);
   if (closing_) return false;
   iscsi::InitiatorConnectionParameters parameters;
+  parameters.cid = cid_;
   parameters.exp_stat_sn = result.exp_stat_sn;
   parameters.max_recv_data_segment_bytes = result.connection.max_recv_data_segment_length;
   parameters.max_send_data_segment_bytes = result.connection.max_xmit_data_segment_length;
@@ -183,6 +187,12 @@ bool ConnectionDriver::take_bytes(Bytes input) {
   }
   owner_->on_progress();  // the owner may have closed or detached this: only closing_ is looked at from here
   return good;
+}
+
+void ConnectionDriver::ask_again() {
+  if (!attached()) return;
+  if (connection_->ask_again()) kick();
+  else fail(Error{Errc::protocol, connection_->fault_text(), 0});
 }
 
 void ConnectionDriver::flush() {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// One TCP connection of a session, from connect to closed: it moves bytes between a runtime::Stream and the pure machines
+// One TCP connection of a session (which may have several), from connect to closed: it moves bytes between a runtime::Stream and the pure machines
 // (InitiatorLogin, then InitiatorConnection). Requests gather in the send queue during a turn of the loop and leave in
 // one send at its end; large Data-In payloads are received straight into the command's memory. One loop's thread.
 #pragma once
@@ -48,7 +48,7 @@ class ConnectionOwner {
   // Something was received or sent: commands may have ended, events may wait.
   virtual void on_progress() = 0;
   // The connection is gone, nothing of it is in the kernel's hands. The last call; the owner may destroy the driver in it,
-  // after it has closed the engine's session.
+  // after the engine's session has lost (or closed) its connection().
   virtual void on_down(ConnectionLoss loss) = 0;
 };
 
@@ -64,15 +64,23 @@ class ConnectionDriver final : runtime::StreamHandler, runtime::ConnectHandler {
   void start(const runtime::Endpoint& portal, const runtime::SocketOptions& options, iscsi::InitiatorLoginConfig login);
   // There may be something to send: one gather send at the end of the turn.
   void kick() { loop_.schedule(flush_hook_); }
+  void kick_if_output() {
+    if (connection_ && connection_->has_output()) kick();
+  }
   // on_down follows from a later turn, with this error unless the connection has failed by itself before.
   void close(Error why);
-  // Gives up the owner: closes, and destroys itself when closed, the engine's session before it. For a session without
-  // outstanding requests.
+  // Gives up the owner: closes, and destroys itself when closed; the last of a session closes the engine's session before. For
+  // a session without outstanding requests.
   static void detach(std::unique_ptr<ConnectionDriver> driver);
   // The loop is dead: precondition of destroying it without on_down().
   void abandon() noexcept { abandoned_ = true; }
 
   [[nodiscard]] bool attached() const noexcept { return connection_.has_value() && !closing_; }
+  // From on_attached() on.
+  [[nodiscard]] iscsi::InitiatorConnection* connection() noexcept { return connection_ ? &*connection_ : nullptr; }
+  [[nodiscard]] const iscsi::InitiatorConnection* connection() const noexcept { return connection_ ? &*connection_ : nullptr; }
+  // Above recovery level 0, when what was asked for has not come: asks again, or closes.
+  void ask_again();
   [[nodiscard]] const Octets& octets() const noexcept { return octets_; }
   [[nodiscard]] runtime::Instant last_received() const noexcept { return last_received_; }
   [[nodiscard]] const runtime::Endpoint* local() const noexcept { return stream_ ? &stream_->local() : nullptr; }
@@ -100,6 +108,7 @@ class ConnectionDriver final : runtime::StreamHandler, runtime::ConnectHandler {
   ConnectionOwner* owner_;
   std::shared_ptr<Engine> engine_;
   runtime::Endpoint portal_;
+  std::uint16_t cid_ = 0;
   runtime::TurnHook flush_hook_;
   runtime::TurnHook down_hook_;
   std::unique_ptr<runtime::Connecting> connecting_;

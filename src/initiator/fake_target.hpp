@@ -127,6 +127,9 @@ class FakeTarget final : runtime::AcceptHandler {
   std::vector<std::vector<std::uint8_t>> logins;  // their headers
   std::uint32_t commands = 0, tasks = 0, pings = 0, logouts = 0;
   std::vector<std::uint8_t> vpd83;
+  // What it agrees to.
+  int max_connections = 1, time2retain = 0;
+  std::uint8_t recovery_level = 0;
 
  private:
   void on_accepted(std::unique_ptr<runtime::Stream> stream) override {
@@ -178,10 +181,14 @@ class FakeTarget final : runtime::AcceptHandler {
     if ((bhs[1] & 0x80) != 0 && (bhs[1] & 3) == 3) store_be16(&answer[14], 1);
     std::string text = csg == 0 ? "AuthMethod=None" : "InitialR2T=No";
     text += '\0';
-    if (csg == 1) {
+    if (csg == 1 && load_be16(bhs + 14) != 0) {  // another connection: nothing of the session is negotiated
+      text = std::string("HeaderDigest=None\0DataDigest=None\0MaxRecvDataSegmentLength=65536\0", 65);
+    } else if (csg == 1) {
+      text += "MaxConnections=" + std::to_string(max_connections) + '\0';
+      text += "ErrorRecoveryLevel=" + std::to_string(recovery_level) + '\0';
+      text += "DefaultTime2Retain=" + std::to_string(time2retain) + '\0';
       for (const char* pair : {"ImmediateData=Yes", "MaxBurstLength=262144", "FirstBurstLength=65536", "MaxOutstandingR2T=1",
-                               "DefaultTime2Wait=2", "DefaultTime2Retain=0", "HeaderDigest=None", "DataDigest=None",
-                               "ErrorRecoveryLevel=0", "MaxConnections=1", "DataPDUInOrder=Yes", "DataSequenceInOrder=Yes",
+                               "DefaultTime2Wait=2", "HeaderDigest=None", "DataDigest=None", "DataPDUInOrder=Yes", "DataSequenceInOrder=Yes",
                                "MaxRecvDataSegmentLength=65536"}) {
         text += pair;
         text += '\0';

@@ -2,9 +2,10 @@
 // The public library of the initiator: discovery, sessions that live through cut connections, logical units as block
 // channels. Asynchronous, one Loop's thread; see initiator/sync.hpp for the blocking face that tools use.
 //
-// A Session is the I_T nexus as the user sees it. Its connection may die and be replaced (same ISID, after login and a
+// A Session is the I_T nexus as the user sees it. Its connections may die and be replaced (same ISID, after login and a
 // check of VPD 83); commands are held meanwhile for replacement_timeout and the safe kinds (READ, WRITE, UNMAP, WRITE SAME,
-// SYNCHRONIZE CACHE) are replayed; anything else fails upward (DESIGN 1.15).
+// SYNCHRONIZE CACHE) are replayed; anything else fails upward (DESIGN 1.15). At recovery level 2 a lost connection is
+// recovered within its session instead, and every command goes on where it was.
 #pragma once
 
 #include <array>
@@ -36,6 +37,9 @@ struct ChapCredentials {
   [[nodiscard]] ChapCredentials clone() const;
 };
 
+// What a URL offers as DefaultTime2Retain with recovery level 2, without which no connection can be recovered.
+inline constexpr std::uint16_t recovery_time2retain_s = 20;
+
 enum class DigestPreference : std::uint8_t { none, crc32c, crc32c_or_none, none_or_crc32c };
 
 // Finds the addresses of a host name without blocking; `done` is called once, from a later turn of the loop. It outlives the
@@ -62,6 +66,8 @@ struct SessionSettings {
   std::uint32_t max_outstanding_r2t = 1;
   std::uint16_t default_time2wait = 2;
   std::uint16_t default_time2retain = 0;
+  std::uint8_t error_recovery_level = 0;  // 2 recovers connections only where Time2Retain is agreed above 0
+  std::uint16_t max_connections = 1;      // that the session makes, when the target agrees
   DigestPreference header_digest = DigestPreference::none;
   DigestPreference data_digest = DigestPreference::none;
 
@@ -85,6 +91,11 @@ struct SessionConfig : SessionSettings {
 
 enum class SessionState : std::uint8_t { free, logging_in, logged_in, reconnecting, logging_out, failed };
 
+struct ConnectionInfo {
+  std::uint16_t cid = 0;
+  runtime::Endpoint local, portal;
+};
+
 // What was agreed and counted; a snapshot.
 struct SessionInfo {
   SessionState state = SessionState::free;
@@ -95,8 +106,13 @@ struct SessionInfo {
   std::uint32_t first_burst_length = 65536, max_burst_length = 262144;
   std::uint32_t max_recv_data_segment_length = 8192, max_xmit_data_segment_length = 8192;
   std::uint32_t max_outstanding_r2t = 1;
-  runtime::Endpoint local, current_portal;
-  std::uint64_t reconnects = 0;
+  std::uint8_t error_recovery_level = 0;
+  std::uint16_t max_connections = 1;  // agreed
+  std::uint16_t default_time2wait = 2, default_time2retain = 0;
+  runtime::Endpoint local, current_portal;  // of the leading connection
+  std::vector<ConnectionInfo> connections;  // that are logged in now
+  std::uint64_t reconnects = 0;             // of the session, with all that is held for it
+  std::uint64_t recovered_connections = 0;  // at recovery level 2, within it
 };
 
 // Why a login failed for good; iscsiadm's exit codes derive from it.

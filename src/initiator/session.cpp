@@ -17,6 +17,7 @@ void Session::abort(ScsiRequest& request) { impl_->abort(request); }
 void Session::manage(TaskManagement& function) { impl_->manage(function); }
 void Session::logout() { impl_->logout(); }
 void Session::drop_connection() { impl_->drop_connection(); }
+void Session::set_connections(std::uint16_t count) { impl_->set_connections(count); }
 void Session::abandon() { impl_->abandon(); }
 SessionInfo Session::info() const { return impl_->info(); }
 const SessionConfig& Session::config() const noexcept { return impl_->config(); }

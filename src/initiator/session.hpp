@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Session: one I_T nexus to one target portal group, kept alive through cut connections.
+// Session: one I_T nexus to one target portal group, kept alive through cut connections, with one of them or several.
 //
 // Thread: everything, the constructor and the destructor too, runs on the loop's thread; callbacks come from the loop, never
 // from inside the call that caused them, except done of a request that submit() refuses at once (see there).
@@ -34,6 +34,7 @@ struct SessionStatistics {
   std::uint64_t digest_err = 0, timeout_err = 0;
   // Beyond open-iscsi
   std::uint64_t connection_failures = 0, reconnects = 0, replayed_commands = 0, aborted_commands = 0;
+  std::uint64_t recovered_connections = 0, reassigned_commands = 0, retransmitted_commands = 0;
 };
 
 // One task management function; the base has function, lun and the target's response. Embedded by its owner, alive until
@@ -66,8 +67,12 @@ class Session {
   void manage(TaskManagement& function);
   // Refuses new requests, waits for outstanding ones, logs out, closes. Also gives up a reconnect. Idempotent.
   void logout();
-  // Drops the connection as if the network had cut it (tests, administration): reconnect follows.
+  // Drops the first connection that is there as if the network had cut it (tests, administration): it is recovered, or
+  // reconnect follows.
   void drop_connection();
+  // How many connections the session shall have: 1 to what was agreed. More are logged in; those that go finish their
+  // commands and are logged out, while the others carry on. Holds until the session is made anew.
+  void set_connections(std::uint16_t count);
   // The loop is dead and will call nothing any more (a crash in the simulator): lets go of everything at once, also of
   // requests that are outstanding; none of them is called. Only the destructor may follow.
   void abandon();

@@ -4,6 +4,15 @@
 //   free --start--> logging_in --login--> logged_in --connection lost--> reconnecting --login, identities--> logged_in
 //   logging_in --any failure--> failed;  reconnecting --refused for good--> failed;  any --logout()--> logging_out --> free
 //
+// The session has links, one for each connection. The first logs in and makes the session; the others join it once it is
+// ready. A link whose connection is lost takes the whole session with it (fall(): all connections are closed, then the session is
+// made anew), unless recovery level 2 was agreed (session_links.cpp):
+//
+//   up --connection lost--> lost --Time2Wait--> removed, by a logout on another link or by logging in with its CID --> up
+//
+// where what was under way is suspended in the engine and goes on after the removal. With no link up the state is
+// reconnecting. When Time2Wait + Time2Retain have passed, or the target says no, the session falls.
+//
 // Requests are in one of these hands: engine (waiting for the window or sent), held_ (while there is no connection),
 // refused_ (to be answered from the next hook). Time limits are looked at by one timer for the session, which is armed for the earliest.
 #pragma once
@@ -19,10 +28,40 @@
 
 namespace perilune::initiator {
 
-class SessionImpl final : public ConnectionOwner {
+class SessionImpl;
+
+// One connection of the session, or the place of one.
+struct Link final : ConnectionOwner {
+  Link(SessionImpl& owner, runtime::Loop& loop, std::uint16_t number);
+  void on_login(const iscsi::InitiatorLoginResult& result) override;
+  void on_attached() override;
+  void on_progress() override;
+  void on_down(ConnectionLoss loss) override;
+  void login_timed_out();
+  void retry();
+  [[nodiscard]] bool up() const noexcept { return driver != nullptr && driver->attached(); }
+
+  SessionImpl& session;
+  const std::uint16_t cid;
+  std::unique_ptr<ConnectionDriver> driver;
+  runtime::Timer login_timer, retry_timer;
+  std::chrono::milliseconds backoff{0};
+  runtime::Instant ping_sent{};
+  std::optional<runtime::Instant> ask_at;  // while the engine has asked for something again
+  bool leading = false;       // its login made the session
+  bool refused = false;       // the target will not have it in this session
+  bool retiring = false;      // finishes what it has, then logs out
+  bool logout_sent = false;
+  bool lost = false;          // its tasks wait at the target
+  bool asking = false;        // it has logged in again and asks (by a ping) what the target has
+  StatSn exp_stat_sn;         // when lost
+  runtime::Instant lost_until{};
+};
+
+class SessionImpl final {
  public:
   SessionImpl(runtime::Loop& loop, SessionConfig config, SessionObserver& observer);
-  ~SessionImpl() override;
+  ~SessionImpl();
 
   void start();
   void submit(ScsiRequest& request);
@@ -30,6 +69,7 @@ class SessionImpl final : public ConnectionOwner {
   void manage(TaskManagement& function);
   void logout();
   void drop_connection();
+  void set_connections(std::uint16_t count);
   void abandon();
   void send_targets(const std::string& value, Session::TextAnswer answer);
   void watch_identity(std::uint64_t lun, std::vector<std::uint8_t> vpd83_page);
@@ -40,13 +80,40 @@ class SessionImpl final : public ConnectionOwner {
   [[nodiscard]] runtime::Loop& loop() const noexcept { return loop_; }
 
  private:
-  // session_login.cpp: connections come and go
+  friend struct Link;
+
+  // session_links.cpp: connections come and go
+  [[nodiscard]] Link& lead() noexcept { return *links_.front(); }
+  [[nodiscard]] Link* find_link(std::uint16_t cid) noexcept;
+  [[nodiscard]] Link* any_up() noexcept;
+  void kick();
+  void connect(Link& link);
+  void join_others();
+  void on_attached(Link& link);
+  void on_down(Link& link, ConnectionLoss loss);
+  void joining_failed(Link& link, const ConnectionLoss& loss);
+  void link_failed(Link& link, ConnectionLoss loss);
+  void fall(Error why);
+  void fallen();
+  void retry(Link& link);
+  void retire(Link& link);
+  void logout_retired();
+  void link_logged_out(Link& link, const iscsi::InitiatorEvent& event);
+  [[nodiscard]] bool recovers() const noexcept;
+  void begin_recovery(Link& link);
+  void wait_for_recovery();
+  void remove_lost(Link& link, Link& by);
+  void recovered(Link& link);
+  void arm_recovery_timer();
+  void recovery_timed_out();
+
+  // session_login.cpp: the session comes and goes
   void attempt();
   [[nodiscard]] iscsi::InitiatorLoginConfig login_config() const;
-  void on_login(const iscsi::InitiatorLoginResult& result) override;
-  void on_attached() override;
-  void on_progress() override;
-  void on_down(ConnectionLoss loss) override;
+  void on_login(const iscsi::InitiatorLoginResult& result);
+  void session_attached();
+  void on_progress();
+  void session_down(ConnectionLoss loss);
   void down_while_logging_in(ConnectionLoss loss);
   void down_while_logged_in(ConnectionLoss loss);
   bool follow_redirect(ConnectionLoss& loss);  // true: `loss` is taken care of
@@ -54,8 +121,8 @@ class SessionImpl final : public ConnectionOwner {
   void redirect_resolved(const Result<std::vector<runtime::Endpoint>>& addresses);
   void login_refused(ConnectionLoss loss);
   void schedule_reconnect();
-  void retry();
-  void login_timed_out();
+  void hold();
+  void hand_over_held();
   void hold_expired();
   void give_up(LoginFailure failure);
   void verify_next_identity();
@@ -69,6 +136,7 @@ class SessionImpl final : public ConnectionOwner {
   // session_io.cpp: requests
   void refuse(ScsiRequest& request, Errc why);
   void hand_over(ScsiRequest& request);
+  void replay(ScsiRequest& request);
   void drain();
   void finish(ScsiRequest& request);
   void reclaim_after_loss();
@@ -83,7 +151,9 @@ class SessionImpl final : public ConnectionOwner {
   // session_timeouts.cpp: pings, command time limits, the ladder
   void arm_tick(runtime::Instant deadline);
   void tick();
-  void check_ping(runtime::Instant& next);
+  void check_ping(Link& link, runtime::Instant& next);
+  void check_recovery(runtime::Instant& next);
+  void watch_recovery();
   void check_requests(runtime::Instant& next);
   void next_abort();
   void task_ended(TaskManagement& task);
@@ -94,13 +164,17 @@ class SessionImpl final : public ConnectionOwner {
   static constexpr std::uint8_t max_replays = 8;
   static constexpr int max_redirects = 8;
   static constexpr std::chrono::seconds max_backoff{30};
+  static constexpr std::chrono::seconds ask_interval{1};
 
   runtime::Loop& loop_;
   SessionConfig config_;
   SessionObserver& observer_;
   std::shared_ptr<Engine> engine_;
-  std::unique_ptr<ConnectionDriver> driver_;
+  std::vector<std::unique_ptr<Link>> links_;  // at least one
+  std::uint32_t up_ = 0;                      // links that are logged in
   SessionState state_ = SessionState::free;
+  bool established_ = false;    // the target has our session: links may join it
+  std::optional<ConnectionLoss> falling_;  // all connections are being closed, because of this
   bool started_ = false, ever_logged_in_ = false, logging_out_ = false, logout_sent_ = false;
   bool draining_ = false;       // the target asked for a logout: nothing new goes to it
   bool failing_fast_ = false;   // replacement_timeout has passed
@@ -111,17 +185,18 @@ class SessionImpl final : public ConnectionOwner {
   std::shared_ptr<SessionImpl*> self_ = std::make_shared<SessionImpl*>(this);  // answers that come too late find it gone
   runtime::Endpoint current_portal_;
   std::chrono::milliseconds backoff_{0};
-  std::chrono::seconds time2wait_{2};
+  std::chrono::seconds time2wait_{2}, time2retain_{0};
+  std::uint16_t wanted_connections_ = 1;
 
   IntrusiveList<ScsiRequest> held_, refused_;
   std::vector<TaskManagement*> refused_tasks_;
   std::uint64_t open_requests_ = 0;   // submitted, not done
   runtime::TurnHook refused_hook_;
   runtime::TurnHook logout_hook_;
+  runtime::TurnHook fallen_hook_;
 
-  runtime::Timer login_timer_, retry_timer_, hold_timer_, logout_timer_, tick_timer_;
-  runtime::Instant tick_deadline_{}, ping_sent_{};
-  bool ping_open_ = false;
+  runtime::Timer retry_timer_, hold_timer_, logout_timer_, tick_timer_, recovery_timer_;
+  runtime::Instant tick_deadline_{};
 
   // The ladder works on one command at a time.
   enum class Rung : std::uint8_t { none, abort_task, lun_reset };

@@ -29,9 +29,9 @@ void SessionImpl::submit(ScsiRequest& request) {
     refuse(request, Errc::connection);
     return;
   }
-  if (state_ == SessionState::logged_in && driver_ && driver_->attached() && !draining_) {
+  if (state_ == SessionState::logged_in && up_ != 0 && !draining_ && !falling_) {
     hand_over(request);
-    driver_->kick();
+    kick();
   } else if (failing_fast_) {
     refuse(request, Errc::connection);
   } else {
@@ -108,19 +108,32 @@ void SessionImpl::finish(ScsiRequest& request) {
       if (request.timed_out_) {
         end(request, Errc::timed_out);
       } else if (may_replay(request)) {  // a reset that another command needed took it along
-        ++request.replays_;
-        ++past_.replayed_commands;
-        hand_over(request);
+        replay(request);
       } else {
         end(request, Errc::cancelled);
       }
       return;
-    case InitiatorOutcome::none:
+    case InitiatorOutcome::data_lost:
+      if (may_replay(request)) replay(request);
+      else end(request, request.timed_out_ ? Errc::timed_out : request.cancelled_ ? Errc::cancelled : Errc::io);
+      return;
     case InitiatorOutcome::lost:
+      if (established_ && may_replay(request)) {  // the connection was recovered, this task was not
+        replay(request);
+        return;
+      }
+      [[fallthrough]];
+    case InitiatorOutcome::none:
     case InitiatorOutcome::unsent:
       end(request, request.timed_out_ ? Errc::timed_out : request.cancelled_ ? Errc::cancelled : Errc::connection);
       return;
   }
+}
+
+void SessionImpl::replay(ScsiRequest& request) {
+  ++request.replays_;
+  ++past_.replayed_commands;
+  hand_over(request);
 }
 
 void SessionImpl::drain() {
@@ -137,7 +150,7 @@ void SessionImpl::reclaim_after_loss() {
   while (!completed.empty()) {
     auto& request = static_cast<ScsiRequest&>(completed.pop_front());
     const bool lost = request.outcome == InitiatorOutcome::lost || request.outcome == InitiatorOutcome::unsent ||
-                      request.outcome == InitiatorOutcome::aborted;
+                      request.outcome == InitiatorOutcome::aborted || request.outcome == InitiatorOutcome::data_lost;
     if (lost && may_replay(request)) {
       if (request.outcome != InitiatorOutcome::unsent) {
         ++request.replays_;
@@ -183,7 +196,7 @@ void SessionImpl::drain_events() {
   for (iscsi::InitiatorEvent& event : engine_->session.take_events()) {
     switch (event.kind) {
       case iscsi::InitiatorEvent::Kind::ping_answered:
-        ping_open_ = false;
+        if (Link* link = find_link(event.cid); link != nullptr && link->asking) recovered(*link);
         break;
       case iscsi::InitiatorEvent::Kind::text_answer:
         if (text_answer_) std::exchange(text_answer_, {})(std::move(event.data));
@@ -192,11 +205,18 @@ void SessionImpl::drain_events() {
         if (text_answer_) std::exchange(text_answer_, {})(fail(Errc::protocol, "the target rejected the text request"));
         break;
       case iscsi::InitiatorEvent::Kind::logged_out:
-        if (!logging_out_) time2wait_ = std::chrono::seconds(event.logout.time2wait);
-        if (driver_) driver_->close(Error{Errc::connection, "logged out", 0});
-        break;
       case iscsi::InitiatorEvent::Kind::logout_failed:
-        if (driver_) driver_->close(Error{Errc::protocol, "the target rejected the logout", 0});
+        if (event.reason != iscsi::LogoutReason::close_session) {
+          if (Link* link = find_link(event.cid)) link_logged_out(*link, event);
+        } else if (event.kind == iscsi::InitiatorEvent::Kind::logged_out) {
+          if (!logging_out_) time2wait_ = std::chrono::seconds(event.logout.time2wait);
+          fall(Error{Errc::connection, "logged out", 0});
+        } else {
+          fall(Error{Errc::protocol, "the target rejected the logout", 0});
+        }
+        break;
+      case iscsi::InitiatorEvent::Kind::recovery_failed:
+        fall(Error{Errc::connection, "the target does not reassign the tasks of a lost connection", 0});
         break;
       case iscsi::InitiatorEvent::Kind::async:
         on_async(event);
@@ -224,9 +244,14 @@ void SessionImpl::on_async(const iscsi::InitiatorEvent& event) {
       logout_when_idle();
       return;
     case iscsi::AsyncEvent::connection_dropped:
+      time2wait_ = std::chrono::seconds(std::min<int>(async.parameter2, 3600));
+      if (Link* link = find_link(async.parameter1); link != nullptr && link->driver != nullptr) {
+        link->driver->close(Error{Errc::connection, "the target announced that it drops the connection", 0});
+      }
+      return;
     case iscsi::AsyncEvent::all_connections_dropped:
       time2wait_ = std::chrono::seconds(std::min<int>(async.parameter2, 3600));
-      if (driver_) driver_->close(Error{Errc::connection, "the target announced that it drops the connection", 0});
+      fall(Error{Errc::connection, "the target announced that it drops the connections", 0});
       return;
     case iscsi::AsyncEvent::all_tasks_terminated:
     case iscsi::AsyncEvent::vendor_specific:
@@ -236,12 +261,12 @@ void SessionImpl::on_async(const iscsi::InitiatorEvent& event) {
 
 void SessionImpl::send_targets(const std::string& value, Session::TextAnswer answer) {
   const std::string keys = "SendTargets=" + value + std::string(1, '\0');
-  if (text_answer_ || driver_ == nullptr || !driver_->attached() || !engine_->session.text(as_bytes(keys))) {
+  if (text_answer_ || up_ == 0 || !engine_->session.text(as_bytes(keys))) {
     loop_.post([answer = std::move(answer)] { answer(fail(Errc::busy, "the session cannot send a text request now")); });
     return;
   }
   text_answer_ = std::move(answer);
-  driver_->kick();
+  kick();
 }
 
 // --- what people ask ----------------------------------------------------------------------------------------------
@@ -249,15 +274,23 @@ void SessionImpl::send_targets(const std::string& value, Session::TextAnswer ans
 SessionInfo SessionImpl::info() const {
   SessionInfo info = info_;
   info.state = state_;
+  for (const auto& link : links_) {
+    if (!link->up()) continue;
+    ConnectionInfo& connection = info.connections.emplace_back();
+    connection.cid = link->cid;
+    connection.portal = link->driver->portal();
+    if (const runtime::Endpoint* local = link->driver->local()) connection.local = *local;
+  }
   return info;
 }
 
 SessionStatistics SessionImpl::statistics() const {
   SessionStatistics s = past_;
-  if (driver_) {
-    s.txdata_octets += driver_->octets().sent;
-    s.rxdata_octets += driver_->octets().received;
-    s.login_pdus += driver_->octets().login_pdus;
+  for (const auto& link : links_) {
+    if (!link->driver) continue;
+    s.txdata_octets += link->driver->octets().sent;
+    s.rxdata_octets += link->driver->octets().received;
+    s.login_pdus += link->driver->octets().login_pdus;
   }
   const iscsi::InitiatorCounters& c = engine_->session.counters();
   s.noptx_pdus = c.nop_outs;
@@ -276,6 +309,9 @@ SessionStatistics SessionImpl::statistics() const {
   s.async_pdus = c.asyncs;
   s.rjt_pdus = c.rejects;
   s.digest_err = c.digest_errors;
+  s.snack_pdus = c.snacks;
+  s.reassigned_commands = c.reassigned_commands;
+  s.retransmitted_commands = c.retransmitted_commands;
   return s;
 }
 

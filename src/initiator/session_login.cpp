@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// The supervisor's life: attempts, redirects, reconnects, logout.
+// The supervisor's life: attempts, redirects, reconnects, logout. (Of its connections: session_links.cpp.)
 #include <algorithm>
 #include <utility>
 
 #include "base/assert.hpp"
+#include "base/limits.hpp"
 #include "initiator/discovery.hpp"
 #include "initiator/session_impl.hpp"
 
@@ -42,28 +43,35 @@ SessionImpl::SessionImpl(runtime::Loop& loop, SessionConfig config, SessionObser
       current_portal_(config_.portal),
       refused_hook_(Delegate<void()>::to<&SessionImpl::call_refused>(*this)),
       logout_hook_(Delegate<void()>::to<&SessionImpl::finish_logout>(*this)),
-      login_timer_(loop.timers(), Delegate<void()>::to<&SessionImpl::login_timed_out>(*this)),
-      retry_timer_(loop.timers(), Delegate<void()>::to<&SessionImpl::retry>(*this)),
+      fallen_hook_(Delegate<void()>::to<&SessionImpl::fallen>(*this)),
+      retry_timer_(loop.timers(), Delegate<void()>::to<&SessionImpl::attempt>(*this)),
       hold_timer_(loop.timers(), Delegate<void()>::to<&SessionImpl::hold_expired>(*this)),
       logout_timer_(loop.timers(), Delegate<void()>::to<&SessionImpl::logout_timed_out>(*this)),
-      tick_timer_(loop.timers(), Delegate<void()>::to<&SessionImpl::tick>(*this)) {
+      tick_timer_(loop.timers(), Delegate<void()>::to<&SessionImpl::tick>(*this)),
+      recovery_timer_(loop.timers(), Delegate<void()>::to<&SessionImpl::recovery_timed_out>(*this)) {
+  links_.push_back(std::make_unique<Link>(*this, loop, std::uint16_t{0}));
   if (config_.isid == std::array<std::uint8_t, 6>{}) {
     config_.isid = stable_isid(config_.initiator_name, "default", config_.target_name);
   }
+  config_.max_connections = std::clamp<std::uint16_t>(config_.max_connections, 1, limits::max_session_connections);
   time2wait_ = std::chrono::seconds(config_.default_time2wait);
 }
 
 SessionImpl::~SessionImpl() {
   PERILUNE_ASSERT(held_.empty() && refused_.empty());
-  if (driver_) ConnectionDriver::detach(std::move(driver_));
+  for (auto& link : links_) {
+    if (link->driver) ConnectionDriver::detach(std::move(link->driver));
+  }
 }
 
 void SessionImpl::abandon() {
-  if (driver_) driver_->abandon();
+  for (auto& link : links_) {
+    if (link->driver) link->driver->abandon();
+  }
   engine_->session.close();
   engine_->session.completed().clear();
   engine_->session.completed_tasks().clear();
-  driver_.reset();
+  links_.clear();
   held_.clear();
   refused_.clear();
   refused_tasks_.clear();
@@ -110,25 +118,20 @@ iscsi::InitiatorLoginConfig SessionImpl::login_config() const {
   params.max_outstanding_r2t = static_cast<std::uint16_t>(std::min<std::uint32_t>(config_.max_outstanding_r2t, 65535));
   params.default_time2wait = config_.default_time2wait;
   params.default_time2retain = config_.default_time2retain;
+  params.error_recovery_level = config_.error_recovery_level;
+  params.max_connections = config_.max_connections;
   params.header_digest = digest_list(config_.header_digest);
   params.data_digest = digest_list(config_.data_digest);
   return login;
 }
 
+// Makes the session, by its first link.
 void SessionImpl::attempt() {
-  PERILUNE_ASSERT(driver_ == nullptr);
-  driver_ = std::make_unique<ConnectionDriver>(loop_, *this, engine_);
-  if (config_.login_timeout.count() > 0) login_timer_.arm(loop_.now() + config_.login_timeout);
-  driver_->start(current_portal_, config_.socket, login_config());
-}
-
-void SessionImpl::login_timed_out() {
-  ++past_.timeout_err;
-  if (driver_) driver_->close(Error{Errc::timed_out, "no login within the time limit", 0});
+  PERILUNE_ASSERT(!established_);
+  connect(lead());
 }
 
 void SessionImpl::on_login(const iscsi::InitiatorLoginResult& result) {
-  login_timer_.cancel();
   iscsi::InitiatorSessionParameters parameters;
   parameters.initial_r2t = result.session.initial_r2t;
   parameters.immediate_data = result.session.immediate_data;
@@ -137,6 +140,7 @@ void SessionImpl::on_login(const iscsi::InitiatorLoginResult& result) {
   parameters.first_burst_bytes = result.session.first_burst_length;
   parameters.max_burst_bytes = result.session.max_burst_length;
   parameters.max_outstanding_r2t = result.session.max_outstanding_r2t;
+  parameters.error_recovery_level = result.session.error_recovery_level;
   engine_->session.open(parameters, result.next_cmd_sn, result.next_cmd_sn, result.max_cmd_sn);
 
   info_.tsih = result.tsih;
@@ -151,14 +155,20 @@ void SessionImpl::on_login(const iscsi::InitiatorLoginResult& result) {
   info_.max_recv_data_segment_length = result.connection.max_recv_data_segment_length;
   info_.max_xmit_data_segment_length = result.connection.max_xmit_data_segment_length;
   info_.max_outstanding_r2t = result.session.max_outstanding_r2t;
-  if (driver_->local() != nullptr) info_.local = *driver_->local();
-  info_.current_portal = driver_->portal();
+  info_.error_recovery_level = result.session.error_recovery_level;
+  info_.max_connections = result.session.max_connections;
+  info_.default_time2wait = result.session.default_time2wait;
+  info_.default_time2retain = result.session.default_time2retain;
+  if (lead().driver->local() != nullptr) info_.local = *lead().driver->local();
+  info_.current_portal = lead().driver->portal();
   time2wait_ = std::chrono::seconds(result.session.default_time2wait);
+  time2retain_ = std::chrono::seconds(result.session.default_time2retain);
+  wanted_connections_ = std::min(result.session.max_connections, config_.max_connections);
+  established_ = true;
 }
 
-void SessionImpl::on_attached() {
+void SessionImpl::session_attached() {
   redirects_ = 0;
-  ping_open_ = false;
   draining_ = false;
   arm_tick(loop_.now() + config_.noop_interval);
   if (logging_out_) {
@@ -168,6 +178,7 @@ void SessionImpl::on_attached() {
   if (!ever_logged_in_) {
     ever_logged_in_ = true;
     set_state(SessionState::logged_in);
+    join_others();
     observer_.on_logged_in();
     return;
   }
@@ -182,19 +193,29 @@ void SessionImpl::on_attached() {
 // After every identity has been checked: what was held goes out, in its old order.
 void SessionImpl::ready() {
   verifying_ = false;
+  backoff_ = std::chrono::milliseconds(0);
+  join_others();
+  hand_over_held();
+}
+
+void SessionImpl::hand_over_held() {
   failing_fast_ = false;
   hold_timer_.cancel();
-  backoff_ = std::chrono::milliseconds(0);
   IntrusiveList<ScsiRequest> held;
   held.splice_back(held_);
   while (!held.empty()) hand_over(held.pop_front());
-  driver_->kick();
+  kick();
   set_state(SessionState::logged_in);
 }
 
 void SessionImpl::on_progress() {
   drain();
   drain_events();
+  if (info_.error_recovery_level != 0) watch_recovery();
+  if (links_.size() > 1) {
+    kick();  // the window that one has opened lets others send
+    logout_retired();
+  }
   if (logging_out_ || draining_) logout_when_idle();
   if (units_changed_) {
     units_changed_ = false;
@@ -202,22 +223,25 @@ void SessionImpl::on_progress() {
   }
 }
 
-void SessionImpl::on_down(ConnectionLoss loss) {
-  login_timer_.cancel();
+// No connection is left, or none was made.
+void SessionImpl::session_down(ConnectionLoss loss) {
   tick_timer_.cancel();
   logout_timer_.cancel();
+  recovery_timer_.cancel();
   rung_ = Rung::none;
   verifying_ = false;
   logout_sent_ = false;
-  const ConnectionDriver::Octets octets = driver_->octets();
-  past_.txdata_octets += octets.sent;
-  past_.rxdata_octets += octets.received;
-  past_.login_pdus += octets.login_pdus;
+  established_ = false;
+  for (auto& link : links_) {
+    link->retry_timer.cancel();
+    link->backoff = std::chrono::milliseconds(0);
+    link->refused = link->retiring = link->logout_sent = link->lost = link->asking = false;
+  }
   engine_->session.close();
-  driver_.reset();
   drain_events();
   if (text_answer_) std::exchange(text_answer_, {})(tl::unexpected<Error>(loss.error));
   reclaim_after_loss();
+  falling_.reset();
   if (logging_out_) {
     fail_held(Errc::connection);
     finish_logout();
@@ -294,12 +318,17 @@ void SessionImpl::down_while_logged_in(ConnectionLoss) {
   current_portal_ = config_.portal;
   set_state(SessionState::reconnecting);
   if (logging_out_) return;  // the observer has had enough
+  hold();
+  schedule_reconnect();
+}
+
+// Requests wait from now on, for so long.
+void SessionImpl::hold() {
   if (config_.replacement_timeout.count() == 0) {
     hold_expired();
   } else if (config_.replacement_timeout.count() > 0 && !hold_timer_.armed()) {
     hold_timer_.arm(loop_.now() + config_.replacement_timeout);
   }
-  schedule_reconnect();
 }
 
 // Time2Wait first (RFC 7143 13.15), then twice as long each time, with an eighth of it at random.
@@ -315,12 +344,11 @@ void SessionImpl::schedule_reconnect() {
   retry_timer_.arm(loop_.now() + wait + jitter);
 }
 
-void SessionImpl::retry() { attempt(); }
-
 // replacement_timeout has passed: nothing waits for this session any more, though it keeps trying.
 void SessionImpl::hold_expired() {
   failing_fast_ = true;
   fail_held(Errc::connection);
+  if (established_ && !verifying_) fall(Error{Errc::timed_out, "no connection was recovered within the replacement time", 0});
 }
 
 void SessionImpl::give_up(LoginFailure failure) {
@@ -339,12 +367,12 @@ void SessionImpl::logout() {
   retry_timer_.cancel();
   hold_timer_.cancel();
   set_state(SessionState::logging_out);
-  if (driver_ == nullptr) {
+  if (!established_ && lead().driver == nullptr) {
     fail_held(Errc::connection);
     loop_.schedule(logout_hook_);
-  } else if (!driver_->attached() || verifying_) {
+  } else if (any_up() == nullptr || verifying_) {
     fail_held(Errc::connection);
-    driver_->close(Error{Errc::cancelled, "logout", 0});
+    fall(Error{Errc::cancelled, "logout", 0});
   } else {
     logout_when_idle();
   }
@@ -352,22 +380,22 @@ void SessionImpl::logout() {
 
 // Sends the Logout once nothing is outstanding; for a logout that the target asked for, too.
 void SessionImpl::logout_when_idle() {
-  if (logout_sent_ || driver_ == nullptr || !driver_->attached()) return;
+  if (logout_sent_ || falling_ || any_up() == nullptr) return;
   if (engine_->session.outstanding() + engine_->session.pending() != 0) return;
   if (logging_out_ && open_requests_ != 0) return;
   logout_sent_ = true;
   if (config_.logout_timeout.count() > 0) logout_timer_.arm(loop_.now() + config_.logout_timeout);
   if (!engine_->session.logout(iscsi::LogoutReason::close_session)) {
-    driver_->close(Error{Errc::limit, "no task tag for the logout", 0});
+    fall(Error{Errc::limit, "no task tag for the logout", 0});
     return;
   }
-  driver_->kick();
+  kick();
 }
 
 void SessionImpl::logout_timed_out() {
-  if (driver_ == nullptr) return;
+  if (up_ == 0) return;
   ++past_.timeout_err;
-  driver_->close(Error{Errc::timed_out, "the target did not answer the logout", 0});
+  fall(Error{Errc::timed_out, "the target did not answer the logout", 0});
 }
 
 void SessionImpl::finish_logout() {
@@ -378,10 +406,6 @@ void SessionImpl::finish_logout() {
   }
   set_state(SessionState::free);
   observer_.on_logged_out();  // may destroy this
-}
-
-void SessionImpl::drop_connection() {
-  if (driver_) driver_->close(Error{Errc::connection, "dropped on request", 0});
 }
 
 // --- identities ----------------------------------------------------------------------------------------------------
@@ -421,18 +445,18 @@ void SessionImpl::verify_next_identity() {
   verify_request_.done = Delegate<void(ScsiRequest&)>::to<&SessionImpl::identity_read>(*this);
   ++open_requests_;
   hand_over(verify_request_);
-  driver_->kick();
+  kick();
 }
 
 void SessionImpl::identity_read(ScsiRequest& request) {
-  if (!verifying_ || driver_ == nullptr) return;  // the connection went: the next one begins again
+  if (!verifying_ || up_ == 0) return;  // the connection went: the next one begins again
   const bool good = !request.error_code && request.status == 0;
   const std::uint8_t key = request.sense_length >= 3 ? request.sense[2] & 0xf : 0;
   if (!good && key != 5) {  // unit attentions after the login, BUSY: again, then another connection
     if (++verify_tries_ < 32) {
       verify_next_identity();
     } else {
-      driver_->close(Error{Errc::io, "the unit's identity cannot be read", 0});
+      fall(Error{Errc::io, "the unit's identity cannot be read", 0});
     }
     return;
   }

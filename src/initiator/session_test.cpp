@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <optional>
 
 #include "initiator/fake_target.hpp"
@@ -516,6 +517,154 @@ TEST(StableIsid, IsOfTheRandomFormatAndDependsOnEveryName) {
   EXPECT_NE(a, stable_isid("iqn.a", "eth0", "iqn.t"));
   EXPECT_NE(a, stable_isid("iqn.a", "default", "iqn.u"));
   EXPECT_NE(stable_isid("ab", "c", ""), stable_isid("a", "bc", ""));
+}
+
+// --- several connections and recovery level 2 -----------------------------------------------------------------------
+
+std::vector<std::uint8_t> refusal(const std::uint8_t* login, std::uint16_t status) {
+  std::vector<std::uint8_t> answer(48);
+  answer[0] = 0x23;
+  std::memcpy(&answer[8], login + 8, 8);
+  std::memcpy(&answer[16], login + 16, 4);
+  store_be16(&answer[36], status);
+  return answer;
+}
+std::uint16_t tsih_of(const std::vector<std::uint8_t>& login) { return load_be16(&login[14]); }
+
+TEST_F(SessionTest, MakesAsManyConnectionsAsAreAgreedAndLogsOutThoseThatAreTooMany) {
+  config_.max_connections = 4;
+  target_.max_connections = 3;
+  log_in();
+  ASSERT_TRUE(wait([&] { return session_->info().connections.size() == 3; }));
+  EXPECT_EQ(load_be16(&target_.logins.back()[20]), 2) << "CID";
+  EXPECT_EQ(tsih_of(target_.logins.back()), 1);
+  std::vector<std::uint8_t> logout;
+  target_.handler = [&](FakeTarget::Connection&, const std::uint8_t* bhs, Bytes) {
+    if (iscsi::opcode(bhs) == Opcode::logout_request && logout.empty()) logout.assign(bhs, bhs + 48);
+    return false;
+  };
+  session_->set_connections(2);
+  ASSERT_TRUE(wait([&] { return session_->info().connections.size() == 2; }));
+  EXPECT_EQ(logout[1], 0x81) << "this connection only";
+  EXPECT_EQ(load_be16(&logout[20]), 2);
+  Request read;
+  session_->submit(read);
+  ASSERT_TRUE(wait([&] { return read.over; }));
+  EXPECT_FALSE(read.error_code);
+  session_->set_connections(3);
+  ASSERT_TRUE(wait([&] { return session_->info().connections.size() == 3; }));
+  EXPECT_EQ(session_->statistics().reconnects, 0u);
+}
+
+TEST_F(SessionTest, CarriesOnWithoutTheConnectionsThatTheTargetRefuses) {
+  config_.max_connections = 2;
+  target_.max_connections = 2;
+  int refused = 0;
+  target_.handler = [&](FakeTarget::Connection& connection, const std::uint8_t* bhs, Bytes) {
+    if (iscsi::opcode(bhs) != Opcode::login_request || load_be16(bhs + 14) == 0) return false;
+    ++refused;
+    connection.send(refusal(bhs, 0x0206));
+    return true;
+  };
+  log_in();
+  world_.run_for(60s);
+  EXPECT_EQ(refused, 1);
+  Request read;
+  session_->submit(read);
+  ASSERT_TRUE(wait([&] { return read.over; }));
+  EXPECT_FALSE(read.error_code);
+}
+
+TEST_F(SessionTest, BelowLevel2ALostConnectionTakesTheOthersAlongAndTheSessionIsMadeAnew) {
+  config_.max_connections = 2;
+  config_.error_recovery_level = 1;
+  target_.max_connections = 2;
+  target_.recovery_level = 1;
+  log_in();
+  ASSERT_TRUE(wait([&] { return session_->info().connections.size() == 2; }));
+  const std::size_t before = target_.logins.size();
+  session_->drop_connection();
+  ASSERT_TRUE(wait([&] { return session_->info().reconnects == 1 && session_->info().connections.size() == 2; }));
+  EXPECT_EQ(tsih_of(target_.logins[before]), 0);
+}
+
+TEST_F(SessionTest, AtLevel2TasksAreReassignedToTheConnectionThatTakesThePlaceOfTheLostOne) {
+  config_.error_recovery_level = target_.recovery_level = 2;
+  config_.default_time2retain = 20;
+  target_.time2retain = 20;
+  log_in();
+  std::vector<std::uint8_t> command, reassign;
+  target_.handler = [&](FakeTarget::Connection& connection, const std::uint8_t* bhs, Bytes) {
+    if (iscsi::opcode(bhs) == Opcode::scsi_command) {
+      command.assign(bhs, bhs + 48);
+      return true;
+    }
+    if (iscsi::opcode(bhs) != Opcode::task_management_request) return false;
+    reassign.assign(bhs, bhs + 48);
+    std::vector<std::uint8_t> answer(48);
+    answer[0] = 0x22;
+    answer[1] = 0x80;
+    std::memcpy(&answer[16], bhs + 16, 4);
+    connection.send(answer);
+    connection.data_in(command.data(), std::vector<std::uint8_t>(512, 0x77));
+    return true;
+  };
+  Request write(false);
+  session_->submit(write);
+  ASSERT_TRUE(wait([&] { return !command.empty(); }));
+  const std::size_t before = target_.logins.size();
+  session_->drop_connection();
+  ASSERT_TRUE(wait([&] { return write.over; }));
+  EXPECT_FALSE(write.error_code) << "though it may not be sent again";
+  EXPECT_EQ(tsih_of(target_.logins[before]), 1) << "the same session";
+  EXPECT_EQ(reassign[1], 0x88);
+  EXPECT_EQ(load_be32(&reassign[20]), load_be32(&command[16]));
+  EXPECT_EQ(session_->info().recovered_connections, 1u);
+  EXPECT_EQ(session_->info().reconnects, 0u);
+}
+
+TEST_F(SessionTest, AtLevel2TheSessionIsMadeAnewWhenTheTargetDoesNotReassign) {
+  config_.error_recovery_level = target_.recovery_level = 2;
+  config_.default_time2retain = 20;
+  target_.time2retain = 20;
+  log_in();
+  int swallowed = 0;
+  target_.handler = [&](FakeTarget::Connection& connection, const std::uint8_t* bhs, Bytes) {
+    if (iscsi::opcode(bhs) == Opcode::scsi_command && swallowed == 0) return ++swallowed == 1;
+    if (iscsi::opcode(bhs) != Opcode::task_management_request) return false;
+    std::vector<std::uint8_t> answer(48);
+    answer[0] = 0x22;
+    answer[1] = 0x80;
+    answer[2] = 4;  // reassignment not supported
+    std::memcpy(&answer[16], bhs + 16, 4);
+    connection.send(answer);
+    return true;
+  };
+  Request read(true), write(false);
+  session_->submit(read);
+  ASSERT_TRUE(wait([&] { return swallowed == 1; }));
+  session_->drop_connection();
+  ASSERT_TRUE(wait([&] { return read.over; }));
+  EXPECT_FALSE(read.error_code) << "sent again in the new session";
+  EXPECT_EQ(tsih_of(target_.logins.back()), 0);
+  EXPECT_EQ(session_->info().reconnects, 1u);
+}
+
+TEST_F(SessionTest, AtLevel2TheSessionIsMadeAnewWhenItsTimeIsOver) {
+  config_.error_recovery_level = target_.recovery_level = 2;
+  config_.default_time2retain = 20;
+  target_.time2retain = 20;
+  log_in();
+  target_.handler = [&](FakeTarget::Connection&, const std::uint8_t* bhs, Bytes) {
+    return iscsi::opcode(bhs) == Opcode::login_request && load_be16(bhs + 14) != 0;  // no answer to those that would go on
+  };
+  session_->drop_connection();
+  Request read(false);
+  session_->submit(read);  // waits
+  EXPECT_TRUE(wait([&] { return read.over; }, 120s));
+  EXPECT_FALSE(read.error_code);
+  EXPECT_EQ(session_->info().reconnects, 1u);
+  EXPECT_EQ(session_->info().recovered_connections, 0u);
 }
 
 }  // namespace

@@ -27,6 +27,7 @@ enum class InitiatorOutcome : std::uint8_t {
   aborted,         // ended by a task management function
   rejected,        // the target sent Reject for it
   lost,            // the connection ended first: whether it was executed is not known
+  data_lost,       // executed, but what it read came damaged and the target cannot send it again
   unsent,          // the connection ended first, and the target has never seen it
 };
 
@@ -59,6 +60,7 @@ struct InitiatorCommand : ListNode<InitiatorCommand> {
   void released();
 
   InitiatorSession* session_ = nullptr;
+  InitiatorConnection* connection_ = nullptr;  // its allegiance; nullptr when sent: that connection is gone
   State state_ = State::idle;
   Itt itt_ = reserved_tag;
   CmdSn cmd_sn_;
@@ -69,6 +71,17 @@ struct InitiatorCommand : ListNode<InitiatorCommand> {
   std::uint16_t open_bursts_ = 0;    // of the connection's burst queue
   std::uint16_t open_r2ts_ = 0;
   TxHold hold_;                      // by pieces of the send queue that name `data`
+
+  // Above recovery level 0.
+  StatSn stat_sn_;                   // with has_status_
+  DataSn exp_data_sn_;               // with has_status_: how many Data-In there are
+  std::uint16_t lost_cid_ = 0;       // with connection_ == nullptr
+  std::uint8_t asks_ = 0;            // SNACKs for next_data_sn_ that are not answered
+  std::uint8_t attempts_ = 0;        // retransmissions
+  bool has_status_ = false;          // the status has come, some data has not
+  bool data_gone_ = false;           // the target has refused to send it again
+  bool removed_ = false;             // lost_cid_ is logged out: may be reassigned
+  bool reassigned_ = false;
 };
 
 struct InitiatorTask : ListNode<InitiatorTask> {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <utility>
 
 #include "base/assert.hpp"
 #include "iscsi/session/initiator_session.hpp"
@@ -7,8 +8,8 @@
 namespace perilune::iscsi {
 
 namespace {
-// A target may ask for as many NOP-Outs as it likes, but not faster than it takes them.
-constexpr std::uint32_t max_queued_nop_answers = 1024;
+// A target may ask for as many NOP-Outs, and cause as many SNACKs, as it likes, but not faster than it takes them.
+constexpr std::uint32_t max_queued_answers = 1024;
 // Of one Text answer, however small its parts are.
 constexpr std::uint32_t max_text_pdus = 8192;
 }  // namespace
@@ -17,20 +18,23 @@ InitiatorConnection::InitiatorConnection(InitiatorSession& session, TxChunkPool&
                                          const InitiatorConnectionParameters& parameters)
     : session_(session),
       parameters_(parameters),
+      recovers_(session.parameters_.error_recovery_level != 0),
       exp_stat_sn_(parameters.exp_stat_sn),
+      next_stat_sn_(parameters.exp_stat_sn),
       decoder_(parameters.max_recv_data_segment_bytes),
       tx_(pool) {
-  PERILUNE_ASSERT(session_.connection_ == nullptr && parameters_.max_send_data_segment_bytes > 0);
+  PERILUNE_ASSERT(parameters_.max_send_data_segment_bytes > 0);
   decoder_.set_digests(parameters_.header_digest, parameters_.data_digest);
   tx_.set_digests(parameters_.header_digest, parameters_.data_digest);
   bursts_.reserve(1024);
   tx_.reserve(1024, 64);
-  session_.connection_ = this;
+  session_.connections_.push_back(this);
   session_.pump();
 }
 
 InitiatorConnection::~InitiatorConnection() {
-  PERILUNE_ASSERT(session_.connection_ != this);  // InitiatorSession::close() comes first
+  const auto& all = session_.connections_;  // InitiatorSession::lose() or close() comes first
+  PERILUNE_ASSERT(std::find(all.begin(), all.end(), this) == all.end());
 }
 
 bool InitiatorConnection::broken(const char* text) noexcept {
@@ -94,8 +98,9 @@ bool InitiatorConnection::on_header() {
 
 bool InitiatorConnection::on_pdu() {
   if (!decoder_.data_digest_ok()) {
-    // Recovery level 0 knows one answer: a new connection (RFC 7143 7.8).
     ++session_.counters_.digest_errors;
+    if (recovers()) return on_damaged();
+    // Recovery level 0 knows one answer: a new connection (RFC 7143 7.8).
     fault_ = Fault::data_digest;
     fault_text_ = "data digest error";
     return false;
@@ -117,16 +122,43 @@ bool InitiatorConnection::on_pdu() {
   }
 }
 
-// Recovery level 0 on an ordered stream: a gap or a repetition can only be the target's mistake (RFC 7143 4.2.2.2).
-bool InitiatorConnection::take_stat_sn(StatSn stat_sn) noexcept {
-  if (stat_sn != exp_stat_sn_) return broken("StatSN out of sequence");
-  ++exp_stat_sn_;
+bool InitiatorConnection::take_stat_sn(StatSn stat_sn) {
+  if (stat_sn != next_stat_sn_) return out_of_sequence(stat_sn);
+  ++next_stat_sn_;
+  status_asks_ = 0;
+  if (waiting_.empty()) exp_stat_sn_ = next_stat_sn_;
   return true;
 }
 
 InitiatorCommand* InitiatorConnection::find_command(Itt itt) noexcept {
   InitiatorSession::Slot* slot = session_.find(itt);
-  return slot != nullptr && slot->kind == InitiatorSession::Kind::command ? slot->command : nullptr;
+  if (slot == nullptr || slot->kind != InitiatorSession::Kind::command) return nullptr;
+  return slot->command->connection_ == this ? slot->command : nullptr;
+}
+
+InitiatorSession::Slot* InitiatorConnection::find_request(Itt itt, InitiatorSession::Kind kind) noexcept {
+  InitiatorSession::Slot* slot = session_.find(itt);
+  return slot != nullptr && slot->kind == kind && slot->connection == this ? slot : nullptr;
+}
+
+void InitiatorConnection::let_go(InitiatorCommand& command) noexcept {
+  --commands_;
+  if (command.open_bursts_ != 0) forget_bursts(command);
+  if (data_in_ == &command) {  // a reset by another connection: its memory is being written to until the payload is over
+    command.hold_.retain();
+    ended_data_in_ = std::exchange(data_in_, nullptr);
+  }
+  if (command.asks_ != 0) stop_asking(command);
+  if (command.has_status_) {
+    command.has_status_ = false;
+    std::erase(waiting_, &command);
+    acknowledge();
+  }
+}
+
+// Nothing that we still miss.
+void InitiatorConnection::acknowledge() noexcept {
+  exp_stat_sn_ = waiting_.empty() ? next_stat_sn_ : waiting_.front()->stat_sn_;
 }
 
 // --- Data-In and status ---------------------------------------------------------------------------------------------
@@ -134,9 +166,9 @@ InitiatorCommand* InitiatorConnection::find_command(Itt itt) noexcept {
 bool InitiatorConnection::on_data_in_header() {
   const DataIn pdu = DataIn::decode(decoder_.bhs());
   InitiatorCommand* command = find_command(pdu.initiator_task_tag);
-  if (command == nullptr) return broken("Data-In for an unknown task tag");
+  if (command == nullptr) return stray("Data-In for an unknown task tag");
   if (command->direction != InitiatorCommand::Direction::in) return broken("Data-In for a command that reads nothing");
-  if (pdu.data_sn != command->next_data_sn_) return broken("DataSN out of sequence");
+  if (pdu.data_sn != command->next_data_sn_) return data_in_out_of_sequence(*command, pdu);
   const std::uint64_t end = std::uint64_t{pdu.buffer_offset} + pdu.data_segment_length;
   if (end > command->length_) return broken("Data-In beyond the expected data transfer length");
   const auto& agreed = session_.parameters_;
@@ -155,8 +187,12 @@ bool InitiatorConnection::on_data_in_header() {
 bool InitiatorConnection::on_data_in() {
   const DataIn pdu = DataIn::decode(decoder_.bhs());
   ++session_.counters_.data_ins;
-  InitiatorCommand& command = *data_in_;
-  data_in_ = nullptr;
+  InitiatorCommand* const whose = end_data_in();
+  if (recovers()) return on_data_in_recovering(whose, pdu);
+  if (whose == nullptr) {  // of a command that another connection's reset has ended
+    return !pdu.has_status || take_stat_sn(pdu.stat_sn);
+  }
+  InitiatorCommand& command = *whose;
   ++command.next_data_sn_;
   command.received_ += pdu.data_segment_length;
   if (!pdu.has_status) return true;
@@ -167,20 +203,26 @@ bool InitiatorConnection::on_data_in() {
   return true;
 }
 
+InitiatorCommand* InitiatorConnection::end_data_in() {
+  if (ended_data_in_ != nullptr) std::exchange(ended_data_in_, nullptr)->hold_.release();
+  return std::exchange(data_in_, nullptr);
+}
+
 bool InitiatorConnection::on_scsi_response() {
   const ScsiResponse pdu = ScsiResponse::decode(decoder_.bhs());
   ++session_.counters_.scsi_responses;
-  if (!take_stat_sn(pdu.stat_sn)) return false;
+  if (!take_stat_sn(pdu.stat_sn)) return alive();
   InitiatorCommand* command = find_command(pdu.initiator_task_tag);
-  if (command == nullptr) return broken("SCSI Response for an unknown task tag");
+  if (command == nullptr) return stray("SCSI Response for an unknown task tag");
   take_residual(*command, pdu.overflow, pdu.underflow, pdu.residual_count);
-  if (pdu.response != ScsiResponseCode::completed_at_target) {
-    session_.finish(*command, InitiatorOutcome::target_failure);
-    return true;
+  InitiatorOutcome outcome = InitiatorOutcome::target_failure;
+  if (pdu.response == ScsiResponseCode::completed_at_target) {
+    outcome = InitiatorOutcome::status;
+    command->status = pdu.status;
+    take_sense(*command);
   }
-  command->status = pdu.status;
-  take_sense(*command);
-  session_.finish(*command, InitiatorOutcome::status);
+  if (recovers()) return status_arrived(*command, outcome, pdu.stat_sn, pdu.exp_data_sn);
+  session_.finish(*command, outcome);
   return true;
 }
 
@@ -197,12 +239,15 @@ void InitiatorConnection::take_sense(InitiatorCommand& command) {
   std::memcpy(command.sense.data(), data.data() + 2, command.sense_length);
 }
 
-// RFC 7143 11.4.5. A residual above EDTL counts as all of it; data that did not come never counts.
+// RFC 7143 11.4.5. A residual above EDTL counts as all of it; data that did not come never counts (but may come later where it
+// can be asked for: see status_arrived()).
 void InitiatorConnection::take_residual(InitiatorCommand& command, bool overflow, bool underflow, std::uint32_t count) noexcept {
   const std::uint32_t expected = underflow ? command.length_ - std::min(count, command.length_) : command.length_;
   switch (command.direction) {
     case InitiatorCommand::Direction::none: command.transferred_bytes = 0; break;
-    case InitiatorCommand::Direction::in: command.transferred_bytes = std::min(expected, command.received_); break;
+    case InitiatorCommand::Direction::in:
+      command.transferred_bytes = recovers_ ? expected : std::min(expected, command.received_);
+      break;
     case InitiatorCommand::Direction::out: command.transferred_bytes = expected; break;
   }
   command.residual_overflow = overflow && !underflow ? count : 0;
@@ -236,7 +281,6 @@ void InitiatorConnection::send_command(InitiatorCommand& command) {
   std::uint8_t bhs[bhs_bytes];
   pdu.encode(bhs);
   ++session_.counters_.scsi_commands;
-  command.hold_.retain();  // until finish()
   tx_.push(bhs, command.data, 0, immediate_bytes, &command.hold_);
   if (unsolicited_bytes != 0) {
     ++command.open_bursts_;
@@ -249,15 +293,16 @@ bool InitiatorConnection::on_r2t() {
   ++session_.counters_.r2ts;
   const auto& agreed = session_.parameters_;
   InitiatorCommand* command = find_command(pdu.initiator_task_tag);
-  if (command == nullptr) return broken("R2T for an unknown task tag");
+  if (command == nullptr) return stray("R2T for an unknown task tag");
   if (command->direction != InitiatorCommand::Direction::out) return broken("R2T for a command that writes nothing");
   if (pdu.target_transfer_tag == reserved_tag) return broken("R2T with the reserved transfer tag");
-  if (pdu.r2t_sn != command->next_data_sn_) return broken("R2TSN out of sequence");
   const std::uint32_t length = pdu.desired_data_transfer_length;
   if (length == 0 || length > agreed.max_burst_bytes) return broken("R2T for nothing, or for more than MaxBurstLength");
   if (std::uint64_t{pdu.buffer_offset} + length > command->length_) {
     return broken("R2T beyond the expected data transfer length");
   }
+  if (recovers()) return on_r2t_recovering(*command, pdu);
+  if (pdu.r2t_sn != command->next_data_sn_) return broken("R2TSN out of sequence");
   if (agreed.data_sequence_in_order && pdu.buffer_offset != command->solicited_) return broken("R2T out of order");
   if (std::uint64_t{command->solicited_} + length > command->length_) return broken("R2T for data that was asked for before");
   if (command->open_r2ts_ >= agreed.max_outstanding_r2t) return broken("more R2Ts than MaxOutstandingR2T");
@@ -270,7 +315,7 @@ bool InitiatorConnection::on_r2t() {
 }
 
 void InitiatorConnection::fill() {
-  if (tx_.empty()) nop_answers_ = 0;
+  if (tx_.empty()) answers_ = 0;
   while (first_burst_ < bursts_.size() && tx_.queued_bytes() < tx_mark_bytes) {
     Burst& burst = bursts_[first_burst_];
     if (burst.command == nullptr) {
@@ -337,13 +382,36 @@ void InitiatorConnection::send_task(InitiatorTask& task) {
 bool InitiatorConnection::on_task_response() {
   const TaskManagementResponse pdu = TaskManagementResponse::decode(decoder_.bhs());
   ++session_.counters_.task_responses;
-  if (!take_stat_sn(pdu.stat_sn)) return false;
-  InitiatorSession::Slot* slot = session_.find(pdu.initiator_task_tag);
-  if (slot == nullptr || slot->kind != InitiatorSession::Kind::task) {
+  if (!take_stat_sn(pdu.stat_sn)) return alive();
+  if (find_request(pdu.initiator_task_tag, InitiatorSession::Kind::reassign) != nullptr) {
+    session_.reassign_answered(pdu.initiator_task_tag, pdu.response);
+    return true;
+  }
+  if (find_request(pdu.initiator_task_tag, InitiatorSession::Kind::task) == nullptr) {
     return broken("task management response for an unknown task tag");
   }
   session_.finish_task(pdu.initiator_task_tag, InitiatorOutcome::status, pdu.response);
   return true;
+}
+
+bool InitiatorConnection::ping() {
+  if (ping_open_) return false;
+  const Itt itt = session_.allocate(InitiatorSession::Kind::ping, this);
+  if (itt == reserved_tag) return false;
+  ping_open_ = true;
+  send_nop_out(itt, reserved_tag, 0);
+  return true;
+}
+
+void InitiatorConnection::ping_answered(Itt itt) {
+  session_.free_slot(itt);
+  ping_open_ = false;
+  session_.emit(InitiatorEvent::Kind::ping_answered).cid = cid();
+}
+
+bool InitiatorConnection::count_answer() {
+  if (tx_.empty()) answers_ = 0;
+  return ++answers_ <= max_queued_answers || broken("the target asks faster than it takes the answers");
 }
 
 void InitiatorConnection::send_nop_out(Itt itt, Ttt ttt, Lun lun) {
@@ -365,17 +433,16 @@ bool InitiatorConnection::on_nop_in() {
   const NopIn pdu = NopIn::decode(decoder_.bhs());
   ++session_.counters_.nop_ins;
   if (pdu.initiator_task_tag != reserved_tag) {
-    if (!take_stat_sn(pdu.stat_sn)) return false;
-    InitiatorSession::Slot* slot = session_.find(pdu.initiator_task_tag);
-    if (slot == nullptr || slot->kind != InitiatorSession::Kind::ping) return broken("NOP-In for an unknown task tag");
-    session_.free_slot(pdu.initiator_task_tag);
-    session_.ping_open_ = false;
-    session_.emit(InitiatorEvent::Kind::ping_answered);
+    if (!take_stat_sn(pdu.stat_sn)) return alive();
+    if (find_request(pdu.initiator_task_tag, InitiatorSession::Kind::ping) == nullptr) {
+      return broken("NOP-In for an unknown task tag");
+    }
+    ping_answered(pdu.initiator_task_tag);
     return true;
   }
+  if (recovers() && pdu.stat_sn.after(next_stat_sn_) && !missing_status(pdu.stat_sn)) return false;  // the next one's
   if (pdu.target_transfer_tag == reserved_tag) return true;
-  if (tx_.empty()) nop_answers_ = 0;
-  if (++nop_answers_ > max_queued_nop_answers) return broken("NOP-In faster than its answers are taken");
+  if (!count_answer()) return false;
   send_nop_out(reserved_tag, pdu.target_transfer_tag, pdu.lun);
   return true;
 }
@@ -398,9 +465,10 @@ void InitiatorConnection::send_text(Itt itt, Ttt ttt, Lun lun, Bytes keys) {
 bool InitiatorConnection::on_text_response() {
   const TextResponse pdu = TextResponse::decode(decoder_.bhs());
   ++session_.counters_.text_responses;
-  if (!take_stat_sn(pdu.stat_sn)) return false;
-  InitiatorSession::Slot* slot = session_.find(pdu.initiator_task_tag);
-  if (slot == nullptr || slot->kind != InitiatorSession::Kind::text) return broken("Text Response for an unknown task tag");
+  if (!take_stat_sn(pdu.stat_sn)) return alive();
+  if (find_request(pdu.initiator_task_tag, InitiatorSession::Kind::text) == nullptr) {
+    return broken("Text Response for an unknown task tag");
+  }
   if (pdu.final && (pdu.continues || pdu.target_transfer_tag != reserved_tag)) {
     return broken("Text Response that is final and not");
   }
@@ -421,12 +489,12 @@ bool InitiatorConnection::on_text_response() {
   return true;
 }
 
-void InitiatorConnection::send_logout(Itt itt, LogoutReason reason) {
+void InitiatorConnection::send_logout(Itt itt, LogoutReason reason, std::uint16_t cid) {
   LogoutRequest pdu;
   pdu.immediate = true;
   pdu.reason = reason;
   pdu.initiator_task_tag = itt;
-  if (reason != LogoutReason::close_session) pdu.cid = parameters_.cid;
+  if (reason != LogoutReason::close_session) pdu.cid = cid;
   pdu.cmd_sn = session_.next_cmd_sn_;
   pdu.exp_stat_sn = exp_stat_sn_;
   std::uint8_t bhs[bhs_bytes];
@@ -438,19 +506,23 @@ void InitiatorConnection::send_logout(Itt itt, LogoutReason reason) {
 bool InitiatorConnection::on_logout_response() {
   const LogoutResponse pdu = LogoutResponse::decode(decoder_.bhs());
   ++session_.counters_.logout_responses;
-  if (!take_stat_sn(pdu.stat_sn)) return false;
-  InitiatorSession::Slot* slot = session_.find(pdu.initiator_task_tag);
-  if (slot == nullptr || slot->kind != InitiatorSession::Kind::logout) return broken("Logout Response for an unknown task tag");
+  if (!take_stat_sn(pdu.stat_sn)) return alive();
+  const InitiatorSession::Slot* slot = find_request(pdu.initiator_task_tag, InitiatorSession::Kind::logout);
+  if (slot == nullptr) return broken("Logout Response for an unknown task tag");
+  InitiatorEvent& event = session_.emit(InitiatorEvent::Kind::logged_out);
+  event.logout = pdu;
+  event.cid = slot->cid;
+  event.reason = slot->reason;
   session_.free_slot(pdu.initiator_task_tag);
-  session_.emit(InitiatorEvent::Kind::logged_out).logout = pdu;
   return true;
 }
 
 bool InitiatorConnection::on_async() {
   const AsyncMessage pdu = AsyncMessage::decode(decoder_.bhs());
   ++session_.counters_.asyncs;
-  if (!take_stat_sn(pdu.stat_sn)) return false;
+  if (!take_stat_sn(pdu.stat_sn)) return alive();
   InitiatorEvent& event = session_.emit(InitiatorEvent::Kind::async);
+  event.cid = cid();
   event.async = pdu;
   event.data.assign(decoder_.data().begin(), decoder_.data().end());
   return true;
@@ -460,12 +532,18 @@ bool InitiatorConnection::on_async() {
 bool InitiatorConnection::on_reject() {
   const RejectPdu pdu = RejectPdu::decode(decoder_.bhs());
   ++session_.counters_.rejects;
-  if (!take_stat_sn(pdu.stat_sn)) return false;
+  if (!take_stat_sn(pdu.stat_sn)) return alive();
   const Bytes header = decoder_.data();
   if (header.size() < bhs_bytes) return broken("Reject without the rejected header");
+  if (recovers()) {
+    bool handled = false;
+    if (!on_reject_recovering(pdu, header.data(), handled)) return false;
+    if (handled) return true;
+  }
   const Itt itt = initiator_task_tag(header.data());
   InitiatorSession::Slot* slot = session_.find(itt);
-  if (slot == nullptr) return opcode(header.data()) == Opcode::nop_out ? true : broken("Reject for an unknown task tag");
+  const bool ours = slot != nullptr && (slot->kind == InitiatorSession::Kind::command ? slot->command->connection_ : slot->connection) == this;
+  if (!ours) return opcode(header.data()) == Opcode::nop_out ? true : broken("Reject for an unknown task tag");
   switch (slot->kind) {
     case InitiatorSession::Kind::command:
       // A command that the target did not count leaves a hole in CmdSN, which level 0 cannot fill; a rejected Data-Out
@@ -479,9 +557,7 @@ bool InitiatorConnection::on_reject() {
       session_.finish_task(itt, InitiatorOutcome::rejected, TmfResponse::function_rejected);
       return true;
     case InitiatorSession::Kind::ping:  // refused, but alive
-      session_.free_slot(itt);
-      session_.ping_open_ = false;
-      session_.emit(InitiatorEvent::Kind::ping_answered);
+      ping_answered(itt);
       return true;
     case InitiatorSession::Kind::text:
       session_.free_slot(itt);
@@ -489,9 +565,15 @@ bool InitiatorConnection::on_reject() {
       session_.text_.clear();
       session_.emit(InitiatorEvent::Kind::text_failed);
       return true;
-    case InitiatorSession::Kind::logout:
+    case InitiatorSession::Kind::logout: {
+      InitiatorEvent& event = session_.emit(InitiatorEvent::Kind::logout_failed);
+      event.cid = slot->cid;
+      event.reason = slot->reason;
       session_.free_slot(itt);
-      session_.emit(InitiatorEvent::Kind::logout_failed);
+      return true;
+    }
+    case InitiatorSession::Kind::reassign:
+      session_.reassign_answered(itt, TmfResponse::function_rejected);
       return true;
     case InitiatorSession::Kind::free:
       break;

@@ -34,11 +34,11 @@ InitiatorSession::InitiatorSession(const InitiatorLimits& limits) : limits_(limi
 }
 
 InitiatorSession::~InitiatorSession() {
-  PERILUNE_ASSERT(live_.empty() && pending_.empty() && connection_ == nullptr);
+  PERILUNE_ASSERT(live_.empty() && pending_.empty() && connections_.empty());
 }
 
 void InitiatorSession::open(const InitiatorSessionParameters& parameters, CmdSn next, CmdSn exp, CmdSn max) {
-  PERILUNE_ASSERT(connection_ == nullptr && outstanding_ == 0);
+  PERILUNE_ASSERT(connections_.empty() && outstanding_ == 0);
   parameters_ = parameters;
   next_cmd_sn_ = next;
   exp_cmd_sn_ = exp;
@@ -46,7 +46,7 @@ void InitiatorSession::open(const InitiatorSessionParameters& parameters, CmdSn 
 }
 
 void InitiatorSession::close() {
-  if (connection_ != nullptr) connection_->tx_.clear();  // commands that only waited for their memory end here
+  while (!connections_.empty()) lose(*connections_.front());
   while (!live_.empty()) finish(live_.front(), InitiatorOutcome::lost);
   while (!pending_.empty()) {
     InitiatorCommand& command = pending_.pop_front();
@@ -55,23 +55,52 @@ void InitiatorSession::close() {
     completed_.push_back(command);
   }
   pending_count_ = 0;
-  while (!tasks_.empty()) finish_task(tasks_.front().itt_, InitiatorOutcome::lost, TmfResponse::function_complete);
-  for (std::uint32_t i = 0; i < slots_.size(); ++i) {
-    if (slots_[i].kind != Kind::free) free_slot(make_itt(i, slots_[i].generation));
-  }
-  ping_open_ = text_open_ = false;
-  text_.clear();
   events_.clear();
-  connection_ = nullptr;
 }
 
-Itt InitiatorSession::allocate(Kind kind) noexcept {
+void InitiatorSession::lose(InitiatorConnection& connection) {
+  connection.tx_.clear();  // commands that only waited for their memory end here
+  if (connection.ended_data_in_ != nullptr) std::exchange(connection.ended_data_in_, nullptr)->hold_.release();
+  connection.data_in_ = nullptr;
+  live_.for_each([&](InitiatorCommand& command) {
+    if (command.connection_ == &connection) suspend(command, connection.cid());
+  });
+  drop_requests(connection);
+  std::erase(connections_, &connection);
+}
+
+void InitiatorSession::drop_requests(const InitiatorConnection& connection) {
+  for (std::uint32_t i = limits_.commands; i < slots_.size(); ++i) {
+    const Slot slot = slots_[i];
+    if (slot.kind == Kind::free || slot.connection != &connection) continue;
+    const Itt itt = make_itt(i, slot.generation);
+    if (slot.kind == Kind::task) {
+      finish_task(itt, InitiatorOutcome::lost, TmfResponse::function_complete);
+      continue;
+    }
+    free_slot(itt);
+    if (slot.kind == Kind::text) {
+      text_open_ = false;
+      text_.clear();
+      emit(InitiatorEvent::Kind::text_failed);
+    } else if (slot.kind == Kind::logout) {
+      InitiatorEvent& event = emit(InitiatorEvent::Kind::logout_failed);
+      event.cid = slot.cid;
+      event.reason = slot.reason;
+    } else if (slot.kind == Kind::reassign) {
+      --reassignments_;
+    }
+  }
+}
+
+Itt InitiatorSession::allocate(Kind kind, InitiatorConnection* connection) noexcept {
   auto& free = kind == Kind::command ? free_command_slots_ : free_control_slots_;
   if (free.empty()) return reserved_tag;
   const std::uint32_t index = free.back();
   free.pop_back();
   Slot& slot = slots_[index];
   slot.kind = kind;
+  slot.connection = connection;
   return make_itt(index, ++slot.generation);
 }
 
@@ -116,6 +145,8 @@ bool InitiatorSession::submit(InitiatorCommand& command) {
   command.next_data_sn_ = DataSn();
   command.received_ = command.solicited_ = 0;
   command.open_bursts_ = command.open_r2ts_ = 0;
+  command.asks_ = command.attempts_ = 0;
+  command.has_status_ = command.data_gone_ = command.removed_ = command.reassigned_ = false;
   command.state_ = InitiatorCommand::State::pending;
   pending_.push_back(command);
   ++pending_count_;
@@ -123,8 +154,19 @@ bool InitiatorSession::submit(InitiatorCommand& command) {
   return true;
 }
 
+InitiatorConnection* InitiatorSession::pick() const noexcept {
+  InitiatorConnection* best = nullptr;
+  for (InitiatorConnection* each : connections_) {
+    if (!each->leaving_ && (best == nullptr || each->commands_ < best->commands_)) best = each;
+  }
+  return best;
+}
+
 void InitiatorSession::pump() {
-  while (!pending_.empty() && connection_ != nullptr && window_open() && !free_command_slots_.empty()) {
+  if (suspended_ != 0) recover_more();
+  while (!pending_.empty() && window_open() && !free_command_slots_.empty()) {
+    InitiatorConnection* connection = pick();
+    if (connection == nullptr) return;
     InitiatorCommand& command = pending_.pop_front();
     --pending_count_;
     command.itt_ = allocate(Kind::command);
@@ -134,7 +176,10 @@ void InitiatorSession::pump() {
     command.state_ = InitiatorCommand::State::sent;
     live_.push_back(command);
     ++outstanding_;
-    connection_->send_command(command);
+    command.connection_ = connection;
+    ++connection->commands_;
+    command.hold_.retain();  // until finish()
+    connection->send_command(command);
   }
 }
 
@@ -148,7 +193,11 @@ bool InitiatorSession::withdraw(InitiatorCommand& command) noexcept {
 
 void InitiatorSession::finish(InitiatorCommand& command, InitiatorOutcome outcome) {
   PERILUNE_ASSERT(command.state_ == InitiatorCommand::State::sent);
-  if (command.open_bursts_ != 0 && connection_ != nullptr) connection_->forget_bursts(command);
+  if (InitiatorConnection* connection = std::exchange(command.connection_, nullptr)) {
+    connection->let_go(command);
+  } else {
+    --suspended_;
+  }
   free_slot(command.itt_);
   IntrusiveList<InitiatorCommand>::remove(command);
   --outstanding_;
@@ -165,7 +214,7 @@ void InitiatorSession::released(InitiatorCommand& command) noexcept {
 }
 
 bool InitiatorSession::manage(InitiatorTask& task) {
-  if (connection_ == nullptr) return false;
+  InitiatorConnection* connection = pick();
   task.outcome = InitiatorOutcome::none;
   task.referenced_ = reserved_tag;
   task.referenced_cmd_sn_ = CmdSn();
@@ -173,13 +222,15 @@ bool InitiatorSession::manage(InitiatorTask& task) {
     PERILUNE_ASSERT(task.command != nullptr && task.command->state_ == InitiatorCommand::State::sent);
     task.referenced_ = task.command->itt_;
     task.referenced_cmd_sn_ = task.command->cmd_sn_;
+    connection = task.command->connection_;
   }
-  task.itt_ = allocate(Kind::task);
+  if (connection == nullptr) return false;
+  task.itt_ = allocate(Kind::task, connection);
   if (task.itt_ == reserved_tag) return false;
   find(task.itt_)->task = &task;
   task.cmd_sn_ = next_cmd_sn_;
   tasks_.push_back(task);
-  connection_->send_task(task);
+  connection->send_task(task);
   return true;
 }
 
@@ -213,31 +264,37 @@ void InitiatorSession::end_covered(const InitiatorTask& task) {
   });
 }
 
-bool InitiatorSession::ping() {
-  if (connection_ == nullptr || ping_open_) return false;
-  const Itt itt = allocate(Kind::ping);
-  if (itt == reserved_tag) return false;
-  ping_open_ = true;
-  connection_->send_nop_out(itt, reserved_tag, 0);
-  return true;
-}
+bool InitiatorSession::ping() { return !connections_.empty() && connections_.front()->ping(); }
 
 bool InitiatorSession::text(Bytes keys) {
-  if (connection_ == nullptr || text_open_ || keys.size() > connection_->parameters_.max_send_data_segment_bytes) return false;
-  const Itt itt = allocate(Kind::text);
+  InitiatorConnection* connection = pick();
+  if (connection == nullptr || text_open_ || keys.size() > connection->parameters_.max_send_data_segment_bytes) return false;
+  const Itt itt = allocate(Kind::text, connection);
   if (itt == reserved_tag) return false;
   text_open_ = true;
   text_.clear();
-  connection_->text_pdus_ = 0;
-  connection_->send_text(itt, reserved_tag, 0, keys);
+  connection->text_pdus_ = 0;
+  connection->send_text(itt, reserved_tag, 0, keys);
   return true;
 }
 
 bool InitiatorSession::logout(LogoutReason reason) {
-  if (connection_ == nullptr) return false;
-  const Itt itt = allocate(Kind::logout);
+  InitiatorConnection* connection = pick();
+  return connection != nullptr && logout(*connection, reason, connection->cid());
+}
+
+bool InitiatorSession::logout(InitiatorConnection& by, LogoutReason reason, std::uint16_t cid) {
+  const Itt itt = allocate(Kind::logout, &by);
   if (itt == reserved_tag) return false;
-  connection_->send_logout(itt, reason);
+  Slot* slot = find(itt);
+  slot->reason = reason;
+  slot->cid = cid;
+  if (reason == LogoutReason::close_session) {
+    for (InitiatorConnection* each : connections_) each->leaving_ = true;
+  } else if (cid == by.cid()) {
+    by.leaving_ = true;
+  }
+  by.send_logout(itt, reason, cid);
   return true;
 }
 
