@@ -226,7 +226,9 @@ std::string Pairing::describe() const {
          " segments=" + std::to_string(initiator_segment_length) + "/" +
          std::to_string(target_segment_length) + " r2t=" + std::to_string(max_outstanding_r2t) +
          " window=" + std::to_string(command_window) + " commands=" + std::to_string(commands_max) +
-         " spare_pages=" + std::to_string(spare_buffer_pages);
+         " spare_pages=" + std::to_string(spare_buffer_pages) + " level=" + std::to_string(recovery_level) +
+         " connections=" + std::to_string(connections) + " time2wait=" + std::to_string(time2wait) + " time2retain=" +
+         std::to_string(time2retain);
 }
 
 void Pairing::apply(target::ServerConfig& config) const {
@@ -236,6 +238,10 @@ void Pairing::apply(target::ServerConfig& config) const {
   config.params.initial_r2t = initial_r2t;
   config.params.immediate_data = immediate_data;
   config.params.max_outstanding_r2t = static_cast<std::uint16_t>(max_outstanding_r2t);
+  config.params.error_recovery_level = recovery_level;
+  config.params.max_connections = connections;
+  config.params.default_time2wait = time2wait;
+  config.params.default_time2retain = time2retain;
   config.command_window = command_window;
   config.buffer_pages = target::smallest_buffer_pool_pages(config) + spare_buffer_pages;
   if (chap) {
@@ -257,6 +263,10 @@ initiator::SessionConfig Pairing::session() const {
   config.max_recv_data_segment_length = initiator_segment_length;
   config.max_outstanding_r2t = max_outstanding_r2t;
   config.commands_max = commands_max;
+  config.error_recovery_level = recovery_level;
+  config.max_connections = connections;
+  config.default_time2wait = time2wait;
+  config.default_time2retain = time2retain;
   using initiator::DigestPreference;
   config.header_digest = header_digest ? DigestPreference::crc32c : DigestPreference::none;
   config.data_digest = data_digest ? DigestPreference::crc32c : DigestPreference::none;

@@ -131,6 +131,8 @@ class InitiatorMachine {
   void crash();
   void logout();
   void drop_connection();
+  [[nodiscard]] initiator::Session* session() noexcept { return process_ ? &process_->session() : nullptr; }
+  [[nodiscard]] SimLoop* loop() noexcept { return process_ ? &process_->loop() : nullptr; }
   [[nodiscard]] block::Channel* unit() noexcept { return process_ ? process_->unit() : nullptr; }
   [[nodiscard]] bool logged_out() const noexcept { return process_ && process_->logged_out(); }
   // The first login has failed.
@@ -164,6 +166,9 @@ struct Pairing {
   std::uint32_t command_window = 128;
   std::uint32_t commands_max = 128;
   std::uint32_t spare_buffer_pages = 0;  // beyond the smallest legal pool
+  std::uint8_t recovery_level = 0;
+  std::uint16_t connections = 1;
+  std::uint16_t time2wait = 2, time2retain = 0;
 
   [[nodiscard]] static Pairing draw(Prng& prng);
   [[nodiscard]] std::string describe() const;

@@ -32,4 +32,20 @@ ScenarioResult run_shards(std::uint64_t seed, const ScenarioOptions& options);
 // Recovery level 2: connections fail and come back, tasks are reassigned, everything is read back.
 ScenarioResult run_reassign(std::uint64_t seed, const ScenarioOptions& options);
 
+// Our initiator at recovery levels 0 to 2 with one to four connections, under cuts, resets, flipped bits and connections that are
+// added and removed: what is read is right, and COMPARE AND WRITE increments show that every command is carried out and
+// answered exactly once (below level 2: at most once).
+ScenarioResult run_levels(std::uint64_t seed, const ScenarioOptions& options);
+
+// The same with something that the scenario must catch.
+enum class PlantedFault : std::uint8_t {
+  none,
+  no_digests,      // flipped bits go unnoticed
+  replays_all,     // the initiator sends again what may have been carried out
+};
+struct LevelsResult : ScenarioResult {
+  std::uint64_t snacks = 0, reassigned = 0, retransmitted = 0, recovered_connections = 0, reconnects = 0;
+};
+LevelsResult run_levels_with(std::uint64_t seed, const ScenarioOptions& options, PlantedFault planted);
+
 }  // namespace perilune::sim

@@ -57,5 +57,38 @@ TEST(Simulation, ShardsLoseNoIncrementAndWriteNothingToAProtectedUnit) { run_see
 
 TEST(Simulation, TasksOutliveTheirConnectionsAtRecoveryLevel2) { run_seeds(run_reassign, 1, 100); }
 
+TEST(Simulation, EveryCommandIsCarriedOutAndAnsweredOnceAtEveryRecoveryLevel) {
+  LevelsResult sum;
+  for (std::uint64_t seed = 1; seed <= 64 / thinning; ++seed) {
+    const LevelsResult result = run_levels_with(seed, {}, PlantedFault::none);
+    ASSERT_EQ(result.problem, "") << "seed " << seed;
+    sum.snacks += result.snacks;
+    sum.reassigned += result.reassigned;
+    sum.retransmitted += result.retransmitted;
+    sum.recovered_connections += result.recovered_connections;
+    sum.reconnects += result.reconnects;
+  }
+  // Otherwise these runs prove nothing.
+  EXPECT_GT(sum.snacks, 0U);
+  EXPECT_GT(sum.reassigned, 0U);
+  EXPECT_GT(sum.retransmitted, 0U);
+  EXPECT_GT(sum.recovered_connections, 0U);
+  EXPECT_GT(sum.reconnects, 0U);
+}
+
+int caught(PlantedFault planted, std::uint64_t seeds) {
+  int count = 0;
+  for (std::uint64_t seed = 1; seed <= seeds; ++seed) {
+    count += run_levels_with(seed, {}, planted).problem.empty() ? 0 : 1;
+  }
+  return count;
+}
+
+TEST(Simulation, FlippedBitsThatNoDigestSeesAreCaught) { EXPECT_GT(caught(PlantedFault::no_digests, 8), 4); }
+
+TEST(Simulation, AnInitiatorThatRepeatsWhatMayHaveBeenCarriedOutIsCaught) {
+  EXPECT_GT(caught(PlantedFault::replays_all, 16), 0);
+}
+
 }  // namespace
 }  // namespace perilune::sim

@@ -132,11 +132,21 @@ void Connection::arrive(int side, Segment segment) {
     if (!segment.bytes.empty() || reader.place.loop->dead()) send_reset(1 - side);
     return;
   }
-  world_.note(Event::network_deliver, hash_bytes(segment.bytes));
   Pipe& pipe = pipes_[side];
+  damage(pipe, segment);
+  world_.note(Event::network_deliver, hash_bytes(segment.bytes));
   pipe.arrived.append(segment.bytes);
   if (segment.fin) pipe.fin_arrived = true;
   wake(1 - side);
+}
+
+// What TCP's checksum did not notice.
+void Connection::damage(Pipe& pipe, Segment& segment) {
+  const NetworkOptions& options = world_.options().network;
+  const bool spared = pipe.arrived_bytes < options.flip_after_bytes;
+  pipe.arrived_bytes += segment.bytes.size();
+  if (spared || segment.bytes.empty() || !prng_.per_million(options.flip_per_million_segments)) return;
+  segment.bytes[prng_.below(segment.bytes.size())] ^= static_cast<std::uint8_t>(1U << prng_.below(8));
 }
 
 // Nothing comes through: retransmit later, until the sender's patience ends.

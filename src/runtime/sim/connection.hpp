@@ -62,6 +62,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     std::size_t window = 0;
     std::size_t segment_limit = 0;
     std::uint64_t bandwidth_bytes_per_s = 0;
+    std::uint64_t arrived_bytes = 0;
     Instant line_free{};
     Instant last_arrival{};
     Duration retry{};
@@ -84,6 +85,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void schedule_delivery(int side);
   void deliver(int side);
   void arrive(int side, Segment segment);
+  void damage(Pipe& pipe, Segment& segment);
   void retry_later(int side);
   void fail_side(int side, int error);
   void send_reset(int from);

@@ -65,6 +65,9 @@ struct NetworkOptions {
   std::uint64_t bandwidth_min_bytes_per_s = 2'000'000;
   std::uint64_t bandwidth_max_bytes_per_s = 2'000'000'000;
   std::uint32_t reset_per_million_segments = 0;
+  // One bit of them is another than was sent. Not in the first bytes of a direction, where logins are.
+  std::uint32_t flip_per_million_segments = 0;
+  std::uint64_t flip_after_bytes = 16384;
   std::uint32_t refuse_per_million_connects = 0;
   std::uint32_t lose_per_million_connects = 0;          // the attempt runs into its timeout
   Duration connect_timeout{std::chrono::seconds(127)};  // what Linux does with its six SYN retries
