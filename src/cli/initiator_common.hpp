@@ -45,7 +45,7 @@ int report(std::string_view verb, const ToolError& error);
 
 inline constexpr std::string_view url_help =
     "URL: iscsi://[USER[%PASSWORD]@]HOST[:PORT][/TARGET[/LUN]][?header_digest=crc32c&data_digest=crc32c&auth=md5\n"
-    "     &target_user=U&target_password=P]; secrets also from LIBISCSI_CHAP_USERNAME, LIBISCSI_CHAP_PASSWORD,\n"
+    "     &target_user=U&target_password=P&connections=N&error_recovery_level=N]; secrets also from LIBISCSI_CHAP_USERNAME, LIBISCSI_CHAP_PASSWORD,\n"
     "     LIBISCSI_CHAP_TARGET_USERNAME, LIBISCSI_CHAP_TARGET_PASSWORD.\n"
     "Exit codes: 0 done, 1 failed, 4 no connection, 7 wrong arguments, 8 timed out, 21 not found, 24 login refused.";
 

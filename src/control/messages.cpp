@@ -101,6 +101,11 @@ Json session_to_json(const SessionView& s) {
       {"first_burst_length", s.first_burst_length},
       {"max_burst_length", s.max_burst_length},
       {"max_outstanding_r2t", s.max_outstanding_r2t},
+      {"error_recovery_level", s.error_recovery_level},
+      {"max_connections", s.max_connections},
+      {"default_time2wait", s.default_time2wait},
+      {"default_time2retain", s.default_time2retain},
+      {"connections", s.connections},
       {"devices", std::move(devices)},
       {"snmp", counters_to_json(s.snmp)},
       {"extended", counters_to_json(s.extended)},
@@ -131,6 +136,15 @@ Result<SessionView> session_from_json(const Json& json) {
   s.first_burst_length = clamp_of<std::uint32_t>(json, "first_burst_length");
   s.max_burst_length = clamp_of<std::uint32_t>(json, "max_burst_length");
   s.max_outstanding_r2t = clamp_of<std::uint32_t>(json, "max_outstanding_r2t", 1);
+  s.error_recovery_level = clamp_of<std::uint32_t>(json, "error_recovery_level");
+  s.max_connections = clamp_of<std::uint32_t>(json, "max_connections", 1);
+  s.default_time2wait = clamp_of<std::uint32_t>(json, "default_time2wait", 2);
+  s.default_time2retain = clamp_of<std::uint32_t>(json, "default_time2retain");
+  if (const auto at = json.find("connections"); at != json.end() && at->is_array()) {
+    for (const Json& cid : *at) {
+      if (cid.is_number_unsigned()) s.connections.push_back(static_cast<std::uint16_t>(cid.get<std::uint64_t>()));
+    }
+  }
   if (const auto at = json.find("devices"); at != json.end() && at->is_array()) {
     for (const Json& device : *at) {
       s.devices.push_back({clamp_of<std::uint64_t>(device, "lun"), text_of(device, "disk"), text_of(device, "state"),

@@ -48,6 +48,11 @@ struct SessionView {
   std::uint32_t first_burst_length = 0;
   std::uint32_t max_burst_length = 0;
   std::uint32_t max_outstanding_r2t = 1;
+  std::uint32_t error_recovery_level = 0;
+  std::uint32_t max_connections = 1;
+  std::uint32_t default_time2wait = 2;
+  std::uint32_t default_time2retain = 0;
+  std::vector<std::uint16_t> connections;  // CIDs of those that are logged in
   std::vector<DeviceView> devices;
   std::vector<std::pair<std::string, std::uint64_t>> snmp;      // statistics, in the order of printing
   std::vector<std::pair<std::string, std::uint64_t>> extended;

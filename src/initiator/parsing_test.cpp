@@ -16,7 +16,7 @@ std::string_view secret_text(const crypto::Secret& secret) { return as_text(secr
 
 TEST(Url, ReadsEveryPart) {
   auto url = parse_url("iscsi://alice%secret!word12@192.0.2.1:3261/iqn.2001-04.com.example:disk/5?header_digest=crc32c&data_digest=none"
-                       "&target_user=t%C3%BCr&target_password=other%2Dsecret1&auth=sha-256&force_usn=7", empty);
+                       "&target_user=t%C3%BCr&target_password=other%2Dsecret1&auth=sha-256&force_usn=7&connections=3&error_recovery_level=2", empty);
   ASSERT_TRUE(url) << url.error().message;
   EXPECT_EQ(url->host, "192.0.2.1");
   EXPECT_EQ(url->port, 3261);
@@ -30,6 +30,11 @@ TEST(Url, ReadsEveryPart) {
   EXPECT_EQ(url->chap->mutual_user, "t\xc3\xbcr");
   EXPECT_EQ(secret_text(url->chap->mutual_secret), "other-secret1");
   EXPECT_EQ(url->chap->algorithms, std::vector<std::uint8_t>{7});
+  SessionConfig config;
+  url->apply_to(config);
+  EXPECT_EQ(config.max_connections, 3);
+  EXPECT_EQ(config.error_recovery_level, 2);
+  EXPECT_GT(config.default_time2retain, 0) << "without it no connection can be recovered";
 }
 
 TEST(Url, PasswordsMayHoldSlashAndAt) {
@@ -81,6 +86,8 @@ TEST(Url, RefusesWhatIsNoneAndNeverRepeatsTheSecret) {
                            "iscsi://u%topsecret12@host:/", "iscsi://u%topsecret12@[::1/", "iscsi://u%topsecret12@[::1]x/",
                            "iscsi://u%topsecret12@host/disk/0", "iscsi://u%topsecret12@host/iqn.2001-04.com.example:d/x",
                            "iscsi://u%topsecret12@host/iqn.2001-04.com.example:d/-1", "iscsi://u%topsecret12@host/iqn.2001-04.com.example:d/16777216",
+                           "iscsi://u%topsecret12@host/?connections=0", "iscsi://u%topsecret12@host/?connections=17",
+                           "iscsi://u%topsecret12@host/?error_recovery_level=3", "iscsi://u%topsecret12@host/?connections=",
                            "iscsi://u%topsecret12@host/?header_digest=md5", "iscsi://u%topsecret12@host/?auth=rot13"}) {
     auto url = parse_url(text, empty);
     ASSERT_FALSE(url) << text;

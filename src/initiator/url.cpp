@@ -12,6 +12,7 @@
 #include <memory>
 #include <utility>
 
+#include "base/limits.hpp"
 #include "iscsi/names/names.hpp"
 
 namespace perilune::initiator {
@@ -90,6 +91,13 @@ Result<std::vector<std::uint8_t>> parse_auth(std::string_view value) {
   return fail(Errc::invalid_argument, "URL: auth is one of md5, sha1, sha-256, sha3-256");
 }
 
+std::optional<std::uint16_t> parse_small(std::string_view value, std::uint16_t least, std::uint16_t most) {
+  std::uint16_t number = 0;
+  const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
+  if (error != std::errc() || end != value.data() + value.size() || number < least || number > most) return std::nullopt;
+  return number;
+}
+
 Status parse_option(std::string_view option, Url& url, Secrets& secrets, std::vector<std::uint8_t>& algorithms) {
   const auto equals = option.find('=');
   const std::string_view key = option.substr(0, equals);
@@ -102,6 +110,14 @@ Status parse_option(std::string_view option, Url& url, Secrets& secrets, std::ve
     auto auth = parse_auth(value);
     if (!auth) return tl::unexpected<Error>(auth.error());
     algorithms = std::move(*auth);
+  } else if (key == "connections" || key == "error_recovery_level") {
+    const bool level = key == "error_recovery_level";
+    const auto number = parse_small(value, level ? 0 : 1, level ? 2 : limits::max_session_connections);
+    if (!number) {
+      return fail(Errc::invalid_argument, level ? "URL: error_recovery_level is 0, 1 or 2" : "URL: connections is a number from 1 to 16");
+    }
+    if (level) url.error_recovery_level = static_cast<std::uint8_t>(*number);
+    else url.connections = *number;
   } else if (key == "target_user") {
     secrets.target_user = percent_decode(value);
   } else if (key == "target_password") {
@@ -189,6 +205,9 @@ void Url::apply_to(SessionConfig& config) const {
   config.target_name = target;
   config.header_digest = header_digest;
   config.data_digest = data_digest;
+  config.max_connections = connections;
+  config.error_recovery_level = error_recovery_level;
+  if (error_recovery_level == 2) config.default_time2retain = recovery_time2retain_s;
   config.chap.reset();
   if (chap) config.chap = chap->clone();
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // URLs as libiscsi spells them:
 //   iscsi://[user[%password]@]host[:port][/target-iqn[/lun]][?auth=md5&target_user=U&target_password=P&header_digest=crc32c
-//   &data_digest=crc32c]
+//   &data_digest=crc32c&connections=N&error_recovery_level=N]
+// The last two are ours: connections of the session (1 to 16), and ErrorRecoveryLevel (0 to 2).
 // Secrets that the URL does not hold come from LIBISCSI_CHAP_USERNAME, _PASSWORD, _TARGET_USERNAME, _TARGET_PASSWORD.
 #pragma once
 
@@ -22,6 +23,8 @@ struct Url {
   std::optional<std::uint64_t> lun;  // the number, not the eight bytes
   std::optional<ChapCredentials> chap;
   DigestPreference header_digest = DigestPreference::none, data_digest = DigestPreference::none;
+  std::uint16_t connections = 1;
+  std::uint8_t error_recovery_level = 0;
 
   // What the URL says, in a configuration: everything but the portal (resolve()) and the initiator's name.
   void apply_to(SessionConfig& config) const;

@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 namespace perilune::cli::iscsiadm {
 namespace {
@@ -71,6 +72,16 @@ std::string negotiated_block(const SessionView& s) {
   out += fmt::format("\t\tImmediateData: {}\n", yes_no(s.immediate_data));
   out += fmt::format("\t\tInitialR2T: {}\n", yes_no(s.initial_r2t));
   out += fmt::format("\t\tMaxOutstandingR2T: {}\n", s.max_outstanding_r2t);
+  // Lines that the original does not have: only where a record has asked for what it does not have either.
+  if (s.error_recovery_level != 0) {
+    out += fmt::format("\t\tErrorRecoveryLevel: {}\n", s.error_recovery_level);
+    out += fmt::format("\t\tDefaultTime2Wait: {}\n", s.default_time2wait);
+    out += fmt::format("\t\tDefaultTime2Retain: {}\n", s.default_time2retain);
+  }
+  if (s.max_connections > 1) {
+    out += fmt::format("\t\tMaxConnections: {}\n", s.max_connections);
+    out += fmt::format("\t\tConnections (CID): {}\n", fmt::join(s.connections, ", "));
+  }
   return out;
 }
 

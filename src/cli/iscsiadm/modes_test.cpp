@@ -397,6 +397,22 @@ TEST_F(SessionMode, EveryLevelLooksAsTheOriginals) {
   EXPECT_EQ(run({"-m", "session", "-P", "4"}).code, 7);
 }
 
+TEST_F(SessionMode, RecoveryLevelAndConnectionsAreShownWhereTheyAreMoreThanTheOriginals) {
+  control::SessionView view = session(1, disk_node);
+  view.error_recovery_level = 2;
+  view.default_time2wait = 1;
+  view.default_time2retain = 20;
+  view.max_connections = 4;
+  view.connections = {0, 1, 3};
+  set_sessions({view});
+  EXPECT_EQ(run({"-m", "session", "-P", "2"}).out, std::string(level_one) + level_two +
+                                                       "\t\tErrorRecoveryLevel: 2\n"
+                                                       "\t\tDefaultTime2Wait: 1\n"
+                                                       "\t\tDefaultTime2Retain: 20\n"
+                                                       "\t\tMaxConnections: 4\n"
+                                                       "\t\tConnections (CID): 0, 1, 3\n");
+}
+
 TEST_F(SessionMode, SecretsAreShownOnlyWhenAskedFor) {
   auto view = session(1, disk_node);
   ASSERT_TRUE(view.node.set("node.session.auth.username", "moon"));

@@ -342,6 +342,11 @@ SessionView ManagedSession::view() const {
     view.first_burst_length = info.first_burst_length;
     view.max_burst_length = info.max_burst_length;
     view.max_outstanding_r2t = info.max_outstanding_r2t;
+    view.error_recovery_level = info.error_recovery_level;
+    view.max_connections = info.max_connections;
+    view.default_time2wait = info.default_time2wait;
+    view.default_time2retain = info.default_time2retain;
+    for (const auto& connection : info.connections) view.connections.push_back(connection.cid);
     view.snmp = {{"txdata_octets", s.txdata_octets}, {"rxdata_octets", s.rxdata_octets}, {"noptx_pdus", s.noptx_pdus},
                  {"scsicmd_pdus", s.scsicmd_pdus},   {"tmfcmd_pdus", s.tmfcmd_pdus},     {"login_pdus", s.login_pdus},
                  {"text_pdus", s.text_pdus},         {"dataout_pdus", s.dataout_pdus},   {"logout_pdus", s.logout_pdus},

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "control/iscsid/session_config.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <system_error>
 
+#include "base/limits.hpp"
 #include "control/iscsi_error.hpp"
 #include "initiator/session.hpp"
 
@@ -76,6 +78,9 @@ void add_parameters(SessionConfig& config, const Record& node) {
   config.max_outstanding_r2t = number<std::uint32_t>(node, "node.session.iscsi.MaxOutstandingR2T");
   config.default_time2wait = number<std::uint16_t>(node, "node.session.iscsi.DefaultTime2Wait");
   config.default_time2retain = number<std::uint16_t>(node, "node.session.iscsi.DefaultTime2Retain");
+  config.error_recovery_level = number<std::uint8_t>(node, "node.session.iscsi.ERL");
+  config.max_connections = static_cast<std::uint16_t>(
+      std::min<std::int64_t>(node.get_int("node.session.iscsi.MaxConnections"), limits::max_session_connections));
   config.header_digest = digest_of(node.get("node.conn[0].iscsi.HeaderDigest"));
   config.data_digest = digest_of(node.get("node.conn[0].iscsi.DataDigest"));
   config.commands_max = number<std::uint32_t>(node, "node.session.cmds_max");

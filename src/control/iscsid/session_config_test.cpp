@@ -30,6 +30,9 @@ TEST(SessionConfigOf, TakesEveryParameterFromTheRecord) {
            {"node.conn[0].iscsi.MaxRecvDataSegmentLength", "65536"},
            {"node.conn[0].iscsi.HeaderDigest", "CRC32C"},
            {"node.conn[0].iscsi.DataDigest", "None,CRC32C"},
+           {"node.session.iscsi.ERL", "2"},
+           {"node.session.iscsi.MaxConnections", "40"},
+           {"node.session.iscsi.DefaultTime2Retain", "30"},
            {"node.session.cmds_max", "64"},
            {"node.session.timeo.replacement_timeout", "-1"},
            {"node.conn[0].timeo.noop_out_interval", "0"},
@@ -50,6 +53,9 @@ TEST(SessionConfigOf, TakesEveryParameterFromTheRecord) {
   EXPECT_EQ(config->max_recv_data_segment_length, 65536U);
   EXPECT_EQ(config->header_digest, initiator::DigestPreference::crc32c);
   EXPECT_EQ(config->data_digest, initiator::DigestPreference::none_or_crc32c);
+  EXPECT_EQ(config->error_recovery_level, 2U);
+  EXPECT_EQ(config->max_connections, 16U);
+  EXPECT_EQ(config->default_time2retain, 30U);
   EXPECT_EQ(config->commands_max, 64U);
   EXPECT_EQ(config->replacement_timeout.count(), -1);
   EXPECT_EQ(config->noop_interval.count(), 0);

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Our initiator against the kernel's own target with several connections in a session and recovery level 2: connections are killed
+one at a time under a load that verifies what it wrote, and the session is the same afterwards."""
+import lab
+import lio
+from lab import sh
+
+VM = {"draft": True, "memory": 768, "disks": ["128M"], "processors": 2}
+
+devices = []
+
+
+def connections():
+    """Local ports of our side, as the kernel has them."""
+    return [line.split()[3] for line in sh("ss -Htn state established dport = :3260", show=False).out.splitlines()]
+
+
+def lio_agrees_to_level_2():
+    lio.targetcli(f"/iscsi/{lio.IQN}/tpg1 set parameter ErrorRecoveryLevel=2 MaxConnections=4 DefaultTime2Wait=0 DefaultTime2Retain=20")
+
+
+def log_in_with_three_connections():
+    lio.update(node__session__iscsi__ERL="2", node__session__iscsi__MaxConnections="3",
+               node__session__iscsi__DefaultTime2Wait="0", node__session__iscsi__DefaultTime2Retain="20")
+    lio.log_in()
+    devices[:] = lio.devices
+    lab.wait_for(lambda: len(connections()) == 3, "three connections")
+    lab.expect(lio.iscsiadm("-m", "session", "-P", "2").out, r"^\t\tErrorRecoveryLevel: 2$", r"^\t\tMaxConnections: 3$",
+               r"^\t\tConnections \(CID\): 0, 1, 2$")
+
+
+def connections_are_killed_under_load():
+    job = lab.start(f"""fio --name=load --filename={devices[0]} --size=64m --rw=randwrite --bs=16k --direct=1 --ioengine=libaio
+        --iodepth=16 --verify=crc32c --verify_fatal=1 --do_verify=1 --loops=2 --rate_iops=600 --randseed=7""".replace("\n", " "),
+                    "/tmp/fio.log")
+    for _ in range(4):
+        before = connections()
+        lab.wait_for(lambda: int(lab.sysfs(devices[0], "stat").split()[4]) > 50, "the load to run")
+        sh(f"ss -K sport = :{before[0].rsplit(':', 1)[1]} dport = :3260", show=False)
+        lab.wait_for(lambda: len(connections()) == 3 and connections() != before, "the connection to come again")
+    lab.wait_for(lambda: job.poll() is not None, "the load to end", timeout=120)
+    lab.say(open("/tmp/fio.log").read()[-1500:])
+    lab.check(job.returncode == 0, "the load ended well, and verified what it wrote")
+    lio.log_out()
+    lio.iscsiadm("-k", "0")
+
+
+if __name__ == "__main__":
+    lab.main(lio.lio_is_set_up, lio.discovery, lio_agrees_to_level_2, log_in_with_three_connections, connections_are_killed_under_load)
