@@ -121,6 +121,9 @@ def advertised():
         session = rules.Target(server, stack).session(luns=(0, 1, 2))
         # Memory does not tear writes; a file keeps what it is told.
         says = {"opcode": operation_codes(session, 0) | operation_codes(session, 1), "cd": operation_codes(session, 2)}
+        # And some commands are there where blocks carry protection information of type 2 alone.
+        protected = stack.enter_context(h.serve("ram:1M", options=["--protection", "2"]))
+        says["opcode"] |= operation_codes(rules.Target(protected, stack).session(), 0)
         data = inquire(session, [0x12, 1, 0, 0xFF, 0xFF])
         says["vpd"] = {f"{code:02X}" for code in data[4:]}
         data = inquire(session, [0x5A, 0x08, 0x3F, 0xFF, 0, 0, 0, 0xFF, 0xFF])

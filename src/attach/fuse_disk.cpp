@@ -39,6 +39,9 @@ int errno_of(const block::BlockOp& op) noexcept {
     case block::OpStatus::write_error:
     case block::OpStatus::not_ready:
     case block::OpStatus::aborted:
+    case block::OpStatus::guard_failed:
+    case block::OpStatus::application_tag_failed:
+    case block::OpStatus::reference_tag_failed:
       break;
   }
   return EIO;

@@ -34,6 +34,28 @@ enum class OpStatus : std::uint8_t {
   out_of_range,
   unsupported,
   aborted,          // cancelled before it began
+  // What the protection information of a block says is not what it should say; BlockOp::failed_lba tells of which one.
+  guard_failed,
+  application_tag_failed,
+  reference_tag_failed,
+};
+
+// What becomes of the protection information of the blocks (SBC-3 4.22), where a channel keeps any. Others do not look at it.
+struct Protection {
+  enum class Kind : std::uint8_t {
+    hidden,   // `data` is user data alone: a write makes the protection information, a read checks it
+    blank,    // the same; but a write or write_zeroes leaves none (FFFFFFFF_FFFFFFFFh), so that nothing is checked later
+    carried,  // `data` has that of each block, 8 bytes, right behind the block
+  };
+  static constexpr std::uint8_t guard = 1, application_tag = 2, reference_tag = 4;
+  Kind kind = Kind::hidden;
+  std::uint8_t unchecked = 0;  // of these three; the others are checked as far as it is known what they should be
+  // The command told what it expects (the CDBs of 32 bytes): the application tag in the bits of the mask, and the reference
+  // tag of a block, which is reference_delta more than the low 32 bits of its LBA.
+  bool expected = false;
+  std::uint16_t expected_tag = 0;
+  std::uint16_t expected_mask = 0;
+  std::uint32_t reference_delta = 0;
 };
 
 // One operation. Embedded in its owner's task, alive until it ends. A Channel never allocates for it.
@@ -46,6 +68,9 @@ struct BlockOp : ListNode<BlockOp> {
   BlockCount blocks;
   std::span<const iovec> data;  // read and write: exactly blocks * block_size bytes, at most 64 + 1 iovecs; stays put
   Delegate<void(BlockOp&)> done;
+
+  Protection protection;
+  Lba failed_lba;  // see OpStatus
 
   bool mapped = true;  // query: false when the block is known to be deallocated, and so reads as zeroes if unmap_zeroes
   BlockCount alike;
@@ -61,6 +86,9 @@ struct BlockOp : ListNode<BlockOp> {
 // True facts only: what is advertised on the wire is derived from this.
 struct Geometry {
   std::uint32_t block_size_bytes = 512;            // logical
+  // Of each block the last so many bytes (8) are room for protection information, which is scsi's to fill and to check
+  // (scsi/protected_channel.hpp): then blocks are of 520 or 4104 bytes here.
+  std::uint32_t protection_bytes = 0;
   std::uint32_t physical_block_size_bytes = 4096;
   BlockCount blocks;
   bool write_cache = true;          // a write that ended may be lost by power failure until flush or FUA
@@ -73,6 +101,7 @@ struct Geometry {
   std::uint32_t max_transfer_blocks = 0;           // 0: no own limit
   std::uint32_t memory_alignment_bytes = 1;        // what Channel wants of iovecs to avoid a copy
   bool lends_memory = false;                       // lend() works (RAM)
+  bool in_memory = false;                          // the blocks are gone with the process
   // A write of so many blocks by one operation is there as a whole or not at all, whatever fails (0: not promised).
   std::uint32_t max_atomic_blocks = 0;
 };

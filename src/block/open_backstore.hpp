@@ -13,11 +13,15 @@ namespace perilune::block {
 
 struct BackstoreOptions {
   std::uint32_t block_size_bytes = 512;  // 512, 2048 (a disc) or 4096
+  // Room for protection information behind every block (8: there is; 0): a file then has that much fewer blocks.
+  std::uint32_t protection_bytes = 0;
   bool read_only = false;
   bool direct = true;                    // O_DIRECT where the file allows it
   // All of the space is allocated from the beginning and stays so: nothing is deallocated, and no write can find the backing
   // full. A device is what it is: then this only says that nothing is deallocated.
   bool thick = false;
+
+  [[nodiscard]] std::uint32_t stored_block_bytes() const noexcept { return block_size_bytes + protection_bytes; }
 };
 
 // `spec`: a path (regular file or block device) | ram:SIZE | null:SIZE, SIZE in bytes or with K, M, G, T (powers of

@@ -39,6 +39,7 @@ struct ServeOptions {
   bool read_only = false;
   bool thick = false;
   bool removable = false;
+  std::optional<unsigned> protection;  // the type; 0: there is room, and none yet
   bool verbose = false;
   bool quiet = false;
   std::uint32_t block_size = 512;
@@ -191,6 +192,8 @@ Result<target::UnitSpec> open_unit(const ServeOptions& options, std::string_view
     how.block_size_bytes = options.block_size;
     how.read_only = options.read_only;
     how.thick = options.thick;
+    how.protection_bytes = options.protection ? 8 : 0;
+    unit.config.protection_type = static_cast<scsi::ProtectionType>(options.protection.value_or(0));
     unit.config.removable = options.removable;
   }
   unit.config.read_only = how.read_only;
@@ -380,6 +383,9 @@ int run_serve(int argc, char** argv) {
   app.add_option("--alias", options.alias, "a name for people");
   app.add_flag("--read-only", options.read_only, "refuse writes");
   app.add_flag("--thick", options.thick, "allocate all space at the start and never give any back (default: thin)");
+  app.add_option("--protection", options.protection,
+                 "room for protection information, formatted as type 1, 2 or 3 (0: none until FORMAT UNIT)")
+      ->check(CLI::Range(0, 3));
   app.add_flag("--removable", options.removable, "disks whose medium initiators may lock, eject and load");
   app.add_option("--block-size", options.block_size, "logical block size in bytes")->check(CLI::IsMember({512, 4096}))->capture_default_str();
   app.add_option("--threads", options.threads, "threads that serve sessions, each session on one of them")

@@ -284,6 +284,9 @@ class SyncUnit::Impl {
       case OpStatus::aborted: return fail(Errc::cancelled, "aborted");
       case OpStatus::read_error: return fail(Errc::io, "read error", op.os_errno);
       case OpStatus::write_error: return fail(Errc::io, "write error", op.os_errno);
+      case OpStatus::guard_failed:
+      case OpStatus::application_tag_failed:
+      case OpStatus::reference_tag_failed: return fail(Errc::io, "protection information is wrong");
     }
     return fail(Errc::internal, "unknown outcome");
   }

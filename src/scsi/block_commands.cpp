@@ -20,7 +20,7 @@ enum Step : std::uint8_t { begin = 0, working = 1, reading_back = 2, flushing = 
 bool admit_read(Command& command) {
   if (!accept_transfer(command)) return false;
   Task& task = command.task;
-  const std::uint64_t block = command.unit.geometry().block_size_bytes;
+  const std::uint64_t block = command.task.block_bytes;
   const std::uint64_t wanted = std::min(task.expected_data_in_bytes, task.data_transfer_length);
   task.transfer_blocks = static_cast<std::uint32_t>((wanted + block - 1) / block);
   task.need.data_in_bytes = static_cast<std::uint32_t>(task.transfer_blocks * block);
@@ -83,7 +83,7 @@ namespace {
 // Compares what was read into scratch with the data-out of the same blocks. False: MISCOMPARE is set.
 bool slice_matches(Command& command, std::uint64_t data_offset) noexcept {
   Task& task = command.task;
-  const std::uint32_t block = command.unit.geometry().block_size_bytes;
+  const std::uint32_t block = command.task.block_bytes;
   const auto at = first_difference(task.data, data_offset, task.scratch, 0, std::uint64_t{task.slice_blocks} * block);
   if (!at) return true;
   check_condition(task, {.key = SenseKey::miscompare,
@@ -109,7 +109,7 @@ Progress run_write_and_verify(Command& command) {
       if (command.unit.geometry().write_cache) return prepare_flush(command);
       break;
     case reading_back: {
-      const std::uint64_t offset = task.position * command.unit.geometry().block_size_bytes;
+      const std::uint64_t offset = task.position * command.task.block_bytes;
       if ((options_byte(task) & 0x02) != 0 && !slice_matches(command, offset)) return Progress::over;
       task.position += task.slice_blocks;
       break;
@@ -132,7 +132,7 @@ bool admit_verify(Command& command) {
   }
   const BlockRange range = cdb_range(task);
   if (!accept_range(command, range, advertised::max_transfer_blocks(command.unit))) return false;
-  const std::uint64_t block = command.unit.geometry().block_size_bytes;
+  const std::uint64_t block = command.task.block_bytes;
   if (bytchk != 0 && range.blocks != 0) {
     task.data_transfer_length = static_cast<std::uint32_t>(bytchk == 3 ? block : range.blocks * block);
     if (task.expected_data_out_bytes < task.data_transfer_length) {
@@ -147,7 +147,7 @@ bool admit_verify(Command& command) {
 
 Progress run_verify(Command& command) {
   Task& task = command.task;
-  const std::uint64_t block = command.unit.geometry().block_size_bytes;
+  const std::uint64_t block = command.task.block_bytes;
   const std::uint8_t bytchk = (options_byte(task) >> 1) & 0x03;
   if (task.step != begin) {
     if (operation_failed(command)) return Progress::over;
@@ -178,7 +178,7 @@ bool admit_compare_and_write(Command& command) {
       !durable_is_possible(command, fua_bit(command.task))) {
     return false;
   }
-  const auto bytes = static_cast<std::uint32_t>(range.blocks * command.unit.geometry().block_size_bytes);
+  const auto bytes = static_cast<std::uint32_t>(range.blocks * command.task.block_bytes);
   task.data_transfer_length = 2 * bytes;
   if (task.expected_data_out_bytes != task.data_transfer_length) {
     invalid_field_in_cdb(task, 13, std::uint8_t{7});
@@ -192,7 +192,7 @@ bool admit_compare_and_write(Command& command) {
 
 Progress run_compare_and_write(Command& command) {
   Task& task = command.task;
-  const std::uint64_t block = command.unit.geometry().block_size_bytes;
+  const std::uint64_t block = command.task.block_bytes;
   const bool durable = wants_durable(command.unit, fua_bit(task));
   if (task.step != begin && operation_failed(command)) return Progress::over;
   switch (task.step) {

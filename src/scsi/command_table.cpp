@@ -9,6 +9,7 @@
 #include "scsi/logical_unit.hpp"
 #include "scsi/medium_handlers.hpp"
 #include "scsi/multimedia.hpp"
+#include "scsi/protected_handlers.hpp"
 #include "scsi/reservation_handlers.hpp"
 #include "scsi/rod_handlers.hpp"
 #include "scsi/sense.hpp"
@@ -95,7 +96,7 @@ constexpr CommandRow set_target_port_groups_row() {
   row.service_action = 0x0a;
   return row;
 }
-constexpr CommandRow format_unit_row() {  // FMTPINFO 0: no protection information
+constexpr CommandRow format_unit_row() {
   CommandRow row = data(6, {0x04, 0x3f, 0, 0, 0, 0}, whole, writing, admit_format_unit, run_format_unit, 0);
   row.prepare = prepare_format_unit;
   return row;
@@ -271,6 +272,55 @@ constexpr auto table = std::to_array<CommandRow>({
     service(16, copy_results(0x07, 4), copy_status | needs::tokens, run_receive_rod_token_information),
 });
 
+// ---- disks with protection information: the same rows, some of them with more bits, and five more.
+
+// No two operations on a block beside each other when one writes: its data and its protection information are of one write.
+constexpr SerialClass of_protected(SerialClass serial) { return serial == write || serial == range ? exclusive : serial; }
+
+constexpr CommandRow protected_row(CommandRow row) {
+  row.serial = of_protected(row.serial);
+  if (row.opcode == 0x04) row.usage[1] |= 0xc0;  // FMTPINFO
+  if (const auto admit = protected_admit(row.admit); admit != nullptr && row.cdb_length > 6) {
+    row.admit = admit;
+    row.usage[1] |= 0xe0;  // RDPROTECT, WRPROTECT, VRPROTECT
+  }
+  row.run = protected_run(row.run);
+  return row;
+}
+
+// Of 32 bytes: what the one of ten bytes does, and says what tags it expects.
+constexpr CommandRow protected_row_32(std::uint8_t service_action, std::uint8_t opcode_10) {
+  CommandRow row;
+  for (const CommandRow& each : table) {
+    if (each.opcode == opcode_10) row = protected_row(each);
+  }
+  const std::uint8_t options = row.usage[1];
+  row.opcode = 0x7f;
+  row.has_service_action = true;
+  row.service_action = service_action;
+  row.cdb_length = 32;
+  row.flags |= needs::type_2;
+  row.usage = {0x7f, 0, 0, 0, 0, 0, 0x1f, 0x18, 0x00, service_action, options};
+  if (opcode_10 == 0x41) row.usage[10] |= 0x01;  // NDOB, which WRITE SAME (10) has not
+  for (std::size_t i = 12; i < row.usage.size(); ++i) row.usage[i] = 0xff;
+  return row;
+}
+
+constexpr auto protected_table = [] {
+  std::array<CommandRow, table.size() + 5> rows;
+  std::size_t at = 0;
+  for (const CommandRow& row : table) {
+    rows[at++] = protected_row(row);
+    if (row.opcode != 0x7f) continue;  // beside the one that every disk has
+    rows[at++] = protected_row_32(0x09, 0x28);  // READ
+    rows[at++] = protected_row_32(0x0a, 0x2f);  // VERIFY
+    rows[at++] = protected_row_32(0x0b, 0x2a);  // WRITE
+    rows[at++] = protected_row_32(0x0c, 0x2e);  // WRITE AND VERIFY
+    rows[at++] = protected_row_32(0x0d, 0x41);  // WRITE SAME
+  }
+  return rows;
+}();
+
 // Place of the first row of each operation code; rows of one code stand together.
 constexpr std::uint8_t no_row = 0xff;
 using Places = std::array<std::uint8_t, 256>;
@@ -280,33 +330,40 @@ constexpr Places first_rows(std::span<const CommandRow> rows) {
   for (std::size_t i = rows.size(); i-- > 0;) places[rows[i].opcode] = static_cast<std::uint8_t>(i);
   return places;
 }
-constexpr Places first_row = first_rows(table);
 
-constexpr bool table_is_sound() {
-  for (std::size_t i = 0; i < table.size(); ++i) {
-    const CommandRow& row = table[i];
+constexpr bool is_sound(std::span<const CommandRow> rows) {
+  const Places first = first_rows(rows);
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const CommandRow& row = rows[i];
     if (row.usage[0] != row.opcode || row.run == nullptr) return false;
-    if (i > 0 && table[i - 1].opcode == row.opcode && !row.has_service_action) return false;
-    if (first_row[row.opcode] != i && (i == 0 || table[i - 1].opcode != row.opcode)) return false;
+    if (i > 0 && rows[i - 1].opcode == row.opcode && !row.has_service_action) return false;
+    if (first[row.opcode] != i && (i == 0 || rows[i - 1].opcode != row.opcode)) return false;
     for (std::size_t b = row.cdb_length; b < row.usage.size(); ++b) {
       if (row.usage[b] != 0) return false;
     }
   }
-  return table.size() < no_row;
+  return rows.size() < no_row;
 }
-static_assert(table_is_sound());
+static_assert(is_sound(table) && is_sound(protected_table));
 
-const Places multimedia_first_row = first_rows(multimedia_rows());
+struct Commands {
+  std::span<const CommandRow> rows;
+  Places first;
+};
+const std::array<Commands, 3> command_sets{{  // by CommandSet
+    {table, first_rows(table)},
+    {protected_table, first_rows(protected_table)},
+    {multimedia_rows(), first_rows(multimedia_rows())},
+}};
 
 }  // namespace
 
-std::span<const CommandRow> command_rows(DeviceType type) noexcept {
-  return type == DeviceType::cd_dvd ? multimedia_rows() : std::span<const CommandRow>(table);
-}
+std::span<const CommandRow> command_rows(CommandSet set) noexcept { return command_sets[static_cast<std::size_t>(set)].rows; }
 
-const CommandRow* find_row(DeviceType type, std::uint8_t opcode, std::uint16_t service_action, bool& opcode_known) noexcept {
-  const std::span<const CommandRow> rows = command_rows(type);
-  const std::uint8_t place = type == DeviceType::cd_dvd ? multimedia_first_row[opcode] : first_row[opcode];
+const CommandRow* find_row(CommandSet set, std::uint8_t opcode, std::uint16_t service_action, bool& opcode_known) noexcept {
+  const Commands& commands = command_sets[static_cast<std::size_t>(set)];
+  const std::span<const CommandRow> rows = commands.rows;
+  const std::uint8_t place = commands.first[opcode];
   opcode_known = place != no_row;
   if (!opcode_known) return nullptr;
   if (!rows[place].has_service_action) return &rows[place];
@@ -337,14 +394,23 @@ bool available(const CommandRow& row, const LogicalUnit& unit) noexcept {
   if ((row.flags & needs::tokens) != 0 && (unit.device().tokens() == nullptr || !unit.device().has_clock())) return false;
   if ((row.flags & needs::atomic) != 0 && unit.geometry().max_atomic_blocks == 0) return false;
   if ((row.flags & needs::store) != 0 && !unit.persists()) return false;
+  if ((row.flags & needs::type_2) != 0 && unit.protection_type() != ProtectionType::type_2) return false;
   return (row.flags & needs::thin) == 0 || unit.geometry().thin;
 }
+
+namespace {
+
+bool is_write_same(const CommandRow& row) noexcept {
+  return row.opcode == 0x41 || row.opcode == 0x93 || (row.opcode == 0x7f && row.service_action == 0x0d);
+}
+
+}  // namespace
 
 std::uint8_t usage_of(const CommandRow& row, const LogicalUnit& unit, std::size_t index) noexcept {
   std::uint8_t bits = row.usage[index];
   // WRITE SAME: UNMAP is evaluated where blocks can be deallocated. A medium that is never written refuses it for that.
   const block::Geometry& geometry = unit.geometry();
-  if (index == 1 && (row.opcode == 0x41 || row.opcode == 0x93) && !geometry.thin && !geometry.read_only) {
+  if (index == (row.opcode == 0x7f ? 10u : 1u) && is_write_same(row) && !geometry.thin && !geometry.read_only) {
     bits &= static_cast<std::uint8_t>(~0x08);
   }
   if (index == 4 && row.opcode == 0x1b && !unit.removable()) bits &= static_cast<std::uint8_t>(~0x02);  // LOEJ
@@ -354,7 +420,7 @@ std::uint8_t usage_of(const CommandRow& row, const LogicalUnit& unit, std::size_
 namespace {
 
 // usage_of() narrows these rows; of all others the table says everything.
-bool depends_on_the_unit(const CommandRow& row) noexcept { return row.opcode == 0x41 || row.opcode == 0x93 || row.opcode == 0x1b; }
+bool depends_on_the_unit(const CommandRow& row) noexcept { return is_write_same(row) || row.opcode == 0x1b; }
 
 }  // namespace
 

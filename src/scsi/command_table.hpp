@@ -51,6 +51,7 @@ inline constexpr std::uint32_t tokens = 0x8000;  // only on a device that has a 
 inline constexpr std::uint32_t atomic = 0x0400;  // exists only on a channel that does not tear writes
 inline constexpr std::uint32_t removable = 0x10000;  // exists only where the medium can be taken out
 inline constexpr std::uint32_t store = 0x20000;  // exists only on a unit that can keep what it is told
+inline constexpr std::uint32_t type_2 = 0x80000;  // exists only on a medium formatted with protection information of type 2
 }
 
 // What the log pages count of a row.
@@ -93,15 +94,15 @@ struct CommandRow {
   [[nodiscard]] constexpr bool allows(std::uint32_t flag) const noexcept { return (flags & flag) != 0; }
 };
 
-[[nodiscard]] std::span<const CommandRow> command_rows(DeviceType type) noexcept;
+[[nodiscard]] std::span<const CommandRow> command_rows(CommandSet set) noexcept;
 
 // Of a CDB of 32 bytes in bytes 8 and 9, else in byte 1, where the command has one.
 [[nodiscard]] inline std::uint16_t service_action_of(std::span<const std::uint8_t, limits::max_cdb_bytes> cdb) noexcept {
   return cdb[0] == 0x7f ? load_be16(cdb.data() + 8) : cdb[1] & 0x1f;
 }
 
-// The row for this CDB on any unit of the type; nullptr: none. opcode_known tells whether other service actions are served.
-[[nodiscard]] const CommandRow* find_row(DeviceType type, std::uint8_t opcode, std::uint16_t service_action,
+// The row for this CDB on any unit with these commands; nullptr: none. opcode_known tells whether other service actions are served.
+[[nodiscard]] const CommandRow* find_row(CommandSet set, std::uint8_t opcode, std::uint16_t service_action,
                                          bool& opcode_known) noexcept;
 
 // Whether this unit serves the row.

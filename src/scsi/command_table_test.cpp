@@ -23,7 +23,7 @@ Data rsoc(std::uint8_t options, std::uint8_t opcode = 0, std::uint16_t action = 
 TEST(Dispatch, UnknownOperationCodesAreRefused) {
   Rig rig;
   std::set<int> known;
-  for (const CommandRow& row : command_rows(DeviceType::disk)) known.insert(row.opcode);
+  for (const CommandRow& row : command_rows(CommandSet::disk)) known.insert(row.opcode);
   EXPECT_EQ(known.size(), 54u);
   for (int opcode = 0; opcode < 256; ++opcode) {
     if (known.count(opcode) != 0) continue;
@@ -45,7 +45,7 @@ TEST(Dispatch, UnknownServiceActionPointsAtIt) {
 
 TEST(CdbCheck, EveryBitThatIsNotEvaluatedIsRefusedWithItsPlace) {
   Rig rig;
-  for (const CommandRow& row : command_rows(DeviceType::disk)) {
+  for (const CommandRow& row : command_rows(CommandSet::disk)) {
     if (!available(row, rig.unit)) continue;
     for (std::size_t byte = 1; byte < row.cdb_length; ++byte) {
       for (unsigned bit = 0; bit < 8; ++bit) {
@@ -125,7 +125,7 @@ TEST(SupportedOperationCodes, ListsEveryRowOnce) {
   EXPECT_EQ(length, list.size() - 4);
   std::size_t at = 4;
   std::size_t served = 0;
-  for (const CommandRow& row : command_rows(DeviceType::disk)) {
+  for (const CommandRow& row : command_rows(CommandSet::disk)) {
     if (!available(row, rig.unit)) continue;  // this unit has no record to keep anything in
     ++served;
     EXPECT_EQ(list[at], row.opcode);
@@ -135,7 +135,7 @@ TEST(SupportedOperationCodes, ListsEveryRowOnce) {
     at += 8;
   }
   EXPECT_EQ(length, served * 8);
-  EXPECT_EQ(served, command_rows(DeviceType::disk).size() - 2);
+  EXPECT_EQ(served, command_rows(CommandSet::disk).size() - 2);
   const Data timed = rig.io(rsoc(0x80), {}, 65536).run().data_in();
   EXPECT_EQ(timed.size(), 4 + served * 20);
   EXPECT_EQ(timed[4 + 5], 0x02);

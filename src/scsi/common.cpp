@@ -20,7 +20,7 @@ std::uint8_t advertised::max_compare_and_write_blocks(const LogicalUnit& unit) n
 std::uint64_t advertised::max_erase_blocks(const LogicalUnit& unit) noexcept {
   constexpr std::uint64_t bytes_of_memory = 8388608;
   const block::Geometry& geometry = unit.geometry();
-  return geometry.lends_memory ? bytes_of_memory / geometry.block_size_bytes : ~std::uint64_t{0};
+  return geometry.in_memory ? bytes_of_memory / geometry.block_size_bytes : ~std::uint64_t{0};
 }
 
 std::uint32_t advertised::max_atomic_blocks(const LogicalUnit& unit) noexcept {
@@ -49,6 +49,12 @@ bool operation_failed(Command& command) noexcept {
                            .information = has_range ? std::optional(op.lba.value()) : std::nullopt,
                            .field = std::nullopt});
   };
+  const auto protection = [&](AdditionalSense additional) {
+    check_condition(task, {.key = SenseKey::aborted_command,
+                           .additional = additional,
+                           .information = op.failed_lba.value(),
+                           .field = std::nullopt});
+  };
   if (op.kind == block::OpKind::flush && op.status != block::OpStatus::ok) command.device.flush_failed(command.unit, task);
   LiveCounters& total = command.unit.count();
   if (op.status == block::OpStatus::write_error) ++total.write_errors;
@@ -67,6 +73,9 @@ bool operation_failed(Command& command) noexcept {
       fail_command(task, SenseKey::hardware_error, asc::internal_target_failure);
       break;
     case block::OpStatus::aborted: fail_command(task, SenseKey::aborted_command, asc::none); break;
+    case block::OpStatus::guard_failed: protection(asc::guard_check_failed); break;
+    case block::OpStatus::application_tag_failed: protection(asc::application_tag_check_failed); break;
+    case block::OpStatus::reference_tag_failed: protection(asc::reference_tag_check_failed); break;
   }
   return true;
 }
@@ -136,13 +145,13 @@ bool accept_range(Command& command, const BlockRange& range, std::uint64_t max_b
 bool accept_transfer(Command& command) noexcept {
   if (!accept_range(command, cdb_range(command.task), advertised::max_transfer_blocks(command.unit))) return false;
   command.task.data_transfer_length =
-      static_cast<std::uint32_t>(command.task.blocks * command.unit.geometry().block_size_bytes);
+      static_cast<std::uint32_t>(command.task.blocks * command.task.block_bytes);
   return true;
 }
 
 void take_whole_blocks(Command& command) noexcept {
   Task& task = command.task;
-  const std::uint32_t block = command.unit.geometry().block_size_bytes;
+  const std::uint32_t block = command.task.block_bytes;
   task.transfer_blocks = std::min(task.expected_data_out_bytes, task.data_transfer_length) / block;
   task.need.data_out_bytes = task.transfer_blocks * block;
 }

@@ -35,7 +35,7 @@ bool admit_orwrite(Command& command) {
 
 Progress run_orwrite(Command& command) {
   Task& task = command.task;
-  const std::uint64_t block = command.unit.geometry().block_size_bytes;
+  const std::uint64_t block = command.task.block_bytes;
   if (task.step != begin && operation_failed(command)) return Progress::over;
   switch (task.step) {
     case reading:
@@ -61,7 +61,7 @@ bool admit_write_atomic(Command& command) {
       !durable_is_possible(command, fua_bit(task))) {
     return false;
   }
-  task.data_transfer_length = static_cast<std::uint32_t>(range.blocks * command.unit.geometry().block_size_bytes);
+  task.data_transfer_length = static_cast<std::uint32_t>(range.blocks * command.task.block_bytes);
   if (task.expected_data_out_bytes < task.data_transfer_length) {  // a part of it would be torn by definition
     invalid_field_in_cdb(task, 12, std::uint8_t{7});
     return false;
@@ -123,7 +123,7 @@ Range range_at(const Task& task, std::uint32_t index) noexcept {
 bool admit_write_scattered(Command& command) {
   Task& task = command.task;
   const ScatteredCdb cdb(task);
-  const std::uint64_t block = command.unit.geometry().block_size_bytes;
+  const std::uint64_t block = command.task.block_bytes;
   if (cdb.buffer_blocks > advertised::max_transfer_blocks(command.unit)) {
     invalid_field_in_cdb(task, 10, std::uint8_t{7});
     return false;
@@ -181,7 +181,7 @@ Progress run_write_scattered(Command& command) {
   }
   const std::uint64_t done = task.position - before;
   task.step = writing;
-  const std::uint64_t block = command.unit.geometry().block_size_bytes;
+  const std::uint64_t block = command.task.block_bytes;
   return prepare_piece(command, block::OpKind::write, Lba(range.lba + done), range.blocks - done,
                        (cdb.data_offset_blocks + task.position) * block, wants_durable(command.unit, fua_bit(task)));
 }

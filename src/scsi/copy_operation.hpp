@@ -31,7 +31,8 @@ inline constexpr std::uint32_t scratch_bytes = 262144;     // one slice
 }  // namespace copy_limits
 
 // Blocks of a unit that the running command of a nexus works on, be it a command of this unit or of another. Beside it
-// no command of the unit runs that writes to one of these blocks; reads do. Two claims stand beside each other when
+// no command of the unit runs that writes to one of these blocks; reads do, unless the claim writes and the unit keeps protection
+// information. Two claims stand beside each other when
 // neither writes. A command has all its claims or none, so that two that want each other's blocks do not wait for ever.
 struct RangeClaim : ListNode<RangeClaim> {
   Task* task = nullptr;

@@ -155,7 +155,7 @@ void third_party_copy_page(Buffer& out, const Command& command) {
     out.push_back(opcode);
     const std::size_t count_at = out.size();
     out.push_back(0);
-    for (const CommandRow& row : command_rows(command.unit.type())) {
+    for (const CommandRow& row : command_rows(command.unit.command_set())) {
       if (row.opcode != opcode || !available(row, command.unit)) continue;
       out.push_back(static_cast<std::uint8_t>(row.service_action));
       ++out[count_at];

@@ -47,6 +47,7 @@ void begin(Task& task) noexcept {
   task.serial = static_cast<std::uint8_t>(SerialClass::none);
   task.lba = task.blocks = task.position = 0;
   task.slice_blocks = task.transfer_blocks = task.descriptor = 0;
+  task.op.protection = {};
   task.copy = nullptr;
   task.claim = nullptr;
   task.telling = false;
@@ -67,7 +68,7 @@ void Device::set_clock(Delegate<std::uint64_t()> milliseconds) {
 }
 
 Status Device::check_medium(const block::Geometry& geometry, DeviceType type) {
-  const std::uint32_t logical = geometry.block_size_bytes;
+  const std::uint32_t logical = geometry.block_size_bytes - geometry.protection_bytes;
   if (geometry.blocks.value() == 0 || geometry.blocks.value() > (std::uint64_t{1} << 62) / std::max(logical, 1u)) {
     return fail(Errc::invalid_argument, "a medium needs at least one block, and fewer than 2^62 bytes");
   }
@@ -93,6 +94,10 @@ std::vector<std::unique_ptr<LogicalUnit>>::const_iterator Device::place_of(std::
 Result<LogicalUnit*> Device::add_unit(std::uint16_t number, UnitConfig config, block::Channel& channel) {
   if (unit(number) != nullptr) return fail(Errc::already_exists, "logical unit number in use");
   if (Status status = check_medium(channel.geometry(), config.type); !status) return tl::unexpected(status.error());
+  const ProtectionType type = config.durable.protection_type.value_or(config.protection_type);
+  if (type != ProtectionType::none && channel.geometry().protection_bytes != protection_field_bytes) {
+    return fail(Errc::unsupported, "formatted with protection information, for which there is no room here");
+  }
   if (Status status = PortGroups::valid(config.port_groups.all()); !status) return tl::unexpected(status.error());
   auto fresh = std::make_unique<LogicalUnit>(*this, number, std::move(config), channel);
   LogicalUnit* added = fresh.get();
@@ -232,7 +237,7 @@ void Device::admit_on_unit(Task& task, Nexus::Slot& slot) {
   task.unit = &unit;
   task.generation = unit.generation_;
   bool known = false;
-  const CommandRow* row = find_row(unit.type(), task.cdb[0], service_action_of(task.cdb), known);
+  const CommandRow* row = find_row(unit.command_set(), task.cdb[0], service_action_of(task.cdb), known);
   const bool exempt = row != nullptr && row->allows(allow::unit_attention);
   if (!slot.attentions.empty() && !exempt) {
     fail_command(task, SenseKey::unit_attention, additional_sense(slot.attentions.take()));
@@ -242,6 +247,7 @@ void Device::admit_on_unit(Task& task, Nexus::Slot& slot) {
   if (!check_served(row, known, unit, task) || !check_medium_operation(*row, unit, task) || !check_cdb(*row, unit, task) || !check_state(*row, unit, access_through(slot, *task.nexus), task)) return;
   task.row = row;
   task.serial = static_cast<std::uint8_t>(row->serial);
+  task.block_bytes = unit.block_bytes_;
   Command command{*this, unit, task};
   if (row->admit != nullptr) {
     if (row->admit(command)) enter(task);
@@ -260,7 +266,7 @@ void Device::admit_on_unit(Task& task, Nexus::Slot& slot) {
 
 void Device::admit_without_unit(Task& task, bool well_known) {
   bool known = false;
-  const CommandRow* row = find_row(DeviceType::disk, task.cdb[0], service_action_of(task.cdb), known);
+  const CommandRow* row = find_row(CommandSet::disk, task.cdb[0], service_action_of(task.cdb), known);
   const bool ready = well_known && task.cdb[0] == 0x00;
   if (row == nullptr || !(row->allows(allow::no_unit) || ready)) {
     fail_command(task, SenseKey::illegal_request,

@@ -11,4 +11,11 @@ enum class DeviceType : std::uint8_t {
   cd_dvd = 0x05,  // CD or DVD drive with a read-only disc (MMC-6)
 };
 
+// Which commands a unit has.
+enum class CommandSet : std::uint8_t {
+  disk,
+  protected_disk,  // a disk that has room for protection information (SBC-3 4.22)
+  cd_dvd,
+};
+
 }  // namespace perilune::scsi

@@ -38,7 +38,7 @@ bool admit_write_same(Command& command) {
     return false;
   }
   if (!check_count(command, range, advertised::max_write_same_blocks) || !durable_is_possible(command, false)) return false;
-  const std::uint32_t block = command.unit.geometry().block_size_bytes;
+  const std::uint32_t block = command.task.block_bytes;
   const std::uint32_t data_bytes = (options_byte(task) & no_data_bit) != 0 ? 0 : block;
   if (task.expected_data_out_bytes != data_bytes) {  // one block, or none with NDOB
     invalid_field_in_cdb(task, range.blocks_byte, std::uint8_t{7});
@@ -64,7 +64,7 @@ Progress erase_rest(Command& command, bool durable) noexcept {
 
 Progress run_write_same(Command& command) {
   Task& task = command.task;
-  const std::uint32_t block = command.unit.geometry().block_size_bytes;
+  const std::uint32_t block = command.task.block_bytes;
   const bool durable = wants_durable(command.unit, false);
   const bool no_data = task.need.data_out_bytes == 0;
   switch (task.step) {

@@ -123,6 +123,7 @@ void device_identification(Buffer& out, const Command& command) {
 
 void extended_inquiry(Buffer& out, const Command& command) {
   out.resize(64);
+  if (command.unit.keeps_protection()) out[4] = 0x38 | 0x07;  // SPT: types 1, 2, 3; GRD_CHK, APP_CHK, REF_CHK
   out[5] = 0x07;                                              // HEADSUP, ORDSUP, SIMPSUP
   out[6] = command.unit.geometry().write_cache ? 0x01 : 0x00; // V_SUP
 }
@@ -232,6 +233,7 @@ Progress run_inquiry(Command& command) {
     if (unit.removable()) out[1] = 0x80;                                                  // RMB
     out[5] = unit.port_groups().by_command() ? 0x30 : 0x10;                               // TPGS
     if (unit.type() == DeviceType::disk) out[5] |= 0x08;                                  // 3PC
+    if (unit.keeps_protection()) out[5] |= 0x01;                                          // PROTECT
     return reply(task, allocation);
   }
   const auto* page = std::find_if(std::begin(pages), std::end(pages),

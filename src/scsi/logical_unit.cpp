@@ -20,9 +20,21 @@ UnitIdentity UnitIdentity::from_id(std::uint64_t id) {
 }
 
 LogicalUnit::LogicalUnit(Device& device, std::uint16_t number, UnitConfig config, block::Channel& channel)
-    : device_(device), number_(number), config_(std::move(config)), channel_(&channel) {
+    : device_(device), number_(number), config_(std::move(config)) {
+  attach(channel);
+  protection_.type = config_.durable.protection_type.value_or(config_.protection_type);
+  if (!keeps_protection()) protection_.type = ProtectionType::none;
   power_on_modes();
   reservations_ = config_.durable.reservations;
+}
+
+void LogicalUnit::attach(block::Channel& channel) {
+  const bool has_room = channel.geometry().protection_bytes != 0;
+  protected_ = has_room ? std::make_unique<ProtectedChannel>(channel, protection_) : nullptr;
+  channel_ = has_room ? protected_.get() : &channel;
+  block_bytes_ = geometry().block_size_bytes;
+  if (config_.type == DeviceType::cd_dvd) command_set_ = CommandSet::cd_dvd;
+  else command_set_ = has_room ? CommandSet::protected_disk : CommandSet::disk;
 }
 
 LogicalUnit::~LogicalUnit() { PERILUNE_ASSERT(task_set_.empty() && claims_.empty()); }
@@ -44,6 +56,7 @@ void LogicalUnit::adopt(const Value& value) {
   state_.flush_failed |= flush_failed;  // every shard is told of it by itself, and nothing takes it back
   config_.port_groups = value.port_groups;
   log_zero_ = value.log_zero;
+  protection_ = value.protection;
   reservations_ = value.reservations;
   config_.durable = value.durable;
   record_known_ = value.record_known;
@@ -51,11 +64,16 @@ void LogicalUnit::adopt(const Value& value) {
 }
 
 void LogicalUnit::power_on_modes() noexcept {
-  const ModeValues modes = config_.durable.modes.value_or(default_modes());
+  set_modes(config_.durable.modes.value_or(default_modes()));
+}
+
+void LogicalUnit::set_modes(const ModeValues& modes) noexcept {
   state_.wce = modes.wce && geometry().write_cache;
   state_.swp = modes.swp;
   state_.d_sense = modes.d_sense;
   state_.tas = modes.tas;
+  state_.ato = modes.ato && keeps_protection();
+  protection_.application_tags_belong_to_initiators = state_.ato;
 }
 
 void LogicalUnit::nexus_lost(const Nexus& nexus) {
@@ -125,7 +143,8 @@ Status LogicalUnit::change_medium(block::Channel& channel) {
   if (removal_prevented()) return fail(Errc::busy, "an initiator prevents the removal of the medium");
   if (!task_set_.empty() || !claims_.empty()) return fail(Errc::busy, "logical unit has commands in progress");
   if (Status status = Device::check_medium(channel.geometry(), config_.type); !status) return status;
-  channel_ = &channel;
+  attach(channel);
+  if (!keeps_protection()) protection_.type = ProtectionType::none;
   state_.flush_failed = false;  // that was of the other medium
   close_tray(nullptr);
   return {};
@@ -142,7 +161,10 @@ void LogicalUnit::close_tray(const Nexus* by) {
   raise_for_others(by, UnitAttention::medium_may_have_changed);
 }
 
-void LogicalUnit::resized() { raise_here(nullptr, UnitAttention::capacity_changed); }
+void LogicalUnit::resized() {
+  if (protected_ != nullptr) protected_->refresh_geometry();
+  raise_here(nullptr, UnitAttention::capacity_changed);
+}
 
 void LogicalUnit::raise_for_others(const Nexus* nexus, UnitAttention attention) {
   raise_here(nexus, attention);
@@ -210,14 +232,15 @@ bool LogicalUnit::stands_in_the_way(const Task& other, const Task& task, bool ol
 
 namespace {
 
-// A claim stands against the commands of its unit like one of SerialClass::range.
+// A claim stands against the commands of its unit like one of SerialClass::range; where there is protection information, one
+// that writes like SerialClass::exclusive.
 bool conflict(const RangeClaim& claim, const Task& task) noexcept {
   const auto serial = static_cast<SerialClass>(task.serial);
   if (serial == SerialClass::none) return false;
   if (serial == SerialClass::whole) return true;
   const bool both = task.blocks != 0 && claim.blocks != 0 && task.lba < claim.lba + claim.blocks &&
                     claim.lba < task.lba + task.blocks;
-  return both && serial != SerialClass::read;
+  return both && (serial != SerialClass::read || (claim.writes && claim.unit->keeps_protection()));
 }
 
 bool conflict(const RangeClaim& a, const RangeClaim& b) noexcept {

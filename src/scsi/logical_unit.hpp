@@ -15,6 +15,8 @@
 #include "scsi/log_pages.hpp"
 #include "scsi/medium_operation.hpp"
 #include "scsi/port_groups.hpp"
+#include "scsi/protected_channel.hpp"
+#include "scsi/protection.hpp"
 #include "scsi/shard_claim.hpp"
 #include "scsi/task.hpp"
 #include "scsi/unit_attention.hpp"
@@ -40,6 +42,8 @@ struct UnitConfig {
   bool read_only = false;  // beside Geometry::read_only
   DeviceType type = DeviceType::disk;
   bool removable = false;  // the medium can be taken out; of a cd_dvd always
+  // How the medium is formatted, where nothing else is remembered (DurableState). Of a channel that has no room: none.
+  ProtectionType protection_type = ProtectionType::none;
   PortGroups port_groups = {};
   UnitStore* store = nullptr;  // outlives the unit; nullptr: what cannot be kept over a loss of power is refused
   DurableState durable = {};   // what the store has of it
@@ -55,6 +59,12 @@ class LogicalUnit {
   [[nodiscard]] std::uint16_t number() const noexcept { return number_; }
   [[nodiscard]] const UnitIdentity& identity() const noexcept { return config_.identity; }
   [[nodiscard]] DeviceType type() const noexcept { return config_.type; }
+  [[nodiscard]] CommandSet command_set() const noexcept { return command_set_; }
+
+  // Whether there is room for protection information, and how the medium is formatted now.
+  [[nodiscard]] bool keeps_protection() const noexcept { return protected_ != nullptr; }
+  [[nodiscard]] ProtectionType protection_type() const noexcept { return protection_.type; }
+  [[nodiscard]] const ProtectionRules& protection_rules() const noexcept { return protection_; }
   [[nodiscard]] block::Channel& channel() const noexcept { return *channel_; }
   [[nodiscard]] const block::Geometry& geometry() const noexcept { return channel_->geometry(); }
 
@@ -97,6 +107,7 @@ class LogicalUnit {
     bool swp = false;            // Control mode page
     bool d_sense = false;
     bool tas = false;            // commands that another nexus ends get the status TASK ABORTED
+    bool ato = false;            // Control mode page; without room for protection information it stays 0
     bool stopped = false;        // START STOP UNIT
     bool flush_failed = false;   // sticky: what a failed flush lost, the next flush cannot make good
     bool medium_present = true;  // false: the tray is open
@@ -107,12 +118,13 @@ class LogicalUnit {
     State state;
     PortGroups port_groups;
     LogZero log_zero{};
+    ProtectionRules protection;
     Reservations reservations;
     DurableState durable;
     bool record_known = true;
   };
   [[nodiscard]] Value value() const {
-    return {state_, config_.port_groups, log_zero_, reservations_, config_.durable, record_known_};
+    return {state_, config_.port_groups, log_zero_, protection_, reservations_, config_.durable, record_known_};
   }
   void adopt(const Value& value);  // of another shard
 
@@ -128,8 +140,11 @@ class LogicalUnit {
   void reset() noexcept;
   void nexus_lost(const Nexus& nexus);  // its RESERVE is over; registrations stay
   void set_reservations(Reservations reservations);  // these count from now on
+  void set_modes(const ModeValues& modes) noexcept;
+  // FORMAT UNIT: the blocks are of this type from now on.
+  void set_protection_type(ProtectionType type) noexcept { protection_.type = type; }
   [[nodiscard]] ModeValues modes() const noexcept {
-    return {.wce = state_.wce, .swp = state_.swp, .d_sense = state_.d_sense, .tas = state_.tas};
+    return {.wce = state_.wce, .swp = state_.swp, .d_sense = state_.d_sense, .tas = state_.tas, .ato = state_.ato};
   }
   [[nodiscard]] ModeValues default_modes() const noexcept { return {.wce = geometry().write_cache}; }
   // A change that a command of this unit has asked Device::change for.
@@ -154,6 +169,7 @@ class LogicalUnit {
 
   [[nodiscard]] bool can_start(const Task& task);
   void power_on_modes() noexcept;
+  void attach(block::Channel& channel);
   void count(const Task& task) noexcept;  // a command that ended well
   [[nodiscard]] bool stands_in_the_way(const Task& other, const Task& task, bool older) const noexcept;
   static bool is_barrier(const Task& task) noexcept;
@@ -170,7 +186,11 @@ class LogicalUnit {
   Device& device_;
   std::uint16_t number_;
   UnitConfig config_;
-  block::Channel* channel_;
+  ProtectionRules protection_;
+  std::unique_ptr<ProtectedChannel> protected_;  // over the channel that was given, when that has room
+  block::Channel* channel_ = nullptr;
+  std::uint32_t block_bytes_ = 0;                // Geometry::block_size_bytes, at hand
+  CommandSet command_set_ = CommandSet::disk;
   State state_;
   LogZero log_zero_{};
   std::shared_ptr<LiveCounters> counters_ = std::make_shared<LiveCounters>();  // the other shards read them

@@ -12,6 +12,7 @@
 #include "scsi/device.hpp"
 #include "scsi/handlers.hpp"
 #include "scsi/medium_handlers.hpp"
+#include "scsi/reservation_handlers.hpp"
 #include "scsi/transfer.hpp"
 
 namespace perilune::scsi {
@@ -178,6 +179,22 @@ struct PatternDescriptor {
   }
 };
 
+// What FMTPINFO of the CDB and PROTECTION FIELD USAGE of the list ask for together (SBC-3 table 37).
+std::optional<ProtectionType> wanted_type(const Task& task, std::uint8_t usage) noexcept {
+  switch (task.cdb[1] >> 6 << 8 | usage) {
+    case 0x000: return ProtectionType::none;
+    case 0x200: return ProtectionType::type_1;
+    case 0x300: return ProtectionType::type_2;
+    case 0x301: return ProtectionType::type_3;
+    default: return std::nullopt;
+  }
+}
+
+// A type that would be forgotten while the blocks stay is not given to them.
+bool keeps_type(const LogicalUnit& unit, ProtectionType type) noexcept {
+  return type == unit.protection_type() || unit.persists() || unit.geometry().in_memory;
+}
+
 bool has_list(const Task& task) noexcept { return (task.cdb[1] & fmtdata_bit) != 0; }
 
 bool wrong(Task& task, std::uint32_t byte, std::optional<std::uint8_t> bit = std::nullopt) noexcept {
@@ -208,6 +225,11 @@ bool check_pattern(Command& command, std::uint32_t at) noexcept {
 
 bool admit_format_unit(Command& command) {
   Task& task = command.task;
+  const auto type = wanted_type(task, 0);
+  if (!type || (!has_list(task) && !keeps_type(command.unit, *type))) {
+    invalid_field_in_cdb(task, 1, std::uint8_t{7});  // FMTPINFO
+    return false;
+  }
   if (!has_list(task)) return true;
   // The CDB does not say how long the list is: what comes is taken, up to the longest that is understood.
   const std::uint32_t most = 8 + pattern_header_bytes + command.unit.geometry().block_size_bytes;
@@ -220,7 +242,8 @@ bool prepare_format_unit(Command& command) {
   if (!has_list(task)) return true;
   if (too_short(task, (task.cdb[1] & longlist_bit) != 0 ? 8 : 4)) return false;
   const FormatList list(task);
-  if (list.usage != 0) return wrong(task, 0, std::uint8_t{7});
+  const auto type = wanted_type(task, list.usage);
+  if (!type || !keeps_type(command.unit, *type)) return wrong(task, 0, list.usage < 8 ? std::uint8_t{2} : std::uint8_t{7});
   if ((list.flags & 0x05) != 0) return wrong(task, 1, std::uint8_t{2});  // DSP (obsolete), vendor specific
   if (!list.options_valid() && (list.flags & 0x78) != 0) return wrong(task, 1, std::uint8_t{7});
   if (list.protection != 0) return wrong(task, 3, std::uint8_t{7});
@@ -229,9 +252,10 @@ bool prepare_format_unit(Command& command) {
   return !list.has_pattern() || check_pattern(command, list.header_bytes);
 }
 
-Progress run_format_unit(Command& command) {
+namespace {
+
+Progress start_format(Command& command) {
   Task& task = command.task;
-  if (task.step == waiting) return outcome(command);
   MediumPlan plan;
   plan.kind = Kind::format;
   plan.method = Method::clear;
@@ -245,6 +269,26 @@ Progress run_format_unit(Command& command) {
     gather(task.data, list.header_bytes + pattern_header_bytes, {plan.pattern.data(), pattern.bytes});
   }
   return start(command, plan, list.immediate());
+}
+
+}  // namespace
+
+// A type that is not the one of before is remembered first, and counts from then on: the old blocks are none any more.
+Progress run_format_unit(Command& command) {
+  Task& task = command.task;
+  if (task.step == waiting) return outcome(command);
+  if (task.step == changing_step) return command.unit.change_failed() ? end_change(command) : start_format(command);
+  const ProtectionType type = *wanted_type(task, has_list(task) ? FormatList(task).usage : std::uint8_t{0});
+  if (type == command.unit.protection_type()) return start_format(command);
+  UnitChange change;
+  change.protection_type = type;
+  if (command.unit.persists()) {
+    change.durable = command.unit.durable();
+    change.durable->protection_type = type;
+  }
+  task.step = changing_step;
+  if (!command.device.change(task, std::move(change))) return Progress::waits;
+  return command.unit.change_failed() ? end_change(command) : start_format(command);
 }
 
 }  // namespace perilune::scsi

@@ -535,7 +535,7 @@ TEST(OneTurn, CopiesShareItAndTakeTurns) {
 
 TEST(OneTurn, AnEraseIsCutToWhatTheChannelTakesAtOnce) {
   block::Geometry geometry = FakeChannel::disk(40960);
-  geometry.lends_memory = true;  // memory: eight mebibytes at once
+  geometry.in_memory = true;  // eight mebibytes at once
   Rig rig(geometry);
   fill(rig, 0x55);
   const Data list{0, 38, 0, 32, 0, 0, 0,    0,                                    // header

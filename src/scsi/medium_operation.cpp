@@ -176,6 +176,7 @@ void MediumOperation::operation_ended(void* context, block::BlockOp&) {
 void MediumOperation::prepare() {
   op_.fua = op_.may_unmap = false;
   op_.data = {};
+  op_.protection = {};
   switch (stage_) {
     case Stage::asking:
       op_.kind = block::OpKind::query;
@@ -199,6 +200,7 @@ void MediumOperation::prepare_write(std::uint64_t end) {
   op_.kind = block::OpKind::write;
   op_.lba = Lba(position_);
   op_.blocks = BlockCount(blocks);
+  if (plan_.kind == Kind::format) op_.protection.kind = block::Protection::Kind::blank;  // SBC-3 5.3.1
   piece_ = {buffer_.get(), static_cast<std::size_t>(blocks) * unit_.geometry().block_size_bytes};
   op_.data = {&piece_, 1};
 }

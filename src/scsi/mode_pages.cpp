@@ -23,6 +23,7 @@ constexpr std::uint8_t wce_bit = 0x04;      // Caching, byte 2
 constexpr std::uint8_t d_sense_bit = 0x04;  // Control, byte 2
 constexpr std::uint8_t swp_bit = 0x08;      // Control, byte 4
 constexpr std::uint8_t tas_bit = 0x40;      // Control, byte 5
+constexpr std::uint8_t ato_bit = 0x80;      // Control, byte 5
 constexpr std::size_t max_page_bytes = 32;
 
 struct PageBytes {
@@ -64,20 +65,23 @@ PageBytes control_values(const State& state) {
   page.bytes[3] = 0x10;  // unrestricted reordering; QERR 0
   if (state.swp) page.bytes[4] |= swp_bit;
   if (state.tas) page.bytes[5] |= tas_bit;
+  if (state.ato) page.bytes[5] |= ato_bit;
   page.bytes[8] = page.bytes[9] = 0xff;  // BUSY TIMEOUT PERIOD: unlimited
   return page;
 }
-PageBytes control_mask(const LogicalUnit&) {
+PageBytes control_mask(const LogicalUnit& unit) {
   PageBytes page = page_0(0x0a, 12);
   page.bytes[2] = d_sense_bit;
   page.bytes[4] = swp_bit;
   page.bytes[5] = tas_bit;
+  if (unit.keeps_protection()) page.bytes[5] |= ato_bit;
   return page;
 }
 void control_apply(State& state, Bytes page) {
   state.d_sense = (page[2] & d_sense_bit) != 0;
   state.swp = (page[4] & swp_bit) != 0;
   state.tas = (page[5] & tas_bit) != 0;
+  state.ato = (page[5] & ato_bit) != 0;
 }
 
 PageBytes control_extension() {

@@ -28,8 +28,7 @@ std::uint64_t attach(Command& command, std::span<const iovec> from, std::uint64_
     return bytes;
   }
   std::size_t used = 0;
-  const std::uint32_t block = command.unit.geometry().block_size_bytes;
-  const std::uint64_t named = slice(from, offset, bytes, block, task.pieces, used);
+  const std::uint64_t named = slice(from, offset, bytes, task.block_bytes, task.pieces, used);
   PERILUNE_ASSERT(named != 0);  // the transport gave less than task.need, or pieces of a few bytes each
   task.op.data = {task.pieces.data(), used};
   return named;
@@ -40,7 +39,7 @@ std::uint64_t attach(Command& command, std::span<const iovec> from, std::uint64_
 Progress prepare_transfer(Command& command, block::OpKind kind, std::span<const iovec> data, std::uint64_t data_offset,
                           bool durable) noexcept {
   Task& task = command.task;
-  const std::uint64_t block = command.unit.geometry().block_size_bytes;
+  const std::uint64_t block = task.block_bytes;
   const std::uint64_t bytes = (task.transfer_blocks - task.position) * block;
   const std::uint64_t named = attach(command, data, data_offset + task.position * block, bytes);
   return prepare(command, kind, named / block, durable);
@@ -48,7 +47,7 @@ Progress prepare_transfer(Command& command, block::OpKind kind, std::span<const 
 
 Progress prepare_piece(Command& command, block::OpKind kind, Lba lba, std::uint64_t blocks, std::uint64_t data_offset,
                        bool durable) noexcept {
-  const std::uint64_t block = command.unit.geometry().block_size_bytes;
+  const std::uint64_t block = command.task.block_bytes;
   const std::uint64_t named = attach(command, command.task.data, data_offset, blocks * block);
   prepare(command, kind, named / block, durable);
   command.task.op.lba = lba;
@@ -57,7 +56,7 @@ Progress prepare_piece(Command& command, block::OpKind kind, Lba lba, std::uint6
 
 Progress prepare_scratch(Command& command, block::OpKind kind, std::uint64_t end_block, bool durable) noexcept {
   Task& task = command.task;
-  const std::uint64_t block = command.unit.geometry().block_size_bytes;
+  const std::uint64_t block = task.block_bytes;
   const std::uint64_t bytes = std::min<std::uint64_t>((end_block - task.position) * block, task.need.scratch_bytes);
   const std::uint64_t named = attach(command, task.scratch, 0, bytes);
   return prepare(command, kind, named / block, durable);

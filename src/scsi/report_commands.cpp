@@ -57,6 +57,9 @@ Progress run_read_capacity_16(Command& command) {
   out.assign(32, 0);
   store_be64(out.data(), geometry.blocks.value() - 1);
   store_be32(out.data() + 8, geometry.block_size_bytes);
+  if (const ProtectionType type = command.unit.protection_type(); type != ProtectionType::none) {
+    out[12] = static_cast<std::uint8_t>((static_cast<unsigned>(type) - 1) << 1 | 0x01);  // P_TYPE, PROT_EN; P_I_EXPONENT is 0
+  }
   out[13] = physical_exponent(geometry);
   if (geometry.thin) out[14] = geometry.unmap_zeroes ? 0xc0 : 0x80;  // LBPME, LBPRZ
   return reply(task, load_be32(task.cdb.data() + 10));
@@ -94,7 +97,7 @@ void append_timeouts(Buffer& out, const CommandRow& row) {
 
 void report_all(Buffer& out, const LogicalUnit& unit, bool timeouts) {
   out.assign(4, 0);
-  for (const CommandRow& row : command_rows(unit.type())) {
+  for (const CommandRow& row : command_rows(unit.command_set())) {
     if (!available(row, unit)) continue;
     const std::size_t at = out.size();
     out.resize(at + 8);
@@ -119,8 +122,8 @@ void report_one(Buffer& out, const CommandRow* row, const LogicalUnit& unit, boo
   if (timeouts) append_timeouts(out, *row);
 }
 
-bool has_service_actions(DeviceType type, std::uint8_t opcode) noexcept {
-  for (const CommandRow& row : command_rows(type)) {
+bool has_service_actions(CommandSet set, std::uint8_t opcode) noexcept {
+  for (const CommandRow& row : command_rows(set)) {
     if (row.opcode == opcode) return row.has_service_action;
   }
   return false;
@@ -134,10 +137,10 @@ Progress run_report_supported_operation_codes(Command& command) {
   const std::uint8_t options = task.cdb[2] & 0x07;
   const std::uint8_t opcode = task.cdb[3];
   const std::uint16_t service_action = load_be16(task.cdb.data() + 4);
-  const DeviceType type = command.unit.type();
-  const bool with_actions = has_service_actions(type, opcode);
+  const CommandSet set = command.unit.command_set();
+  const bool with_actions = has_service_actions(set, opcode);
   bool known = false;
-  const CommandRow* row = find_row(type, opcode, service_action, known);
+  const CommandRow* row = find_row(set, opcode, service_action, known);
   // 1: a code without service actions; 2: one with; 3: either, and one without has only service action 0.
   if (options > 3 || (options == 1 && with_actions) || (options == 2 && known && !with_actions)) {
     invalid_field_in_cdb(task, 2, std::uint8_t{2});

@@ -73,6 +73,15 @@ void Shards::request(Task& task) {
   task.claim = &add_claim(*task.unit, terms, &task);
 }
 
+namespace {
+
+SerialClass serial_of(const RangeClaim& claim) noexcept {
+  if (!claim.writes) return SerialClass::read;
+  return claim.unit->keeps_protection() ? SerialClass::exclusive : SerialClass::range;
+}
+
+}  // namespace
+
 void Shards::request_for_copy(Task& task) {
   CopyOperation& operation = *task.copy;
   LogicalUnit* next = nullptr;
@@ -84,7 +93,7 @@ void Shards::request_for_copy(Task& task) {
   for (std::size_t i = 0; i < operation.claims.size(); ++i) {
     const RangeClaim& claim = operation.claims[i];
     if (claim.unit == next)
-      terms.parts[i] = {claim.lba, claim.blocks, claim.writes ? SerialClass::range : SerialClass::read};
+      terms.parts[i] = {claim.lba, claim.blocks, serial_of(claim)};
   }
   terms.urgent = task.attribute == TaskAttribute::head_of_queue;
   ShardClaim*& place = operation.shard_claims[operation.shard_claims[0] == nullptr ? 0 : 1];

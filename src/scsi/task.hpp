@@ -107,6 +107,7 @@ struct Task : ListNode<Task>, ListNode<StartableTag> {
   std::uint64_t blocks = 0;
   std::uint64_t position = 0;  // blocks done
   std::uint32_t slice_blocks = 0;
+  std::uint32_t block_bytes = 0;      // of one block in `data` and `scratch`: with protection information, where that is transferred
   std::uint32_t transfer_blocks = 0;  // of `blocks`, those for which the initiator moves data
   std::uint32_t descriptor = 0;       // UNMAP: index of the next descriptor
   std::uint32_t generation = 0;       // of the unit, as this command was checked against it

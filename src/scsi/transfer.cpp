@@ -5,41 +5,6 @@
 #include <cstring>
 
 namespace perilune::scsi {
-namespace {
-
-// Walks iovecs byte run by byte run.
-class Cursor {
- public:
-  Cursor(std::span<const iovec> pieces, std::uint64_t offset) noexcept : pieces_(pieces) { advance(offset); }
-
-  [[nodiscard]] MutableBytes run() noexcept {
-    skip_empty();
-    if (index_ == pieces_.size()) return {};
-    return {static_cast<std::uint8_t*>(pieces_[index_].iov_base) + within_, pieces_[index_].iov_len - within_};
-  }
-  void advance(std::uint64_t bytes) noexcept {
-    while (bytes != 0 && index_ < pieces_.size()) {
-      const std::uint64_t step = std::min<std::uint64_t>(bytes, pieces_[index_].iov_len - within_);
-      within_ += static_cast<std::size_t>(step);
-      bytes -= step;
-      skip_empty();
-    }
-  }
-
- private:
-  void skip_empty() noexcept {
-    while (index_ < pieces_.size() && within_ == pieces_[index_].iov_len) {
-      ++index_;
-      within_ = 0;
-    }
-  }
-  std::span<const iovec> pieces_;
-  std::size_t index_ = 0;
-  std::size_t within_ = 0;
-};
-
-}  // namespace
-
 std::uint64_t total_bytes(std::span<const iovec> pieces) noexcept {
   std::uint64_t total = 0;
   for (const iovec& piece : pieces) total += piece.iov_len;
@@ -47,17 +12,7 @@ std::uint64_t total_bytes(std::span<const iovec> pieces) noexcept {
 }
 
 std::size_t gather(std::span<const iovec> from, std::uint64_t offset, MutableBytes out) noexcept {
-  Cursor cursor(from, offset);
-  std::size_t done = 0;
-  while (done < out.size()) {
-    const Bytes run = cursor.run();
-    if (run.empty()) break;
-    const std::size_t step = std::min(run.size(), out.size() - done);
-    std::memcpy(out.data() + done, run.data(), step);
-    done += step;
-    cursor.advance(step);
-  }
-  return done;
+  return Cursor(from, offset).copy_out(out);
 }
 
 std::uint64_t slice(std::span<const iovec> from, std::uint64_t offset, std::uint64_t length, std::uint32_t unit_bytes,

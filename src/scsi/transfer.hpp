@@ -5,13 +5,65 @@
 
 #include <sys/uio.h>
 
+#include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <optional>
 #include <span>
 
 #include "base/bytes.hpp"
 
 namespace perilune::scsi {
+
+// Walks iovecs byte run by byte run.
+class Cursor {
+ public:
+  Cursor(std::span<const iovec> pieces, std::uint64_t offset) noexcept : pieces_(pieces) { advance(offset); }
+
+  [[nodiscard]] MutableBytes run() noexcept {
+    skip_empty();
+    if (index_ == pieces_.size()) return {};
+    return {static_cast<std::uint8_t*>(pieces_[index_].iov_base) + within_, pieces_[index_].iov_len - within_};
+  }
+  void advance(std::uint64_t bytes) noexcept {
+    while (bytes != 0 && index_ < pieces_.size()) {
+      const std::uint64_t step = std::min<std::uint64_t>(bytes, pieces_[index_].iov_len - within_);
+      within_ += static_cast<std::size_t>(step);
+      bytes -= step;
+      skip_empty();
+    }
+  }
+  // The next bytes; the cursor stands behind them afterwards. Returns how many there were.
+  std::size_t copy_out(MutableBytes out) noexcept {
+    std::size_t done = 0;
+    for (MutableBytes from = run(); done < out.size() && !from.empty(); from = run()) {
+      const std::size_t step = std::min(from.size(), out.size() - done);
+      std::memcpy(out.data() + done, from.data(), step);
+      done += step;
+      advance(step);
+    }
+    return done;
+  }
+  void copy_in(Bytes in) noexcept {
+    for (MutableBytes to = run(); !in.empty() && !to.empty(); to = run()) {
+      const std::size_t step = std::min(to.size(), in.size());
+      std::memcpy(to.data(), in.data(), step);
+      in = in.subspan(step);
+      advance(step);
+    }
+  }
+
+ private:
+  void skip_empty() noexcept {
+    while (index_ < pieces_.size() && within_ == pieces_[index_].iov_len) {
+      ++index_;
+      within_ = 0;
+    }
+  }
+  std::span<const iovec> pieces_;
+  std::size_t index_ = 0;
+  std::size_t within_ = 0;
+};
 
 [[nodiscard]] std::uint64_t total_bytes(std::span<const iovec> pieces) noexcept;
 

@@ -11,6 +11,7 @@ namespace {
 
 constexpr std::uint32_t magic = 0x504c5552;  // "PLUR"
 constexpr std::uint16_t version = 1;
+constexpr std::uint16_t version_with_protection = 2;  // a type of protection information, or ATO: who does not know of it must not begin
 constexpr std::size_t header_bytes = 12;  // magic, version, zero, length of the body
 constexpr std::size_t checksum_bytes = 4;
 
@@ -20,6 +21,9 @@ constexpr std::uint8_t wce_bit = 0x01;
 constexpr std::uint8_t swp_bit = 0x02;
 constexpr std::uint8_t d_sense_bit = 0x04;
 constexpr std::uint8_t tas_bit = 0x08;
+constexpr std::uint8_t ato_bit = 0x10;
+constexpr std::uint8_t protection_bit = 0x04;  // of the flags; the type is in the two bits above it
+constexpr unsigned protection_shift = 3;
 
 class Writer {
  public:
@@ -135,16 +139,18 @@ Reservations surviving(const Reservations& reservations) {
 }
 
 std::vector<std::uint8_t> encode_durable_state(const DurableState& state) {
+  const ModeValues modes = state.modes.value_or(ModeValues{});
   Writer out;
   out.u32(magic);
-  out.u16(version);
+  out.u16(state.protection_type || modes.ato ? version_with_protection : version);
   out.u16(0);
   out.u32(0);  // length, below
-  out.u8((state.reservations.aptpl ? aptpl_bit : 0u) | (state.modes ? modes_bit : 0u));
+  const unsigned protection =
+      state.protection_type ? protection_bit | static_cast<unsigned>(*state.protection_type) << protection_shift : 0;
+  out.u8((state.reservations.aptpl ? aptpl_bit : 0u) | (state.modes ? modes_bit : 0u) | protection);
   write_reservations(out, state.reservations);
-  const ModeValues modes = state.modes.value_or(ModeValues{});
   out.u8((modes.wce ? wce_bit : 0u) | (modes.swp ? swp_bit : 0u) | (modes.d_sense ? d_sense_bit : 0u) |
-         (modes.tas ? tas_bit : 0u));
+         (modes.tas ? tas_bit : 0u) | (modes.ato ? ato_bit : 0u));
   out.bytes(state.identifying.information);
   out.bytes(state.identifying.text);
   std::vector<std::uint8_t> record = std::move(out.out());
@@ -162,7 +168,7 @@ Result<DurableState> decode_durable_state(Bytes record) {
   if (load_be32(&record[checked.size()]) != crypto::crc32c(crypto::crc32c_start, checked)) {
     return tl::unexpected(damaged("the checksum is wrong"));
   }
-  if (load_be16(&record[4]) != version) {
+  if (load_be16(&record[4]) != version && load_be16(&record[4]) != version_with_protection) {
     return fail(Errc::unsupported,
                 "written by another version, format " + std::to_string(load_be16(&record[4])));
   }
@@ -179,8 +185,10 @@ Result<DurableState> decode_durable_state(Bytes record) {
     state.modes = ModeValues{.wce = (modes & wce_bit) != 0,
                              .swp = (modes & swp_bit) != 0,
                              .d_sense = (modes & d_sense_bit) != 0,
-                             .tas = (modes & tas_bit) != 0};
+                             .tas = (modes & tas_bit) != 0,
+                             .ato = (modes & ato_bit) != 0};
   }
+  if ((flags & protection_bit) != 0) state.protection_type = static_cast<ProtectionType>(flags >> protection_shift & 0x03);
   const Bytes information = in.bytes(IdentifyingInformation::max_information_bytes);
   const Bytes text = in.bytes(IdentifyingInformation::max_text_bytes);
   if (!in.at_end()) return tl::unexpected(damaged("the content makes no sense"));

@@ -11,6 +11,7 @@
 
 #include "base/bytes.hpp"
 #include "base/result.hpp"
+#include "scsi/protection.hpp"
 #include "scsi/reservations.hpp"
 #include "scsi/unit_attention.hpp"
 
@@ -22,6 +23,7 @@ struct ModeValues {
   bool swp = false;
   bool d_sense = false;
   bool tas = false;
+  bool ato = false;
   friend bool operator==(const ModeValues&, const ModeValues&) = default;
 };
 
@@ -39,6 +41,7 @@ struct DurableState {
   Reservations reservations;  // all of it only while aptpl; else registrations and reservation are empty
   std::optional<ModeValues> modes;  // saved by MODE SELECT with SP = 1
   IdentifyingInformation identifying;
+  std::optional<ProtectionType> protection_type;  // that FORMAT UNIT gave the medium
   friend bool operator==(const DurableState&, const DurableState&) = default;
 };
 
@@ -64,6 +67,7 @@ struct UnitChange {
   std::optional<DurableState> durable;   // then: this is durable
   std::optional<Reservations> reservations;  // then these count
   std::optional<ModeValues> modes;
+  std::optional<ProtectionType> protection_type;
   std::vector<NexusNotice> notices;          // and this is told
   std::optional<UnitAttention> for_others;   // to every nexus but the one whose command it is
 };

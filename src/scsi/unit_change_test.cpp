@@ -62,11 +62,11 @@ TEST(DurableState, ADamagedRecordIsRefused) {
 
 TEST(DurableState, AnotherVersionIsNamed) {
   auto record = encode_durable_state(full());
-  record[5] = 2;
+  record[5] = 3;
   const auto refused = decode_durable_state(resealed(record));
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, Errc::unsupported);
-  EXPECT_NE(refused.error().message.find("format 2"), std::string::npos);
+  EXPECT_NE(refused.error().message.find("format 3"), std::string::npos);
 }
 
 TEST(DurableState, SealedNonsenseIsRefused) {

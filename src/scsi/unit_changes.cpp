@@ -114,12 +114,8 @@ void Device::make_change(LogicalUnit& unit) {
   current.stage = Stage::made;
   if (change.durable) unit.config_.durable = std::move(*change.durable);
   if (change.reservations) unit.set_reservations(std::move(*change.reservations));
-  if (change.modes) {
-    unit.state_.wce = change.modes->wce;
-    unit.state_.swp = change.modes->swp;
-    unit.state_.d_sense = change.modes->d_sense;
-    unit.state_.tas = change.modes->tas;
-  }
+  if (change.modes) unit.set_modes(*change.modes);
+  if (change.protection_type) unit.set_protection_type(*change.protection_type);
   for (const NexusNotice& notice : change.notices) {
     raise_named(unit, notice);
     if (unit.change_ == nullptr) continue;

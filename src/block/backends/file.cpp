@@ -52,22 +52,26 @@ Result<std::unique_ptr<Backstore>> FileBackstore::open(const std::string& path, 
   runtime::OpenOptions how{options.read_only, options.direct};
   auto opened = runtime::posix::open_block_file(path, how, !options.read_only);
   if (!opened) return explain(path, opened.error(), options.read_only);
-  if (opened->properties.size_bytes < options.block_size_bytes) {
+  if (options.protection_bytes != 0 && opened->properties.is_block_device) {
+    return fail(Errc::unsupported, path + ": protection information is kept in files and in memory, not on a block device");
+  }
+  if (opened->properties.size_bytes < options.stored_block_bytes()) {
     return fail(Errc::invalid_argument,
                 opened->properties.size_bytes == 0
                     ? fmt::format("{}: is empty (give it a size with: truncate -s 1G {})", path, path)
-                    : fmt::format("{}: holds less than one block of {} bytes", path, options.block_size_bytes));
+                    : fmt::format("{}: holds less than one block of {} bytes", path, options.stored_block_bytes()));
   }
   std::unique_ptr<FileBackstore> self(new FileBackstore);
   self->file_ = std::move(*opened);
   if (auto status = self->lock(path); !status) return tl::unexpected(status.error());
   auto& properties = self->file_.properties;
-  if (properties.offset_alignment_bytes > options.block_size_bytes) {
+  if (options.stored_block_bytes() % properties.offset_alignment_bytes != 0) {
     properties.direct = false;
     properties.memory_alignment_bytes = properties.offset_alignment_bytes = 1;
   }
   self->identity_ = canonical(path);
-  self->geometry_ = file_geometry(properties, options.block_size_bytes);
+  self->geometry_ = file_geometry(properties, options.stored_block_bytes());
+  self->geometry_.protection_bytes = options.protection_bytes;
   self->thick_ = options.thick;
   if (options.thick) {
     if (Status status = self->allocate_all(path); !status) return tl::unexpected(status.error());
@@ -115,9 +119,9 @@ std::string FileBackstore::path_for_channels() const {
 std::string FileBackstore::describe() const {
   const auto& p = file_.properties;
   const std::uint64_t tail = p.size_bytes % geometry_.block_size_bytes;
-  return fmt::format("{} {}, {}{}{}{}{}{}{}", p.is_block_device ? "block device" : "file", identity_, format_size(p.size_bytes),
+  return fmt::format("{} {}, {}{}{}{}{}{}{}{}", p.is_block_device ? "block device" : "file", identity_, format_size(p.size_bytes),
                      p.direct ? ", O_DIRECT" : ", page cache", file_.sparse ? ", sparse" : "",
-                     thick_ ? ", thick" : "", p.read_only ? ", read-only" : "", locked_ ? "" : ", not locked (the file system has no locks)",
+                     thick_ ? ", thick" : "", geometry_.protection_bytes == 0 ? "" : ", with protection information", p.read_only ? ", read-only" : "", locked_ ? "" : ", not locked (the file system has no locks)",
                      tail == 0 ? "" : fmt::format(", the last {} bytes are not served (less than a block)", tail));
 }
 

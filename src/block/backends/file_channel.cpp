@@ -348,7 +348,8 @@ Geometry file_geometry(const runtime::FileProperties& properties, std::uint32_t 
   g.unmap_zeroes = g.thin;
   g.read_only = properties.read_only;
   g.rotational = properties.rotational;
-  g.unmap_granularity_blocks = std::max<std::uint32_t>(1, properties.discard_granularity_bytes / block_size_bytes);
+  g.unmap_granularity_blocks =
+      std::max<std::uint32_t>(1, (properties.discard_granularity_bytes + block_size_bytes - 1) / block_size_bytes);
   g.memory_alignment_bytes = properties.memory_alignment_bytes;
   return g;
 }

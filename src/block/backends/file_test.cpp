@@ -54,6 +54,31 @@ TEST_F(File, GeometryTellsTheTruth) {
   EXPECT_EQ(store->identity(), std::filesystem::canonical(folder / "disk").string());
 }
 
+TEST_F(File, RoomForProtectionInformationIsPartOfEveryBlock) {
+  BackstoreOptions options;
+  options.protection_bytes = 8;
+  const std::string path = folder.file("disk", mib);
+  open(path, options);
+  const Geometry& g = channel->geometry();
+  EXPECT_EQ(g.block_size_bytes, 520U);
+  EXPECT_EQ(g.protection_bytes, 8U);
+  EXPECT_EQ(g.blocks.value(), mib / 520);
+  EXPECT_NE(store->describe().find("page cache"), std::string::npos) << store->describe();
+  EXPECT_NE(store->describe().find("with protection information"), std::string::npos);
+  Buffer out(3 * 520, 0x5a);
+  EXPECT_EQ(write(7, out, true), OpStatus::ok);
+  EXPECT_EQ(trace, (std::vector<std::pair<std::string, bool>>{{"WRITE", true}}));  // blocks and what protects them: one write
+  EXPECT_EQ(slurp(path, 7 * 520, 3 * 520), std::string(3 * 520, '\x5a'));
+  if (!g.thin) GTEST_SKIP() << "no holes on this file system";
+  EXPECT_EQ(range(OpKind::unmap, 8, 1), OpStatus::ok);
+  EXPECT_EQ(slurp(path, 7 * 520, 3 * 520), std::string(520, '\x5a') + std::string(520, '\0') + std::string(520, '\x5a'));
+  options.block_size_bytes = 4096;
+  channel.reset();
+  store.reset();
+  open(path, options);
+  EXPECT_EQ(channel->geometry().blocks.value(), mib / 4104);
+}
+
 TEST_F(File, FuaIsADurableWriteAndAPlainWriteIsNot) {
   open(folder.file("disk", mib));
   Buffer data(4096, 1);

@@ -67,6 +67,41 @@ TEST_F(Ram, ReadingDoesNotMakeABlockMapped) {
   EXPECT_EQ(op.alike.value(), 8u);
 }
 
+// Blocks of 520 bytes lie across pages.
+TEST_F(Ram, RoomForProtectionInformationIsPartOfEveryBlock) {
+  BackstoreOptions options;
+  options.protection_bytes = 8;
+  open("ram:1M", options);
+  EXPECT_EQ(channel->geometry().block_size_bytes, 520U);
+  EXPECT_EQ(channel->geometry().protection_bytes, 8U);
+  EXPECT_EQ(channel->geometry().blocks.value(), 2048U);  // what was asked for, and the room beside
+  EXPECT_EQ(channel->geometry().unmap_granularity_blocks, 8U);
+  Buffer data(64 * 520, 0x99);
+  ASSERT_EQ(write(100, data), OpStatus::ok);
+  EXPECT_EQ(range(OpKind::unmap, 117, 20), OpStatus::ok);
+  ASSERT_EQ(read(100, data), OpStatus::ok);
+  for (std::size_t i = 0; i < data.size(); ++i) ASSERT_EQ(data.data()[i], i >= 17 * 520 && i < 37 * 520 ? 0 : 0x99) << i;
+  // A block is unmapped when no page has a part of it; what the answers say covers the range, and says so of what was written.
+  for (std::uint64_t at = 0, step = 0; at < 2048; at += step) {
+    BlockOp op;
+    op.kind = OpKind::query;
+    op.lba = Lba(at);
+    op.blocks = BlockCount(2048 - at);
+    ASSERT_EQ(run(op), OpStatus::ok);
+    step = op.alike.value();
+    ASSERT_GE(step, 1U);
+    ASSERT_LE(step, 2048 - at);
+    if (op.mapped) continue;
+    EXPECT_TRUE(at + step <= 100 || at >= 164 || (at >= 117 && at + step <= 137)) << at << " " << step;
+  }
+  BlockOp written;
+  written.kind = OpKind::query;
+  written.lba = Lba(100);
+  written.blocks = BlockCount(17);
+  ASSERT_EQ(run(written), OpStatus::ok);
+  EXPECT_TRUE(written.mapped);
+}
+
 TEST_F(Ram, AThickOneHasItsPagesFromTheBeginningAndKeepsThem) {
   BackstoreOptions options;
   options.thick = true;

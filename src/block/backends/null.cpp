@@ -40,7 +40,9 @@ Result<std::unique_ptr<Backstore>> NullBackstore::create(std::uint64_t size_byte
   std::unique_ptr<NullBackstore> self(new NullBackstore);
   self->identity_ = random_identity("null");
   Geometry& g = self->geometry_;
-  g.block_size_bytes = options.block_size_bytes;
+  g.block_size_bytes = options.stored_block_bytes();
+  g.protection_bytes = options.protection_bytes;
+  g.in_memory = true;
   g.blocks = BlockCount(size_bytes / options.block_size_bytes);
   g.write_cache = false;
   g.thin = g.unmap_zeroes = !options.thick;

@@ -105,7 +105,11 @@ class RamChannel final : public Channel {
     std::size_t alike = 1;
     while (alike < known && has_page(entries[alike]) == op.mapped) ++alike;
     const std::uintptr_t end = std::min(to, (first_page + alike) * page_bytes);
-    op.alike = BlockCount((end - from) / geometry_.block_size_bytes);  // blocks do not cross pages
+    // Blocks cross pages where they have room for protection information: one that is in part there is mapped.
+    const std::uint64_t block = geometry_.block_size_bytes;
+    const std::uint64_t whole = (end - from) / block;
+    if (!op.mapped && whole == 0) op.mapped = true;
+    op.alike = BlockCount(std::clamp<std::uint64_t>(op.mapped ? (end - from + block - 1) / block : whole, 1, op.blocks.value()));
   }
 
   // Swapped out, or present and mapped by us alone (Documentation/admin-guide/mm/pagemap.rst): what was only read has the page
@@ -122,7 +126,9 @@ class RamChannel final : public Channel {
 
 }  // namespace
 
-Result<std::unique_ptr<Backstore>> RamBackstore::create(std::uint64_t size_bytes, const BackstoreOptions& options) {
+Result<std::unique_ptr<Backstore>> RamBackstore::create(std::uint64_t user_bytes, const BackstoreOptions& options) {
+  const std::uint64_t blocks = user_bytes / options.block_size_bytes;
+  const std::uint64_t size_bytes = blocks * options.stored_block_bytes();
   std::unique_ptr<RamBackstore> self(new RamBackstore);
   const int reserve = options.thick ? 0 : MAP_NORESERVE;
   void* memory = ::mmap(nullptr, size_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | reserve, -1, 0);
@@ -135,14 +141,15 @@ Result<std::unique_ptr<Backstore>> RamBackstore::create(std::uint64_t size_bytes
   (void)::madvise(memory, size_bytes, MADV_DONTFORK);
   self->identity_ = random_identity("ram");
   Geometry& g = self->geometry_;
-  g.block_size_bytes = options.block_size_bytes;
+  g.block_size_bytes = options.stored_block_bytes();
+  g.protection_bytes = options.protection_bytes;
   g.physical_block_size_bytes = page_bytes;
-  g.blocks = BlockCount(size_bytes / options.block_size_bytes);
+  g.blocks = BlockCount(blocks);
   g.write_cache = false;  // a write that ended is on the medium, such as it is
   g.thin = g.unmap_zeroes = !options.thick;
   g.read_only = options.read_only;
-  g.unmap_granularity_blocks = static_cast<std::uint32_t>(page_bytes / options.block_size_bytes);
-  g.lends_memory = true;
+  g.unmap_granularity_blocks = static_cast<std::uint32_t>((page_bytes + g.block_size_bytes - 1) / g.block_size_bytes);
+  g.lends_memory = g.in_memory = true;
   g.max_atomic_blocks = UINT32_MAX;  // what could tear a copy takes the whole disk away
   if (options.thick) {
     if (Status status = self->allocate_all(); !status) return tl::unexpected(status.error());
@@ -163,7 +170,8 @@ RamBackstore::~RamBackstore() {
 }
 
 std::string RamBackstore::describe() const {
-  return fmt::format("memory, {}{}{}", format_size(mapped_bytes_), geometry_.thin ? "" : ", thick", geometry_.read_only ? ", read-only" : "");
+  return fmt::format("memory, {}{}{}{}", format_size(mapped_bytes_), geometry_.thin ? "" : ", thick",
+                     geometry_.protection_bytes == 0 ? "" : ", with protection information", geometry_.read_only ? ", read-only" : "");
 }
 
 Result<std::unique_ptr<Channel>> RamBackstore::open_channel(runtime::Loop&) {

@@ -17,7 +17,7 @@ namespace perilune::block {
 class RamBackstore final : public Backstore {
  public:
   // Fails with no_memory when the address space cannot be had, or, for a thick disk, the memory.
-  [[nodiscard]] static Result<std::unique_ptr<Backstore>> create(std::uint64_t size_bytes, const BackstoreOptions& options);
+  [[nodiscard]] static Result<std::unique_ptr<Backstore>> create(std::uint64_t user_bytes, const BackstoreOptions& options);
   ~RamBackstore() override;
 
   [[nodiscard]] const Geometry& geometry() const override { return geometry_; }
