@@ -14,8 +14,11 @@ constexpr std::uint64_t disk_blocks = 512;
 // Lives of a target between power failures. After each, a new initiator reads the whole disk.
 class Durability {
  public:
-  Durability(std::uint64_t seed, const ScenarioOptions& options, const DiskFaults& lies)
+  Durability(std::uint64_t seed, const ScenarioOptions& options, const DiskFaults& lies,
+             scsi::ProtectionType protection)
       : options_(options),
+        protection_(protection),
+        full_(protects() && seed % 4 != 0),
         world_(seed, world_options(options)),
         prng_(world_.prng().fork()),
         pairing_(Pairing::draw(prng_)),
@@ -26,9 +29,10 @@ class Durability {
                 [this](target::ServerConfig& config) { pairing_.apply(config); }),
         initiator_(world_, initiator_host_, options, pairing_.session()) {
     DiskOptions disk;
-    disk.size_bytes = disk_blocks * 512;
+    disk.size_bytes = disk_blocks * (protects() ? 520 : 512);
     disk.faults = lies;
     target_host_.add_disk("/disk", disk);
+    target_.protect(protection);
   }
 
   ScenarioResult run() {
@@ -42,6 +46,7 @@ class Durability {
   }
 
  private:
+  [[nodiscard]] bool protects() const noexcept { return protection_ != scsi::ProtectionType::none; }
   static WorldOptions world_options(const ScenarioOptions& options) {
     WorldOptions w;
     w.trace_sink = options.trace_sink;
@@ -68,7 +73,7 @@ class Durability {
 
   void live() {
     start();
-    if (!problem_.empty()) return;
+    if (!problem_.empty() || (full_ && !written_ && !write_all())) return;
     WorkloadShape shape;
     shape.blocks = disk_blocks;
     shape.total = 1'000'000;  // the power goes first
@@ -76,6 +81,7 @@ class Durability {
     shape.max_blocks = 32;
     shape.writes = 70;
     shape.flushes = 15;
+    if (full_) shape.zeroes = 0;
     Workload& workload = add_workload(shape);
     workload.use(*initiator_.unit());
     const std::uint64_t mark = 5 + prng_.below(80);
@@ -85,12 +91,29 @@ class Durability {
     if (!problem_.empty()) return;
     WorkloadShape reading;
     reading.blocks = disk_blocks;
+    reading.torn_reads_fail = protects();
+    reading.blocks_may_be_blank = protects() && !full_;
     Workload& reader = add_workload(reading);
     reader.use(*initiator_.unit());
     reader.verify();
     if (!wait("reading after the power loss", &reader, [&] { return reader.verified(); })) return;
+    if (options_.narrate) options_.narrate(world_.now(), std::to_string(reader.torn()) + " blocks were torn");
+    reader.rewrite_torn();
+    if (!wait("writing what was torn", &reader, [&] { return reader.rewritten(); })) return;
     initiator_.crash();
     target_.crash(Crash::process);
+  }
+
+  // So that every block has protection information from the beginning.
+  bool write_all() {
+    written_ = true;
+    WorkloadShape shape;
+    shape.blocks = disk_blocks;
+    shape.depth = 32;
+    Workload& writer = add_workload(shape);
+    writer.use(*initiator_.unit());
+    writer.rewrite_all();
+    return wait("writing everything once", &writer, [&] { return writer.rewritten(); });
   }
 
   Workload& add_workload(const WorkloadShape& shape) {
@@ -106,6 +129,9 @@ class Durability {
   }
 
   ScenarioOptions options_;
+  scsi::ProtectionType protection_;
+  bool full_;  // no block is ever without protection information
+  bool written_ = false;
   World world_;
   Prng prng_;
   Pairing pairing_;
@@ -120,13 +146,31 @@ class Durability {
 
 }  // namespace
 
+namespace {
+
+// Each seed one type.
+ScenarioResult protected_run(std::uint64_t seed, const ScenarioOptions& options, const DiskFaults& lies) {
+  return Durability(seed, options, lies, static_cast<scsi::ProtectionType>(1 + seed % 3)).run();
+}
+
+}  // namespace
+
 ScenarioResult run_durability(std::uint64_t seed, const ScenarioOptions& options) {
   return run_durability_with(seed, options, {});
 }
 
 ScenarioResult run_durability_with(std::uint64_t seed, const ScenarioOptions& options,
                                    const DiskFaults& lies) {
-  return Durability(seed, options, lies).run();
+  return Durability(seed, options, lies, scsi::ProtectionType::none).run();
+}
+
+ScenarioResult run_protection(std::uint64_t seed, const ScenarioOptions& options) {
+  return protected_run(seed, options, {});
+}
+
+ScenarioResult run_protection_with(std::uint64_t seed, const ScenarioOptions& options,
+                                   const DiskFaults& lies) {
+  return protected_run(seed, options, lies);
 }
 
 }  // namespace perilune::sim

@@ -17,17 +17,19 @@ void SimLog::say(const std::string& text) {
   if (narrate_) narrate_(world_.now(), who_ + ": " + text);
 }
 
-Result<std::shared_ptr<block::Backstore>> SimBackstore::open(runtime::Loop& loop, const std::string& path) {
-  auto file = loop.open_file(path, {});
+Result<std::shared_ptr<block::Backstore>> SimBackstore::open(runtime::Loop& loop, const std::string& path,
+                                                             std::uint32_t protection_bytes) {
+  auto file = loop.open_file(path, how(protection_bytes));
   if (!file) return tl::unexpected(file.error());
   auto store = std::make_shared<SimBackstore>();
   store->path_ = path;
-  store->geometry_ = block::file_geometry((*file)->properties(), 512);
+  store->geometry_ = block::file_geometry((*file)->properties(), 512 + protection_bytes);
+  store->geometry_.protection_bytes = protection_bytes;
   return std::shared_ptr<block::Backstore>(std::move(store));
 }
 
 Result<std::unique_ptr<block::Channel>> SimBackstore::open_channel(runtime::Loop& loop) {
-  auto file = loop.open_file(path_, {});
+  auto file = loop.open_file(path_, how(geometry_.protection_bytes));
   if (!file) return tl::unexpected(file.error());
   return block::make_file_channel(std::move(*file), geometry_, health_);
 }
@@ -59,13 +61,15 @@ void TargetMachine::start() {
   config.portals = {*Endpoint::parse("10.0.0.1:3260", 0)};
   target::TargetSpec spec;
   spec.name = target_name;
-  auto store = SimBackstore::open(*loops_.front(), "/disk");
+  const bool protects = protection_type_ != scsi::ProtectionType::none;
+  auto store = SimBackstore::open(*loops_.front(), "/disk", protects ? scsi::protection_field_bytes : 0);
   if (!store) {
     problem_ = store.error().message;
     return;
   }
   target::UnitSpec unit;
   unit.config.identity = scsi::UnitIdentity::from_id(42);
+  unit.config.protection_type = protection_type_;
   unit.backstore = std::move(*store);
   spec.units.push_back(std::move(unit));
   config.targets.push_back(std::move(spec));

@@ -39,14 +39,18 @@ class SimLog final : public EventLog {
 // A simulated disk as a backstore: the file channel of production over a SimBlockFile.
 class SimBackstore final : public block::Backstore {
  public:
-  [[nodiscard]] static Result<std::shared_ptr<block::Backstore>> open(runtime::Loop& loop,
-                                                                      const std::string& path);
+  // With `protection_bytes` its blocks have room for protection information, and it is not opened O_DIRECT.
+  [[nodiscard]] static Result<std::shared_ptr<block::Backstore>> open(runtime::Loop& loop, const std::string& path,
+                                                                      std::uint32_t protection_bytes = 0);
   [[nodiscard]] const block::Geometry& geometry() const override { return geometry_; }
   [[nodiscard]] const std::string& identity() const override { return path_; }
   [[nodiscard]] std::string describe() const override { return "simulated disk " + path_; }
   [[nodiscard]] Result<std::unique_ptr<block::Channel>> open_channel(runtime::Loop& loop) override;
 
  private:
+  [[nodiscard]] static runtime::OpenOptions how(std::uint32_t protection_bytes) {
+    return {.read_only = false, .prefer_direct = protection_bytes == 0};
+  }
   std::string path_;
   block::Geometry geometry_;
   std::shared_ptr<block::FlushHealth> health_ = std::make_shared<block::FlushHealth>();
@@ -59,6 +63,8 @@ class TargetMachine {
   TargetMachine(World& world, SimHost& host, const ScenarioOptions& options, Configure configure,
                 std::uint32_t shards = 1);
   ~TargetMachine();
+  // The disk is formatted so, from the next start on.
+  void protect(scsi::ProtectionType type) noexcept { protection_type_ = type; }
   void start();
   void crash(Crash kind);
   void stop();  // orderly; stopped() tells when it is over
@@ -84,6 +90,7 @@ class TargetMachine {
   SimLog log_;
   Configure configure_;
   std::uint32_t shards_;
+  scsi::ProtectionType protection_type_ = scsi::ProtectionType::none;
   std::vector<SimLoop*> loops_;  // one per shard
   std::unique_ptr<target::Server> server_;
   std::vector<std::unique_ptr<Ghost>> ghosts_;

@@ -8,6 +8,7 @@ std::span<const Scenario> scenarios() {
       {"streams", "echo over connections that are cut, reset and stalled", run_streams},
       {"recovery", "target and initiator through cuts, resets and crashes, every block judged", run_recovery},
       {"durability", "the target loses power; no flushed or FUA write is lost", run_durability},
+      {"protection", "the same with protection information: nothing flushed fails its guard", run_protection},
       {"pool", "eight greedy sessions on the smallest legal buffer pool all finish", run_pool},
       {"retention", "readers of recovery level 1 on it, one acknowledging nothing, all finish", run_retention},
       {"shards", "several shards serve one disk: no increment lost, no write after what fences it", run_shards},

@@ -19,6 +19,11 @@ ScenarioResult run_durability(std::uint64_t seed, const ScenarioOptions& options
 ScenarioResult run_durability_with(std::uint64_t seed, const ScenarioOptions& options,
                                    const DiskFaults& lies);
 
+// As durability, over a disk with protection information (its type by the seed), where a power loss cuts through blocks of
+// 520 bytes: no flushed or FUA write fails its guard, and no torn block is ever returned as if it were one.
+ScenarioResult run_protection(std::uint64_t seed, const ScenarioOptions& options);
+ScenarioResult run_protection_with(std::uint64_t seed, const ScenarioOptions& options, const DiskFaults& lies);
+
 // Eight greedy sessions of unsolicited writes on the smallest legal buffer pool: all of them finish.
 ScenarioResult run_pool(std::uint64_t seed, const ScenarioOptions& options);
 

@@ -19,10 +19,11 @@ void run_seeds(ScenarioResult (*run)(std::uint64_t, const ScenarioOptions&), std
   }
 }
 
-int caught(const DiskFaults& lies, std::uint64_t seeds) {
+int caught(const DiskFaults& lies, std::uint64_t seeds,
+           ScenarioResult (*run)(std::uint64_t, const ScenarioOptions&, const DiskFaults&) = run_durability_with) {
   int count = 0;
   for (std::uint64_t seed = 1; seed <= seeds; ++seed) {
-    count += run_durability_with(seed, {}, lies).problem.empty() ? 0 : 1;
+    count += run(seed, {}, lies).problem.empty() ? 0 : 1;
   }
   return count;
 }
@@ -47,6 +48,14 @@ TEST(Simulation, AFuaWriteThatIsNotDurableIsCaught) {
   DiskFaults lies;
   lies.ignore_durable_write = true;
   EXPECT_GT(caught(lies, 100), 10);
+}
+
+TEST(Simulation, PowerLossLeavesNoFlushedBlockWithAWrongGuard) { run_seeds(run_protection, 1, 300); }
+
+TEST(Simulation, AFuaWriteOfProtectedBlocksThatIsNotDurableIsCaught) {
+  DiskFaults lies;
+  lies.ignore_durable_write = true;
+  EXPECT_GT(caught(lies, 50, run_protection_with), 5);
 }
 
 TEST(Simulation, EightGreedySessionsFinishOnTheSmallestPool) { run_seeds(run_pool, 1, 32); }

@@ -64,8 +64,20 @@ void Workload::verify() {
   fill();
 }
 
+void Workload::rewrite_torn() {
+  PERILUNE_ASSERT(outstanding_ == 0);
+  rewriting_ = true;
+  fill();
+}
+
+void Workload::rewrite_all() {
+  for (std::uint64_t lba = shape_.first_block; lba < end_block(); ++lba) torn_.push_back(lba);
+  rewrite_torn();
+}
+
 bool Workload::wants_more() const noexcept {
   if (channel_ == nullptr || !problem_.empty()) return false;
+  if (rewriting_) return !torn_.empty();
   return verifying_ ? next_block_ < end_block() : started_ < shape_.total;
 }
 
@@ -84,7 +96,9 @@ void Workload::fill() {
 }
 
 bool Workload::start(Slot& slot) {
-  if (verifying_)
+  if (rewriting_)
+    choose_rewrite(slot);
+  else if (verifying_)
     choose_read_back(slot);
   else
     choose(slot);
@@ -109,7 +123,8 @@ void Workload::make_data(Slot& slot, std::uint64_t blocks) {
 }
 
 void Workload::choose_read_back(Slot& slot) {
-  const std::uint64_t blocks = std::min<std::uint64_t>(shape_.max_blocks, end_block() - next_block_);
+  const std::uint64_t most = shape_.torn_reads_fail ? 1 : shape_.max_blocks;
+  const std::uint64_t blocks = std::min<std::uint64_t>(most, end_block() - next_block_);
   slot.op.kind = block::OpKind::read;
   slot.op.fua = false;
   slot.op.lba = Lba(next_block_);
@@ -117,6 +132,16 @@ void Workload::choose_read_back(Slot& slot) {
   make_data(slot, blocks);
   slot.read = history_.begin_read(slot.op.lba, slot.op.blocks);
   next_block_ += blocks;
+}
+
+void Workload::choose_rewrite(Slot& slot) {
+  slot.op.kind = block::OpKind::write;
+  slot.op.fua = true;
+  slot.op.lba = Lba(torn_.back());
+  slot.op.blocks = BlockCount(1);
+  torn_.pop_back();
+  make_data(slot, 1);
+  slot.write = history_.begin_write(slot.op.lba, MutableBytes(slot.memory.get(), slot.bytes));
 }
 
 void Workload::choose(Slot& slot) {
@@ -160,6 +185,11 @@ void Workload::end(Slot& slot) {
 void Workload::judge(Slot& slot) {
   const bool succeeded = slot.op.status == block::OpStatus::ok;
   if (!succeeded) ++failures_;
+  const bool read_back = slot.op.kind == block::OpKind::read && verifying_;
+  if (!succeeded && read_back && shape_.torn_reads_fail && history_.may_be_torn(slot.op.lba)) {
+    torn_.push_back(slot.op.lba.value());
+    return;
+  }
   if (!succeeded && !shape_.tolerant && problem_.empty()) {
     problem_ = "an operation of kind " + std::to_string(static_cast<int>(slot.op.kind)) + " at block " +
                std::to_string(slot.op.lba.value()) + " failed with status " +
@@ -169,11 +199,16 @@ void Workload::judge(Slot& slot) {
     case block::OpKind::read:
       if (!succeeded || !problem_.empty()) return;
       problem_ = history_.end_read(slot.read, Bytes(slot.memory.get(), slot.bytes));
+      if (!problem_.empty() && read_back && shape_.blocks_may_be_blank && history_.may_be_torn(slot.op.lba)) {
+        problem_.clear();
+        torn_.push_back(slot.op.lba.value());
+      }
       return;
     case block::OpKind::flush:
       history_.end_flush(slot.flush, succeeded);
       return;
-    case block::OpKind::query: return;
+    case block::OpKind::query:
+      return;
     case block::OpKind::write:
     case block::OpKind::unmap:
     case block::OpKind::write_zeroes:

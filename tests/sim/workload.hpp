@@ -24,6 +24,11 @@ struct WorkloadShape {
   std::uint32_t flushes = 5;
   std::uint32_t zeroes = 5;  // unmap and write zeroes
   bool tolerant = false;     // operations may fail; what they did is judged all the same
+  // verify(): reads of one block each; those fail that a power loss may have torn (BlockHistory::may_be_torn).
+  bool torn_reads_fail = false;
+  // And of those whose protection information was never written, or taken away, a torn one is read as it is: there is nothing
+  // to check it against.
+  bool blocks_may_be_blank = false;
 };
 
 // Works on the loop of its channel. After lost() it carries on with another channel.
@@ -39,6 +44,11 @@ class Workload {
   void lost();
   // Reads the whole range; verified() when all of it was legal.
   void verify();
+  // Writes blocks anew, durably, one by one: those that were torn, or all.
+  void rewrite_torn();
+  void rewrite_all();
+  [[nodiscard]] bool rewritten() const noexcept { return rewriting_ && torn_.empty() && outstanding_ == 0; }
+  [[nodiscard]] std::uint64_t torn() const noexcept { return torn_.size(); }
 
   [[nodiscard]] std::uint64_t ended() const noexcept { return ended_; }
   [[nodiscard]] std::uint64_t failures() const noexcept { return failures_; }
@@ -56,6 +66,7 @@ class Workload {
   bool start(Slot& slot);
   void choose(Slot& slot);
   void choose_read_back(Slot& slot);
+  void choose_rewrite(Slot& slot);
   void make_data(Slot& slot, std::uint64_t blocks);
   void end(Slot& slot);
   void judge(Slot& slot);
@@ -73,6 +84,8 @@ class Workload {
   std::uint32_t outstanding_ = 0;
   bool verifying_ = false;
   bool filling_ = false;
+  bool rewriting_ = false;
+  std::vector<std::uint64_t> torn_;
   std::uint64_t next_block_ = 0;
   std::string problem_;
 };

@@ -204,6 +204,14 @@ void BlockHistory::power_lost() {
   }
 }
 
+bool BlockHistory::may_be_torn(Lba lba) {
+  const Block& b = block(lba.value());
+  const std::uint64_t now = tick_++;
+  return b.unsettled && std::any_of(b.versions.begin(), b.versions.end(), [&](const Version& v) {
+    return !v.durable && !replaced(b, v, now);
+  });
+}
+
 void BlockHistory::distrust_cache() {
   for (auto& [lba, b] : map_) {
     for (Version& v : b.versions) v.distrusted = v.distrusted || !v.durable;

@@ -74,6 +74,11 @@ class BlockHistory {
   // A failed sync may have lost what was acknowledged so far although reads still show it (page caches do
   // that), and a process that starts afresh does not know: no later flush makes these versions durable.
   void distrust_cache();
+  // For disks that return no block which a power loss has torn, but fail the read of it (protection information): whether
+  // that may have happened to this one. It was being written, or a write of it that ended was not durable, and no durable
+  // one replaced it. Such a block is to be written again.
+  [[nodiscard]] bool may_be_torn(Lba lba);
+
   // No failed write can take effect any more (its target is gone, or has answered a reinstating login).
   void settle_failed();
 
