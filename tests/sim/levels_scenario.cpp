@@ -324,8 +324,9 @@ class Levels {
                                            std::to_string(s.reconnects) + " replays " +
                                            std::to_string(s.replayed_commands));
       }
-      if (strict() && s.reconnects != 0 && problem_.empty())
-        problem_ = "a session of level 2 was not recovered but made anew";
+      if (!strict() || !problem_.empty()) continue;
+      if (s.reconnects != 0) problem_ = "a session of level 2 was not recovered but made anew";
+      if (s.replayed_commands != 0) problem_ = "a command of level 2 was not recovered but sent anew";
     }
   }
 
