@@ -16,7 +16,9 @@ def connections():
 
 
 def lio_agrees_to_level_2():
-    lio.targetcli(f"/iscsi/{lio.IQN}/tpg1 set parameter ErrorRecoveryLevel=2 MaxConnections=4 DefaultTime2Wait=0 DefaultTime2Retain=20")
+    done = sh("targetcli", code=None, input=f"/iscsi/{lio.IQN}/tpg1 set parameter ErrorRecoveryLevel=2 MaxConnections=4 "
+              f"DefaultTime2Wait=0 DefaultTime2Retain=20\n/iscsi/{lio.IQN}/tpg1/acls/{lio.INITIATOR} set attribute default_erl=2\nexit\n")
+    lab.expect(done.out, "ErrorRecoveryLevel is now '2'", "MaxConnections is now '4'", "DefaultTime2Retain is now '20'", "default_erl is now '2'")
 
 
 def log_in_with_three_connections():
