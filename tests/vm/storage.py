@@ -34,9 +34,9 @@ def fio(name, *words):
 
 
 def fio_on_the_raw_disk():
-    fio("large-blocks", f"--filename={disk}", "--direct=1", "--rw=write", "--bs=1m", "--size=48m", "--iodepth=4")
+    fio("large-blocks", f"--filename={disk}", "--direct=1", "--rw=write", "--bs=1m", "--size=32m", "--iodepth=4")
     fio("mixed-blocks", f"--filename={disk}", "--direct=1", "--rw=randrw", "--bsrange=512-64k", "--blockalign=512", "--offset=64m",
-        "--size=8m", "--iodepth=8", "--fsync=32")
+        "--size=6m", "--iodepth=8", "--fsync=32")
     fio("through-the-cache", f"--filename={disk}", "--direct=0", "--rw=randwrite", "--bs=4k", "--offset=96m", "--size=4m", "--fsync=64")
 
 
@@ -110,14 +110,14 @@ def file_systems_under_churn():
         sh(f"{make} {disk}")
         with lab.mounted(disk, f"/mnt/{kind}"):
             churn = Churn(f"/mnt/{kind}", number)
-            churn.run(400)
+            churn.run(280)
             if kind == "ext4":
                 fio("on-ext4", f"--filename=/mnt/{kind}/fio", "--direct=1", "--rw=randrw", "--bs=8k", "--size=4m", "--iodepth=4")
                 os.unlink(f"/mnt/{kind}/fio")
         sh(f"{verify} {disk}")
         with lab.mounted(disk, f"/mnt/{kind}"):
             lab.check_tree(f"/mnt/{kind}", churn.files)
-            churn.run(100)
+            churn.run(70)
         with lab.mounted(disk, f"/mnt/{kind}", "ro"):
             lab.check_tree(f"/mnt/{kind}", churn.files)
         sh(["wipefs", "-q", "-a", disk])

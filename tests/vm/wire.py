@@ -62,9 +62,10 @@ def both_sides_counted():
 
 
 def resets_are_mended():
-    job = lab.start(["fio", "--name=resets", f"--filename={disk}", "--offset=32m", "--size=8m", "--rw=randrw", "--bs=8k", "--direct=1",
-                     "--ioengine=libaio", "--iodepth=4", "--verify=crc32c", "--verify_fatal=1", "--loops=3"], "/tmp/fio.log")
-    for _ in range(6):
+    job = lab.start(["fio", "--name=resets", f"--filename={disk}", "--offset=32m", "--size=6m", "--rw=randrw", "--bs=8k", "--direct=1",
+                     "--ioengine=libaio", "--iodepth=4", "--verify=crc32c", "--verify_fatal=1", "--loops=2"], "/tmp/fio.log")
+    cuts = 0
+    while cuts < 6:
         done = counts().get("in 0x21", 0)
         lab.wait_for(lambda: counts().get("in 0x21", 0) > done + 50 or job.poll() is not None, "traffic")
         if job.poll() is not None:
@@ -72,6 +73,8 @@ def resets_are_mended():
         before = counts()["connections"]
         lab.host.cut(portal=target["portals"][0])
         lab.wait_for(lambda: counts()["connections"] > before, "a new connection")
+        cuts += 1
+    lab.check(cuts >= 3, f"{cuts} connections were reset under load")
     lab.wait_for(lambda: job.poll() is not None, "fio to end")
     lab.check(job.returncode == 0, "fio ended well, and verified what it wrote")
     lab.logout(target)
