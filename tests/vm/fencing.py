@@ -102,6 +102,7 @@ def the_second_comes_back():
         lab.expect(persist("--in", "--read-keys").out, r"there are NO registered reservation keys")
     meet("cleared")
     lab.logout(target)
+    meet("logged out")
 
 
 if __name__ == "__main__":

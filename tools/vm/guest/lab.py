@@ -374,5 +374,7 @@ def main(*steps):
 def show_logs():
     """What explains a failure best: the ends of the kernel's log and of the daemons' logs."""
     say("--- the end of dmesg\n" + "\n".join(dmesg().splitlines()[-40:]))
+    for name, text in host.logs().items():
+        say(f"--- the end of the log of target {name} on the host\n{text}")
     for path in glob.glob("/run/*.log"):
         say(f"--- the end of {path}\n" + "\n".join(pathlib.Path(path).read_text(errors="replace").splitlines()[-15:]))
