@@ -255,4 +255,34 @@ bool admit_pre_fetch(Command& command) {
 // GOOD, not CONDITION MET: no cache of ours promises to hold the blocks (SBC-3 5.9).
 Progress run_pre_fetch(Command& command) { return good(command.task); }
 
+// ---- SEND DIAGNOSTIC (SPC-4 6.42): the default self-test alone. The unit is well when no flush has failed and its first and last
+// blocks can be read. DEVOFFL and UNITOFFL allow what it does not need.
+
+bool admit_send_diagnostic(Command& command) {
+  Task& task = command.task;
+  const std::uint8_t options = task.cdb[1];
+  if ((options & 0x04) == 0) {  // no self-test: without a parameter list there is nothing to do
+    if ((options & 0x03) == 0) return true;
+    invalid_field_in_cdb(task, 1, std::uint8_t{1});
+    return false;
+  }
+  task.need.scratch_bytes = task.block_bytes;
+  return true;
+}
+
+Progress run_send_diagnostic(Command& command) {
+  Task& task = command.task;
+  if (task.need.scratch_bytes == 0) return good(task);
+  const bool failed = task.step == working && task.op.status != block::OpStatus::ok;
+  if (failed || command.unit.state().flush_failed) {
+    fail_command(task, SenseKey::hardware_error, asc::self_test_failed);
+    return Progress::over;
+  }
+  const std::uint64_t last = command.unit.geometry().blocks.value() - 1;
+  if (task.step == working && task.position == last) return good(task);
+  task.position = task.step == begin ? 0 : last;
+  task.step = working;
+  return prepare_scratch(command, block::OpKind::read, task.position + 1);
+}
+
 }  // namespace perilune::scsi

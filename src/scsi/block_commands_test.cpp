@@ -500,5 +500,29 @@ TEST(Lend, GuardsItsRangeAgainstCompareAndWrite) {
   rig.channel.release_all();
 }
 
+TEST(SendDiagnostic, TheSelfTestReadsBothEndsOfTheMedium) {
+  Rig rig;
+  std::vector<std::uint64_t> read;
+  rig.channel.on_submit = [&](const block::BlockOp& op) { read.push_back(op.lba.value()); };
+  EXPECT_EQ(rig.io({0x1d, 0x04, 0, 0, 0, 0}).run().status(), ScsiStatus::good);
+  EXPECT_EQ(read, (std::vector<std::uint64_t>{0, 2047}));
+  EXPECT_EQ(rig.io({0x1d, 0x10, 0, 0, 0, 0}).run().status(), ScsiStatus::good);  // PF, and no list: nothing
+  EXPECT_EQ(read.size(), 2u);
+  for (const std::size_t broken : {0u, 1u}) {
+    rig.channel.fail_next.assign(broken, block::OpStatus::ok);
+    rig.channel.fail_next.push_back(block::OpStatus::read_error);
+    EXPECT_EQ(rig.io({0x1d, 0x04, 0, 0, 0, 0}).run().sense(), 0x043e03u);
+  }
+  rig.unit.state().flush_failed = true;
+  EXPECT_EQ(rig.io({0x1d, 0x07, 0, 0, 0, 0}).run().sense(), 0x043e03u);
+}
+
+TEST(SendDiagnostic, OtherTestsAreRefused) {
+  Rig rig;
+  for (const Data& cdb : {Data{0x1d, 0x20, 0, 0, 0, 0}, Data{0x1d, 0x02, 0, 0, 0, 0}, Data{0x1d, 0x10, 0, 0, 8, 0}}) {
+    EXPECT_EQ(rig.io(cdb).run().sense(), 0x052400u);
+  }
+}
+
 }  // namespace
 }  // namespace perilune::scsi::test

@@ -183,6 +183,7 @@ constexpr auto table = std::to_array<CommandRow>({
             run_request_sense),
     control(6, {0x12, 0x01, 0xff, 0xff, 0xff, 0}, always | allow::unit_attention | allow::no_unit | allow::reserved,
             run_inquiry),
+    data(6, {0x1d, 0x17, 0, 0, 0, 0}, read, allow::read_only, admit_send_diagnostic, run_send_diagnostic),
     log_select_row(),
     control(10, {0x4d, 0, 0xff, 0xff, 0, 0xff, 0xff, 0xff, 0xff, 0}, about | allow::reserved, run_log_sense),
     data(6, {0x15, 0x11, 0, 0, 0xff, 0}, whole, setting, admit_mode_select, run_mode_select),

@@ -74,6 +74,8 @@ bool admit_synchronize_cache(Command&);
 Progress run_synchronize_cache(Command&);
 bool admit_pre_fetch(Command&);
 Progress run_pre_fetch(Command&);
+bool admit_send_diagnostic(Command&);
+Progress run_send_diagnostic(Command&);
 bool admit_orwrite(Command&);
 Progress run_orwrite(Command&);
 bool admit_write_atomic(Command&);

@@ -128,6 +128,16 @@ void extended_inquiry(Buffer& out, const Command& command) {
   out[6] = command.unit.geometry().write_cache ? 0x01 : 0x00; // V_SUP
 }
 
+// The port that is asked through: with one target port per target portal group, others are not this nexus's to know of.
+void scsi_ports(Buffer& out, const Command& command) {
+  const NexusNames& names = command.task.nexus->names();
+  const std::size_t at = out.size();
+  out.resize(at + 12);  // no initiator port identifiers
+  store_be16(&out[at + 2], names.relative_target_port);
+  name_designator(out, of_port, names.target_port, names.protocol_identifier);
+  store_be16(&out[at + 10], static_cast<std::uint16_t>(out.size() - at - 12));
+}
+
 // One policy for every page and subpage: shared by all target ports and nexuses (SPC-4 7.8.7).
 void mode_page_policy(Buffer& out, const Command&) { out.insert(out.end(), {0x3f, 0xff, 0x00, 0x00}); }
 
@@ -190,7 +200,7 @@ struct VpdPage {
 // B0h is a page of disks, and MMC has none; but initiators that read discs (QEMU) look there for the longest command.
 constexpr VpdPage pages[] = {
     {0x00, supported_pages},   {0x80, unit_serial_number},      {0x83, device_identification}, {0x86, extended_inquiry},
-    {0x87, mode_page_policy},                {0x8f, third_party_copy_page, true},
+    {0x87, mode_page_policy},  {0x88, scsi_ports},              {0x8f, third_party_copy_page, true},
     {0xb0, block_limits},      {0xb1, device_characteristics, true}, {0xb2, block_provisioning, true},
     {0xb7, block_limits_extension, true},
 };

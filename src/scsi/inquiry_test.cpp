@@ -46,7 +46,7 @@ TEST(Inquiry, PageCodeWithoutEvpdAndUnknownPages) {
 TEST(Inquiry, EveryPageThatIsListedIsThere) {
   Rig rig;
   const Data list = rig.io(vpd(0x00), {}, 1024).run().data_in();
-  EXPECT_EQ(list, (Data{0, 0, 0, 10, 0x00, 0x80, 0x83, 0x86, 0x87, 0x8f, 0xb0, 0xb1, 0xb2, 0xb7}));
+  EXPECT_EQ(list, (Data{0, 0, 0, 11, 0x00, 0x80, 0x83, 0x86, 0x87, 0x88, 0x8f, 0xb0, 0xb1, 0xb2, 0xb7}));
   for (std::size_t i = 4; i < list.size(); ++i) {
     const Data page = rig.io(vpd(list[i]), {}, 1024).run().data_in();
     EXPECT_EQ(page[1], list[i]);
@@ -219,6 +219,16 @@ TEST(SenseData, DescriptorFormat) {
   EXPECT_EQ(Data(out.begin(), out.begin() + 28),
             (Data{0x72, 5, 0x21, 0, 0, 0, 0, 20, 0x00, 0x0a, 0x80, 0, 0, 0, 0, 1, 0, 0, 0, 0,
                   0x02, 0x06, 0, 0, 0xcf, 0, 2, 0}));
+}
+
+TEST(Inquiry, ScsiPortsNamesThePortThatIsAskedThrough) {
+  Rig rig;
+  const Data page = rig.io({0x12, 1, 0x88, 0, 255, 0}, {}, 255).run().data_in();
+  const std::string name = "iqn.2026-11.io.perilune:disk,t,0x0001";  // 37 characters, 40 with what fills them up
+  Data expected{0, 0x88, 0, 56, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 44, 0x53, 0x98, 0, 40};
+  expected.insert(expected.end(), name.begin(), name.end());
+  expected.resize(60);
+  EXPECT_EQ(page, expected);
 }
 
 }  // namespace

@@ -58,6 +58,7 @@ inline constexpr AdditionalSense sanitize_command_failed{0x31, 0x03};
 inline constexpr AdditionalSense medium_not_present{0x3a, 0x00};
 inline constexpr AdditionalSense medium_removal_prevented{0x53, 0x02};
 inline constexpr AdditionalSense saving_parameters_not_supported{0x39, 0x00};
+inline constexpr AdditionalSense self_test_failed{0x3e, 0x03};
 inline constexpr AdditionalSense internal_target_failure{0x44, 0x00};
 inline constexpr AdditionalSense invalid_message{0x49, 0x00};
 inline constexpr AdditionalSense insufficient_registration_resources{0x55, 0x04};
