@@ -19,14 +19,15 @@ using namespace perilune;
 using fuzz::Input;
 using fuzz::require;
 
-constexpr std::uint32_t block_size = 512;
+constexpr std::uint32_t room = 8;  // for protection information, behind the blocks of LUN 1
 constexpr std::uint64_t disk_blocks = 512;
 
 // A disk in memory that checks what it is asked for.
 class MemoryChannel final : public block::Channel {
  public:
-  MemoryChannel() : bytes_(block_size * disk_blocks) {
+  explicit MemoryChannel(std::uint32_t protection_bytes = 0) : block_size(512 + protection_bytes), bytes_(block_size * disk_blocks) {
     geometry_.block_size_bytes = block_size;
+    geometry_.protection_bytes = protection_bytes;
     geometry_.blocks = BlockCount{disk_blocks};
     geometry_.thin = geometry_.unmap_zeroes = true;
     geometry_.max_atomic_blocks = 16;
@@ -78,6 +79,7 @@ class MemoryChannel final : public block::Channel {
     }
   }
 
+  const std::uint32_t block_size;
   block::Geometry geometry_;
   std::vector<std::uint8_t> bytes_;
   std::list<block::BlockOp*> pending_;
@@ -125,6 +127,7 @@ class World {
  public:
   World() {
     require(device_.add_unit(0, {.identity = scsi::UnitIdentity::from_id(7), .store = &store_}, channel_).has_value());
+    require(device_.add_unit(1, {.identity = scsi::UnitIdentity::from_id(8), .store = &protected_store_}, protected_channel_).has_value());
     nexus_.emplace_back(std::make_unique<scsi::Nexus>(device_, scsi::NexusNames{"iqn.a,i,0x400000000001", "iqn.t,t,0x0001"}));
     nexus_.emplace_back(std::make_unique<scsi::Nexus>(device_, scsi::NexusNames{"iqn.b,i,0x400000000002", "iqn.t,t,0x0001"}));
   }
@@ -143,9 +146,9 @@ class World {
 
   void step(Input& input) {
     const std::uint8_t what = input.byte();
-    channel_.later = (what & 1) != 0;
-    channel_.failing = (what & 2) != 0;
-    store_.failing = channel_.failing;
+    channel_.later = protected_channel_.later = (what & 1) != 0;
+    channel_.failing = protected_channel_.failing = (what & 2) != 0;
+    store_.failing = protected_store_.failing = channel_.failing;
     if ((what & 4) != 0) finish_one();
     if ((what & 0xf0) == 0xf0) task_management(input);
     else command(input, *nexus_[(what >> 3) & 1]);
@@ -153,7 +156,9 @@ class World {
   }
 
  private:
-  bool finish_one() { return store_.finish_one() || channel_.finish_one(); }
+  bool finish_one() {
+    return store_.finish_one() || protected_store_.finish_one() || channel_.finish_one() || protected_channel_.finish_one();
+  }
 
   void command(Input& input, scsi::Nexus& nexus) {
     auto& command = *commands_.emplace_back(std::make_unique<Command>());
@@ -244,7 +249,9 @@ class World {
   }
 
   MemoryChannel channel_;
+  MemoryChannel protected_channel_{room};
   LateStore store_;
+  LateStore protected_store_;
   scsi::Device device_{"iqn.2026-11.io.perilune:fuzz"};
   std::vector<std::unique_ptr<scsi::Nexus>> nexus_;
   std::list<std::unique_ptr<Command>> commands_;

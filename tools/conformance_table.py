@@ -123,11 +123,12 @@ def advertised():
         says = {"opcode": operation_codes(session, 0) | operation_codes(session, 1), "cd": operation_codes(session, 2)}
         # And some commands are there where blocks carry protection information of type 2 alone.
         protected = stack.enter_context(h.serve("ram:1M", options=["--protection", "2"]))
-        says["opcode"] |= operation_codes(rules.Target(protected, stack).session(), 0)
+        protected = rules.Target(protected, stack).session()
+        says["opcode"] |= operation_codes(protected, 0)
         data = inquire(session, [0x12, 1, 0, 0xFF, 0xFF])
         says["vpd"] = {f"{code:02X}" for code in data[4:]}
         data = inquire(session, [0x5A, 0x08, 0x3F, 0xFF, 0, 0, 0, 0xFF, 0xFF])
-        says["mode"] = set(pages_of(data, 8))
+        says["mode"] = set(pages_of(data, 8)) | set(pages_of(inquire(protected, [0x5A, 0x08, 0x3F, 0xFF, 0, 0, 0, 0xFF, 0xFF]), 8))
         data = inquire(session, [0x4D, 0, 0x40, 0xFF, 0, 0, 0, 0xFF, 0xFF])
         says["log"] = {f"{data[at]:02X}/{data[at + 1]:02X}" for at in range(4, len(data), 2) if data[at + 1] != 0xFF}
     return says

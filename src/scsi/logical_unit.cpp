@@ -74,6 +74,8 @@ void LogicalUnit::set_modes(const ModeValues& modes) noexcept {
   state_.tas = modes.tas;
   state_.ato = modes.ato && keeps_protection();
   protection_.application_tags_belong_to_initiators = state_.ato;
+  protection_.application_tags_are_known = modes.atmpe && keeps_protection();
+  protection_.application_tags = modes.application_tags;
 }
 
 void LogicalUnit::nexus_lost(const Nexus& nexus) {

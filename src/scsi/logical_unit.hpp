@@ -144,7 +144,8 @@ class LogicalUnit {
   // FORMAT UNIT: the blocks are of this type from now on.
   void set_protection_type(ProtectionType type) noexcept { protection_.type = type; }
   [[nodiscard]] ModeValues modes() const noexcept {
-    return {.wce = state_.wce, .swp = state_.swp, .d_sense = state_.d_sense, .tas = state_.tas, .ato = state_.ato};
+    return {.wce = state_.wce, .swp = state_.swp, .d_sense = state_.d_sense, .tas = state_.tas, .ato = state_.ato,
+            .atmpe = protection_.application_tags_are_known, .application_tags = protection_.application_tags};
   }
   [[nodiscard]] ModeValues default_modes() const noexcept { return {.wce = geometry().write_cache}; }
   // A change that a command of this unit has asked Device::change for.

@@ -282,6 +282,7 @@ Progress run_format_unit(Command& command) {
   if (type == command.unit.protection_type()) return start_format(command);
   UnitChange change;
   change.protection_type = type;
+  change.for_others = UnitAttention::capacity_changed;  // READ CAPACITY tells of the type
   if (command.unit.persists()) {
     change.durable = command.unit.durable();
     change.durable->protection_type = type;

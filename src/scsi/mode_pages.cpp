@@ -24,7 +24,8 @@ constexpr std::uint8_t d_sense_bit = 0x04;  // Control, byte 2
 constexpr std::uint8_t swp_bit = 0x08;      // Control, byte 4
 constexpr std::uint8_t tas_bit = 0x40;      // Control, byte 5
 constexpr std::uint8_t ato_bit = 0x80;      // Control, byte 5
-constexpr std::size_t max_page_bytes = 32;
+constexpr std::uint8_t atmpe_bit = 0x20;    // Control, byte 5
+constexpr std::size_t max_page_bytes = 112;
 
 struct PageBytes {
   std::array<std::uint8_t, max_page_bytes> bytes{};
@@ -37,7 +38,10 @@ struct ModePage {
   PageBytes (*values)(const State&);
   PageBytes (*changeable)(const LogicalUnit&);  // the bits that MODE SELECT may set
   void (*apply)(State&, Bytes page);
+  bool of_protected_disks = false;  // on others there is no such page
 };
+
+bool has(const LogicalUnit& unit, const ModePage& page) noexcept { return !page.of_protected_disks || unit.keeps_protection(); }
 
 PageBytes page_0(std::uint8_t code, std::size_t size) {
   PageBytes page;
@@ -66,6 +70,7 @@ PageBytes control_values(const State& state) {
   if (state.swp) page.bytes[4] |= swp_bit;
   if (state.tas) page.bytes[5] |= tas_bit;
   if (state.ato) page.bytes[5] |= ato_bit;
+  if (state.atmpe) page.bytes[5] |= atmpe_bit;
   page.bytes[8] = page.bytes[9] = 0xff;  // BUSY TIMEOUT PERIOD: unlimited
   return page;
 }
@@ -74,7 +79,7 @@ PageBytes control_mask(const LogicalUnit& unit) {
   page.bytes[2] = d_sense_bit;
   page.bytes[4] = swp_bit;
   page.bytes[5] = tas_bit;
-  if (unit.keeps_protection()) page.bytes[5] |= ato_bit;
+  if (unit.keeps_protection()) page.bytes[5] |= ato_bit | atmpe_bit;
   return page;
 }
 void control_apply(State& state, Bytes page) {
@@ -82,6 +87,7 @@ void control_apply(State& state, Bytes page) {
   state.swp = (page[4] & swp_bit) != 0;
   state.tas = (page[5] & tas_bit) != 0;
   state.ato = (page[5] & ato_bit) != 0;
+  state.atmpe = (page[5] & atmpe_bit) != 0;
 }
 
 PageBytes control_extension() {
@@ -99,6 +105,48 @@ PageBytes control_extension_values(const State&) {
 }
 PageBytes control_extension_mask(const LogicalUnit&) { return control_extension(); }
 
+// Application Tag (SBC-3 6.4.3): descriptors of 24 bytes behind 16.
+constexpr std::size_t tags_at = 16;
+constexpr std::size_t tag_bytes = 24;
+constexpr std::uint8_t last_bit = 0x80;
+static_assert(tags_at + tag_bytes * ApplicationTags{}.size() == max_page_bytes);
+
+PageBytes application_tag_page() {
+  PageBytes page;
+  page.size = max_page_bytes;
+  page.bytes[0] = 0x40 | 0x0a;  // SPF
+  page.bytes[1] = 0x02;
+  store_be16(&page.bytes[2], static_cast<std::uint16_t>(page.size - 4));
+  return page;
+}
+PageBytes application_tag_values(const State& state) {
+  PageBytes page = application_tag_page();
+  std::uint8_t* at = &page.bytes[tags_at];
+  for (const ApplicationTagRange& range : state.application_tags) {
+    if (range.last) at[0] = last_bit;
+    store_be16(at + 6, range.tag);
+    store_be64(at + 8, range.lba);
+    store_be64(at + 16, range.blocks);
+    at += tag_bytes;
+  }
+  return page;
+}
+PageBytes application_tag_mask(const LogicalUnit&) {
+  PageBytes page = application_tag_page();
+  for (std::size_t at = tags_at; at < page.size; at += tag_bytes) {
+    page.bytes[at] = last_bit;
+    std::fill_n(&page.bytes[at + 6], 18, std::uint8_t{0xff});
+  }
+  return page;
+}
+void application_tag_apply(State& state, Bytes page) {
+  const std::uint8_t* at = &page[tags_at];
+  for (ApplicationTagRange& range : state.application_tags) {
+    range = {.last = (at[0] & last_bit) != 0, .tag = load_be16(at + 6), .lba = load_be64(at + 8), .blocks = load_be64(at + 16)};
+    at += tag_bytes;
+  }
+}
+
 PageBytes exceptions_values(const State&) {
   PageBytes page = page_0(0x1c, 12);
   page.bytes[2] = 0x08;  // DEXCPT: no informational exceptions are reported
@@ -112,6 +160,7 @@ constexpr ModePage pages[] = {  // ascending
     {0x08, 0x00, caching_values, caching_mask, caching_apply},
     {0x0a, 0x00, control_values, control_mask, control_apply},
     {0x0a, 0x01, control_extension_values, control_extension_mask, apply_nothing},
+    {0x0a, 0x02, application_tag_values, application_tag_mask, application_tag_apply, true},
     {0x1c, 0x00, exceptions_values, exceptions_mask, apply_nothing},
 };
 
@@ -162,7 +211,7 @@ bool append_pages(Buffer& out, const LogicalUnit& unit, const SenseRequest& requ
   bool found = false;
   for (const ModePage& page : pages) {
     if (request.code != 0x3f && request.code != page.code) continue;
-    if (request.subpage != 0xff && request.subpage != page.subpage) continue;
+    if ((request.subpage != 0xff && request.subpage != page.subpage) || !has(unit, page)) continue;
     found = true;
     PageBytes content = request.control == changeable ? page.changeable(unit) : page.values(values_of(unit, request.control));
     mark_savable(content, page, unit);
@@ -310,7 +359,8 @@ class SelectList {
     const std::uint8_t subpage = sub_format ? list_[at_ + 1] : 0;
     const std::size_t length = prefix + (sub_format ? load_be16(&list_[at_ + 2]) : list_[at_ + 1]);
     const auto* found = std::find_if(std::begin(pages), std::end(pages), [&](const ModePage& candidate) {
-      return candidate.code == code && candidate.subpage == subpage && (candidate.subpage != 0) == sub_format;
+      return candidate.code == code && candidate.subpage == subpage && (candidate.subpage != 0) == sub_format &&
+             has(command_.unit, candidate);
     });
     if (found == std::end(pages)) return wrong(at_, std::uint8_t{5});
     const PageBytes mask = found->changeable(command_.unit);

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "scsi/test_support.hpp"
+#include "scsi/shard_test_support.hpp"
 
 namespace perilune::scsi::test {
 namespace {
@@ -120,7 +120,7 @@ TEST(ProtectionInformation, IsAdvertised) {
     EXPECT_EQ(rig.io({0x12, 0, 0, 0, 96, 0}, {}, 96).run().data_in()[5] & 0x01, 0x01);  // PROTECT
     EXPECT_EQ(rig.io({0x12, 1, 0x86, 0, 64, 0}, {}, 64).run().data_in()[4],
               0x3f);  // SPT 111b, the three checks
-    EXPECT_EQ(rig.io({0x1a, 8, 0x4a, 0, 64, 0}, {}, 64).run().data_in()[4 + 5], 0xc0);  // ATO may be changed
+    EXPECT_EQ(rig.io({0x1a, 8, 0x4a, 0, 64, 0}, {}, 64).run().data_in()[4 + 5], 0xe0);  // ATO may be changed
   }
   Rig without;
   EXPECT_EQ(without.io({0x12, 0, 0, 0, 96, 0}, {}, 96).run().data_in()[5] & 0x01, 0x00);
@@ -378,6 +378,60 @@ TEST(ProtectionCheck, TheEscapesAreThoseOfTheType) {
   }
 }
 
+// ATO, ATMPE, and the tag of every block in the Application Tag mode page: 0123h from block 15 on, 4567h for the ten before.
+void tell_tags(ProtectedRig& rig) {
+  Data list{0, 0, 0, 0, 0x0a, 10, 0, 0x10, 0, 0xa0, 0, 0, 0xff, 0xff, 0, 0, 0x4a, 0x02, 0, 108};
+  list.resize(list.size() + 12);
+  list = list + Data{0, 0, 0, 0, 0, 0, 0x01, 0x23, 0, 0, 0, 0, 0, 0, 0, 15, 0, 0, 0, 0, 0, 0, 1, 0};
+  list = list + Data{0x80, 0, 0, 0, 0, 0, 0x45, 0x67, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 10};
+  list = list + Data{0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 1, 0x10, 0, 0, 0, 0, 0, 0, 0, 10};  // after the last
+  list.resize(list.size() + 24);
+  ASSERT_EQ(rig.io({0x15, 0x10, 0, 0, static_cast<std::uint8_t>(list.size()), 0}, list).run().status(), ScsiStatus::good);
+  const Data page = rig.io({0x1a, 8, 0x0a, 2, 255, 0}, {}, 255).run().data_in();
+  EXPECT_EQ(Data(page.begin() + 4, page.end()), Data(list.begin() + 16, list.end()));
+}
+
+TEST(ProtectionCheck, ApplicationTagsOfTheModePageAreMadeAndChecked) {
+  for (int type = 1; type <= 3; ++type) {
+    ProtectedRig rig(type);
+    tell_tags(rig);
+    const std::uint32_t reference = type == 1 ? 20 : 77;
+    if (type != 2) {
+      const Data two = sample_block() + field(sample_guard, 0x0123, reference) + sample_block() + field(sample_guard, 0x0123, reference + 1);
+      Data wrong = two;
+      wrong[520 + in_application_tag] ^= 0x10;
+      Io write = rig.io(moving(type, true, 20, 2, 1), wrong);
+      EXPECT_EQ(write.run().sense(), application_tag_failed);
+      EXPECT_EQ(information(write), 21u);
+      ASSERT_EQ(rig.io(moving(type, true, 20, 2, 1), two).run().status(), ScsiStatus::good);
+      rig.stored(21)[in_application_tag] ^= 0x10;
+      Io read = rig.io(moving(type, false, 20, 2, 1), {}, 1040);
+      EXPECT_EQ(read.run().sense(), application_tag_failed);
+      EXPECT_EQ(information(read), 21u);
+    }
+    // What comes without is given the tag that it should have; outside of the ranges, none.
+    for (const std::uint32_t lba : {14u, 15u, 4u, 270u, 271u, 272u}) {
+      ASSERT_EQ(rig.io(cdb10(0x2a, lba, 1), sample_block()).run().status(), ScsiStatus::good);
+      const Data read = rig.io(moving(type, false, lba, 1, 3), {}, 520).run().data_in();
+      EXPECT_EQ(load_be16(&read[514]), lba == 14 ? 0x4567 : lba == 15 || lba == 270 ? 0x0123 : 0xffff) << lba;
+    }
+    rig.stored(15)[in_application_tag] ^= 0x10;
+    Io plain = rig.io(cdb10(0x28, 14, 2), {}, 1024);
+    EXPECT_EQ(plain.run().sense(), application_tag_failed);
+    EXPECT_EQ(information(plain), 15u);
+  }
+}
+
+TEST(ProtectionCheck, ADiskWithoutRoomHasNoPageOfApplicationTags) {
+  Rig rig;
+  EXPECT_EQ(rig.io({0x1a, 8, 0x0a, 2, 255, 0}, {}, 255).run().sense(), invalid_cdb_field);
+  Data list(4 + 112);
+  list[4] = 0x4a;
+  list[5] = 0x02;
+  list[7] = 108;
+  EXPECT_EQ(rig.io({0x15, 0x10, 0, 0, static_cast<std::uint8_t>(list.size()), 0}, list).run().sense(), 0x052600u);
+}
+
 TEST(ProtectionCheck, ApplicationTagsOfTheTargetAreNotComparedWithTheCdb) {
   ProtectedRig rig(2);  // ATO 0: the fields of the CDB are ignored
   ASSERT_EQ(
@@ -546,6 +600,7 @@ TEST(ProtectedFormat, ChoosesTheTypeAndLeavesNothingBehind) {
   ASSERT_EQ(rig.io(cdb10(0x2a, 5, 1), sample_block()).run().status(), ScsiStatus::good);
   EXPECT_EQ(rig.io({0x04, 0xd0, 0, 0, 0, 0}, {1, 0, 0, 0}).run().status(), ScsiStatus::good);
   EXPECT_EQ(rig.unit.protection_type(), ProtectionType::type_3);
+  EXPECT_EQ(Io(rig.device, rig.b, {0, 0, 0, 0, 0, 0}).run().sense(), 0x062a09u);  // the others learn of it
   EXPECT_EQ(rig.io(cdb10(0x28, 5, 1, 0x20), {}, 520).run().data_in(), Data(512) + blank_field);
   EXPECT_EQ(rig.io({0x04, 0x00, 0, 0, 0, 0}).run().status(), ScsiStatus::good);
   EXPECT_EQ(rig.unit.protection_type(), ProtectionType::none);
@@ -588,7 +643,8 @@ TEST(ProtectedFormat, AResetDoesNotChangeTheType) {
 TEST(ProtectedFormat, TheTypeIsInTheRecordOfTheUnit) {
   DurableState state;
   state.protection_type = ProtectionType::type_2;
-  state.modes = ModeValues{.wce = true, .swp = false, .d_sense = false, .ato = true};
+  state.modes = ModeValues{.wce = true, .swp = false, .d_sense = false, .tas = false, .ato = true, .atmpe = true};
+  state.modes->application_tags[1] = {.last = true, .tag = 0x1234, .lba = 5, .blocks = 6};
   const auto record = encode_durable_state(state);
   EXPECT_EQ(load_be16(&record[4]), 2u);
   EXPECT_EQ(decode_durable_state(record), state);
@@ -620,6 +676,53 @@ TEST(ProtectedDisk, NothingReadsABlockWhileItIsWritten) {
   while (rig.channel.held() != 0) rig.channel.release_one();
   for (const Io* io : {&write, &other_write, &read, &elsewhere}) EXPECT_EQ(io->status(), ScsiStatus::good);
   EXPECT_EQ(read.data_in(), Data(512));
+}
+
+TEST(ProtectedDisk, NorDoesAnotherShard) {
+  block::Geometry geometry = with_room();
+  ShardRig rig(2, 1, geometry);
+  rig.take_attentions();
+  rig.hold(true);
+  Io write = rig.io(0, cdb10(0x2a, 5, 1), sample_block());
+  write.run();
+  while (rig.channel(0).held() == 0) rig.deliver_some(0);  // it has its claim, and has begun
+  rig.deliver_all();
+  Io read = rig.io(1, cdb10(0x28, 5, 1, 0x20), {}, 520);
+  Io elsewhere = rig.io(1, cdb10(0x28, 6, 1), {}, 512);
+  read.run();
+  elsewhere.run();
+  rig.deliver_all();
+  EXPECT_EQ(rig.channel(1).held(), 1u);  // elsewhere
+  rig.settle();
+  for (const Io* io : {&write, &read, &elsewhere}) EXPECT_EQ(io->status(), ScsiStatus::good);
+  EXPECT_EQ(read.data_in(), sample_block() + field(sample_guard, 0, 5));
+}
+
+// While a copy writes to a block nobody reads it.
+TEST(ProtectedDisk, ACopyIsNotReadInTheMiddleOfABlock) {
+  ProtectedRig rig(1);
+  ASSERT_EQ(rig.io(cdb10(0x2a, 100, 4), sample_block() + sample_block() + sample_block() + sample_block()).run().status(),
+            ScsiStatus::good);
+  // EXTENDED COPY (LID1): CSCD E4h names the unit by its NAA; segment 02h, 4 blocks from 100 to 200, DC 1.
+  Data list{0, 0, 0, 32, 0, 0, 0, 0, 0, 0, 0, 28, 0, 0, 0, 0};
+  Data cscd{0xe4, 0, 0, 0, 1, 3, 0, 8, 0x31, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef};
+  cscd.resize(32);
+  cscd[30] = 2;  // block length 512
+  Data segment{0x02, 0x02, 0, 24, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 100, 0, 0, 0, 0, 0, 0, 0, 200};
+  list = list + cscd + segment;
+  rig.channel.hold = true;
+  Io copy = rig.io({0x83, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, static_cast<std::uint8_t>(list.size()), 0, 0}, list);
+  copy.run();
+  ASSERT_EQ(rig.channel.held(), 1u) << copy.sense();
+  Io source = rig.io(cdb10(0x28, 101, 1), {}, 512);
+  Io destination = rig.io(cdb10(0x28, 201, 1, 0x20), {}, 520);
+  source.run();
+  destination.run();
+  EXPECT_EQ(rig.channel.held(), 2u);  // the copy, and who reads what it reads
+  while (rig.channel.held() != 0) rig.channel.release_one();
+  EXPECT_EQ(copy.status(), ScsiStatus::good);
+  EXPECT_EQ(source.data_in(), sample_block());
+  EXPECT_EQ(destination.data_in(), sample_block() + field(sample_guard, 0, 201));
 }
 
 TEST(ProtectedDisk, ManyAtOnceTakeTurnsWithTheBuffers) {
@@ -654,6 +757,23 @@ TEST(ProtectedDisk, ALongTransferGoesThroughInSlices) {
   Io wrong = rig.io(cdb10(0x28, 100, 1200), {}, 1200 * 512);
   EXPECT_EQ(wrong.run().sense(), guard_failed);
   EXPECT_EQ(information(wrong), 1000u);
+}
+
+TEST(ProtectedDisk, BlocksOfFourKibibytesHaveOneFieldEach) {
+  block::Geometry geometry = FakeChannel::disk(1024, 4104);
+  geometry.protection_bytes = 8;
+  geometry.in_memory = true;
+  ProtectedRig rig(1, geometry);
+  Data out(100 * 4096);
+  std::fill(out.begin() + 70 * 4096 + 4064, out.begin() + 71 * 4096, std::uint8_t{0xff});  // block 70 ends in the sample
+  ASSERT_EQ(rig.io(cdb10(0x2a, 5, 100), out).run().status(), ScsiStatus::good);
+  EXPECT_EQ(rig.io(cdb10(0x28, 5, 100), {}, 100 * 4096).run().data_in(), out);
+  const Data carried = rig.io(cdb10(0x28, 75, 1, 0x20), {}, 4104).run().data_in();
+  EXPECT_EQ(Data(carried.end() - 8, carried.end()), field(sample_guard, 0, 75));
+  rig.channel.memory[75 * 4104 + 4095] ^= 1;
+  Io wrong = rig.io(cdb10(0x28, 5, 100), {}, 100 * 4096);
+  EXPECT_EQ(wrong.run().sense(), guard_failed);
+  EXPECT_EQ(information(wrong), 75u);
 }
 
 TEST(ProtectedDisk, WhatTheChannelSaysIsSaidOn) {

@@ -29,14 +29,34 @@ std::array<std::uint8_t, protection_field_bytes> take_field(Cursor& at) noexcept
   return bytes;
 }
 
+// Only initiators that own the application tags say what they should be: in the CDB, or in the mode page.
+bool is_another_tag(const ProtectionRules& rules, const block::Protection& wanted, std::uint16_t tag, std::uint64_t lba) noexcept {
+  if (!rules.application_tags_belong_to_initiators) return false;
+  if (wanted.expected) return ((tag ^ wanted.expected_tag) & wanted.expected_mask) != 0;
+  const auto known = rules.application_tag_of(lba);
+  return known && *known != tag;
+}
+
 }  // namespace
+
+std::optional<std::uint16_t> ProtectionRules::application_tag_of(std::uint64_t lba) const noexcept {
+  if (!application_tags_belong_to_initiators || !application_tags_are_known) return std::nullopt;
+  for (const ApplicationTagRange& range : application_tags) {
+    if (lba >= range.lba && lba - range.lba < range.blocks) return range.tag;
+    if (range.last) break;
+  }
+  return std::nullopt;
+}
 
 ProtectionField generate(const ProtectionRules& rules, std::uint16_t guard, std::uint64_t lba) noexcept {
   if (rules.type == ProtectionType::none) return {};
   ProtectionField field;
   field.guard = guard;
-  if (!rules.application_tags_belong_to_initiators)
+  if (!rules.application_tags_belong_to_initiators) {
     field.application_tag = 0;  // no escape: it is checked later
+  } else if (const auto tag = rules.application_tag_of(lba)) {
+    field.application_tag = *tag;
+  }
   if (rules.type == ProtectionType::type_1) field.reference_tag = low_32(lba);
   return field;
 }
@@ -52,10 +72,7 @@ std::optional<block::OpStatus> check(const ProtectionRules& rules, const block::
   if (direction == Direction::from_medium && escapes(rules.type, field)) return std::nullopt;
   if (to_be_checked(wanted, block::Protection::guard) && field.guard != guard)
     return block::OpStatus::guard_failed;
-  // Only an initiator that owns the application tags knows what they should be.
-  if (to_be_checked(wanted, block::Protection::application_tag) && wanted.expected &&
-      rules.application_tags_belong_to_initiators &&
-      ((field.application_tag ^ wanted.expected_tag) & wanted.expected_mask) != 0) {
+  if (to_be_checked(wanted, block::Protection::application_tag) && is_another_tag(rules, wanted, field.application_tag, lba)) {
     return block::OpStatus::application_tag_failed;
   }
   const bool known =

@@ -33,10 +33,26 @@ struct ProtectionField {
   }
 };
 
+// Application Tag mode page (SBC-3 6.4.3): what the application tags of these blocks are.
+struct ApplicationTagRange {
+  bool last = false;         // those after it do not count
+  std::uint16_t tag = 0;
+  std::uint64_t lba = 0;
+  std::uint64_t blocks = 0;  // 0: none
+
+  friend bool operator==(const ApplicationTagRange&, const ApplicationTagRange&) = default;
+};
+using ApplicationTags = std::array<ApplicationTagRange, 4>;
+
 // What of a unit decides how its blocks are protected.
 struct ProtectionRules {
   ProtectionType type = ProtectionType::none;
   bool application_tags_belong_to_initiators = false;  // ATO of the Control mode page
+  bool application_tags_are_known = false;             // ATMPE of it
+  ApplicationTags application_tags{};
+
+  // What initiators have said of the application tag of this block.
+  [[nodiscard]] std::optional<std::uint16_t> application_tag_of(std::uint64_t lba) const noexcept;
 
   friend bool operator==(const ProtectionRules&, const ProtectionRules&) = default;
 };

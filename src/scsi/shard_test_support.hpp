@@ -135,6 +135,7 @@ class ShardRig {
         channels.push_back(std::make_unique<FakeChannel>(geometry, &rig.disks[i]));
         UnitConfig config = Rig::config();
         config.identity = UnitIdentity::from_id(0xa0 + std::uint64_t{i});
+        if (geometry.protection_bytes != 0) config.protection_type = ProtectionType::type_1;
         PERILUNE_ASSERT(device.add_unit(i, std::move(config), *channels[i]).has_value());
       }
       const std::string who = "shard" + std::to_string(self);

@@ -22,6 +22,7 @@ constexpr std::uint8_t swp_bit = 0x02;
 constexpr std::uint8_t d_sense_bit = 0x04;
 constexpr std::uint8_t tas_bit = 0x08;
 constexpr std::uint8_t ato_bit = 0x10;
+constexpr std::uint8_t atmpe_bit = 0x20;
 constexpr std::uint8_t protection_bit = 0x04;  // of the flags; the type is in the two bits above it
 constexpr unsigned protection_shift = 3;
 
@@ -125,6 +126,25 @@ Reservations read_reservations(Reader& in) {
   return reservations;
 }
 
+void write_tags(Writer& out, const ApplicationTags& tags) {
+  for (const ApplicationTagRange& range : tags) {
+    out.u8(range.last ? 1 : 0);
+    out.u16(range.tag);
+    out.u64(range.lba);
+    out.u64(range.blocks);
+  }
+}
+ApplicationTags read_tags(Reader& in) {
+  ApplicationTags tags;
+  for (ApplicationTagRange& range : tags) {
+    range.last = in.u8() != 0;
+    range.tag = in.u16();
+    range.lba = in.u64();
+    range.blocks = in.u64();
+  }
+  return tags;
+}
+
 Error damaged(const char* how) { return {Errc::invalid_argument, std::string("damaged: ") + how, 0}; }
 
 }  // namespace
@@ -142,7 +162,8 @@ std::vector<std::uint8_t> encode_durable_state(const DurableState& state) {
   const ModeValues modes = state.modes.value_or(ModeValues{});
   Writer out;
   out.u32(magic);
-  out.u16(state.protection_type || modes.ato ? version_with_protection : version);
+  const bool with_protection = state.protection_type || modes.ato || modes.atmpe || modes.application_tags != ApplicationTags{};
+  out.u16(with_protection ? version_with_protection : version);
   out.u16(0);
   out.u32(0);  // length, below
   const unsigned protection =
@@ -150,9 +171,10 @@ std::vector<std::uint8_t> encode_durable_state(const DurableState& state) {
   out.u8((state.reservations.aptpl ? aptpl_bit : 0u) | (state.modes ? modes_bit : 0u) | protection);
   write_reservations(out, state.reservations);
   out.u8((modes.wce ? wce_bit : 0u) | (modes.swp ? swp_bit : 0u) | (modes.d_sense ? d_sense_bit : 0u) |
-         (modes.tas ? tas_bit : 0u) | (modes.ato ? ato_bit : 0u));
+         (modes.tas ? tas_bit : 0u) | (modes.ato ? ato_bit : 0u) | (modes.atmpe ? atmpe_bit : 0u));
   out.bytes(state.identifying.information);
   out.bytes(state.identifying.text);
+  if (with_protection) write_tags(out, modes.application_tags);
   std::vector<std::uint8_t> record = std::move(out.out());
   store_be32(&record[8], static_cast<std::uint32_t>(record.size() - header_bytes));
   const std::uint32_t checksum = crypto::crc32c(crypto::crc32c_start, record);
@@ -186,11 +208,16 @@ Result<DurableState> decode_durable_state(Bytes record) {
                              .swp = (modes & swp_bit) != 0,
                              .d_sense = (modes & d_sense_bit) != 0,
                              .tas = (modes & tas_bit) != 0,
-                             .ato = (modes & ato_bit) != 0};
+                             .ato = (modes & ato_bit) != 0,
+                             .atmpe = (modes & atmpe_bit) != 0};
   }
   if ((flags & protection_bit) != 0) state.protection_type = static_cast<ProtectionType>(flags >> protection_shift & 0x03);
   const Bytes information = in.bytes(IdentifyingInformation::max_information_bytes);
   const Bytes text = in.bytes(IdentifyingInformation::max_text_bytes);
+  if (load_be16(&record[4]) == version_with_protection) {
+    const ApplicationTags tags = read_tags(in);
+    if (state.modes) state.modes->application_tags = tags;
+  }
   if (!in.at_end()) return tl::unexpected(damaged("the content makes no sense"));
   state.identifying.information.assign(information.begin(), information.end());
   state.identifying.text.assign(text.begin(), text.end());

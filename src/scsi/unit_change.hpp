@@ -24,6 +24,8 @@ struct ModeValues {
   bool d_sense = false;
   bool tas = false;
   bool ato = false;
+  bool atmpe = false;
+  ApplicationTags application_tags{};
   friend bool operator==(const ModeValues&, const ModeValues&) = default;
 };
 
