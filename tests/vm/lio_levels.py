@@ -12,7 +12,7 @@ devices = []
 
 def connections():
     """Local ports of our side, as the kernel has them."""
-    return [line.split()[3] for line in sh("ss -Htn state established dport = :3260", show=False).out.splitlines()]
+    return [line.split()[2] for line in sh("ss -Htn state established dport = :3260", show=False).out.splitlines()]
 
 
 def lio_agrees_to_level_2():
@@ -35,11 +35,14 @@ def connections_are_killed_under_load():
     job = lab.start(f"""fio --name=load --filename={devices[0]} --size=64m --rw=randwrite --bs=16k --direct=1 --ioengine=libaio
         --iodepth=16 --verify=crc32c --verify_fatal=1 --do_verify=1 --loops=2 --rate_iops=600 --randseed=7""".replace("\n", " "),
                     "/tmp/fio.log")
+    sh("nft add table inet cut; nft add chain inet cut out '{ type filter hook output priority 0 ; }'", show=False)
     for _ in range(4):
         before = connections()
         lab.wait_for(lambda: int(lab.sysfs(devices[0], "stat").split()[4]) > 50, "the load to run")
-        sh(f"ss -K sport = :{before[0].rsplit(':', 1)[1]} dport = :3260", show=False)
-        lab.wait_for(lambda: len(connections()) == 3 and connections() != before, "the connection to come again")
+        port = before[0].rsplit(":", 1)[1]
+        sh(f"nft add rule inet cut out tcp sport {port} tcp dport 3260 reject with tcp reset", show=False)
+        lab.wait_for(lambda: before[0] not in connections(), "the connection to end", timeout=30)
+        lab.wait_for(lambda: len(connections()) == 3, "the connection to come again", timeout=60)
     lab.wait_for(lambda: job.poll() is not None, "the load to end", timeout=120)
     lab.say(open("/tmp/fio.log").read()[-1500:])
     lab.check(job.returncode == 0, "the load ended well, and verified what it wrote")
