@@ -62,15 +62,16 @@ alignas(4096) std::uint8_t zeroes[zero_chunk_bytes];  // never written: the kern
 
 }  // namespace
 
-EpollFile::EpollFile(Reactor& reactor, posix::UniqueFd fd, const FileProperties& properties, bool in_memory)
-    : reactor_(reactor), fd_(std::move(fd)), properties_(properties), in_memory_(in_memory) {}
+EpollFile::EpollFile(Reactor& reactor, posix::OpenedBlockFile opened)
+    : reactor_(reactor), fd_(std::move(opened.fd)), durable_fd_(std::move(opened.durable_fd)), properties_(opened.properties),
+      in_memory_(opened.in_memory) {}
 
 EpollFile::~EpollFile() { PERILUNE_ASSERT(outstanding_ == 0); }
 
 Result<std::unique_ptr<BlockFile>> Reactor::open_file(const std::string& path, const OpenOptions& options) {
   auto opened = posix::open_block_file(path, options);
   if (!opened) return tl::unexpected(std::move(opened.error()));
-  return std::make_unique<EpollFile>(*this, std::move(opened->fd), opened->properties, opened->in_memory);
+  return std::make_unique<EpollFile>(*this, std::move(*opened));
 }
 
 // --- on the loop's thread ---
@@ -193,7 +194,8 @@ void EpollFile::completed(FileOp& op) {
 // --- on a thread of the pool ---
 
 void EpollFile::perform(FileOp& op) {
-  const int fd = reinterpret_cast<EpollFile*>(op.scratch[owner])->fd_.get();
+  const EpollFile& file = *reinterpret_cast<EpollFile*>(op.scratch[owner]);
+  const int fd = file.fd_.get();
   const std::uint64_t offset = op.scratch[position];
   const std::uint64_t length = op.scratch[length_of];
   const iovec one{reinterpret_cast<void*>(op.scratch[vectors]), length};
@@ -209,7 +211,7 @@ void EpollFile::perform(FileOp& op) {
       result = result_of(::pwritev(fd, iov, count, static_cast<off_t>(offset)));
       break;
     case What::durable_write:
-      result = result_of(::pwritev2(fd, iov, count, static_cast<off_t>(offset), RWF_DSYNC));
+      result = result_of(::pwritev2(file.durable_fd_ ? file.durable_fd_.get() : fd, iov, count, static_cast<off_t>(offset), RWF_DSYNC));
       break;
     case What::sync:
       result = result_of(::fdatasync(fd));

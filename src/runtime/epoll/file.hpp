@@ -11,13 +11,14 @@
 #pragma once
 
 #include "runtime/block_file.hpp"
+#include "runtime/posix/open_block_file.hpp"
 #include "runtime/epoll/reactor.hpp"
 
 namespace perilune::runtime::epoll {
 
 class EpollFile final : public BlockFile {
  public:
-  EpollFile(Reactor& reactor, posix::UniqueFd fd, const FileProperties& properties, bool in_memory);
+  EpollFile(Reactor& reactor, posix::OpenedBlockFile opened);
   ~EpollFile() override;
 
   [[nodiscard]] const FileProperties& properties() const override { return properties_; }
@@ -43,7 +44,7 @@ class EpollFile final : public BlockFile {
   [[nodiscard]] bool write_cached(ByteOffset offset, std::span<const iovec> iov, int& result);
 
   Reactor& reactor_;
-  posix::UniqueFd fd_;
+  posix::UniqueFd fd_, durable_fd_;  // posix::OpenedBlockFile says why two
   FileProperties properties_;
   bool in_memory_;            // tmpfs
   bool cached_reads_ = true;  // RWF_NOWAIT works here

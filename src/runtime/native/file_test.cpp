@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <sys/statvfs.h>
+#include <unistd.h>
+
 #include <array>
 #include <cerrno>
+#include <cstdlib>
+#include <fstream>
 
 #include "runtime/native/native_test_support.hpp"
 
@@ -108,6 +113,54 @@ TEST_P(NativeFileTest, ExtentTellsHolesFromData) {
   EXPECT_TRUE(extent_at(1 << 20).allocated);
   EXPECT_EQ(extent_at(1 << 20).length_bytes, 65536U);
   EXPECT_FALSE(extent_at((1 << 20) + 65536).allocated);
+}
+
+// An ext4 whose device, a loop device on a small tmpfs, loses writes once the tmpfs is full.
+class NativeFileOnALosingDeviceTest : public NativeFileTest {
+ protected:
+  void SetUp() override {
+    if (::geteuid() != 0) GTEST_SKIP() << "mounting needs root";
+    NativeFileTest::SetUp();
+    folder_ = path + "-losing";
+    std::filesystem::create_directories(folder_);
+    const std::string image = folder_ + "/image", mounted = folder_ + "/ext4";
+    shell("mount -t tmpfs -o size=8m none " + folder_);
+    shell("mkdir " + mounted + " && truncate -s 32M " + image + " && mkfs.ext4 -q -O ^has_journal " + image);
+    shell("mount -o loop " + image + " " + mounted);
+    std::filesystem::remove(path);
+    path = mounted + "/disk";
+    shell("fallocate -l 16M " + path + " && sync -f " + path);
+  }
+  void TearDown() override {
+    if (folder_.empty()) return;
+    file.reset();
+    loop.reset();
+    shell("umount " + folder_ + "/ext4");
+    shell("umount " + folder_ + " && rmdir " + folder_);
+  }
+  static void shell(const std::string& command) { ASSERT_EQ(std::system(command.c_str()), 0) << command; }
+  void fill_the_device() const {
+    std::ofstream ballast(folder_ + "/ballast", std::ios::binary);
+    const std::string piece(65536, 'b');
+    while (ballast.write(piece.data(), static_cast<std::streamsize>(piece.size())).flush()) {
+    }
+    struct statvfs left{};
+    ASSERT_EQ(::statvfs(folder_.c_str(), &left), 0);
+    ASSERT_EQ(left.f_bavail, 0u);
+  }
+
+ private:
+  std::string folder_;
+};
+PERILUNE_EVERY_RUNTIME(NativeFileOnALosingDeviceTest);
+
+// The system tells of a failed write-back once: that a durable write heard it must not silence the flush.
+TEST_P(NativeFileOnALosingDeviceTest, AFlushFailsAfterADurableWriteThatFailed) {
+  open({false, false});
+  ASSERT_EQ(write(0, std::string(4096, 'a'), true), 4096);
+  fill_the_device();
+  EXPECT_LT(write(4 << 20, std::string(4096, 'b'), true), 0);
+  EXPECT_LT(finish([&](FileOp& op, int& r) { return file->sync(op, r); }), 0);
 }
 
 }  // namespace

@@ -104,6 +104,11 @@ Result<OpenedBlockFile> open_block_file(const std::string& path, const OpenOptio
     out.in_memory = ::fstatfs(out.fd.get(), &fs) == 0 && (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC);
   }
   if (options.prefer_direct && !out.in_memory) go_direct(out.fd.get(), out.properties);
+  if (!options.read_only && !out.in_memory) {
+    const std::string same = "/proc/self/fd/" + std::to_string(out.fd.get());
+    out.durable_fd.reset(::open(same.c_str(), O_RDWR | O_CLOEXEC | (out.properties.direct ? O_DIRECT : 0)));
+    if (!out.durable_fd) return fail_errno(errno, path);
+  }
   return out;
 }
 

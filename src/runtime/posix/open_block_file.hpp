@@ -13,6 +13,9 @@ namespace perilune::runtime::posix {
 
 struct OpenedBlockFile {
   UniqueFd fd;
+  // For durable writes, an open of its own: the system tells of a failed write-back once per open (errseq_t), and a durable write
+  // that were told would take the message from the next flush, which has more to answer for.
+  UniqueFd durable_fd;
   FileProperties properties;
   bool in_memory = false;  // tmpfs: reads and writes never wait for a device
   bool sparse = false;     // a regular file with holes

@@ -27,21 +27,24 @@ alignas(4096) std::uint8_t zeroes[zero_chunk_bytes];  // never written: the kern
 
 }  // namespace
 
-UringFile::UringFile(Reactor& reactor, posix::UniqueFd fd, const FileProperties& properties, bool in_memory)
-    : reactor_(reactor), fd_(std::move(fd)), slot_(reactor.ring().take_slot(fd_.get())), properties_(properties),
-      in_memory_(in_memory) {
+UringFile::UringFile(Reactor& reactor, posix::OpenedBlockFile opened)
+    : reactor_(reactor), fd_(std::move(opened.fd)), durable_fd_(std::move(opened.durable_fd)),
+      slot_(reactor.ring().take_slot(fd_.get())),
+      durable_slot_(durable_fd_ ? reactor.ring().take_slot(durable_fd_.get()) : -1), properties_(opened.properties),
+      in_memory_(opened.in_memory) {
   if (properties_.direct) reactor_.use_fixed_buffers();
 }
 
 UringFile::~UringFile() {
   PERILUNE_ASSERT(outstanding_ == 0);
   reactor_.ring().drop_slot(slot_);
+  reactor_.ring().drop_slot(durable_slot_);
 }
 
 Result<std::unique_ptr<BlockFile>> Reactor::open_file(const std::string& path, const OpenOptions& options) {
   auto opened = posix::open_block_file(path, options);
   if (!opened) return tl::unexpected(std::move(opened.error()));
-  return std::make_unique<UringFile>(*this, std::move(opened->fd), opened->properties, opened->in_memory);
+  return std::make_unique<UringFile>(*this, std::move(*opened));
 }
 
 io_uring_sqe& UringFile::begin(FileOp& op, Stage stage) {
@@ -52,7 +55,8 @@ io_uring_sqe& UringFile::begin(FileOp& op, Stage stage) {
 }
 
 void UringFile::transfer(FileOp& op, bool is_write, ByteOffset offset, std::span<const iovec> iov, bool durable) {
-  const Descriptor file{fd_.get(), slot_};
+  const bool apart = durable && durable_fd_;
+  const Descriptor file{apart ? durable_fd_.get() : fd_.get(), apart ? durable_slot_ : slot_};
   // May submit to make room, so before the entry is taken.
   const iovec* const kept = iov.size() > 1 ? reactor_.keep_iovecs(iov) : nullptr;
   io_uring_sqe& sqe = begin(op, Stage::simple);

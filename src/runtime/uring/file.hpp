@@ -13,13 +13,14 @@
 #include <memory>
 
 #include "runtime/block_file.hpp"
+#include "runtime/posix/open_block_file.hpp"
 #include "runtime/uring/reactor.hpp"
 
 namespace perilune::runtime::uring {
 
 class UringFile final : public BlockFile {
  public:
-  UringFile(Reactor& reactor, posix::UniqueFd fd, const FileProperties& properties, bool in_memory);
+  UringFile(Reactor& reactor, posix::OpenedBlockFile opened);
   ~UringFile() override;
 
   [[nodiscard]] const FileProperties& properties() const override { return properties_; }
@@ -44,8 +45,8 @@ class UringFile final : public BlockFile {
   [[nodiscard]] bool read_cached(ByteOffset offset, std::span<const iovec> iov, int& result);
 
   Reactor& reactor_;
-  posix::UniqueFd fd_;
-  int slot_;
+  posix::UniqueFd fd_, durable_fd_;  // posix::OpenedBlockFile says why two
+  int slot_, durable_slot_;
   FileProperties properties_;
   bool in_memory_;                 // tmpfs
   bool cached_reads_ = true;       // RWF_NOWAIT works here
