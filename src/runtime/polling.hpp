@@ -26,8 +26,9 @@ class PollingPolicy {
     if (mode_ == Polling::never || gap_ns_ > limit_ns_ || now < off_until_) return Duration{0};
     return Duration(limit_ns_);
   }
-  // Work came `gap` after the loop had none.
-  void note_gap(Duration gap) noexcept { blend(gap.count()); }
+  // Work came `gap` after the loop had none. Of a loop that slept, that includes its own wake-up, which is what spinning is to
+  // save: it must not speak against it.
+  void note_gap(Duration gap, bool slept) noexcept { blend((slept ? gap - assumed_wake_up : gap).count()); }
   // A spin ended without work.
   void note_miss() noexcept { blend(4 * limit_ns_); }
 
@@ -41,6 +42,7 @@ class PollingPolicy {
     if (!first && more > tolerated_preemptions) off_until_ = now + rest;
   }
 
+  static constexpr Duration assumed_wake_up = std::chrono::microseconds(50);
   static constexpr Duration check_interval = std::chrono::milliseconds(20);
   static constexpr Duration rest = std::chrono::milliseconds(200);
   static constexpr std::uint64_t tolerated_preemptions = 4;  // per interval

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "base/assert.hpp"
 #include "runtime/epoll/file.hpp"
@@ -102,6 +103,7 @@ void Reactor::wait() {
   ++counters_.enters;
   (void)poller_.wait(timeout);
   ++counters_.slept_wakeups;
+  slept_ = true;
 }
 
 // Without waiting: true when there are events.
@@ -131,7 +133,7 @@ void Reactor::dispatch() {
   counters_.completions += poller_.dispatch();
   end_file_operations();
   if (useful_batch_ && idle_since_ != Instant{}) {
-    polling_.note_gap(now_ - idle_since_);
+    polling_.note_gap(now_ - idle_since_, std::exchange(slept_, false));
     idle_since_ = Instant{};
   }
 }

@@ -246,21 +246,33 @@ TEST(PollingPolicyTest, SpinsWhileGapsAreShortAndStopsWhenTheyAreNot) {
   PollingPolicy policy(Polling::adaptive, microseconds(50));
   const Instant now{milliseconds(1000)};
   EXPECT_EQ(policy.spin_time(now).count(), 0);  // an idle loop does not begin with it
-  for (int i = 0; i < 30; ++i) policy.note_gap(microseconds(10));
+  for (int i = 0; i < 30; ++i) policy.note_gap(microseconds(10), false);
   EXPECT_EQ(policy.spin_time(now), microseconds(50));
   policy.note_miss();
   EXPECT_GT(policy.spin_time(now).count(), 0);  // one late request does not matter
   policy.note_miss();
   policy.note_miss();
   EXPECT_EQ(policy.spin_time(now).count(), 0);
-  for (int i = 0; i < 30; ++i) policy.note_gap(milliseconds(5));
+  for (int i = 0; i < 30; ++i) policy.note_gap(milliseconds(5), false);
+  EXPECT_EQ(policy.spin_time(now).count(), 0);
+}
+
+// A loop that sleeps sees each gap longer by what its own wake-up takes.
+TEST(PollingPolicyTest, BeginsAlthoughSleepingMakesGapsLonger) {
+  PollingPolicy policy(Polling::adaptive, microseconds(80));
+  const Instant now{milliseconds(1000)};
+  for (int i = 0; i < 60; ++i) policy.note_gap(microseconds(120), true);
+  EXPECT_EQ(policy.spin_time(now), microseconds(80));
+  for (int i = 0; i < 60; ++i) policy.note_gap(microseconds(120), false);
+  EXPECT_EQ(policy.spin_time(now).count(), 0);
+  for (int i = 0; i < 60; ++i) policy.note_gap(microseconds(140), true);
   EXPECT_EQ(policy.spin_time(now).count(), 0);
 }
 
 TEST(PollingPolicyTest, RestsWhenTheMachineHasOtherWork) {
   PollingPolicy policy(Polling::adaptive, microseconds(50));
   Instant now{milliseconds(1000)};
-  for (int i = 0; i < 30; ++i) policy.note_gap(microseconds(10));
+  for (int i = 0; i < 30; ++i) policy.note_gap(microseconds(10), false);
   policy.note_preemptions(now, 1000);  // what happened before does not count
   EXPECT_GT(policy.spin_time(now).count(), 0);
   EXPECT_FALSE(policy.check_due(now));
@@ -276,14 +288,14 @@ TEST(PollingPolicyTest, RestsWhenTheMachineHasOtherWork) {
 
 TEST(PollingPolicyTest, OffMeansOff) {
   PollingPolicy policy(Polling::never, microseconds(50));
-  for (int i = 0; i < 30; ++i) policy.note_gap(microseconds(1));
+  for (int i = 0; i < 30; ++i) policy.note_gap(microseconds(1), false);
   EXPECT_EQ(policy.spin_time(Instant{milliseconds(1)}).count(), 0);
 }
 
 TEST(PollingPolicyTest, AlwaysMeansAlways) {
   PollingPolicy policy(Polling::always, microseconds(50));
   Instant now{milliseconds(1000)};
-  for (int i = 0; i < 30; ++i) policy.note_gap(milliseconds(5));
+  for (int i = 0; i < 30; ++i) policy.note_gap(milliseconds(5), false);
   policy.note_preemptions(now, 0);
   now += PollingPolicy::check_interval;
   policy.note_preemptions(now, 1000);

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "base/assert.hpp"
 #include "runtime/posix/processor.hpp"
@@ -120,6 +121,7 @@ void Reactor::wait() {
   if (deadline) timeout = *deadline - posix::monotonic_now();
   const int result = ring_->submit_and_wait(timeout);
   ++counters_.slept_wakeups;
+  slept_ = true;
   // ETIME: a timer; EINTR: a signal; EBUSY, EAGAIN: completions must be taken first. Anything else is our mistake.
   PERILUNE_ASSERT(result == 0 || result == -ETIME || result == -EINTR || result == -EBUSY || result == -EAGAIN);
 }
@@ -176,7 +178,7 @@ void Reactor::dispatch() {
   }
   useful_batch_ = useful;
   if (useful && idle_since_ != Instant{}) {
-    polling_.note_gap(now_ - idle_since_);
+    polling_.note_gap(now_ - idle_since_, std::exchange(slept_, false));
     idle_since_ = Instant{};
   }
   restart_starved();
