@@ -54,8 +54,9 @@ class TxChunkPool {
 
 class TxQueue {
  public:
-  // Payloads up to this are copied beside their header; larger ones are referenced.
-  static constexpr std::uint32_t copy_limit_bytes = 8192;
+  // Payloads up to this are copied beside their header; larger ones are referenced: an iovec more costs less than a copy
+  // from cold memory (docs/performance/tried.md).
+  static constexpr std::uint32_t copy_limit_bytes = 2048;
 
   explicit TxQueue(TxChunkPool& pool) : pool_(pool) {}
   ~TxQueue() { clear(); }
