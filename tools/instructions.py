@@ -23,6 +23,8 @@ CASES = [f"{work}{digests}" for work in ("4k-read", "4k-write", "64k-write") for
 OPERATIONS = {"4k": 2048, "64k": 512}
 SLACK = 0.03
 SKIPPED = 77
+# Copies bytes as memcpy does, and as much depends on the processor: base/copy.cpp.
+COPIES = ("perilune::copy_past_caches(", "perilune::(anonymous namespace)::stream_lines_")
 HEADER = """# Instructions per I/O: case, budget. Our own code, x86-64, release preset of g++ 12, callgrind.
 # Lower one after an improvement, raise one knowingly: docs/performance/instructions.md.
 """
@@ -48,8 +50,9 @@ def own_costs(profile, program):
         elif line.startswith("calls="):
             is_call = True  # the next line is the cost of the call, which its function counts by itself
         elif re.match(r"[-+*\d]", line):
-            if not is_call and ours:
-                costs[names["fn"].get(now["fn"], "?")] += int(line.split()[1])
+            name = names["fn"].get(now["fn"], "?")
+            if not is_call and ours and not name.startswith(COPIES):
+                costs[name] += int(line.split()[1])
             is_call = False
     return costs
 

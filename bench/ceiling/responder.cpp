@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/copy.hpp"
 #include "ceiling/tcp.hpp"
 #include "crypto/crc32c.hpp"
 
@@ -89,7 +90,7 @@ bool Responder::begin_request() noexcept {
 
 void Responder::take_payload(std::span<const std::uint8_t> bytes) noexcept {
   if (digests_) crc_ = crc32c(crc_, Bytes(bytes.data(), bytes.size()));
-  if (disk_.stores()) std::memcpy(at_offset() + payload_done_, bytes.data(), bytes.size());
+  if (disk_.stores()) perilune::copy_past_caches(at_offset() + payload_done_, bytes.data(), bytes.size());
   payload_done_ += bytes.size();
 }
 
@@ -131,9 +132,9 @@ void Responder::push_answer() noexcept {
   batch.iov[batch.iovs++] = {head, sizeof(Header) + (digests_ ? digest_bytes : 0)};
   if (request_.out_bytes == 0) return;
   std::uint8_t* payload = at_offset();
-  if (disk_.stores() && request_.out_bytes <= copy_limit_bytes) {
-    if (!batch.copies) batch.copies = std::make_unique_for_overwrite<std::uint8_t[]>(max_answers * copy_limit_bytes);
-    std::uint8_t* const copy = batch.copies.get() + (batch.count - 1) * copy_limit_bytes;
+  if (disk_.stores() && request_.out_bytes <= (digests_ ? copy_limit_with_digests_bytes : copy_limit_bytes)) {
+    if (!batch.copies) batch.copies = std::make_unique_for_overwrite<std::uint8_t[]>(max_answers * copy_limit_with_digests_bytes);
+    std::uint8_t* const copy = batch.copies.get() + (batch.count - 1) * copy_limit_with_digests_bytes;
     std::memcpy(copy, payload, request_.out_bytes);
     payload = copy;
   }
@@ -146,6 +147,7 @@ void Responder::push_answer() noexcept {
 bool Responder::next_answers() noexcept {
   if (!sending().left().empty()) return true;
   if (filling().count == 0) return false;
+  perilune::settle_copies();
   sending().clear();
   filling_ = 1 - filling_;
   return true;

@@ -45,7 +45,8 @@ class Responder {
   static constexpr std::size_t staging_bytes = 256 * 1024;
   static constexpr std::size_t staging_beside_direct_bytes = 8192;  // for headers; what follows goes to its own place
   static constexpr std::size_t direct_threshold_bytes = 16384;
-  static constexpr std::size_t copy_limit_bytes = 8192;  // from a disk, payloads up to this are copied beside their header
+  // From a disk, payloads up to this are copied beside their header.
+  static constexpr std::size_t copy_limit_bytes = 2048, copy_limit_with_digests_bytes = 8192;
   static constexpr std::size_t max_answers = 340;  // of three iovecs each
 
   struct Answer {

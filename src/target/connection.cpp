@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/assert.hpp"
+#include "base/copy.hpp"
 #include "target/server.hpp"
 #include "target/session.hpp"
 
@@ -242,6 +243,7 @@ void Connection::flush() {
   gather_ = shard_.gathers.take();
   const std::size_t count = queue.gather(*gather_);
   in_flight_ = &queue;
+  settle_copies();  // of the writes whose ends this tells
   stream_->send({gather_->data(), count});
 }
 

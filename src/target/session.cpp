@@ -215,6 +215,7 @@ void Session::start_data_out(Command& command) {
     const MutableBytes lent = node_->device->lend(task);
     if (!lent.empty()) {
       command.iov[0] = {lent.data(), lent.size()};
+      command.data_is_final = true;
       engine_.begin_data_out(command, {command.iov.data(), 1}, task.need.data_out_bytes);
       return;
     }

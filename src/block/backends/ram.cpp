@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "base/copy.hpp"
 #include "block/admission.hpp"
 #include "block/backends/random_identity.hpp"
 
@@ -56,7 +57,7 @@ class RamChannel final : public Channel {
         break;
       case OpKind::write:
         for (const iovec& part : op.data) {
-          std::memcpy(at, part.iov_base, part.iov_len);
+          copy_past_caches(at, static_cast<const std::uint8_t*>(part.iov_base), part.iov_len);
           at += part.iov_len;
         }
         break;

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/assert.hpp"
+#include "base/copy.hpp"
 #include "crypto/crc32c.hpp"
 
 namespace perilune::iscsi {
@@ -65,9 +66,14 @@ PduDecoder::Event PduDecoder::header_step(Bytes& input) {
   return header_complete();
 }
 
+std::uint32_t PduDecoder::header_crc() const noexcept {
+  if (ahs_length_ == 0) return crypto::crc32c_bhs(header_.data());  // nearly always
+  return crypto::crc32c(crypto::crc32c_start, {header_.data(), bhs_bytes + ahs_length_});
+}
+
 PduDecoder::Event PduDecoder::header_complete() {
   const std::size_t covered = bhs_bytes + ahs_length_;
-  if (header_digest_ && crypto::crc32c(0, {header_.data(), covered}) != crypto::load_digest(header_.data() + covered)) {
+  if (header_digest_ && header_crc() != crypto::load_digest(header_.data() + covered)) {
     fault_ = Fault::header_digest;
     state_ = State::broken;
     return Event::error;
@@ -86,7 +92,8 @@ PduDecoder::Event PduDecoder::header_complete() {
   return Event::header;
 }
 
-void PduDecoder::deliver_into(std::span<const iovec> memory, std::uint64_t skip_bytes) noexcept {
+void PduDecoder::deliver_into(std::span<const iovec> memory, std::uint64_t skip_bytes, Destination destination) noexcept {
+  destination_ = destination;
   sink_ = Sink::deliver;
   memory_ = memory;
   memory_index_ = 0;
@@ -100,7 +107,9 @@ void PduDecoder::scatter(const std::uint8_t* from, std::size_t bytes) noexcept {
   while (bytes > 0 && memory_index_ < memory_.size()) {
     const iovec& v = memory_[memory_index_];
     const std::size_t n = std::min(bytes, v.iov_len - memory_offset_);
-    std::memcpy(static_cast<std::uint8_t*>(v.iov_base) + memory_offset_, from, n);
+    std::uint8_t* const to = static_cast<std::uint8_t*>(v.iov_base) + memory_offset_;
+    if (destination_ == Destination::final) copy_past_caches(to, from, n);
+    else std::memcpy(to, from, n);
     from += n;
     bytes -= n;
     memory_offset_ += n;

@@ -52,8 +52,11 @@ class PduDecoder {
   [[nodiscard]] std::uint32_t data_length() const noexcept { return data_length_; }
 
   // At Event::header, for PDUs with data. `memory` (the array and what it names) stays put until Event::pdu; its first
-  // `skip_bytes` are passed over; data for which there is no room is dropped.
-  void deliver_into(std::span<const iovec> memory, std::uint64_t skip_bytes = 0) noexcept;
+  // `skip_bytes` are passed over; data for which there is no room is dropped. A final destination is not read again soon: its
+  // bytes need not pass through the caches.
+  enum class Destination : std::uint8_t { passing, final };
+  void deliver_into(std::span<const iovec> memory, std::uint64_t skip_bytes = 0,
+                    Destination destination = Destination::passing) noexcept;
   void collect() noexcept { sink_ = Sink::collect; }
   void discard() noexcept { sink_ = Sink::discard; }
 
@@ -80,6 +83,7 @@ class PduDecoder {
   enum class Sink : std::uint8_t { discard, collect, deliver };
 
   Event header_step(Bytes& input);
+  [[nodiscard]] std::uint32_t header_crc() const noexcept;
   Event header_complete();
   bool data_step(Bytes& input);
   bool trailer_step(Bytes& input);
@@ -92,6 +96,7 @@ class PduDecoder {
   bool data_digest_ok_ = true;
   State state_ = State::header;
   Sink sink_ = Sink::discard;
+  Destination destination_ = Destination::passing;
   Fault fault_ = Fault::none;
 
   std::array<std::uint8_t, bhs_bytes + limits::max_ahs_bytes + digest_bytes> header_{};

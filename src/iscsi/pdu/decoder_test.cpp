@@ -15,6 +15,7 @@ std::vector<std::uint8_t> nop_out_with(std::string_view data) {
   std::vector<std::uint8_t> pdu(48 + (data.size() + 3) / 4 * 4, 0);
   pdu[0] = 0x40;
   pdu[1] = 0x80;
+  pdu[6] = static_cast<std::uint8_t>(data.size() >> 8);
   pdu[7] = static_cast<std::uint8_t>(data.size());
   std::copy(data.begin(), data.end(), pdu.begin() + 48);
   return pdu;
@@ -64,6 +65,19 @@ TEST(PduDecoder, DeliversIntoScatteredMemoryAfterASkipAndDropsWhatHasNoRoom) {
   ASSERT_EQ(decoder.next(input), PduDecoder::Event::pdu);
   EXPECT_EQ(std::string(a, 3), "..a");
   EXPECT_EQ(std::string(b, 4), "bcde");
+}
+
+TEST(PduDecoder, DeliversToAFinalDestinationByteForByte) {
+  const std::string text(5000, 'q');
+  const std::vector<std::uint8_t> pdu = nop_out_with(text);
+  std::string a(1500, '.'), b(3500, '.');
+  const iovec memory[] = {{a.data(), a.size()}, {b.data(), b.size()}};
+  PduDecoder decoder(8192);
+  Bytes input(pdu);
+  ASSERT_EQ(decoder.next(input), PduDecoder::Event::header);
+  decoder.deliver_into(memory, 0, PduDecoder::Destination::final);
+  ASSERT_EQ(decoder.next(input), PduDecoder::Event::pdu);
+  EXPECT_EQ(a + b, text);
 }
 
 TEST(PduDecoder, DirectReceivingContinuesWhereTheStreamStopped) {

@@ -36,6 +36,8 @@ class TargetCommand : public ListNode<TargetCommand> {
   // Likewise: the answer tells of an abort of many tasks, so it keeps its place among the answers of all connections
   // (Response Fence, RFC 7143 4.2.2.3.4).
   bool fenced = false;
+  // Set by the host with begin_data_out() when that memory is where the data stays (the unit's own), not a buffer on the way.
+  bool data_is_final = false;
 
   // Keeps the object and its memory alive while the session, the decoder or the transmit queue refers to it.
   TxHold hold;

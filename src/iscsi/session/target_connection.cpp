@@ -24,6 +24,10 @@ bool read_ahs(Bytes ahs, ScsiCommand& pdu, std::optional<std::uint32_t>& bidirec
   return true;
 }
 
+PduDecoder::Destination destination_of(const TargetCommand& command) noexcept {
+  return command.data_is_final ? PduDecoder::Destination::final : PduDecoder::Destination::passing;
+}
+
 }  // namespace
 
 TargetConnection::TargetConnection(TargetSession& session, const ConnectionParams& params, std::uint16_t cid, StatSn stat_sn,
@@ -181,7 +185,7 @@ bool TargetConnection::command_header() {
     const std::uint32_t most = std::min(pdu.expected_data_transfer_length, session_.params_.first_burst_length);
     session_.host_.prepare_unsolicited(*command, most);
   }
-  if (!command->data_.empty()) decoder_.deliver_into(command->data_);
+  if (!command->data_.empty()) decoder_.deliver_into(command->data_, 0, destination_of(*command));
   // What other connections brought need not wait for the data of this one.
   if (!receiving_new_ && !session_.deferred_.empty()) session_.drain_deferred();
   return true;
@@ -219,7 +223,7 @@ bool TargetConnection::data_out_header() {
   command->hold.retain();
   receiving_ = command;
   receiving_new_ = false;
-  if (!command->data_.empty()) decoder_.deliver_into(command->data_, offset);
+  if (!command->data_.empty()) decoder_.deliver_into(command->data_, offset, destination_of(*command));
   return true;
 }
 

@@ -165,6 +165,7 @@ TargetCommand* TargetSession::open_command(TargetConnection& connection, const S
   command->status_qualifier = 0;
   command->fenced = command->held_ = command->ending_ = command->announced_ = false;
   command->data_ = {};
+  command->data_is_final = false;
   command->unsolicited_received_ = 0;
   command->unsolicited_data_sn_ = DataSn(0);
   command->unsolicited_lost_begin_ = command->unsolicited_lost_end_ = 0;
