@@ -423,9 +423,19 @@ namespace {
 // usage_of() narrows these rows; of all others the table says everything.
 bool depends_on_the_unit(const CommandRow& row) noexcept { return is_write_same(row) || row.opcode == 0x1b; }
 
+// Whether a bit of the CDB is set that the table does not name, of a CDB of at most 16 bytes: eight bytes at a time, for every
+// command comes through here.
+bool any_stray_bit(const CommandRow& row, const Task& task) noexcept {
+  std::uint64_t stray = 0;
+  for (std::size_t at = 0; at < row.cdb_length; at += 8) {
+    const std::size_t bytes = std::min<std::size_t>(8, row.cdb_length - at);
+    stray |= (load_be64(task.cdb.data() + at) & ~load_be64(row.usage.data() + at)) >> (64 - 8 * bytes);
+  }
+  return stray != 0;
+}
+
 }  // namespace
 
-// On the path of every read and write: a loop over bytes that lie side by side.
 bool check_cdb(const CommandRow& row, const LogicalUnit& unit, Task& task) noexcept {
   const bool extended = row.opcode == 0x7f;
   // ADDITIONAL CDB LENGTH says something else than the command, or less came than it says.
@@ -434,6 +444,7 @@ bool check_cdb(const CommandRow& row, const LogicalUnit& unit, Task& task) noexc
     return false;
   }
   const bool narrowed = depends_on_the_unit(row);
+  if (!narrowed && !extended && !any_stray_bit(row, task)) return true;
   for (std::size_t i = 1; i < row.cdb_length; ++i) {
     auto stray = static_cast<std::uint8_t>(task.cdb[i] & ~row.usage[i]);
     if (stray == 0 && !narrowed) continue;

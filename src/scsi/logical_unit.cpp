@@ -32,7 +32,8 @@ void LogicalUnit::attach(block::Channel& channel) {
   const bool has_room = channel.geometry().protection_bytes != 0;
   protected_ = has_room ? std::make_unique<ProtectedChannel>(channel, protection_) : nullptr;
   channel_ = has_room ? protected_.get() : &channel;
-  block_bytes_ = geometry().block_size_bytes;
+  geometry_ = &channel_->geometry();
+  block_bytes_ = geometry_->block_size_bytes;
   if (config_.type == DeviceType::cd_dvd) command_set_ = CommandSet::cd_dvd;
   else command_set_ = has_room ? CommandSet::protected_disk : CommandSet::disk;
 }

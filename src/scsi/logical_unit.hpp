@@ -66,7 +66,7 @@ class LogicalUnit {
   [[nodiscard]] ProtectionType protection_type() const noexcept { return protection_.type; }
   [[nodiscard]] const ProtectionRules& protection_rules() const noexcept { return protection_; }
   [[nodiscard]] block::Channel& channel() const noexcept { return *channel_; }
-  [[nodiscard]] const block::Geometry& geometry() const noexcept { return channel_->geometry(); }
+  [[nodiscard]] const block::Geometry& geometry() const noexcept { return *geometry_; }
 
   // Asymmetric access. The operator's change: every nexus learns by 2A/06. Fails with not_found. Where there are several
   // shards, it is called on one, and comes into force on all of them soon after.
@@ -88,7 +88,7 @@ class LogicalUnit {
   // State of mode pages and of START STOP UNIT.
   [[nodiscard]] bool write_cache_enabled() const noexcept { return state_.wce; }
   [[nodiscard]] bool write_protected() const noexcept {
-    return state_.swp || config_.read_only || channel_->geometry().read_only;
+    return state_.swp || config_.read_only || geometry_->read_only;
   }
   [[nodiscard]] bool descriptor_sense() const noexcept { return state_.d_sense; }
 
@@ -190,6 +190,7 @@ class LogicalUnit {
   ProtectionRules protection_;
   std::unique_ptr<ProtectedChannel> protected_;  // over the channel that was given, when that has room
   block::Channel* channel_ = nullptr;
+  const block::Geometry* geometry_ = nullptr;    // of the channel: every command asks for it
   std::uint32_t block_bytes_ = 0;                // Geometry::block_size_bytes, at hand
   CommandSet command_set_ = CommandSet::disk;
   State state_;
