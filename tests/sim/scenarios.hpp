@@ -36,6 +36,11 @@ ScenarioResult run_shards(std::uint64_t seed, const ScenarioOptions& options);
 
 // Recovery level 2: connections fail and come back, tasks are reassigned, everything is read back.
 ScenarioResult run_reassign(std::uint64_t seed, const ScenarioOptions& options);
+// The same, and how many tasks were: in some runs there is none, in all of them together there has to be.
+struct ReassignResult : ScenarioResult {
+  std::uint64_t reassigned = 0;
+};
+ReassignResult run_reassign_counted(std::uint64_t seed, const ScenarioOptions& options);
 
 // Our initiator at recovery levels 0 to 2 with one to four connections, under cuts, resets, flipped bits and connections that are
 // added and removed: what is read is right, and COMPARE AND WRITE increments show that every command is carried out and
