@@ -198,7 +198,7 @@ class ScenarioTest(unittest.TestCase):
     def test_every_scenario_has_a_sabotage_that_exists(self):
         for name in vm.names():
             mutants = vm.spec_of(name)["mutants"]
-            self.assertTrue(mutants, name)
+            self.assertTrue(mutants or name not in vm.proven(), name)
             for mutant in mutants.values():
                 for key in ("wire", "guest_wire"):
                     self.assertIn(mutant.get(key, "alter_reads"), proxy.LIES)
