@@ -52,6 +52,7 @@ class SessionTest : public testing::Test, public SessionObserver {
     config_.portal = endpoint("10.0.0.1:3260");
   }
   void TearDown() override {
+    target_.handler = nullptr;  // it may refer to what the body of the test had
     if (session_ && !logged_out_ && !failed_) {
       session_->logout();
       EXPECT_TRUE(wait([&] { return logged_out_; }, 600s));
