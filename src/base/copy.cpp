@@ -11,7 +11,7 @@ namespace perilune {
 namespace {
 
 constexpr std::size_t line_bytes = 64;
-constexpr std::size_t worth_it_bytes = 1024;  // below, the fence and the ends cost more than the lines
+constexpr std::size_t worth_it_bytes = 1024;  // below, the ends cost more than the lines gain
 
 #if defined(__x86_64__)
 

@@ -12,39 +12,13 @@
 
 #include "crypto/crc32c.hpp"
 #include "iscsi/session/initiator_session.hpp"
+#include "iscsi/session/initiator_test_support.hpp"
 
 namespace perilune::iscsi {
 namespace {
 
 using Buffer = std::vector<std::uint8_t>;
 using Direction = InitiatorCommand::Direction;
-
-Buffer hex(std::string_view text) {
-  Buffer out;
-  int high = -1;
-  for (char c : text) {
-    if (c == ' ') continue;
-    const int digit = c <= '9' ? c - '0' : (c | 0x20) - 'a' + 10;
-    if (high < 0) {
-      high = digit;
-    } else {
-      out.push_back(static_cast<std::uint8_t>(high * 16 + digit));
-      high = -1;
-    }
-  }
-  return out;
-}
-
-std::string to_hex(Bytes bytes) {
-  static constexpr char digits[] = "0123456789abcdef";
-  std::string out;
-  for (std::size_t i = 0; i < bytes.size(); ++i) {
-    if (i != 0 && i % 4 == 0) out += ' ';
-    out += digits[bytes[i] >> 4];
-    out += digits[bytes[i] & 0xf];
-  }
-  return out;
-}
 
 // With a data digest when there is data; a damaged one has a wrong bit in its data.
 Buffer pdu(std::string_view header, const Buffer& data = {}, bool damaged = false) {

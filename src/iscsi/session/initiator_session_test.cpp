@@ -10,38 +10,13 @@
 #include <string_view>
 #include <vector>
 
+#include "iscsi/session/initiator_test_support.hpp"
+
 namespace perilune::iscsi {
 namespace {
 
 using Direction = InitiatorCommand::Direction;
 using Buffer = std::vector<std::uint8_t>;
-
-Buffer hex(std::string_view text) {
-  Buffer out;
-  int high = -1;
-  for (char c : text) {
-    if (c == ' ' || c == '\n') continue;
-    const int digit = c <= '9' ? c - '0' : (c | 0x20) - 'a' + 10;
-    if (high < 0) {
-      high = digit;
-    } else {
-      out.push_back(static_cast<std::uint8_t>(high * 16 + digit));
-      high = -1;
-    }
-  }
-  return out;
-}
-
-std::string to_hex(Bytes bytes) {
-  static constexpr char digits[] = "0123456789abcdef";
-  std::string out;
-  for (std::size_t i = 0; i < bytes.size(); ++i) {
-    if (i != 0 && i % 4 == 0) out += ' ';
-    out += digits[bytes[i] >> 4];
-    out += digits[bytes[i] & 0xf];
-  }
-  return out;
-}
 
 // A header from hexadecimal text, and a data segment padded to four.
 Buffer pdu(std::string_view header, Bytes data = {}) {

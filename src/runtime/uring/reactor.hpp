@@ -99,7 +99,7 @@ class Reactor final : public UringLoop {
   TimerQueue timers_;
   Instant now_{};
   Instant idle_since_{};     // when the loop last ran out of work; zero: not idle
-  bool slept_ = false;  // since then
+  bool slept_ = false;        // since idle_since_
   bool useful_batch_ = true;  // the last batch held more than ends of our own sends
   unsigned inline_reads_left_ = 0;
 
