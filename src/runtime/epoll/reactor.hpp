@@ -7,10 +7,10 @@
 
 #include "runtime/epoll/epoll_loop.hpp"
 #include "runtime/epoll/poller.hpp"
-#include "runtime/epoll/worker_pool.hpp"
 #include "runtime/polling.hpp"
 #include "runtime/posix/mailbox.hpp"
 #include "runtime/posix/system_random.hpp"
+#include "runtime/posix/worker_pool.hpp"
 
 namespace perilune::runtime::epoll {
 
@@ -99,7 +99,7 @@ class Reactor final : public EpollLoop {
   EpollOptions options_;
   posix::Mailbox mailbox_;
   Poller poller_;
-  WorkerPool pool_;
+  posix::WorkerPool pool_;
   Doorbell doorbell_;
   Poller::Token doorbell_token_ = 0;
   PollingPolicy polling_;

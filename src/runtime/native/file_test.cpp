@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <fstream>
+#include <thread>
 
 #include "runtime/native/native_test_support.hpp"
 
@@ -113,6 +114,28 @@ TEST_P(NativeFileTest, ExtentTellsHolesFromData) {
   EXPECT_TRUE(extent_at(1 << 20).allocated);
   EXPECT_EQ(extent_at(1 << 20).length_bytes, 65536U);
   EXPECT_FALSE(extent_at((1 << 20) + 65536).allocated);
+}
+
+// Where the holes are may have to be read from the file system: no loop waits for that.
+TEST_P(NativeFileTest, ExtentIsFoundByAnotherThreadWhileTheLoopGoesOn) {
+  open({false, false});
+  struct Asked {
+    FileOp op;
+    Loop* loop = nullptr;
+    std::thread::id on;
+    int left = 0;
+    void ended(FileOp&, int result) {
+      EXPECT_EQ(result, 0);
+      on = std::this_thread::get_id();
+      loop->stop();
+    }
+  } asked;
+  asked.loop = loop.get();
+  asked.op.done = Delegate<void(FileOp&, int)>::to<&Asked::ended>(asked);
+  int result = 0;
+  ASSERT_FALSE(file->extent(asked.op, ByteOffset(0), ByteCount(4096), result)) << "it was asked for on the loop's thread";
+  loop->run();
+  EXPECT_EQ(asked.on, std::this_thread::get_id());
 }
 
 // An ext4 whose device, a loop device on a small tmpfs, loses writes once the tmpfs is full.

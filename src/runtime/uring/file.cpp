@@ -17,7 +17,7 @@ namespace perilune::runtime::uring {
 namespace {
 
 // FileOp::scratch, by index.
-enum : std::size_t { owner = 0, stage_of = 1, position = 2, remaining = 3 };
+enum : std::size_t { owner = 0, stage_of = 1, position = 2, remaining = 3, outcome = 4 };
 
 constexpr unsigned reads_skipped_after_miss = 16;
 constexpr std::size_t zero_chunk_bytes = 65536;
@@ -150,9 +150,25 @@ bool UringFile::zero(FileOp& op, ByteOffset offset, ByteCount length, int&) {
   return false;
 }
 
-bool UringFile::extent(FileOp& op, ByteOffset offset, ByteCount length, int& result) {
-  result = posix::find_extent(fd_.get(), offset.value(), length.value(), op.extent);
-  return true;
+bool UringFile::extent(FileOp& op, ByteOffset offset, ByteCount length, int&) {
+  op.scratch[owner] = reinterpret_cast<std::uint64_t>(this);
+  op.scratch[position] = offset.value();
+  op.scratch[remaining] = length.value();
+  ++outstanding_;
+  reactor_.trace_prepared("LSEEK", reinterpret_cast<std::uint64_t>(&op));
+  reactor_.hand_out(op);
+  return false;
+}
+
+void UringFile::perform(FileOp& op) {
+  const UringFile& file = *reinterpret_cast<UringFile*>(op.scratch[owner]);
+  const int result = posix::find_extent(file.fd_.get(), op.scratch[position], op.scratch[remaining], op.extent);
+  op.scratch[outcome] = static_cast<std::uint64_t>(static_cast<std::int64_t>(result));
+}
+
+void UringFile::performed(FileOp& op) {
+  --reinterpret_cast<UringFile*>(op.scratch[owner])->outstanding_;
+  op.done(op, static_cast<int>(static_cast<std::int64_t>(op.scratch[outcome])));
 }
 
 // For file systems without ZERO_RANGE (tmpfs): the next piece of the range is written.

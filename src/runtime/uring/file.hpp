@@ -5,8 +5,8 @@
 //  - O_DIRECT, writes, misses, fsync, fallocate: by the ring.
 //  - page-cache hits: the first few of a turn by preadv2(RWF_NOWAIT), so that a lone read is answered in the turn in
 //    which it came; the others by the ring, one system call for all of them.
-//  - where the holes are: by lseek at once, which asks what the file system has in memory of its extents. The ring knows
-//    no such request.
+//  - where the holes are: by lseek, which may have to read the file system's extents; the ring knows no such request. So a
+//    thread does it.
 //  - tmpfs: by plain preadv and pwritev. It is memory, and has no RWF_NOWAIT.
 #pragma once
 
@@ -33,6 +33,8 @@ class UringFile final : public BlockFile {
 
   // From the reactor.
   static void completed(FileOp& op, int result);
+  static void perform(FileOp& op);    // what was handed out. Any thread
+  static void performed(FileOp& op);  // and what it came to
 
  private:
   enum class Stage : std::uint64_t { simple, zero_range, zero_write };

@@ -29,7 +29,7 @@ constexpr unsigned inline_reads_per_turn = 4;
 }  // namespace
 
 Reactor::Reactor(UringOptions options)
-    : options_(std::move(options)), polling_(posix::sensible(options_.polling), options_.poll_limit) {}
+    : options_(std::move(options)), workers_(1, &UringFile::perform, mailbox_), polling_(posix::sensible(options_.polling), options_.poll_limit) {}
 
 Result<std::unique_ptr<UringLoop>> Reactor::create(UringOptions options) {
   std::unique_ptr<Reactor> self(new Reactor(std::move(options)));
@@ -91,6 +91,7 @@ void Reactor::one_turn() {
   if (!timers_.empty()) timers_.fire(now_);
   run_deferred();
   mailbox_.run();
+  if (handed_out_ != 0) take_back_handed_out();
   run_hooks();
 }
 
@@ -107,7 +108,7 @@ void Reactor::run_hooks() {
 
 void Reactor::wait() {
   if (useful_batch_ && idle_since_ == Instant{} && options_.polling == Polling::adaptive) idle_since_ = now_;
-  if (!deferred_.empty() || mailbox_.waiting()) {
+  if (!deferred_.empty() || mailbox_.waiting() || (handed_out_ != 0 && workers_.any_ended())) {
     (void)ring_->submit();
     return;
   }
@@ -202,6 +203,22 @@ void Reactor::restart_starved() {
   if (starved_.empty()) return;
   buffers_->grow();
   while (!starved_.empty()) starved_.pop_front().restart_receive();
+}
+
+void Reactor::hand_out(FileOp& op) {
+  IntrusiveList<FileOp> one;
+  one.push_back(op);
+  ++handed_out_;
+  workers_.submit(one);
+}
+
+void Reactor::take_back_handed_out() {
+  IntrusiveList<FileOp> ended;
+  if (!workers_.collect(ended)) return;
+  while (!ended.empty()) {
+    --handed_out_;
+    UringFile::performed(ended.pop_front());
+  }
 }
 
 void Reactor::schedule(TurnHook& hook) {

@@ -8,6 +8,7 @@
 #include "runtime/posix/mailbox.hpp"
 #include "runtime/posix/system_random.hpp"
 #include "runtime/posix/unique_fd.hpp"
+#include "runtime/posix/worker_pool.hpp"
 #include "runtime/uring/event.hpp"
 #include "runtime/uring/receive_buffers.hpp"
 #include "runtime/uring/ring.hpp"
@@ -55,6 +56,8 @@ class Reactor final : public UringLoop {
   [[nodiscard]] const iovec* keep_iovecs(std::span<const iovec> iov);
   // Whether this turn may still do a file read by a system call of its own (see file.cpp).
   [[nodiscard]] bool take_inline_read() noexcept { return inline_reads_left_ > 0 && inline_reads_left_-- > 0; }
+  // To a thread of its own: what may block, and the ring knows no request for (UringFile::perform).
+  void hand_out(FileOp& op);
   void notice(std::string_view line) const {
     if (options_.notice) options_.notice(line);
   }
@@ -74,6 +77,7 @@ class Reactor final : public UringLoop {
   void trace_completed(const io_uring_cqe& cqe) const;
   void restart_starved();
   void release_iovecs();
+  void take_back_handed_out();
   void update_now();
 
   class Doorbell final : public Event {
@@ -91,6 +95,8 @@ class Reactor final : public UringLoop {
   std::unique_ptr<Ring> ring_;
   std::unique_ptr<ReceiveBuffers> buffers_;
   posix::Mailbox mailbox_;
+  posix::WorkerPool workers_;
+  std::size_t handed_out_ = 0;  // to them, and not taken back
   std::unique_ptr<Doorbell> doorbell_;
   bool doorbell_armed_ = false;
   PollingPolicy polling_;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Threads that do what may block: file operations of one loop. Internal to this folder.
+// Threads that do what may block: file operations of one loop. For the loops that run on this system.
 #pragma once
 
 #include <atomic>
@@ -12,13 +12,13 @@
 #include "base/intrusive_list.hpp"
 #include "runtime/posix/mailbox.hpp"
 
-namespace perilune::runtime::epoll {
+namespace perilune::runtime::posix {
 
 class WorkerPool {
  public:
   // `perform` does one operation to its end, on any thread, and leaves the outcome in it. `mailbox` wakes the
   // loop when operations have ended.
-  WorkerPool(unsigned max_threads, void (*perform)(FileOp&), const posix::Mailbox& mailbox) noexcept
+  WorkerPool(unsigned max_threads, void (*perform)(FileOp&), const Mailbox& mailbox) noexcept
       : max_threads_(max_threads), perform_(perform), mailbox_(mailbox) {}
   ~WorkerPool();  // lets what has begun come to its end
   WorkerPool(const WorkerPool&) = delete;
@@ -38,7 +38,7 @@ class WorkerPool {
 
   const unsigned max_threads_;
   void (*const perform_)(FileOp&);
-  const posix::Mailbox& mailbox_;
+  const Mailbox& mailbox_;
   std::vector<std::thread> threads_;
   std::atomic<bool> any_ended_{false};
 
@@ -51,4 +51,4 @@ class WorkerPool {
   bool ending_ = false;
 };
 
-}  // namespace perilune::runtime::epoll
+}  // namespace perilune::runtime::posix

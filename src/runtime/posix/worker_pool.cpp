@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "runtime/epoll/worker_pool.hpp"
+#include "runtime/posix/worker_pool.hpp"
 
 #include <signal.h>
 
 #include <system_error>
 
-namespace perilune::runtime::epoll {
+namespace perilune::runtime::posix {
 
 WorkerPool::~WorkerPool() {
   {
@@ -88,4 +88,4 @@ void WorkerPool::work() {
   }
 }
 
-}  // namespace perilune::runtime::epoll
+}  // namespace perilune::runtime::posix
