@@ -4,10 +4,12 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "base/block_op.hpp"
 #include "base/result.hpp"
+#include "base/space_meter.hpp"
 #include "runtime/loop.hpp"
 
 namespace perilune::block {
@@ -22,6 +24,9 @@ class Backstore {
   // One line for people: "file /srv/disk.img, 1.0 GiB, O_DIRECT".
   [[nodiscard]] virtual std::string describe() const = 0;
   [[nodiscard]] virtual Result<std::unique_ptr<Channel>> open_channel(runtime::Loop& loop) = 0;
+  // What a thin store has of its backing now. Nothing: all is allocated from the beginning, or nobody can tell. Asks the system,
+  // which may block for as long as a file system takes: on no thread that runs a loop. Any thread, one at a time.
+  [[nodiscard]] virtual std::optional<SpaceLevel> measure_space() { return std::nullopt; }
 };
 
 }  // namespace perilune::block

@@ -270,6 +270,7 @@ Result<target::ServerConfig> make_config(const ServeOptions& options) {
     }
     config.records = std::move(*records);
   }
+  config.space_watch = std::make_shared<target::SpaceWatch>();
   std::string first_identity;
   for (const std::string& text : options.backings) {
     auto unit = open_unit(options, text);
@@ -281,6 +282,7 @@ Result<target::ServerConfig> make_config(const ServeOptions& options) {
       unit->record = std::move(*record);
     }
     if (first_identity.empty()) first_identity = text.rfind("ram:", 0) == 0 ? text : unit->backstore->identity();
+    if (!unit->config.read_only) unit->space = config.space_watch->watch(unit->backstore);
     spec.units.push_back(std::move(*unit));
   }
   auto name = target_name(options, first_identity);

@@ -65,7 +65,10 @@ bool operation_failed(Command& command) noexcept {
     case block::OpStatus::ok: return false;
     case block::OpStatus::read_error: medium(asc::unrecovered_read_error); break;
     case block::OpStatus::write_error: medium(asc::write_error); break;
-    case block::OpStatus::no_space: fail_command(task, SenseKey::data_protect, asc::space_allocation_failed); break;
+    case block::OpStatus::no_space:
+      command.unit.space_moved();
+      fail_command(task, SenseKey::data_protect, asc::space_allocation_failed);
+      break;
     case block::OpStatus::write_protected: fail_command(task, SenseKey::data_protect, asc::write_protected); break;
     case block::OpStatus::not_ready: fail_command(task, SenseKey::not_ready, asc::not_ready); break;
     case block::OpStatus::out_of_range: lba_out_of_range(task, command.unit.geometry().blocks.value()); break;

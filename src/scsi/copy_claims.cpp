@@ -139,6 +139,7 @@ void Device::drop_claims(Task& task) {
   for (RangeClaim& claim : operation.claims) {
     if (!claim.linked()) continue;
     IntrusiveList<RangeClaim>::remove(claim);
+    if (claim.writes && claim.held) claim.unit->space_moved();
     if (shards_ == nullptr) {
       --claim.unit->barriers_;
       if (!claim.held) --claim.unit->blocked_;

@@ -139,6 +139,11 @@ std::uint64_t Device::greet(const Nexus& nexus) {
   return shards_->next_id();
 }
 
+void Device::space_measured(std::uint16_t number) {
+  if (shards_ != nullptr) return shards_->space_measured(number);
+  if (LogicalUnit* here = unit(number)) here->check_thresholds();
+}
+
 void Device::forget(Nexus& nexus) {
   for (const auto& unit : units_) unit->nexus_lost(nexus);
   const std::uint64_t hash = hash_names(nexus.names_);
@@ -240,7 +245,7 @@ void Device::admit_on_unit(Task& task, Nexus::Slot& slot) {
   const CommandRow* row = find_row(unit.command_set(), task.cdb[0], service_action_of(task.cdb), known);
   const bool exempt = row != nullptr && row->allows(allow::unit_attention);
   if (!slot.attentions.empty() && !exempt) {
-    fail_command(task, SenseKey::unit_attention, additional_sense(slot.attentions.take()));
+    check_condition(task, sense_of(slot.attentions.take()));
     return;
   }
   // A command that SANITIZE refuses is refused for that, whatever else is wrong with it (libiscsi's Sanitize.Reset).

@@ -103,6 +103,8 @@ class Device {
   // Whether a unit of this type can serve such a medium; fails with invalid_argument and the reason.
   [[nodiscard]] static Status check_medium(const block::Geometry& geometry, DeviceType type);
   [[nodiscard]] const std::string& name() const noexcept { return name_; }
+  // The meter of a unit (UnitConfig::space) has been read anew: nexuses may have to learn of a threshold. On one shard, any.
+  void space_measured(std::uint16_t unit);
   [[nodiscard]] bool alone() const noexcept { return shards_ == nullptr; }  // no other shard serves these units
 
   // Milliseconds on any scale that only grows, the same for all shards. REPORT TIMESTAMP counts from this call (of several

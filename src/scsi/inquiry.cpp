@@ -185,6 +185,7 @@ void block_provisioning(Buffer& out, const Command& command) {
   const block::Geometry& geometry = command.unit.geometry();
   out.resize(8);
   if (!geometry.thin) return;
+  if (command.unit.space() != nullptr) out[4] = threshold_exponent(geometry);
   out[5] = static_cast<std::uint8_t>(0x80 | 0x40 | 0x20 | (geometry.unmap_zeroes ? 0x04 : 0));  // LBPU, LBPWS, LBPWS10, LBPRZ
   out[6] = 0x02;  // thin
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// LOG SENSE and LOG SELECT (SPC-4 6.7, 6.6) and the pages (SPC-4 7.3). Nothing is saved, and there are no thresholds.
+// LOG SENSE and LOG SELECT (SPC-4 6.7, 6.6) and the pages (SPC-4 7.3). Nothing is saved, and no parameter has a threshold of its own.
 #include <algorithm>
 #include <iterator>
 
@@ -43,7 +43,8 @@ class Parameters {
 
 struct Shown {
   const UnitCounters& counted;
-  std::uint32_t block_size_bytes;
+  const LogicalUnit& unit;
+  [[nodiscard]] std::uint32_t block_size_bytes() const noexcept { return unit.geometry().block_size_bytes; }
 };
 
 // Total errors corrected, total bytes processed, total uncorrected errors.
@@ -53,13 +54,30 @@ void error_counters(Parameters& out, std::uint64_t blocks, std::uint64_t errors,
   out.number(0x0006, errors);
 }
 void write_errors(Parameters& out, const Shown& unit) {
-  error_counters(out, unit.counted.blocks_written, unit.counted.write_errors, unit.block_size_bytes);
+  error_counters(out, unit.counted.blocks_written, unit.counted.write_errors, unit.block_size_bytes());
 }
 void read_errors(Parameters& out, const Shown& unit) {
-  error_counters(out, unit.counted.blocks_read, unit.counted.read_errors, unit.block_size_bytes);
+  error_counters(out, unit.counted.blocks_read, unit.counted.read_errors, unit.block_size_bytes());
 }
 void verify_errors(Parameters& out, const Shown& unit) {
-  error_counters(out, unit.counted.blocks_verified, unit.counted.verify_errors, unit.block_size_bytes);
+  error_counters(out, unit.counted.blocks_verified, unit.counted.verify_errors, unit.block_size_bytes());
+}
+
+// Logical Block Provisioning (SBC-4 6.4.5). What is used is this unit's; what is available, others use too.
+void provisioning(Parameters& out, const Shown& shown) {
+  constexpr std::uint8_t dedicated = 0x01, shared = 0x02;  // SCOPE
+  const block::Geometry& geometry = shown.unit.geometry();
+  const SpaceInBlocks space = in_blocks(shown.unit.space()->level(), geometry);
+  const std::uint8_t exponent = threshold_exponent(geometry);
+  if (std::uint8_t* p = out.add(static_cast<std::uint16_t>(ThresholdResource::available), list, 8)) {
+    store_be32(p, available_sets(space, exponent));
+    p[4] = shared;
+  }
+  if (std::uint8_t* p = out.add(static_cast<std::uint16_t>(ThresholdResource::used), list, 8)) {
+    store_be32(p, used_sets(space, exponent));
+    p[4] = dedicated;
+  }
+  shown.unit.space_moved();  // who asks again learns what it is now
 }
 
 // There is nothing to measure, and no limit to hold to: FFh for both.
@@ -88,20 +106,25 @@ void general_statistics(Parameters& out, const Shown& unit) {
 struct LogPage {
   std::uint8_t code;
   void (*append)(Parameters&, const Shown&);
-  std::size_t zero;  // its place in UnitLog::zero; counting_log_pages: it counts nothing
+  std::size_t zero;  // its place in LogZero; counting_log_pages: it counts nothing
+  bool of_metered_disks = false;  // on others there is no such page
 };
 constexpr LogPage pages[] = {  // ascending
     {0x02, write_errors, 0},       {0x03, read_errors, 1},       {0x05, verify_errors, 2},
+    {0x0c, provisioning, counting_log_pages, true},
     {0x0d, temperature, counting_log_pages}, {0x0e, start_stop_cycles, 3}, {0x19, general_statistics, 4},
 };
 static_assert(counting_log_pages == 5);
 
-const LogPage* find_page(std::uint8_t code) noexcept {
-  const auto* page = std::find_if(std::begin(pages), std::end(pages), [&](const LogPage& p) { return p.code == code; });
+bool has(const LogicalUnit& unit, const LogPage& page) noexcept { return !page.of_metered_disks || unit.space() != nullptr; }
+
+const LogPage* find_page(const LogicalUnit& unit, std::uint8_t code) noexcept {
+  const auto* page = std::find_if(std::begin(pages), std::end(pages),
+                                  [&](const LogPage& p) { return p.code == code && has(unit, p); });
   return page == std::end(pages) ? nullptr : page;
 }
 
-void supported_pages(Buffer& out, bool with_subpages) {
+void supported_pages(Buffer& out, const LogicalUnit& unit, bool with_subpages) {
   out.assign(4, 0);
   if (with_subpages) {
     out[0] = 0x40;  // SPF
@@ -111,6 +134,7 @@ void supported_pages(Buffer& out, bool with_subpages) {
     out.push_back(0x00);
   }
   for (const LogPage& page : pages) {
+    if (!has(unit, page)) continue;
     out.push_back(page.code);
     if (with_subpages) out.push_back(0x00);
   }
@@ -131,12 +155,12 @@ Progress run_log_sense(Command& command) {
   const std::uint16_t from = load_be16(task.cdb.data() + 5);
   const std::uint16_t allocation = load_be16(task.cdb.data() + 7);
   Buffer& out = task.parameter_data;
-  const LogPage* page = find_page(code);
+  const LogPage* page = find_page(command.unit, code);
   if (page == nullptr && code != 0x00) return refuse(task, 2, 5);
   if (subpage != 0 && (code != 0x00 || subpage != 0xff)) return refuse(task, 3, 7);
   if (page == nullptr) {
     if (from != 0) return refuse(task, 5, 7);
-    supported_pages(out, subpage == 0xff);
+    supported_pages(out, command.unit, subpage == 0xff);
   } else {
     if ((control & 0x01) == 0) return refuse(task, 2, 7);  // thresholds
     const bool defaults = control == 3 || page->zero == counting_log_pages;
@@ -145,7 +169,7 @@ Progress run_log_sense(Command& command) {
     out.assign(4, 0);
     out[0] = static_cast<std::uint8_t>(0x80 | page->code);  // DS: not saved
     Parameters parameters(out, from);
-    page->append(parameters, {counted, command.unit.geometry().block_size_bytes});
+    page->append(parameters, {counted, command.unit});
     if (from > parameters.last()) return refuse(task, 5, 7);
   }
   store_be16(&out[2], static_cast<std::uint16_t>(out.size() - 4));
@@ -157,7 +181,7 @@ Progress run_log_select(Command& command) {
   Task& task = command.task;
   const bool reset = (task.cdb[1] & 0x02) != 0 || task.cdb[2] >> 6 == 3;
   const std::uint8_t code = task.cdb[2] & 0x3f;
-  const LogPage* page = find_page(code);
+  const LogPage* page = find_page(command.unit, code);
   if (page == nullptr && code != 0x00) return refuse(task, 2, 5);
   if (task.cdb[3] != 0) return refuse(task, 3, 7);
   if (!reset) return good(task);

@@ -22,6 +22,7 @@ UnitIdentity UnitIdentity::from_id(std::uint64_t id) {
 LogicalUnit::LogicalUnit(Device& device, std::uint16_t number, UnitConfig config, block::Channel& channel)
     : device_(device), number_(number), config_(std::move(config)) {
   attach(channel);
+  space_ = config_.space;
   protection_.type = config_.durable.protection_type.value_or(config_.protection_type);
   if (!keeps_protection()) protection_.type = ProtectionType::none;
   power_on_modes();
@@ -48,11 +49,13 @@ void LogicalUnit::reset() noexcept {
   state_.medium_present = before.medium_present;
   device_.nexuses_.for_each([&](Nexus& nexus) { nexus.allow_removal(*this); });
   reservations_.reserved_by.reset();
+  triggers_.reset();
   ++generation_;
 }
 
 void LogicalUnit::adopt(const Value& value) {
   const bool flush_failed = state_.flush_failed;
+  triggers_.changed(state_.thresholds, value.state.thresholds);
   state_ = value.state;
   state_.flush_failed |= flush_failed;  // every shard is told of it by itself, and nothing takes it back
   config_.port_groups = value.port_groups;
@@ -62,6 +65,7 @@ void LogicalUnit::adopt(const Value& value) {
   config_.durable = value.durable;
   record_known_ = value.record_known;
   ++generation_;
+  check_thresholds();
 }
 
 void LogicalUnit::power_on_modes() noexcept {
@@ -74,6 +78,8 @@ void LogicalUnit::set_modes(const ModeValues& modes) noexcept {
   state_.d_sense = modes.d_sense;
   state_.tas = modes.tas;
   state_.ato = modes.ato && keeps_protection();
+  triggers_.changed(state_.thresholds, modes.thresholds);
+  state_.thresholds = modes.thresholds;
   protection_.application_tags_belong_to_initiators = state_.ato;
   protection_.application_tags_are_known = modes.atmpe && keeps_protection();
   protection_.application_tags = modes.application_tags;
@@ -131,9 +137,12 @@ void LogicalUnit::count(const Task& task) noexcept {
   } else if (task.row->allows(counts::write)) {
     ++total.writes;
     total.blocks_written += task.transfer_blocks;
+    space_moved();
   } else if (task.row->allows(counts::verify)) {
     ++total.verifies;
     total.blocks_verified += task.blocks;
+  } else if (task.row->serial != SerialClass::none && task.row->serial != SerialClass::read) {
+    space_moved();  // UNMAP, WRITE SAME
   }
 }
 
@@ -147,6 +156,7 @@ Status LogicalUnit::change_medium(block::Channel& channel) {
   if (!task_set_.empty() || !claims_.empty()) return fail(Errc::busy, "logical unit has commands in progress");
   if (Status status = Device::check_medium(channel.geometry(), config_.type); !status) return status;
   attach(channel);
+  space_ = nullptr;  // that was of the other medium
   if (!keeps_protection()) protection_.type = ProtectionType::none;
   state_.flush_failed = false;  // that was of the other medium
   close_tray(nullptr);
@@ -179,6 +189,33 @@ void LogicalUnit::raise_here(const Nexus* nexus, UnitAttention attention) {
   device_.nexuses_.for_each([&](Nexus& other) {
     if (&other != nexus) other.raise(*this, attention);
   });
+}
+
+void LogicalUnit::check_thresholds() {
+  if (space_ == nullptr || (device_.shards_ != nullptr && !device_.shards_->owns(*this))) return;
+  const std::uint8_t exponent = threshold_exponent(geometry());
+  const std::uint8_t reached = triggers_.update(state_.thresholds, in_blocks(space_->level(), geometry()), exponent);
+  for (std::size_t i = 0; i < state_.thresholds.list.size(); ++i) {
+    if ((reached >> i & 1) == 0) continue;
+    const UnitAttention attention = soft_threshold_of(i);
+    if (!state_.thresholds.single_initiator) {
+      raise_here(nullptr, attention);
+      if (device_.shards_ != nullptr) device_.shards_->tell_attention(*this, attention);
+    } else if (!raise_on_one(attention) && device_.shards_ != nullptr) {
+      device_.shards_->tell_one_nexus(*this, attention);
+    }
+  }
+}
+
+// One that has commands in the device, rather than one that may have been silent for hours.
+bool LogicalUnit::raise_on_one(UnitAttention attention) {
+  Nexus* chosen = nullptr;
+  device_.nexuses_.for_each([&](Nexus& nexus) {
+    if (nexus.find_unit([this](const LogicalUnit& unit) { return &unit == this; }) == nullptr) return;
+    if (chosen == nullptr || (chosen->tasks_ == 0 && nexus.tasks_ != 0)) chosen = &nexus;
+  });
+  if (chosen != nullptr) chosen->raise(*this, attention);
+  return chosen != nullptr;
 }
 
 bool LogicalUnit::is_barrier(const Task& task) noexcept {

@@ -10,6 +10,7 @@
 
 #include "base/block_op.hpp"
 #include "base/intrusive_list.hpp"
+#include "base/space_meter.hpp"
 #include "scsi/copy_operation.hpp"
 #include "scsi/device_type.hpp"
 #include "scsi/log_pages.hpp"
@@ -19,6 +20,7 @@
 #include "scsi/protection.hpp"
 #include "scsi/shard_claim.hpp"
 #include "scsi/task.hpp"
+#include "scsi/thresholds.hpp"
 #include "scsi/unit_attention.hpp"
 #include "scsi/unit_change.hpp"
 
@@ -47,6 +49,8 @@ struct UnitConfig {
   PortGroups port_groups = {};
   UnitStore* store = nullptr;  // outlives the unit; nullptr: what cannot be kept over a loss of power is refused
   DurableState durable = {};   // what the store has of it
+  // What a thin backing uses, the same on all shards; outlives the unit. nullptr: nobody can tell, and there are no thresholds.
+  block::SpaceMeter* space = nullptr;
 };
 
 class LogicalUnit {
@@ -85,6 +89,9 @@ class LogicalUnit {
   [[nodiscard]] bool medium_present() const noexcept { return state_.medium_present; }
   [[nodiscard]] bool removal_prevented() const;  // by an initiator (PREVENT ALLOW MEDIUM REMOVAL)
 
+  // What of its backing a thin unit uses; nullptr where that is not known, or all is allocated.
+  [[nodiscard]] const block::SpaceMeter* space() const noexcept { return space_; }
+
   // State of mode pages and of START STOP UNIT.
   [[nodiscard]] bool write_cache_enabled() const noexcept { return state_.wce; }
   [[nodiscard]] bool write_protected() const noexcept {
@@ -111,6 +118,7 @@ class LogicalUnit {
     bool stopped = false;        // START STOP UNIT
     bool flush_failed = false;   // sticky: what a failed flush lost, the next flush cannot make good
     bool medium_present = true;  // false: the tray is open
+    Thresholds thresholds{};     // Logical Block Provisioning mode page
   };
   // All that commands can change about the unit, and that is the same on every shard. Commands of SerialClass::whole
   // change it, and only those (and resets, which return State to its defaults).
@@ -145,7 +153,8 @@ class LogicalUnit {
   void set_protection_type(ProtectionType type) noexcept { protection_.type = type; }
   [[nodiscard]] ModeValues modes() const noexcept {
     return {.wce = state_.wce, .swp = state_.swp, .d_sense = state_.d_sense, .tas = state_.tas, .ato = state_.ato,
-            .atmpe = protection_.application_tags_are_known, .application_tags = protection_.application_tags};
+            .atmpe = protection_.application_tags_are_known, .application_tags = protection_.application_tags,
+            .thresholds = state_.thresholds};
   }
   [[nodiscard]] ModeValues default_modes() const noexcept { return {.wce = geometry().write_cache}; }
   // A change that a command of this unit has asked Device::change for.
@@ -160,6 +169,12 @@ class LogicalUnit {
   }
   // On every nexus but this one. In a command that changes the unit, or a change by the operator: on those of every shard.
   void raise_for_others(const Nexus* nexus, UnitAttention attention);
+  // Blocks may have been allocated, or given back.
+  void space_moved() const noexcept {
+    if (space_ != nullptr) space_->moved();
+  }
+  // Tells of thresholds that have been reached; where there are several shards, the owner's call is the one that does.
+  void check_thresholds();
   void open_tray();
   void close_tray(const Nexus* by);  // nullptr: the operator
 
@@ -180,6 +195,7 @@ class LogicalUnit {
   [[nodiscard]] bool standing_claim_conflicts(const Task& task) const noexcept;
   [[nodiscard]] bool has_started_against(const ClaimTerms& terms);
   void raise_here(const Nexus* nexus, UnitAttention attention);
+  [[nodiscard]] bool raise_on_one(UnitAttention attention);  // of the nexuses here; false: there is none
   [[nodiscard]] bool has_ending_task_of(const std::vector<NexusName>& nexuses);
   // Whether something in this unit stands in the way of a claim that waits.
   [[nodiscard]] bool can_hold(const RangeClaim& claim);
@@ -193,7 +209,9 @@ class LogicalUnit {
   const block::Geometry* geometry_ = nullptr;    // of the channel: every command asks for it
   std::uint32_t block_bytes_ = 0;                // Geometry::block_size_bytes, at hand
   CommandSet command_set_ = CommandSet::disk;
+  block::SpaceMeter* space_ = nullptr;            // UnitConfig::space, as long as the medium is that
   State state_;
+  ThresholdTriggers triggers_;
   LogZero log_zero_{};
   std::shared_ptr<LiveCounters> counters_ = std::make_shared<LiveCounters>();  // the other shards read them
   Reservations reservations_;

@@ -300,6 +300,7 @@ void MediumOperation::finish(bool good) {
   state_ = good ? State::idle : State::failed;
   stage_ = Stage::done;
   buffer_.reset();
+  unit_.space_moved();
   unit_.device().medium_ended(unit_);
 }
 

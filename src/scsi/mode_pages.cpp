@@ -38,10 +38,18 @@ struct ModePage {
   PageBytes (*values)(const State&);
   PageBytes (*changeable)(const LogicalUnit&);  // the bits that MODE SELECT may set
   void (*apply)(State&, Bytes page);
-  bool of_protected_disks = false;  // on others there is no such page
+  enum class Where : std::uint8_t { everywhere, protected_disks, metered_disks };
+  Where where = Where::everywhere;  // on others there is no such page
 };
 
-bool has(const LogicalUnit& unit, const ModePage& page) noexcept { return !page.of_protected_disks || unit.keeps_protection(); }
+bool has(const LogicalUnit& unit, const ModePage& page) noexcept {
+  switch (page.where) {
+    case ModePage::Where::everywhere: return true;
+    case ModePage::Where::protected_disks: return unit.keeps_protection();
+    case ModePage::Where::metered_disks: return unit.space() != nullptr;
+  }
+  return false;
+}
 
 PageBytes page_0(std::uint8_t code, std::size_t size) {
   PageBytes page;
@@ -50,6 +58,21 @@ PageBytes page_0(std::uint8_t code, std::size_t size) {
   page.bytes[1] = static_cast<std::uint8_t>(size - 2);
   return page;
 }
+
+// Read-Write Error Recovery (SBC-4 6.5.10): there is nothing to recover here, but the page says whether thresholds are told of.
+constexpr std::uint8_t lbpere_bit = 0x80;  // byte 7
+
+PageBytes recovery_values(const State& state) {
+  PageBytes page = page_0(0x01, 12);
+  if (state.thresholds.reported) page.bytes[7] = lbpere_bit;
+  return page;
+}
+PageBytes recovery_mask(const LogicalUnit&) {
+  PageBytes page = page_0(0x01, 12);
+  page.bytes[7] = lbpere_bit;
+  return page;
+}
+void recovery_apply(State& state, Bytes page) { state.thresholds.reported = (page[7] & lbpere_bit) != 0; }
 
 PageBytes caching_values(const State& state) {
   PageBytes page = page_0(0x08, 20);
@@ -154,14 +177,64 @@ PageBytes exceptions_values(const State&) {
 }
 PageBytes exceptions_mask(const LogicalUnit&) { return page_0(0x1c, 12); }
 
+// Logical Block Provisioning (SBC-4 6.5.9): descriptors of 8 bytes behind 16. What a threshold is of stands, the rest can be set.
+constexpr std::size_t thresholds_at = 16;
+constexpr std::size_t threshold_bytes = 8;
+constexpr std::size_t provisioning_bytes = thresholds_at + threshold_bytes * threshold_resources.size();
+constexpr std::uint8_t single_initiator_bit = 0x01;  // SITUA, byte 4
+constexpr std::uint8_t enabled_bit = 0x80;
+constexpr std::uint8_t armed_increasing = 0x01;  // THRESHOLD ARMING; decreasing is 0, and THRESHOLD TYPE is 0: threshold sets
+static_assert(information_of(soft_threshold_of(0)) == thresholds_at &&
+              information_of(soft_threshold_of(3)) == thresholds_at + 3 * threshold_bytes);
+
+PageBytes provisioning_page() {
+  PageBytes page;
+  page.size = provisioning_bytes;
+  page.bytes[0] = 0x40 | 0x1c;  // SPF
+  page.bytes[1] = 0x02;
+  store_be16(&page.bytes[2], static_cast<std::uint16_t>(page.size - 4));
+  return page;
+}
+PageBytes provisioning_values(const State& state) {
+  PageBytes page = provisioning_page();
+  if (state.thresholds.single_initiator) page.bytes[4] = single_initiator_bit;
+  for (std::size_t i = 0; i < threshold_resources.size(); ++i) {
+    std::uint8_t* at = &page.bytes[thresholds_at + i * threshold_bytes];
+    if (threshold_resources[i] == ThresholdResource::used) at[0] = armed_increasing;
+    if (state.thresholds.list[i].enabled) at[0] |= enabled_bit;
+    at[1] = static_cast<std::uint8_t>(threshold_resources[i]);
+    store_be32(at + 4, state.thresholds.list[i].count);
+  }
+  return page;
+}
+PageBytes provisioning_mask(const LogicalUnit&) {
+  PageBytes page = provisioning_page();
+  page.bytes[4] = single_initiator_bit;
+  for (std::size_t at = thresholds_at; at < page.size; at += threshold_bytes) {
+    page.bytes[at] = enabled_bit;
+    store_be32(&page.bytes[at + 4], 0xffff'ffffu);
+  }
+  return page;
+}
+void provisioning_apply(State& state, Bytes page) {
+  state.thresholds.single_initiator = (page[4] & single_initiator_bit) != 0;
+  const std::uint8_t* at = &page[thresholds_at];
+  for (Threshold& threshold : state.thresholds.list) {
+    threshold = {.enabled = (at[0] & enabled_bit) != 0, .count = load_be32(at + 4)};
+    at += threshold_bytes;
+  }
+}
+
 void apply_nothing(State&, Bytes) {}
 
 constexpr ModePage pages[] = {  // ascending
+    {0x01, 0x00, recovery_values, recovery_mask, recovery_apply, ModePage::Where::metered_disks},
     {0x08, 0x00, caching_values, caching_mask, caching_apply},
     {0x0a, 0x00, control_values, control_mask, control_apply},
     {0x0a, 0x01, control_extension_values, control_extension_mask, apply_nothing},
-    {0x0a, 0x02, application_tag_values, application_tag_mask, application_tag_apply, true},
+    {0x0a, 0x02, application_tag_values, application_tag_mask, application_tag_apply, ModePage::Where::protected_disks},
     {0x1c, 0x00, exceptions_values, exceptions_mask, apply_nothing},
+    {0x1c, 0x02, provisioning_values, provisioning_mask, provisioning_apply, ModePage::Where::metered_disks},
 };
 
 // ---- MODE SENSE
@@ -249,7 +322,7 @@ Progress mode_sense(Command& command, const SenseRequest& request, std::size_t a
     out[4] = request.long_lba && request.block_descriptor ? 0x01 : 0x00;
     store_be16(&out[6], static_cast<std::uint16_t>(descriptor_bytes));
   } else {
-    out[0] = static_cast<std::uint8_t>(out.size() - 1);
+    out[0] = static_cast<std::uint8_t>(std::min<std::size_t>(out.size() - 1, 255));  // as much as can be asked for
     out[2] = device_specific;
     out[3] = static_cast<std::uint8_t>(descriptor_bytes);
   }

@@ -14,8 +14,7 @@ Progress run_request_sense(Command& command) {  // SPC-4 6.39: a pending unit at
   Task& task = command.task;
   Sense sense;
   if (const auto attention = command.device.take_attention(task)) {
-    sense.key = SenseKey::unit_attention;
-    sense.additional = additional_sense(*attention);
+    sense = sense_of(*attention);
   } else if (const auto why = inaccessible(command.unit, task)) {
     sense.key = SenseKey::not_ready;
     sense.additional = *why;

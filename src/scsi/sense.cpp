@@ -115,6 +115,13 @@ void check_condition(Task& task, const Sense& sense) noexcept {
   drop_data(task);
 }
 
+Sense sense_of(UnitAttention attention) noexcept {
+  return {.key = SenseKey::unit_attention,
+          .additional = additional_sense(attention),
+          .information = information_of(attention),
+          .field = std::nullopt};
+}
+
 void reservation_conflict(Task& task) noexcept {
   task.status = ScsiStatus::reservation_conflict;
   task.sense_length = 0;

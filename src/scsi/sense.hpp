@@ -84,7 +84,7 @@ struct ForwardedSense {
 struct Sense {
   SenseKey key = SenseKey::no_sense;
   AdditionalSense additional;
-  std::optional<std::uint64_t> information;  // an LBA, or an offset for MISCOMPARE
+  std::optional<std::uint64_t> information;  // an LBA, or an offset for MISCOMPARE, or what goes with a unit attention
   std::optional<FieldPointer> field;
   std::optional<std::uint16_t> progress = std::nullopt;  // of 65536; in the place of `field` (SPC-4 4.5.2.4.4)
   std::optional<std::uint16_t> segment = std::nullopt;   // of a copy: in COMMAND-SPECIFIC INFORMATION (5.17.7.4)
@@ -103,6 +103,7 @@ void check_condition(Task& task, const Sense& sense) noexcept;
 void invalid_field_in_cdb(Task& task, std::uint16_t byte, std::optional<std::uint8_t> bit = std::nullopt) noexcept;
 void invalid_field_in_parameters(Task& task, std::uint16_t byte, std::optional<std::uint8_t> bit = std::nullopt) noexcept;
 void fail_command(Task& task, SenseKey key, AdditionalSense additional) noexcept;
+[[nodiscard]] Sense sense_of(UnitAttention attention) noexcept;
 void reservation_conflict(Task& task) noexcept;  // the status, which has no sense
 void lba_out_of_range(Task& task, std::uint64_t first_bad_lba) noexcept;
 

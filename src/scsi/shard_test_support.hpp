@@ -17,8 +17,8 @@ namespace perilune::scsi::test {
 class ShardRig {
  public:
   explicit ShardRig(std::uint32_t shards = 2, std::uint16_t units = 1,
-                    block::Geometry geometry = FakeChannel::disk())
-      : disks(units), ways_(shards * shards) {
+                    block::Geometry geometry = FakeChannel::disk(), block::SpaceMeter* space = nullptr)
+      : disks(units), meter(space), ways_(shards * shards) {
     for (std::uint32_t i = 0; i < shards; ++i) links_.push_back(std::make_unique<Link>(*this, i, shards));
     for (std::uint32_t i = 0; i < shards; ++i)
       shards_.push_back(std::make_unique<Shard>(*this, i, units, geometry));
@@ -114,6 +114,7 @@ class ShardRig {
   }
 
   std::vector<std::vector<std::uint8_t>> disks;
+  block::SpaceMeter* meter;  // of unit 0
 
  private:
   struct Link : ShardLink {
@@ -134,6 +135,7 @@ class ShardRig {
       for (std::uint16_t i = 0; i < units; ++i) {
         channels.push_back(std::make_unique<FakeChannel>(geometry, &rig.disks[i]));
         UnitConfig config = Rig::config();
+        if (i == 0) config.space = rig.meter;
         config.identity = UnitIdentity::from_id(0xa0 + std::uint64_t{i});
         if (geometry.protection_bytes != 0) config.protection_type = ProtectionType::type_1;
         PERILUNE_ASSERT(device.add_unit(i, std::move(config), *channels[i]).has_value());

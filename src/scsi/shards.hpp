@@ -93,6 +93,11 @@ class Shards {
   // The commands of these nexuses on the other shards begin to end. Not waited for.
   void tell_end_tasks(const LogicalUnit& unit, const std::vector<NexusName>& nexuses);
   void tell_clock_start(std::uint64_t start_ms);
+  // Thresholds of thin provisioning: the owner judges, and every other shard, or the next one that has a nexus, is told.
+  [[nodiscard]] bool owns(const LogicalUnit& unit) const noexcept { return owner(unit.number()) == self_; }
+  void space_measured(std::uint16_t unit);
+  void tell_attention(const LogicalUnit& unit, UnitAttention attention);
+  void tell_one_nexus(const LogicalUnit& unit, UnitAttention attention);
   void share_counters(LogicalUnit& unit);
   [[nodiscard]] UnitCounters other_counters(const LogicalUnit& unit) const;  // of the other shards
 
@@ -165,6 +170,7 @@ class Shards {
   void granted_to_copy(Task& task);
   void publish(ShardClaim& claim);
   void start_claims(std::uint16_t unit);
+  void ask_for_one_nexus(std::uint16_t unit, UnitAttention attention, std::uint32_t shards_left);
   void take_out(LogicalUnit& unit, std::uint64_t id);
   void carried_out_here(Carried& carried);
 

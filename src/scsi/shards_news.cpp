@@ -54,6 +54,30 @@ void Shards::tell_clock_start(std::uint64_t start_ms) {
   });
 }
 
+void Shards::space_measured(std::uint16_t unit) {
+  send(owner(unit), [unit](Shards& there) {
+    if (LogicalUnit* here = there.device_.unit(unit)) here->check_thresholds();
+  });
+}
+
+void Shards::tell_attention(const LogicalUnit& unit, UnitAttention attention) {
+  send_others([number = unit.number(), attention](Shards& there) {
+    if (LogicalUnit* here = there.device_.unit(number)) here->raise_here(nullptr, attention);
+  });
+}
+
+void Shards::tell_one_nexus(const LogicalUnit& unit, UnitAttention attention) {
+  ask_for_one_nexus(unit.number(), attention, count_ - 1);
+}
+
+void Shards::ask_for_one_nexus(std::uint16_t unit, UnitAttention attention, std::uint32_t shards_left) {
+  if (shards_left == 0) return;
+  send((self_ + 1) % count_, [unit, attention, shards_left](Shards& there) {
+    LogicalUnit* here = there.device_.unit(unit);
+    if (here == nullptr || !here->raise_on_one(attention)) there.ask_for_one_nexus(unit, attention, shards_left - 1);
+  });
+}
+
 void Shards::share_counters(LogicalUnit& unit) {
   send_others([number = unit.number(), from = self_, counters = unit.counters_](Shards& there) {
     PeerCounters& peers = there.peer_counters_[number];

@@ -121,6 +121,20 @@ class FakeChannel : public block::Channel {
   std::deque<block::BlockOp*> held_;
 };
 
+// Of a thin disk's backing, as the test says.
+class FakeMeter final : public block::SpaceMeter {
+ public:
+  void set(std::uint64_t used_bytes, std::uint64_t available_bytes) {
+    settle();
+    publish({used_bytes, available_bytes});
+  }
+  void on_measured(std::function<void()>) override {}
+  int asked = 0;
+
+ protected:
+  void ask() noexcept override { ++asked; }
+};
+
 // One command with its memory. `piece_bytes` cuts the memory into pieces, each its own allocation, so that a sanitizer
 // sees every step outside.
 class Io {
@@ -231,10 +245,10 @@ class Io {
 
 // One target with one disk as LUN 0 and two nexuses whose unit attentions have been told.
 struct Rig {
-  explicit Rig(block::Geometry geometry = FakeChannel::disk(), bool fresh = false)
+  explicit Rig(block::Geometry geometry = FakeChannel::disk(), bool fresh = false, block::SpaceMeter* meter = nullptr)
       : channel(geometry),
         device("iqn.2026-11.io.perilune:disk"),
-        unit(**device.add_unit(0, config(), channel)),
+        unit(**device.add_unit(0, config(meter), channel)),
         a(device, names("a")),
         b(device, names("b")) {
     device.set_clock(Delegate<std::uint64_t()>::to<&Rig::clock>(*this));
@@ -251,8 +265,8 @@ struct Rig {
     device.go_on();
     return true;
   }
-  static UnitConfig config() {  // a unit that serves every row of the table
-    return {.identity = UnitIdentity::from_id(0x123456789abcdef), .read_only = false, .removable = true, .port_groups = PortGroups({PortGroup{}}, true)};
+  static UnitConfig config(block::SpaceMeter* meter = nullptr) {  // a unit that serves every row of the table
+    return {.identity = UnitIdentity::from_id(0x123456789abcdef), .read_only = false, .removable = true, .port_groups = PortGroups({PortGroup{}}, true), .space = meter};
   }
   static NexusNames names(const char* who) {
     return {.initiator_port = std::string("iqn.2026-11.example:") + who + ",i,0x400001370000",

@@ -4,7 +4,9 @@
 #pragma once
 
 #include <bit>
+#include <cstddef>
 #include <cstdint>
+#include <optional>
 
 namespace perilune::scsi {
 
@@ -26,6 +28,9 @@ enum class UnitAttention : std::uint8_t {
   capacity_changed,               // 2A/09
   mode_parameters_changed,        // 2A/01
   log_parameters_changed,         // 2A/02
+  soft_threshold,                 // 38/07: of the first descriptor of the Logical Block Provisioning mode page; those of the
+                                  // others follow it
+  last = soft_threshold + 3,
 };
 
 struct AdditionalSense {
@@ -52,8 +57,18 @@ struct AdditionalSense {
     case UnitAttention::capacity_changed: return {0x2a, 0x09};
     case UnitAttention::mode_parameters_changed: return {0x2a, 0x01};
     case UnitAttention::log_parameters_changed: return {0x2a, 0x02};
+    default: return {0x38, 0x07};
   }
-  return {};
+}
+
+[[nodiscard]] constexpr UnitAttention soft_threshold_of(std::size_t descriptor) noexcept {
+  return static_cast<UnitAttention>(static_cast<std::size_t>(UnitAttention::soft_threshold) + descriptor);
+}
+
+// INFORMATION of the sense data: of a threshold, where in its mode page its descriptor is (SBC-4 4.7.3.7.6).
+[[nodiscard]] constexpr std::optional<std::uint64_t> information_of(UnitAttention attention) noexcept {
+  if (attention < UnitAttention::soft_threshold) return std::nullopt;
+  return 16 + 8 * (static_cast<std::uint64_t>(attention) - static_cast<std::uint64_t>(UnitAttention::soft_threshold));
 }
 
 class UnitAttentions {

@@ -12,6 +12,7 @@ namespace {
 constexpr std::uint32_t magic = 0x504c5552;  // "PLUR"
 constexpr std::uint16_t version = 1;
 constexpr std::uint16_t version_with_protection = 2;  // a type of protection information, or ATO: who does not know of it must not begin
+constexpr std::uint16_t version_with_thresholds = 3;  // what of format 2 there is, and thresholds of thin provisioning
 constexpr std::size_t header_bytes = 12;  // magic, version, zero, length of the body
 constexpr std::size_t checksum_bytes = 4;
 
@@ -25,6 +26,8 @@ constexpr std::uint8_t ato_bit = 0x10;
 constexpr std::uint8_t atmpe_bit = 0x20;
 constexpr std::uint8_t protection_bit = 0x04;  // of the flags; the type is in the two bits above it
 constexpr unsigned protection_shift = 3;
+constexpr std::uint8_t reported_bit = 0x01;  // of the thresholds
+constexpr std::uint8_t single_initiator_bit = 0x02;
 
 class Writer {
  public:
@@ -57,6 +60,7 @@ class Reader {
   explicit Reader(Bytes in) noexcept : in_(in) {}
   std::uint8_t u8() { return take(1) ? in_[at_ - 1] : std::uint8_t{0}; }
   std::uint16_t u16() { return take(2) ? load_be16(&in_[at_ - 2]) : std::uint16_t{0}; }
+  std::uint32_t u32() { return take(4) ? load_be32(&in_[at_ - 4]) : 0; }
   std::uint64_t u64() { return take(8) ? load_be64(&in_[at_ - 8]) : 0; }
   Bytes bytes(std::size_t most) {
     const std::size_t count = u16();
@@ -145,6 +149,25 @@ ApplicationTags read_tags(Reader& in) {
   return tags;
 }
 
+void write_thresholds(Writer& out, const Thresholds& thresholds) {
+  out.u8((thresholds.reported ? reported_bit : 0u) | (thresholds.single_initiator ? single_initiator_bit : 0u));
+  for (const Threshold& threshold : thresholds.list) {
+    out.u8(threshold.enabled ? 1 : 0);
+    out.u32(threshold.count);
+  }
+}
+Thresholds read_thresholds(Reader& in) {
+  Thresholds thresholds;
+  const std::uint8_t flags = in.u8();
+  thresholds.reported = (flags & reported_bit) != 0;
+  thresholds.single_initiator = (flags & single_initiator_bit) != 0;
+  for (Threshold& threshold : thresholds.list) {
+    threshold.enabled = in.u8() != 0;
+    threshold.count = in.u32();
+  }
+  return thresholds;
+}
+
 Error damaged(const char* how) { return {Errc::invalid_argument, std::string("damaged: ") + how, 0}; }
 
 }  // namespace
@@ -162,8 +185,9 @@ std::vector<std::uint8_t> encode_durable_state(const DurableState& state) {
   const ModeValues modes = state.modes.value_or(ModeValues{});
   Writer out;
   out.u32(magic);
-  const bool with_protection = state.protection_type || modes.ato || modes.atmpe || modes.application_tags != ApplicationTags{};
-  out.u16(with_protection ? version_with_protection : version);
+  const bool with_thresholds = modes.thresholds != Thresholds{};
+  const bool with_protection = with_thresholds || state.protection_type || modes.ato || modes.atmpe || modes.application_tags != ApplicationTags{};
+  out.u16(with_thresholds ? version_with_thresholds : with_protection ? version_with_protection : version);
   out.u16(0);
   out.u32(0);  // length, below
   const unsigned protection =
@@ -175,6 +199,7 @@ std::vector<std::uint8_t> encode_durable_state(const DurableState& state) {
   out.bytes(state.identifying.information);
   out.bytes(state.identifying.text);
   if (with_protection) write_tags(out, modes.application_tags);
+  if (with_thresholds) write_thresholds(out, modes.thresholds);
   std::vector<std::uint8_t> record = std::move(out.out());
   store_be32(&record[8], static_cast<std::uint32_t>(record.size() - header_bytes));
   const std::uint32_t checksum = crypto::crc32c(crypto::crc32c_start, record);
@@ -190,9 +215,9 @@ Result<DurableState> decode_durable_state(Bytes record) {
   if (load_be32(&record[checked.size()]) != crypto::crc32c(crypto::crc32c_start, checked)) {
     return tl::unexpected(damaged("the checksum is wrong"));
   }
-  if (load_be16(&record[4]) != version && load_be16(&record[4]) != version_with_protection) {
-    return fail(Errc::unsupported,
-                "written by another version, format " + std::to_string(load_be16(&record[4])));
+  const std::uint16_t written_as = load_be16(&record[4]);
+  if (written_as < version || written_as > version_with_thresholds) {
+    return fail(Errc::unsupported, "written by another version, format " + std::to_string(written_as));
   }
   if (load_be32(&record[8]) != checked.size() - header_bytes)
     return tl::unexpected(damaged("the length is wrong"));
@@ -214,9 +239,13 @@ Result<DurableState> decode_durable_state(Bytes record) {
   if ((flags & protection_bit) != 0) state.protection_type = static_cast<ProtectionType>(flags >> protection_shift & 0x03);
   const Bytes information = in.bytes(IdentifyingInformation::max_information_bytes);
   const Bytes text = in.bytes(IdentifyingInformation::max_text_bytes);
-  if (load_be16(&record[4]) == version_with_protection) {
+  if (written_as >= version_with_protection) {
     const ApplicationTags tags = read_tags(in);
     if (state.modes) state.modes->application_tags = tags;
+  }
+  if (written_as >= version_with_thresholds) {
+    const Thresholds thresholds = read_thresholds(in);
+    if (state.modes) state.modes->thresholds = thresholds;
   }
   if (!in.at_end()) return tl::unexpected(damaged("the content makes no sense"));
   state.identifying.information.assign(information.begin(), information.end());

@@ -13,6 +13,7 @@
 #include "base/result.hpp"
 #include "scsi/protection.hpp"
 #include "scsi/reservations.hpp"
+#include "scsi/thresholds.hpp"
 #include "scsi/unit_attention.hpp"
 
 namespace perilune::scsi {
@@ -26,6 +27,7 @@ struct ModeValues {
   bool ato = false;
   bool atmpe = false;
   ApplicationTags application_tags{};
+  Thresholds thresholds{};
   friend bool operator==(const ModeValues&, const ModeValues&) = default;
 };
 

@@ -50,6 +50,19 @@ TEST(DurableState, HasThisFormat) {
   EXPECT_EQ(record, body);
 }
 
+TEST(DurableState, ThresholdsMakeItOfFormatThree) {
+  DurableState state = full();
+  state.modes->thresholds.single_initiator = true;
+  state.modes->thresholds.list[2] = {.enabled = true, .count = 0x01020304};
+  const auto record = encode_durable_state(state);
+  EXPECT_EQ(record[5], 3);
+  const std::vector<std::uint8_t> thresholds = {0x03, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 3, 4, 0, 0, 0, 0, 0};
+  EXPECT_EQ(std::vector<std::uint8_t>(record.end() - 4 - 21, record.end() - 4), thresholds);
+  EXPECT_EQ(*decode_durable_state(record), state);
+  state.modes->thresholds = {};
+  EXPECT_EQ(encode_durable_state(state)[5], 1);  // as before there were any
+}
+
 TEST(DurableState, ADamagedRecordIsRefused) {
   const auto record = encode_durable_state(full());
   for (std::size_t i = 0; i < record.size(); ++i) {
@@ -62,11 +75,11 @@ TEST(DurableState, ADamagedRecordIsRefused) {
 
 TEST(DurableState, AnotherVersionIsNamed) {
   auto record = encode_durable_state(full());
-  record[5] = 3;
+  record[5] = 4;
   const auto refused = decode_durable_state(resealed(record));
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, Errc::unsupported);
-  EXPECT_NE(refused.error().message.find("format 3"), std::string::npos);
+  EXPECT_NE(refused.error().message.find("format 4"), std::string::npos);
 }
 
 TEST(DurableState, SealedNonsenseIsRefused) {

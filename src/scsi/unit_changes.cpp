@@ -114,7 +114,10 @@ void Device::make_change(LogicalUnit& unit) {
   current.stage = Stage::made;
   if (change.durable) unit.config_.durable = std::move(*change.durable);
   if (change.reservations) unit.set_reservations(std::move(*change.reservations));
-  if (change.modes) unit.set_modes(*change.modes);
+  if (change.modes) {
+    unit.set_modes(*change.modes);
+    unit.check_thresholds();
+  }
   if (change.protection_type) unit.set_protection_type(*change.protection_type);
   for (const NexusNotice& notice : change.notices) {
     raise_named(unit, notice);

@@ -29,10 +29,11 @@ class HeldStore final : public UnitStore {
 };
 
 struct StoredRig {
-  explicit StoredRig(DurableState durable = {}, bool cache = true) : channel(disk(cache)), device("iqn.x") {
+  explicit StoredRig(DurableState durable = {}, bool cache = true, block::SpaceMeter* meter = nullptr) : channel(disk(cache)), device("iqn.x") {
     UnitConfig config = Rig::config();
     config.store = &store;
     config.durable = std::move(durable);
+    config.space = meter;
     unit = *device.add_unit(0, std::move(config), channel);
     a.emplace(device, Rig::names("a"));
     b.emplace(device, Rig::names("b"));
@@ -243,6 +244,39 @@ TEST(IdentifyingInformation, IsNotOfferedWhereNothingIsKept) {
   Rig rig;
   EXPECT_EQ(rig.io({0xa3, 0x05, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0}, {}, 64).run().status(), check_condition);
   EXPECT_EQ(rig.io(set_cdb(0, 1), {1}).run().status(), check_condition);
+}
+
+TEST(SavedPages, ThresholdsOfThinProvisioningComeBackAfterAResetAndAStart) {
+  FakeMeter meter;
+  meter.set(0, 1 << 30);
+  DurableState kept;
+  {
+    StoredRig rig({}, true, &meter);
+    std::vector<std::uint8_t> page(48);
+    page[0] = 0x5c;
+    page[1] = 0x02;
+    page[3] = 44;
+    page[16] = 0x80;
+    page[17] = page[25] = 1;
+    page[23] = 9;  // the first: available, at nine
+    page[32] = page[40] = 1;
+    page[33] = page[41] = 2;
+    Io save = rig.select(page, true);
+    save.run();
+    rig.store.answer(true);
+    ASSERT_EQ(save.status(), good);
+    TaskManagement reset;
+    reset.function = TmFunction::lun_reset;
+    reset.nexus = &*rig.a;
+    ASSERT_TRUE(rig.device.manage(reset));
+    EXPECT_TRUE(rig.unit->modes().thresholds.list[0].enabled);
+    kept = rig.store.last;
+  }
+  StoredRig again(*decode_durable_state(encode_durable_state(kept)), true, &meter);
+  EXPECT_EQ(again.unit->modes().thresholds.list[0], (Threshold{.enabled = true, .count = 9}));
+  meter.set(0, 8 << 20);
+  again.device.space_measured(0);
+  EXPECT_EQ(Io(again.device, *again.b, {0, 0, 0, 0, 0, 0}).run().sense(), 0x063807u);
 }
 
 }  // namespace

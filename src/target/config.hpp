@@ -17,6 +17,7 @@
 #include "runtime/stream.hpp"
 #include "scsi/logical_unit.hpp"
 #include "target/redirect.hpp"
+#include "target/space_watch.hpp"
 
 namespace perilune::target {
 
@@ -24,6 +25,7 @@ struct UnitSpec {
   std::uint16_t lun = 0;
   scsi::UnitConfig config;  // a portal group tag that its port groups do not know gets a group of its own
   std::shared_ptr<block::Backstore> backstore;
+  block::SpaceMeter* space = nullptr;  // of the backstore, by ServerConfig::space_watch; nullptr: nobody tells what it uses
   std::string record;  // its name in ServerConfig::records, of no other unit; empty: the unit keeps nothing
 };
 
@@ -47,6 +49,7 @@ struct ServerConfig {
   std::vector<runtime::Endpoint> portals;
   // Addresses of this host that a wildcard portal answers on, for SendTargets; the address asked for is always listed.
   std::vector<runtime::Endpoint> host_addresses;
+  std::shared_ptr<SpaceWatch> space_watch;  // outlives the targets; may be nullptr
   std::vector<TargetSpec> targets;
   std::vector<RedirectRule> redirects;
   AuthSpec discovery_auth;

@@ -49,7 +49,21 @@ Result<std::unique_ptr<Server>> Server::create(std::span<runtime::Loop* const> l
 
 Server::Server(ServerConfig config, std::uint32_t shards) : config_(std::move(config)), registry_(*this, shards) {}
 
-Server::~Server() { listeners_.clear(); }
+Server::~Server() {
+  hear_of_space(false);
+  listeners_.clear();
+}
+
+void Server::hear_of_space(bool heard) {
+  for (std::uint32_t target = 0; target < config_.targets.size(); ++target) {
+    for (const UnitSpec& unit : config_.targets[target].units) {
+      if (unit.space == nullptr) continue;
+      unit.space->on_measured(!heard ? std::function<void()>() : [this, target, lun = unit.lun] {
+        send_to_device(0, target, [lun](scsi::Device& device) { device.space_measured(lun); });
+      });
+    }
+  }
+}
 
 // All of them before the first unit: devices may send to each other from the beginning.
 Status Server::make_shards(std::span<runtime::Loop* const> loops, EventLog& log) {
@@ -63,6 +77,7 @@ Status Server::make_shards(std::span<runtime::Loop* const> loops, EventLog& log)
   for (const auto& shard : shards_) {
     if (Status status = shard->open_targets(config_.targets); !status) return status;
   }
+  hear_of_space(true);
   return {};
 }
 

@@ -86,6 +86,8 @@ class Server final : public runtime::AcceptHandler {
   };
 
   Server(ServerConfig config, std::uint32_t shards);
+  // What the space watch finds out reaches the devices; `heard` false: no more.
+  void hear_of_space(bool heard);
   [[nodiscard]] Status make_shards(std::span<runtime::Loop* const> loops, EventLog& log);
   [[nodiscard]] std::vector<BoundPortal> portals() const;
   [[nodiscard]] std::vector<std::string> addresses(const TargetSpec& target, const runtime::Endpoint& asked) const;

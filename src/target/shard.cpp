@@ -77,6 +77,7 @@ Status Shard::open_targets(const std::vector<TargetSpec>& targets) {
       if (!channel) return tl::unexpected(channel.error());
       target.channels.push_back(std::move(*channel));
       scsi::UnitConfig config = unit.config;
+      config.space = unit.space;
       const std::uint16_t tag = spec.portal_group_tag;
       if (config.port_groups.of_port(tag) == nullptr) config.port_groups = scsi::PortGroups({{.id = tag, .ports = {tag}}}, false);
       const auto& records = server_.config().records;

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -129,6 +130,16 @@ Result<std::unique_ptr<Channel>> FileBackstore::open_channel(runtime::Loop& loop
   auto file = loop.open_file(path_for_channels(), {file_.properties.read_only, file_.properties.direct});
   if (!file) return fail(file.error().code, fmt::format("{}: {}", identity_, file.error().message), file.error().os_errno);
   return make_file_channel(std::move(*file), geometry_, health_);
+}
+
+std::optional<SpaceLevel> FileBackstore::measure_space() {
+  constexpr std::uint64_t stat_block_bytes = 512;
+  if (!geometry_.thin || file_.properties.is_block_device) return std::nullopt;
+  struct stat info{};
+  struct statvfs system{};
+  if (::fstat(file_.fd.get(), &info) != 0 || ::fstatvfs(file_.fd.get(), &system) != 0) return std::nullopt;
+  return SpaceLevel{static_cast<std::uint64_t>(info.st_blocks) * stat_block_bytes,
+                    std::uint64_t{system.f_bavail} * system.f_frsize};
 }
 
 }  // namespace perilune::block

@@ -25,6 +25,8 @@ class FileBackstore final : public Backstore {
   [[nodiscard]] const std::string& identity() const override { return identity_; }
   [[nodiscard]] std::string describe() const override;
   [[nodiscard]] Result<std::unique_ptr<Channel>> open_channel(runtime::Loop& loop) override;
+  // Of a file: its allocated blocks, and what its file system has for those without privilege. Of a device nobody can tell.
+  [[nodiscard]] std::optional<SpaceLevel> measure_space() override;
 
  private:
   FileBackstore() = default;

@@ -54,6 +54,28 @@ TEST_F(File, GeometryTellsTheTruth) {
   EXPECT_EQ(store->identity(), std::filesystem::canonical(folder / "disk").string());
 }
 
+TEST_F(File, SpaceIsThatOfItsBlocksAndOfItsFileSystem) {
+  const std::string path = folder.file("disk", 8 * mib);
+  open(path);
+  if (!channel->geometry().thin) GTEST_SKIP() << "no holes on this file system";
+  const auto empty = store->measure_space();
+  ASSERT_TRUE(empty);
+  EXPECT_EQ(empty->used_bytes, allocated(path));
+  EXPECT_GT(empty->available_bytes, 0u);
+  Buffer out(2 * mib, 0x5a);
+  ASSERT_EQ(write(0, out), OpStatus::ok);
+  const auto written = store->measure_space();
+  ASSERT_TRUE(written);
+  EXPECT_GE(written->used_bytes, empty->used_bytes + 2 * mib);
+  EXPECT_EQ(written->used_bytes, allocated(path));
+  ASSERT_EQ(range(OpKind::unmap, 0, 4096), OpStatus::ok);
+  EXPECT_LT(store->measure_space()->used_bytes, written->used_bytes);
+  BackstoreOptions options;
+  options.thick = true;
+  open(folder.file("thick", mib), options);
+  EXPECT_FALSE(store->measure_space());
+}
+
 TEST_F(File, RoomForProtectionInformationIsPartOfEveryBlock) {
   BackstoreOptions options;
   options.protection_bytes = 8;

@@ -163,6 +163,25 @@ TEST_F(Ram, EveryStartIsANewIdentityAndChannelsShareTheBytes) {
   EXPECT_TRUE(in.all(5));
 }
 
+TEST_F(Ram, SpaceIsThatOfItsPages) {
+  open("ram:64M");
+  const auto empty = store->measure_space();
+  if (!empty) GTEST_SKIP() << "/proc/self/pagemap or /proc/meminfo cannot be read";
+  EXPECT_EQ(empty->used_bytes, 0u);
+  EXPECT_GT(empty->available_bytes, 0u);
+  Buffer data(3 << 20, 0x11);
+  ASSERT_EQ(write(0, data), OpStatus::ok);
+  const std::uint64_t written = store->measure_space()->used_bytes;
+  EXPECT_GE(written, 3u << 20);  // the system may have given whole huge pages
+  EXPECT_LE(written, 4u << 20);
+  ASSERT_EQ(range(OpKind::unmap, 0, 131072), OpStatus::ok);
+  EXPECT_EQ(store->measure_space()->used_bytes, 0u);
+  BackstoreOptions options;
+  options.thick = true;
+  open("ram:1M", options);
+  EXPECT_FALSE(store->measure_space());
+}
+
 TEST_F(Ram, QueriesTellWhichPagesThereAre) {
   open("ram:64M");
   BlockOp op;

@@ -10,6 +10,8 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <fstream>
+#include <vector>
 
 #include "base/copy.hpp"
 #include "block/admission.hpp"
@@ -33,6 +35,28 @@ void make_zero(std::uint8_t* begin, std::uint64_t length) {
     return;
   }
   std::memset(begin, 0, length);
+}
+
+// Swapped out, or present and mapped by us alone (Documentation/admin-guide/mm/pagemap.rst): what was only read has the page
+// of zeroes that all share. No other process has our pages, see MADV_DONTFORK.
+bool has_page(std::uint64_t entry) noexcept {
+  constexpr std::uint64_t present = std::uint64_t{1} << 63, swapped = std::uint64_t{1} << 62, exclusive = std::uint64_t{1} << 56;
+  return (entry & swapped) != 0 || (entry & (present | exclusive)) == (present | exclusive);
+}
+
+// What the system could still give to anybody: unused memory, what caches would give back, swap.
+std::optional<std::uint64_t> available_memory() {
+  std::ifstream in("/proc/meminfo");
+  std::uint64_t kibibytes = 0;
+  int found = 0;
+  std::string name, unit;
+  for (std::uint64_t value = 0; in >> name >> value; std::getline(in, unit)) {
+    if (name != "MemAvailable:" && name != "SwapFree:") continue;
+    kibibytes += value;
+    ++found;
+  }
+  if (found != 2) return std::nullopt;
+  return kibibytes * 1024;
 }
 
 class RamChannel final : public Channel {
@@ -113,13 +137,6 @@ class RamChannel final : public Channel {
     op.alike = BlockCount(std::clamp<std::uint64_t>(op.mapped ? (end - from + block - 1) / block : whole, 1, op.blocks.value()));
   }
 
-  // Swapped out, or present and mapped by us alone (Documentation/admin-guide/mm/pagemap.rst): what was only read has the page
-  // of zeroes that all share. No other process has our pages, see MADV_DONTFORK.
-  static bool has_page(std::uint64_t entry) noexcept {
-    constexpr std::uint64_t present = std::uint64_t{1} << 63, swapped = std::uint64_t{1} << 62, exclusive = std::uint64_t{1} << 56;
-    return (entry & swapped) != 0 || (entry & (present | exclusive)) == (present | exclusive);
-  }
-
   const Geometry& geometry_;
   std::uint8_t* memory_;
   int pagemap_;
@@ -168,6 +185,28 @@ Status RamBackstore::allocate_all() {
 
 RamBackstore::~RamBackstore() {
   if (memory_ != nullptr) ::munmap(memory_, mapped_bytes_);
+}
+
+std::optional<SpaceLevel> RamBackstore::measure_space() {
+  constexpr std::size_t entries_per_read = 65536;
+  if (!geometry_.thin || !pagemap_) return std::nullopt;
+  const auto first = reinterpret_cast<std::uintptr_t>(memory_) / page_bytes;
+  const std::size_t pages = (mapped_bytes_ + page_bytes - 1) / page_bytes;
+  std::vector<std::uint64_t> entries(std::min(pages, entries_per_read));
+  std::uint64_t there = 0;
+  for (std::size_t at = 0; at < pages;) {
+    const std::size_t wanted = std::min(entries.size(), pages - at);
+    const ssize_t bytes = ::pread(pagemap_.get(), entries.data(), wanted * sizeof entries[0],
+                                  static_cast<off_t>((first + at) * sizeof entries[0]));
+    if (bytes < static_cast<ssize_t>(sizeof entries[0])) return std::nullopt;
+    const std::size_t known = static_cast<std::size_t>(bytes) / sizeof entries[0];
+    there += static_cast<std::uint64_t>(
+        std::count_if(entries.begin(), entries.begin() + static_cast<std::ptrdiff_t>(known), has_page));
+    at += known;
+  }
+  const auto available = available_memory();
+  if (!available) return std::nullopt;
+  return SpaceLevel{there * page_bytes, *available};
 }
 
 std::string RamBackstore::describe() const {

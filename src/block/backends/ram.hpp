@@ -24,6 +24,8 @@ class RamBackstore final : public Backstore {
   [[nodiscard]] const std::string& identity() const override { return identity_; }
   [[nodiscard]] std::string describe() const override;
   [[nodiscard]] Result<std::unique_ptr<Channel>> open_channel(runtime::Loop& loop) override;
+  // The pages that there are, and the memory that the system has for more of them, swap included.
+  [[nodiscard]] std::optional<SpaceLevel> measure_space() override;
 
  private:
   RamBackstore() = default;

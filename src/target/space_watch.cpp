@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "target/space_watch.hpp"
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <csignal>
+#include <utility>
+
+namespace perilune::target {
+
+using Clock = std::chrono::steady_clock;
+
+class SpaceWatch::Meter final : public block::SpaceMeter {
+ public:
+  Meter(SpaceWatch& watch, std::shared_ptr<block::Backstore> store)
+      : watch_(watch), store_(std::move(store)) {}
+
+  // False, and the level stays as it was: nobody can tell.
+  bool measure() {
+    settle();
+    const auto level = store_->measure_space();
+    if (level) publish(*level);
+    return level.has_value();
+  }
+  void tell() {
+    const std::lock_guard lock(tell_mutex_);
+    if (tell_) tell_();
+  }
+  void on_measured(std::function<void()> tell) override {
+    const std::lock_guard lock(tell_mutex_);
+    tell_ = std::move(tell);
+  }
+
+  bool asked = false;       // under the watch's mutex
+  Clock::time_point due{};  // not before
+
+ protected:
+  void ask() noexcept override { watch_.ask(*this); }
+
+ private:
+  SpaceWatch& watch_;
+  std::shared_ptr<block::Backstore> store_;
+  std::mutex tell_mutex_;
+  std::function<void()> tell_;
+};
+
+SpaceWatch::SpaceWatch(std::chrono::milliseconds pause) : pause_(pause) {}
+
+SpaceWatch::~SpaceWatch() {
+  {
+    const std::lock_guard lock(mutex_);
+    ending_ = true;
+  }
+  wake_.notify_one();
+  if (thread_.joinable()) thread_.join();
+}
+
+block::SpaceMeter* SpaceWatch::watch(std::shared_ptr<block::Backstore> store) {
+  auto meter = std::make_unique<Meter>(*this, std::move(store));
+  if (!meter->measure()) return nullptr;
+  const std::lock_guard lock(mutex_);
+  meters_.push_back(std::move(meter));
+  if (!thread_.joinable()) {
+    // Signals are for the threads that wait for them: one that reached this thread would end the process.
+    sigset_t all;
+    sigset_t before;
+    sigfillset(&all);
+    ::pthread_sigmask(SIG_BLOCK, &all, &before);
+    thread_ = std::thread([this] { run(); });
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    (void)::pthread_setname_np(thread_.native_handle(), "perilune-space");  // at most 15 bytes
+  }
+  return meters_.back().get();
+}
+
+void SpaceWatch::ask(Meter& meter) noexcept {
+  {
+    const std::lock_guard lock(mutex_);
+    meter.asked = true;
+  }
+  wake_.notify_one();
+}
+
+SpaceWatch::Meter* SpaceWatch::next_asked() {
+  Meter* next = nullptr;
+  for (const auto& meter : meters_) {
+    if (meter->asked && (next == nullptr || meter->due < next->due)) next = meter.get();
+  }
+  return next;
+}
+
+void SpaceWatch::run() {
+  constexpr int share = 20;  // measuring takes at most one part in so many of the time
+  std::unique_lock lock(mutex_);
+  while (!ending_) {
+    Meter* const meter = next_asked();
+    if (meter == nullptr) {
+      wake_.wait(lock);
+      continue;
+    }
+    const auto begin = Clock::now();
+    if (meter->due > begin) {
+      wake_.wait_until(lock, meter->due);
+      continue;
+    }
+    meter->asked = false;
+    lock.unlock();
+    const bool measured = meter->measure();
+    const auto end = Clock::now();
+    if (measured) meter->tell();
+    lock.lock();
+    meter->due = end + std::max<Clock::duration>(pause_, (end - begin) * share);
+  }
+}
+
+}  // namespace perilune::target
