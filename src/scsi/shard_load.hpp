@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Load for one shard of several that serve a disk: increments by COMPARE AND WRITE of a number that all
-// shards count up, plain writers, mode changes, resets and changes of size. Judged by what must hold over all
-// shards: no increment is lost, and nothing is written after MODE SELECT has answered that the unit is
-// protected. Runs in threads and in the simulator.
+// shards count up, plain writers, mode changes, resets, changes of size, and fences: PREEMPT, PREEMPT AND
+// ABORT and SET TARGET PORT GROUPS. Judged by what must hold over all shards: no increment is lost, nothing
+// is written after MODE SELECT has answered that the unit is protected, and none of those that a fence shuts
+// out completes a write, or leaves a trace on the disk, after the fence was answered. Runs in threads and in
+// the simulator.
 #pragma once
 
 #include <atomic>
@@ -44,18 +46,37 @@ struct LoadBoard {
   std::atomic<std::uint64_t> increments{0};
   std::atomic<std::uint64_t> resets_begun{0};
   std::atomic<std::uint64_t> resets_ended{0};
+  std::atomic<bool> fencing{false};  // a fence is on its way, or stands: who is shut out waits
+  std::atomic<bool> fenced{false};   // it was answered
 };
 
 class ShardLoad {
  public:
+  // The first shard has a port, and a target port group, of its own; all others share one.
+  static UnitConfig config() {
+    UnitConfig config = Rig::config();
+    PortGroup others;
+    others.id = others_port;
+    others.ports = {others_port};
+    config.port_groups = PortGroups({PortGroup{}, others}, true);
+    return config;
+  }
+  static NexusNames names(const char* who, std::uint32_t shard) {
+    NexusNames names = Rig::names(who);
+    if (shard != 0) names.relative_target_port = others_port;
+    return names;
+  }
+
   using Post = std::function<void(std::function<void()>)>;  // work for a later turn of this shard
   struct Plan {
     std::uint64_t increments = 0;
     std::uint64_t own_lba = 8;   // 4 blocks that only this shard writes
-    bool changes_modes = false;  // of one shard: it judges what the others do meanwhile
+    bool changes_modes = false;  // of one shard: it judges what the others do meanwhile, and fences them
+    std::uint32_t shards = 2;    // of all; the one that judges is the first
     // Paced by what has been done, or they would leave nobody the time to do anything.
     std::uint32_t increments_per_change = 5;
     std::uint32_t increments_per_reset = 20;
+    std::uint32_t increments_per_fence = 15;
   };
 
   // After the constructor, which reads the mode page, everything happens on the shard's thread.
@@ -70,10 +91,13 @@ class ShardLoad {
     page_ = control_page();
     for (int i = 0; i < 2; ++i) workers_.push_back(std::make_unique<Incrementer>(*this));
     workers_.push_back(std::make_unique<Writer>(*this));
-    if (plan.changes_modes)
+    if (plan.changes_modes) {
       workers_.push_back(std::make_unique<Changer>(*this));
-    else
+      workers_.push_back(std::make_unique<Fencer>(*this));
+    } else {
       workers_.push_back(std::make_unique<Resetter>(*this));
+      workers_.push_back(std::make_unique<Registrant>(*this));
+    }
   }
   void start() {
     for (auto& worker : workers_) worker->next();
@@ -83,9 +107,9 @@ class ShardLoad {
   void wait() const { over_.wait(false); }
   [[nodiscard]] std::uint64_t increments() const { return done_; }
   [[nodiscard]] const std::string& problem() const { return problem_; }
-  [[nodiscard]] std::uint64_t fences() const {
-    return fences_;
-  }  // how often it was seen that nothing is written
+  // How often it was seen that nothing is written: by anybody, by those that a fence shut out.
+  [[nodiscard]] std::uint64_t fences() const { return fences_; }
+  [[nodiscard]] std::uint64_t shut_out() const { return shut_out_; }
 
  private:
   // One thing after the other, as an initiator with queue depth one.
@@ -101,12 +125,14 @@ class ShardLoad {
       io_.emplace(load.device_, load.nexus_, std::move(cdb), std::move(out), in);
       io_->task.done = Delegate<void(Task&)>::to<&Worker::on_done>(*this);
       io_->task.cancelled = Delegate<void(Task&)>::to<&Worker::on_cancelled>(*this);
+      writes_ = io_->task.cdb[0] == 0x2a || io_->task.cdb[0] == 0x89;
       io_->admit();
       if (io_->ended) return later();
       // The data comes a turn later, and whatever else has come by then is before it.
       load.post_([this] { execute(); });
     }
     void over() { load.worker_over(); }
+    std::uint8_t fill_ = 0x77;  // of the data of writes
     // next() comes when an incrementer has got on: nothing spins while a claim is on its way.
     void park() { load.parked_.push_back(this); }
     ShardLoad& load;
@@ -118,19 +144,26 @@ class ShardLoad {
       io_->provide();
       if (io_->task.need.data_out_bytes != 0) {
         const MutableBytes lent = load.device_.lend(io_->task);
-        if (!lent.empty()) std::memset(lent.data(), 0x77, lent.size());
+        if (!lent.empty()) std::memset(lent.data(), fill_, lent.size());
       }
       if (load.device_.execute(io_->task)) later();
     }
     void on_done(Task&) { later(); }
     void on_cancelled(Task&) {}  // execute() is on its way, and gives it back
     void later() {
+      if (load.is_shut_out(*io_)) {
+        if (std::exchange(load.registered_, false)) load.wake_parked();  // the registrant among them
+      } else if (writes_ && !load.plan_.changes_modes && load.board_.fenced.load() && !io_->task.aborted &&
+                 io_->status() == ScsiStatus::good) {
+        load.problem_ = "a write was completed after the fence";
+      }
       load.post_([this] {
         ended(*io_);
         next();
       });
     }
     std::optional<Io> io_;
+    bool writes_ = false;
   };
 
   class Incrementer final : public Worker {
@@ -141,6 +174,7 @@ class ShardLoad {
         load.wake_parked();
         return over();
       }
+      if (!load.registered_) return park();
       if (!value_) return run({0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0}, {}, 512);
       std::vector<std::uint8_t> both = *value_;
       both.insert(both.end(), value_->begin(), value_->end());
@@ -172,10 +206,12 @@ class ShardLoad {
     using Worker::Worker;
     void next() override {
       if (load.done_ >= load.plan_.increments) return over();
+      if (!load.registered_) return park();
       written_ = !written_;
       if (!written_) return park();
       const auto lba = static_cast<std::uint8_t>(load.plan_.own_lba);
-      run({0x2a, 0, 0, 0, 0, lba, 0, 0, 4, 0}, bytes(2048, 0x77));
+      ++fill_;  // so that a write that comes late is seen
+      run({0x2a, 0, 0, 0, 0, lba, 0, 0, 4, 0}, bytes(2048, fill_));
     }
     void ended(Io& io) override {
       if (++commands_ % 64 != 0) return;
@@ -268,6 +304,138 @@ class ShardLoad {
     std::uint64_t next_reset_ = 10;
   };
 
+  // PERSISTENT RESERVE OUT (SPC-4 6.16) with a list of 24 bytes; WRITE EXCLUSIVE, REGISTRANTS ONLY.
+  static constexpr std::uint16_t others_port = 2;  // and the number of its group
+  static constexpr std::uint64_t own_key = 0xa, others_key = 0xb;
+  static constexpr std::uint8_t reserve = 1, preempt = 4, preempt_and_abort = 5, register_and_ignore = 6;
+
+  // Shuts all others out and looks twice at what they wrote. The kinds of fences take turns.
+  class Fencer final : public Worker {
+   public:
+    using Worker::Worker;
+    void next() override {
+      switch (stage_) {
+        case Stage::register_own:
+          return reserve_out(register_and_ignore, 0, own_key);
+        case Stage::reserve_it:
+          return reserve_out(reserve, own_key, 0);
+        case Stage::fence:
+          if (load.done_ >= load.plan_.increments) return over();
+          if (load.board_.increments.load() < next_fence_) return park();
+          load.board_.fencing.store(true);
+          return by_group() ? set_group(2)
+                            : reserve_out(by_abort() ? preempt_and_abort : preempt, own_key, others_key);
+        case Stage::look:
+          return run({0x28, 0, 0, 0, 0, first, 0, 0, blocks(), 0}, {}, blocks() * std::uint32_t{512});
+        case Stage::open_group:
+          return set_group(0);
+      }
+    }
+    void ended(Io& io) override {
+      const bool good = !io.task.aborted && io.status() == ScsiStatus::good;
+      switch (stage_) {
+        case Stage::register_own:
+          if (good) stage_ = Stage::reserve_it;
+          return;
+        case Stage::reserve_it:
+          if (good) stage_ = Stage::fence;
+          return;
+        case Stage::fence:
+          return fence_ended(good);
+        case Stage::look:
+          if (good) looked(io.data_in());
+          return;
+        case Stage::open_group:
+          if (good) lift();
+          return;
+      }
+    }
+
+   private:
+    enum class Stage : std::uint8_t { register_own, reserve_it, fence, look, open_group };
+    static constexpr std::uint8_t first = 16;  // of the blocks that others write
+    static constexpr int looks = 4;
+    [[nodiscard]] std::uint8_t blocks() const {
+      return static_cast<std::uint8_t>(8 * (load.plan_.shards - 1) - 4);
+    }
+    [[nodiscard]] bool by_group() const { return round_ % 3 == 2; }
+    [[nodiscard]] bool by_abort() const { return round_ % 3 == 1; }
+    void reserve_out(std::uint8_t action, std::uint64_t key, std::uint64_t action_key) {
+      std::vector<std::uint8_t> list(24);
+      store_be64(&list[0], key);
+      store_be64(&list[8], action_key);
+      const std::uint8_t type = action == register_and_ignore ? 0 : 5;
+      run({0x5f, action, type, 0, 0, 0, 0, 0, 24, 0}, std::move(list));
+    }
+    // SET TARGET PORT GROUPS (SPC-4 6.45): 0 active/optimized, 2 standby.
+    void set_group(std::uint8_t state) {
+      std::vector<std::uint8_t> list(8);
+      list[4] = state;
+      store_be16(&list[6], others_port);
+      run({0xa4, 0x0a, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0}, std::move(list));
+    }
+    void fence_ended(bool good) {
+      if (good) {
+        load.board_.fenced.store(true);
+        looks_left_ = looks;
+        stage_ = Stage::look;
+        return;
+      }
+      // Aborted: it may have been done. A conflict: nobody has come back yet. Those that are out come back,
+      // then again.
+      if (by_group()) {
+        stage_ = Stage::open_group;
+      } else {
+        next_fence_ = load.board_.increments.load() + 1;
+        lift();
+      }
+    }
+    void looked(std::vector<std::uint8_t> seen) {
+      if (looks_left_ != looks && seen != seen_) load.problem_ = "something was written after the fence";
+      seen_ = std::move(seen);
+      if (--looks_left_ != 0) return;
+      ++load.shut_out_;
+      next_fence_ = load.board_.increments.load() + load.plan_.increments_per_fence;
+      load.board_.fenced.store(false);
+      stage_ = Stage::open_group;
+      if (!by_group()) lift();
+    }
+    void lift() {
+      load.board_.fencing.store(false);
+      stage_ = Stage::fence;
+      ++round_;
+    }
+    Stage stage_ = Stage::register_own;
+    std::uint32_t round_ = 0;
+    std::uint64_t next_fence_ = 1;
+    int looks_left_ = 0;
+    std::vector<std::uint8_t> seen_;
+  };
+
+  // Of those that may be shut out: registers again once the fence is lifted.
+  class Registrant final : public Worker {
+   public:
+    using Worker::Worker;
+    void next() override {
+      if (load.done_ >= load.plan_.increments) return over();
+      if (load.registered_) return park();
+      if (load.board_.fencing.load()) return load.post_([this] { next(); });
+      std::vector<std::uint8_t> list(24);
+      store_be64(&list[8], others_key);
+      run({0x5f, register_and_ignore, 0, 0, 0, 0, 0, 0, 24, 0}, std::move(list));
+    }
+    void ended(Io& io) override {
+      if (io.task.aborted || io.status() != ScsiStatus::good) return;
+      load.registered_ = true;
+      load.wake_parked();
+    }
+  };
+
+  // The reservation's, or that of a port group in standby (SPC-4 5.15.2.4.4).
+  [[nodiscard]] bool is_shut_out(const Io& io) const {
+    return !plan_.changes_modes && !io.task.aborted &&
+           (io.status() == ScsiStatus::reservation_conflict || io.sense() == 0x02040b);
+  }
   void wake_parked() {
     for (Worker* worker : parked_) {
       post_([worker] { worker->next(); });
@@ -302,6 +470,8 @@ class ShardLoad {
   std::size_t workers_over_ = 0;
   std::uint64_t done_ = 0;
   std::uint64_t fences_ = 0;
+  std::uint64_t shut_out_ = 0;
+  bool registered_ = true;  // or never yet shut out
   std::string problem_;
   std::atomic<bool> over_{false};
 };

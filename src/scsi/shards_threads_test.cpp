@@ -116,8 +116,8 @@ class ThreadedShards {
           memory(all.disk, thread),
           channel(memory),
           device("iqn.2026-11.io.perilune:disk", all.links_[self].get()) {
-      PERILUNE_ASSERT(device.add_unit(0, Rig::config(), channel).has_value());
-      nexus.emplace(device, Rig::names(self == 0 ? "a" : "b"));
+      PERILUNE_ASSERT(device.add_unit(0, ShardLoad::config(), channel).has_value());
+      nexus.emplace(device, ShardLoad::names(self == 0 ? "a" : "b", self));
       load.emplace(
           device, *nexus, channel, all.board,
           [this](std::function<void()> work) { thread.post(std::move(work)); },
@@ -146,7 +146,7 @@ std::uint64_t increments() {
   return PERILUNE_SANITIZED ? 100 : 500;
 }
 
-TEST(ShardsInThreads, NoIncrementIsLostAndNothingIsWrittenToAProtectedUnit) {
+TEST(ShardsInThreads, NoIncrementIsLostAndNothingIsWrittenBehindAFence) {
   ThreadedShards threads(increments() / ThreadedShards::count);
   threads.run();
   std::uint64_t writes = 0;
@@ -161,6 +161,7 @@ TEST(ShardsInThreads, NoIncrementIsLostAndNothingIsWrittenToAProtectedUnit) {
   EXPECT_GE(answered, increments() / ThreadedShards::count * ThreadedShards::count);
   EXPECT_LE(answered, writes);
   EXPECT_GT(threads.shards()[0]->load->fences(), 0u);
+  EXPECT_GT(threads.shards()[0]->load->shut_out(), 2u);
   EXPECT_GT(threads.board.resets_ended.load(), 0u);
 }
 

@@ -31,8 +31,14 @@ ScenarioResult run_pool(std::uint64_t seed, const ScenarioOptions& options);
 ScenarioResult run_retention(std::uint64_t seed, const ScenarioOptions& options);
 
 // Two or three shards serve one disk, each with its own loop: COMPARE AND WRITE increments from all of them beside plain
-// writes, mode changes, resets and changes of size. No increment is lost, and a protected unit is not written to.
+// writes, mode changes, resets, changes of size, and PREEMPT and SET TARGET PORT GROUPS that shut all but one shard out. No
+// increment is lost, and nothing is written to a protected unit or by those that are shut out.
 ScenarioResult run_shards(std::uint64_t seed, const ScenarioOptions& options);
+// The same, and how often it was looked at each: in some runs not at all, in all of them together it has to be.
+struct ShardsResult : ScenarioResult {
+  std::uint64_t protections = 0, shut_out = 0;
+};
+ShardsResult run_shards_counted(std::uint64_t seed, const ScenarioOptions& options);
 
 // Recovery level 2: connections fail and come back, tasks are reassigned, everything is read back.
 ScenarioResult run_reassign(std::uint64_t seed, const ScenarioOptions& options);
@@ -41,6 +47,15 @@ struct ReassignResult : ScenarioResult {
   std::uint64_t reassigned = 0;
 };
 ReassignResult run_reassign_counted(std::uint64_t seed, const ScenarioOptions& options);
+
+// Sessions of several connections, with a TaskReporting by the seed, end their own tasks and each other's by task management
+// on any connection: no status passes the fence of the answer that says that its task is over.
+ScenarioResult run_fences(std::uint64_t seed, const ScenarioOptions& options);
+// The same, and what happened: tasks with a status, tasks that a function has ended, functions, messages of FastAbort.
+struct FencesResult : ScenarioResult {
+  std::uint64_t answered = 0, ended = 0, functions = 0, messages = 0;
+};
+FencesResult run_fences_counted(std::uint64_t seed, const ScenarioOptions& options);
 
 // Our initiator at recovery levels 0 to 2 with one to four connections, under cuts, resets, flipped bits and connections that are
 // added and removed: what is read is right, and COMPARE AND WRITE increments show that every command is carried out and

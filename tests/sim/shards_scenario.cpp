@@ -17,7 +17,6 @@ using namespace std::chrono_literals;
 using scsi::test::CountingChannel;
 using scsi::test::Io;
 using scsi::test::LoadBoard;
-using scsi::test::Rig;
 using scsi::test::ShardLoad;
 
 constexpr const char* disk_path = "/disk";
@@ -32,9 +31,13 @@ class Sharded {
   }
   ~Sharded() { host_.crash(Crash::process); }
 
-  ScenarioResult run() {
-    ScenarioResult result;
+  ShardsResult run() {
+    ShardsResult result;
     result.problem = live();
+    if (!shards_.empty()) {
+      result.protections = shards_.front()->load->fences();
+      result.shut_out = shards_.front()->load->shut_out();
+    }
     result.trace_hash = world_.trace_hash();
     result.events = world_.event_count();
     return result;
@@ -56,14 +59,17 @@ class Sharded {
         : inner(std::move(way)),
           channel(*inner),
           device("iqn.2026-11.io.perilune:simulated", all.links_[self].get()) {
-      PERILUNE_ASSERT(device.add_unit(0, Rig::config(), channel).has_value());
-      nexus.emplace(device, Rig::names(("shard" + std::to_string(self)).c_str()));
+      PERILUNE_ASSERT(device.add_unit(0, ShardLoad::config(), channel).has_value());
+      nexus.emplace(device, ShardLoad::names(("shard" + std::to_string(self)).c_str(), self));
       SimLoop& loop = *all.loops_[self];
       load.emplace(
           device, *nexus, channel, all.board_,
           [&loop](std::function<void()> work) { loop.post(std::move(work)); },
-          ShardLoad::Plan{
-              .increments = increments, .own_lba = 8 + std::uint64_t{self} * 8, .changes_modes = self == 0});
+          ShardLoad::Plan{.increments = increments,
+                          .own_lba = 8 + std::uint64_t{self} * 8,
+                          .changes_modes = self == 0,
+                          .shards = all.count_,
+                          .increments_per_fence = 5});
     }
     std::unique_ptr<block::Channel> inner;
     CountingChannel channel;
@@ -155,8 +161,12 @@ class Sharded {
 
 }  // namespace
 
-ScenarioResult run_shards(std::uint64_t seed, const ScenarioOptions& options) {
+ShardsResult run_shards_counted(std::uint64_t seed, const ScenarioOptions& options) {
   return Sharded(seed, options).run();
+}
+
+ScenarioResult run_shards(std::uint64_t seed, const ScenarioOptions& options) {
+  return run_shards_counted(seed, options);
 }
 
 }  // namespace perilune::sim

@@ -62,7 +62,33 @@ TEST(Simulation, EightGreedySessionsFinishOnTheSmallestPool) { run_seeds(run_poo
 
 TEST(Simulation, ReadersWhoseDataIsKeptFinishOnTheSmallestPool) { run_seeds(run_retention, 1, 16); }
 
-TEST(Simulation, ShardsLoseNoIncrementAndWriteNothingToAProtectedUnit) { run_seeds(run_shards, 1, 120); }
+TEST(Simulation, ShardsLoseNoIncrementAndWriteNothingBehindAFence) {
+  ShardsResult sum;
+  for (std::uint64_t seed = 1; seed <= 120 / thinning; ++seed) {
+    const ShardsResult result = run_shards_counted(seed, {});
+    ASSERT_EQ(result.problem, "") << "seed " << seed;
+    sum.protections += result.protections;
+    sum.shut_out += result.shut_out;
+  }
+  EXPECT_GT(sum.protections, 0U);
+  EXPECT_GT(sum.shut_out, 3U * 120 / thinning) << "every kind of fence";
+}
+
+TEST(Simulation, NoStatusPassesTheFenceOfAnAbort) {
+  FencesResult sum;
+  for (std::uint64_t seed = 1; seed <= 80 / thinning; ++seed) {
+    const FencesResult result = run_fences_counted(seed, {});
+    ASSERT_EQ(result.problem, "") << "seed " << seed;
+    sum.answered += result.answered;
+    sum.ended += result.ended;
+    sum.functions += result.functions;
+    sum.messages += result.messages;
+  }
+  EXPECT_GT(sum.answered, 0U);
+  EXPECT_GT(sum.ended, 0U);
+  EXPECT_GT(sum.functions, 0U);
+  EXPECT_GT(sum.messages, 0U);
+}
 
 TEST(Simulation, TasksOutliveTheirConnectionsAtRecoveryLevel2) {
   std::uint64_t reassigned = 0;
