@@ -8,7 +8,7 @@
 // ready. A link whose connection is lost takes the whole session with it (fall(): all connections are closed, then the session is
 // made anew), unless recovery level 2 was agreed (session_links.cpp):
 //
-//   up --connection lost--> lost --Time2Wait--> removed, by a logout on another link or by logging in with its CID --> up
+//   up --connection lost--> lost --Time2Wait--> removed, by logging in with its CID or by a logout on another link --> up
 //
 // where what was under way is suspended in the engine and goes on after the removal. With no link up the state is
 // reconnecting. When Time2Wait + Time2Retain have passed, or the target says no, the session falls.
@@ -54,6 +54,9 @@ struct Link final : ConnectionOwner {
   bool logout_sent = false;
   bool lost = false;          // its tasks wait at the target
   bool asking = false;        // it has logged in again and asks (by a ping) what the target has
+  bool shut_out = false;      // lost, and the login with its CID failed
+  std::optional<runtime::Endpoint> portal;  // where a redirect has sent it; else where the session is
+  int redirects = 0;          // followed since it last logged in
   StatSn exp_stat_sn;         // when lost
   runtime::Instant lost_until{};
 };
@@ -86,12 +89,17 @@ class SessionImpl final {
   [[nodiscard]] Link& lead() noexcept { return *links_.front(); }
   [[nodiscard]] Link* find_link(std::uint16_t cid) noexcept;
   [[nodiscard]] Link* any_up() noexcept;
+  [[nodiscard]] Link* staying() noexcept;  // that is up and not about to be logged out; nullptr: none
   void kick();
   void connect(Link& link);
   void join_others();
   void on_attached(Link& link);
   void on_down(Link& link, ConnectionLoss loss);
   void joining_failed(Link& link, const ConnectionLoss& loss);
+  [[nodiscard]] bool follow_redirect(Link& link, const ConnectionLoss& loss);  // true: it will try elsewhere
+  void link_redirect_resolved(std::uint16_t cid, const Result<std::vector<runtime::Endpoint>>& addresses);
+  [[nodiscard]] bool go_to(Link& link, const runtime::Endpoint& to);
+  void try_again_later(Link& link);
   void link_failed(Link& link, ConnectionLoss loss);
   void fall(Error why);
   void fallen();
@@ -117,6 +125,8 @@ class SessionImpl final {
   void down_while_logging_in(ConnectionLoss loss);
   void down_while_logged_in(ConnectionLoss loss);
   bool follow_redirect(ConnectionLoss& loss);  // true: `loss` is taken care of
+  // A target may not send us to ourselves unless it is there itself.
+  [[nodiscard]] static bool may_go_to(const runtime::Endpoint& to, const runtime::Endpoint& from) noexcept;
   [[nodiscard]] bool go_to(const runtime::Endpoint& to, bool permanently);
   void redirect_resolved(const Result<std::vector<runtime::Endpoint>>& addresses);
   void login_refused(ConnectionLoss loss);
@@ -137,6 +147,7 @@ class SessionImpl final {
   void refuse(ScsiRequest& request, Errc why);
   void hand_over(ScsiRequest& request);
   void replay(ScsiRequest& request);
+  void aborted(ScsiRequest& request);
   void drain();
   void finish(ScsiRequest& request);
   void reclaim_after_loss();
@@ -165,6 +176,7 @@ class SessionImpl final {
   static constexpr int max_redirects = 8;
   static constexpr std::chrono::seconds max_backoff{30};
   static constexpr std::chrono::seconds ask_interval{1};
+  static constexpr std::chrono::seconds rejoin_limit{3};  // of a login in a lost connection's place, where there is another way
 
   runtime::Loop& loop_;
   SessionConfig config_;

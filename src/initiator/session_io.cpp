@@ -105,13 +105,7 @@ void SessionImpl::finish(ScsiRequest& request) {
       return;
     case InitiatorOutcome::aborted:
       ++past_.aborted_commands;
-      if (request.timed_out_) {
-        end(request, Errc::timed_out);
-      } else if (may_replay(request)) {  // a reset that another command needed took it along
-        replay(request);
-      } else {
-        end(request, Errc::cancelled);
-      }
+      aborted(request);
       return;
     case InitiatorOutcome::data_lost:
       if (may_replay(request)) replay(request);
@@ -127,6 +121,18 @@ void SessionImpl::finish(ScsiRequest& request) {
     case InitiatorOutcome::unsent:
       end(request, request.timed_out_ ? Errc::timed_out : request.cancelled_ ? Errc::cancelled : Errc::connection);
       return;
+  }
+}
+
+// A command that was reassigned and not heard of again until its time limit may have been lost there: LIO says "function
+// complete" to the reassignment of a task that it does not have, where RFC 7143 11.6.1 has "task does not exist".
+void SessionImpl::aborted(ScsiRequest& request) {
+  const bool timed_out = request.timed_out_;
+  if (request.was_reassigned()) request.timed_out_ = false;
+  if (may_replay(request)) {  // a reset that another command needed took it along
+    replay(request);
+  } else {
+    end(request, timed_out ? Errc::timed_out : Errc::cancelled);
   }
 }
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/assert.hpp"
+#include "initiator/discovery.hpp"
 #include "initiator/session_impl.hpp"
 
 namespace perilune::initiator {
@@ -40,6 +41,12 @@ Link* SessionImpl::any_up() noexcept {
   return found == links_.end() ? nullptr : found->get();
 }
 
+Link* SessionImpl::staying() noexcept {
+  const auto found = std::find_if(links_.begin(), links_.end(),
+                                  [](const auto& link) { return link->up() && !link->retiring; });
+  return found == links_.end() ? nullptr : found->get();
+}
+
 void SessionImpl::kick() {
   for (auto& link : links_) {
     if (link->driver) link->driver->kick_if_output();
@@ -60,8 +67,11 @@ void SessionImpl::connect(Link& link) {
       login.exp_stat_sn = link.exp_stat_sn;  // RFC 7143 11.12.9: acknowledges what the old one has brought
   }
   link.driver = std::make_unique<ConnectionDriver>(loop_, link, engine_);
-  if (config_.login_timeout.count() > 0) link.login_timer.arm(loop_.now() + config_.login_timeout);
-  link.driver->start(current_portal_, config_.socket, std::move(login));
+  std::chrono::milliseconds limit = config_.login_timeout;
+  if (link.lost && staying() != nullptr)
+    limit = limit.count() > 0 ? std::min<std::chrono::milliseconds>(limit, rejoin_limit) : rejoin_limit;
+  if (limit.count() > 0) link.login_timer.arm(loop_.now() + limit);
+  link.driver->start(link.portal.value_or(current_portal_), config_.socket, std::move(login));
 }
 
 // The session is ready: the other connections may come.
@@ -78,6 +88,7 @@ void SessionImpl::join_others() {
 void SessionImpl::on_attached(Link& link) {
   ++up_;
   link.backoff = std::chrono::milliseconds(0);
+  link.redirects = 0;
   if (link.leading) {
     session_attached();
     return;
@@ -133,8 +144,13 @@ void SessionImpl::link_failed(Link& link, ConnectionLoss loss) {
 
 // The session goes on without it, but for what waits at the target.
 void SessionImpl::joining_failed(Link& link, const ConnectionLoss& loss) {
+  if (follow_redirect(link, loss)) return;
+  link.portal.reset();
+  link.redirects = 0;
   const bool refused = loss.login_status && iscsi::status_class(*loss.login_status) == 2;
-  if (refused && link.lost && up_ == 0) {
+  // "Too many connections": the target has not noticed yet that the old one is gone, or has not finished with
+  // it (LIO).
+  if (refused && link.lost && up_ == 0 && *loss.login_status != iscsi::LoginStatus::too_many_connections) {
     fall(loss.error);
     return;
   }
@@ -142,18 +158,64 @@ void SessionImpl::joining_failed(Link& link, const ConnectionLoss& loss) {
     link.refused = true;
     return;
   }
+  try_again_later(link);
+}
+
+void SessionImpl::try_again_later(Link& link) {
+  const bool other_way = link.lost && !link.shut_out && staying() != nullptr;
+  if (other_way) {  // of removing it, which needs no new connection
+    link.shut_out = true;
+    link.retry_timer.arm(loop_.now());
+    return;
+  }
   link.backoff =
       std::clamp<std::chrono::milliseconds>(link.backoff * 2, std::chrono::milliseconds(500), max_backoff);
   link.retry_timer.arm(loop_.now() + link.backoff);
 }
 
+// RFC 7143 11.13.5 class 1, bounded. The session stays where it is; this connection of it is made elsewhere.
+bool SessionImpl::follow_redirect(Link& link, const ConnectionLoss& loss) {
+  if (!loss.login_status || iscsi::status_class(*loss.login_status) != 1) return false;
+  if (++link.redirects > max_redirects) return false;
+  const std::string_view text = loss.redirect_address;
+  if (const auto numeric = runtime::Endpoint::parse(text.substr(0, text.find(',')), 3260))
+    return go_to(link, *numeric);
+  const auto named = parse_target_address(text);
+  if (!named || !config_.resolve) return false;
+  config_.resolve(named->address, named->port,
+                  [weak = std::weak_ptr(self_), cid = link.cid](const auto& addresses) {
+                    if (const auto self = weak.lock()) (*self)->link_redirect_resolved(cid, addresses);
+                  });
+  return true;
+}
+
+bool SessionImpl::go_to(Link& link, const runtime::Endpoint& to) {
+  if (!may_go_to(to, link.portal.value_or(current_portal_))) return false;
+  link.portal = to;
+  link.retry_timer.arm(loop_.now());
+  return true;
+}
+
+void SessionImpl::link_redirect_resolved(std::uint16_t cid,
+                                         const Result<std::vector<runtime::Endpoint>>& addresses) {
+  Link* link = find_link(cid);
+  if (link == nullptr || falling_ || !established_ || link->driver != nullptr || link->retry_timer.armed())
+    return;
+  if (addresses && std::any_of(addresses->begin(), addresses->end(),
+                               [&](const runtime::Endpoint& to) { return go_to(*link, to); }))
+    return;
+  link->portal.reset();
+  try_again_later(*link);
+}
+
 void SessionImpl::retry(Link& link) {
   if (falling_ || !established_ || link.driver != nullptr) return;
   if (!link.lost && link.cid >= wanted_connections_) return;
-  const auto staying = std::find_if(links_.begin(), links_.end(),
-                                    [](const auto& each) { return each->up() && !each->retiring; });
-  if (link.lost && staying != links_.end()) {
-    remove_lost(link, **staying);
+  // Its ExpStatSN goes with a login in its place, so the target keeps nothing that we have, and no Logout on
+  // another connection is mistaken for an acknowledgement of what this one carried (LIO does that).
+  Link* other = staying();
+  if (link.lost && other != nullptr && (link.shut_out || link.cid >= wanted_connections_)) {
+    remove_lost(link, *other);
   } else {
     connect(link);
   }
@@ -273,7 +335,7 @@ void SessionImpl::remove_lost(Link& link, Link& by) {
 
 // The target has removed it: its tasks go on elsewhere, or here when it has logged in again.
 void SessionImpl::recovered(Link& link) {
-  link.lost = link.asking = false;
+  link.lost = link.asking = link.shut_out = false;
   ++past_.recovered_connections;
   ++info_.recovered_connections;
   arm_recovery_timer();

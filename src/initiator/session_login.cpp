@@ -235,7 +235,9 @@ void SessionImpl::session_down(ConnectionLoss loss) {
   for (auto& link : links_) {
     link->retry_timer.cancel();
     link->backoff = std::chrono::milliseconds(0);
-    link->refused = link->retiring = link->logout_sent = link->lost = link->asking = false;
+    link->refused = link->retiring = link->logout_sent = link->lost = link->asking = link->shut_out = false;
+    link->portal.reset();
+    link->redirects = 0;
   }
   engine_->session.close();
   drain_events();
@@ -254,7 +256,7 @@ void SessionImpl::session_down(ConnectionLoss loss) {
   }
 }
 
-// RFC 7143 11.13.5 class 1, bounded. A target may not send us to ourselves unless it is there itself.
+// RFC 7143 11.13.5 class 1, bounded.
 bool SessionImpl::follow_redirect(ConnectionLoss& loss) {
   if (!loss.login_status || iscsi::status_class(*loss.login_status) != 1) return false;
   if (++redirects_ > max_redirects) return false;
@@ -270,9 +272,12 @@ bool SessionImpl::follow_redirect(ConnectionLoss& loss) {
   return true;
 }
 
+bool SessionImpl::may_go_to(const runtime::Endpoint& to, const runtime::Endpoint& from) noexcept {
+  return to.port != 0 && !to.is_wildcard() && (!to.is_loopback() || from.is_loopback());
+}
+
 bool SessionImpl::go_to(const runtime::Endpoint& to, bool permanently) {
-  if (to.port == 0 || to.is_wildcard()) return false;
-  if (to.is_loopback() && !current_portal_.is_loopback()) return false;
+  if (!may_go_to(to, current_portal_)) return false;
   current_portal_ = to;
   if (permanently) config_.portal = to;
   attempt();

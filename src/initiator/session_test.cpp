@@ -668,5 +668,168 @@ TEST_F(SessionTest, AtLevel2TheSessionIsMadeAnewWhenItsTimeIsOver) {
   EXPECT_EQ(session_->info().recovered_connections, 0u);
 }
 
+class SeveralConnections : public SessionTest {
+ protected:
+  // With so many connections at level 2, of whose commands none is answered.
+  void log_in_with(std::uint16_t connections) {
+    config_.max_connections = connections;
+    target_.max_connections = connections;
+    config_.error_recovery_level = target_.recovery_level = 2;
+    config_.default_time2wait = 0;
+    config_.default_time2retain = 20;
+    target_.time2retain = 20;
+    log_in();
+    ASSERT_TRUE(wait([&] { return session_->info().connections.size() == connections; }));
+  }
+  static std::vector<std::uint8_t> task_answer(const std::uint8_t* request, std::uint8_t response = 0) {
+    std::vector<std::uint8_t> answer(48);
+    answer[0] = 0x22;
+    answer[1] = 0x80;
+    answer[2] = response;
+    std::memcpy(&answer[16], request + 16, 4);
+    return answer;
+  }
+};
+
+// RFC 7143 6.3.4, 11.12.9: the target learns by ExpStatSN what of the lost connection has come.
+TEST_F(SeveralConnections, ALostOneIsReplacedByALoginThatAcknowledgesWhatItBrought) {
+  log_in_with(2);
+  const std::uint32_t brought = target_.connections[0]->stat_sn;
+  const std::size_t before = target_.logins.size();
+  session_->drop_connection();
+  ASSERT_TRUE(wait([&] { return session_->info().recovered_connections == 1; }));
+  ASSERT_EQ(target_.logins.size(), before + 1);
+  const std::vector<std::uint8_t>& login = target_.logins.back();
+  EXPECT_EQ(tsih_of(login), 1);
+  EXPECT_EQ(load_be16(&login[20]), 0) << "CID";
+  EXPECT_EQ(load_be32(&login[28]), brought) << "ExpStatSN";
+  EXPECT_EQ(target_.logouts, 0u);
+  EXPECT_EQ(session_->info().connections.size(), 2u);
+}
+
+TEST_F(SeveralConnections, ALostOneThatCannotLogInAgainIsLoggedOutByAnother) {
+  for (const bool silent : {false, true}) {
+    log_in_with(2);
+    const std::uint32_t logouts = target_.logouts;
+    const std::size_t before = target_.logins.size();
+    std::vector<std::uint8_t> logout;
+    target_.handler = [&](FakeTarget::Connection& connection, const std::uint8_t* bhs, Bytes) {
+      if (iscsi::opcode(bhs) == Opcode::logout_request && logout.empty()) logout.assign(bhs, bhs + 48);
+      if (iscsi::opcode(bhs) != Opcode::login_request || !logout.empty()) return false;
+      if (!silent) connection.send(refusal(bhs, 0x0302));  // out of resources
+      return true;
+    };
+    session_->drop_connection();
+    ASSERT_TRUE(wait([&] { return session_->info().recovered_connections == 1; }, 8s)) << "well within Time2Retain";
+    EXPECT_GE(target_.logins.size(), before + 1);
+    EXPECT_EQ(logout[1], 0x82) << "for recovery";
+    EXPECT_EQ(load_be16(&logout[20]), 0) << "CID";
+    ASSERT_TRUE(wait([&] { return session_->info().connections.size() == 2; }));
+    EXPECT_EQ(target_.logouts, logouts + 1);
+    session_->logout();
+    ASSERT_TRUE(wait([&] { return logged_out_; }));
+    session_.reset();
+    world_.run_for(1s);
+    logged_in_ = logged_out_ = false;
+  }
+  logged_out_ = true;
+}
+
+TEST_F(SeveralConnections, TheOnlyOneWhosePlaceIsNotFreeYetTriesAgain) {
+  log_in_with(1);
+  int refused = 0;
+  target_.handler = [&](FakeTarget::Connection& connection, const std::uint8_t* bhs, Bytes) {
+    if (iscsi::opcode(bhs) != Opcode::login_request || refused == 3) return false;
+    ++refused;
+    connection.send(refusal(bhs, 0x0206));  // too many connections
+    return true;
+  };
+  session_->drop_connection();
+  ASSERT_TRUE(wait([&] { return session_->info().recovered_connections == 1; }, 20s));
+  EXPECT_EQ(session_->info().reconnects, 0u);
+}
+
+// LIO answers "function complete" and has no such task.
+TEST_F(SeveralConnections, ACommandThatIsLostInItsReassignmentIsSentAgainWhereThatIsSafe) {
+  for (const bool safe : {true, false}) {
+    config_.command_timeout = 5s;
+    log_in_with(1);
+    int commands = 0;
+    std::vector<int> functions;
+    target_.handler = [&](FakeTarget::Connection& connection, const std::uint8_t* bhs, Bytes) {
+      if (iscsi::opcode(bhs) == Opcode::scsi_command) return ++commands == 1;
+      if (iscsi::opcode(bhs) != Opcode::task_management_request) return false;
+      functions.push_back(bhs[1] & 0x7f);
+      connection.send(task_answer(bhs));
+      return true;
+    };
+    Request request(safe);
+    session_->submit(request);
+    ASSERT_TRUE(wait([&] { return commands == 1; }));
+    session_->drop_connection();
+    ASSERT_TRUE(wait([&] { return request.over; }, 20s));
+    EXPECT_EQ(functions, (std::vector<int>{8, 1})) << "TASK REASSIGN, ABORT TASK";
+    EXPECT_EQ(commands, safe ? 2 : 1);
+    if (safe) EXPECT_FALSE(request.error_code);
+    else EXPECT_EQ(request.error_code, Errc::timed_out);
+    session_->logout();
+    ASSERT_TRUE(wait([&] { return logged_out_; }));
+    session_.reset();
+    world_.run_for(1s);
+    logged_in_ = logged_out_ = false;
+  }
+  logged_out_ = true;
+}
+
+TEST_F(SeveralConnections, AJoiningOneFollowsARedirectAndTheOthersStay) {
+  FakeTarget other(target_host_.add_loop(), endpoint("10.0.0.3:3261"));
+  std::string to = "10.0.0.3:3261,1";
+  config_.resolve = [&](const std::string&, std::uint16_t, auto done) {
+    loop_.post([done] { done(std::vector<runtime::Endpoint>{endpoint("127.0.0.1:3261"), endpoint("10.0.0.3:3261")}); });
+  };
+  for (const char* address_text : {"10.0.0.3:3261,1", "san.example.org:3261,1"}) {
+    to = address_text;
+    const std::size_t before = other.logins.size();
+    target_.handler = [&](FakeTarget::Connection& connection, const std::uint8_t* bhs, Bytes) {
+      if (iscsi::opcode(bhs) != Opcode::login_request || load_be16(bhs + 14) == 0) return false;
+      connection.send(redirect(bhs), address(to));
+      return true;
+    };
+    log_in_with(2);
+    EXPECT_EQ(other.logins.size(), before + 1);
+    EXPECT_EQ(tsih_of(other.logins.back()), 1);
+    const SessionInfo info = session_->info();
+    EXPECT_EQ(info.current_portal, endpoint("10.0.0.1:3260"));
+    EXPECT_EQ(info.connections[0].portal, endpoint("10.0.0.1:3260"));
+    EXPECT_EQ(info.connections[1].portal, endpoint("10.0.0.3:3261"));
+    session_->logout();
+    ASSERT_TRUE(wait([&] { return logged_out_; }));
+    session_.reset();
+    world_.run_for(1s);
+    logged_in_ = logged_out_ = false;
+  }
+  logged_out_ = true;
+}
+
+TEST_F(SeveralConnections, AJoiningOneThatIsSentInACircleLeavesTheSessionAlone) {
+  config_.max_connections = 2;
+  target_.max_connections = 2;
+  int joins = 0;
+  target_.handler = [&](FakeTarget::Connection& connection, const std::uint8_t* bhs, Bytes) {
+    if (iscsi::opcode(bhs) != Opcode::login_request || load_be16(bhs + 14) == 0) return false;
+    ++joins;
+    connection.send(redirect(bhs), address("10.0.0.1:3260"));
+    return true;
+  };
+  log_in();
+  world_.run_for(400ms);
+  EXPECT_EQ(joins, 9) << "then it waits";
+  Request read;
+  session_->submit(read);
+  ASSERT_TRUE(wait([&] { return read.over; }));
+  EXPECT_FALSE(read.error_code);
+  EXPECT_EQ(session_->info().connections.size(), 1u);
+}
+
 }  // namespace
 }  // namespace perilune::initiator

@@ -52,6 +52,9 @@ struct InitiatorCommand : ListNode<InitiatorCommand> {
 
   InitiatorCommand() noexcept : hold_(Delegate<void()>::to<&InitiatorCommand::released>(*this)) {}
 
+  // Since it was last submitted, or sent again: the target was asked to go on with it on another connection.
+  [[nodiscard]] bool was_reassigned() const noexcept { return reassigned_; }
+
  private:
   friend class InitiatorSession;
   friend class InitiatorConnection;
