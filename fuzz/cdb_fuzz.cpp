@@ -85,6 +85,54 @@ class MemoryChannel final : public block::Channel {
   std::list<block::BlockOp*> pending_;
 };
 
+// A real device that answers with whatever its bytes make of the CDB: any delivery, status, sense and residual.
+class HostilePort final : public scsi::PassthroughPort {
+ public:
+  HostilePort() {
+    facts_.block_bytes = 512;
+    facts_.inquiry.assign(36, 0x18);
+    facts_.unrestricted = true;
+  }
+  [[nodiscard]] const scsi::PassthroughFacts& facts() const noexcept override { return facts_; }
+  void submit(scsi::PassthroughCommand& command) override {
+    require(command.cdb_length >= 6 && command.cdb_length <= limits::max_cdb_bytes);
+    require(command.bytes <= facts_.max_transfer_bytes);
+    require((command.bytes == 0) == (command.direction == scsi::PassthroughCommand::Direction::none));
+    std::size_t room_for_data = 0;
+    for (const iovec& piece : command.data) room_for_data += piece.iov_len;
+    require(room_for_data >= command.bytes);
+    for (const std::uint8_t byte : command.cdb) mix(byte);
+    waiting_.push_back(&command);
+  }
+  bool finish_one() {
+    if (waiting_.empty()) return false;
+    scsi::PassthroughCommand& command = *waiting_.front();
+    waiting_.pop_front();
+    if (command.direction == scsi::PassthroughCommand::Direction::in) fill(command);
+    command.delivery = static_cast<scsi::PassthroughCommand::Delivery>(mix(1) % 4 == 0 ? mix(2) % 9 : 0);
+    command.status = mix(3) % 2 == 0 ? 0 : static_cast<std::uint8_t>(mix(4) & 0x7e);
+    command.sense_length = static_cast<std::uint8_t>(mix(5) % (command.sense.size() + 1));
+    for (std::uint8_t& byte : command.sense) byte = static_cast<std::uint8_t>(mix(6));
+    if (mix(7) % 2 == 0) command.sense[0] = 0x70 | (mix(8) & 3);
+    command.transferred_bytes = static_cast<std::uint32_t>(mix(9) % (std::uint64_t{command.bytes} + 1));
+    command.done(command);
+    return true;
+  }
+
+ private:
+  std::uint64_t mix(std::uint8_t byte) noexcept { return (state_ = (state_ ^ byte) * 0x100000001b3u) >> 16; }
+  void fill(scsi::PassthroughCommand& command) noexcept {
+    for (const iovec& piece : command.data) {
+      auto* at = static_cast<std::uint8_t*>(piece.iov_base);
+      for (std::size_t i = 0; i < piece.iov_len && i < 64; ++i) at[i] = static_cast<std::uint8_t>(mix(10));
+    }
+  }
+
+  scsi::PassthroughFacts facts_;
+  std::list<scsi::PassthroughCommand*> waiting_;
+  std::uint64_t state_ = 0xcbf29ce484222325u;
+};
+
 // Keeps nothing, and answers later.
 class LateStore final : public scsi::UnitStore {
  public:
@@ -114,7 +162,11 @@ struct Command {
   int ended = 0;
   bool cancelled = false;
 
-  void on_done(scsi::Task&) { ++ended; }
+  void on_done(scsi::Task&) {
+    ++ended;
+    require(task.sense_length == 0 || task.sense_length >= 8);
+    require(!task.parameter_data.empty() || task.data_in_length <= task.need.data_in_bytes);
+  }
   void on_cancelled(scsi::Task&) { cancelled = true; }
 };
 
@@ -128,6 +180,7 @@ class World {
   World() {
     require(device_.add_unit(0, {.identity = scsi::UnitIdentity::from_id(7), .store = &store_}, channel_).has_value());
     require(device_.add_unit(1, {.identity = scsi::UnitIdentity::from_id(8), .store = &protected_store_}, protected_channel_).has_value());
+    require(device_.add_unit(2, {.identity = scsi::UnitIdentity::from_id(9)}, port_).has_value());
     nexus_.emplace_back(std::make_unique<scsi::Nexus>(device_, scsi::NexusNames{"iqn.a,i,0x400000000001", "iqn.t,t,0x0001"}));
     nexus_.emplace_back(std::make_unique<scsi::Nexus>(device_, scsi::NexusNames{"iqn.b,i,0x400000000002", "iqn.t,t,0x0001"}));
   }
@@ -157,7 +210,8 @@ class World {
 
  private:
   bool finish_one() {
-    return store_.finish_one() || protected_store_.finish_one() || channel_.finish_one() || protected_channel_.finish_one();
+    return store_.finish_one() || protected_store_.finish_one() || channel_.finish_one() || protected_channel_.finish_one() ||
+           port_.finish_one();
   }
 
   void command(Input& input, scsi::Nexus& nexus) {
@@ -250,6 +304,7 @@ class World {
 
   MemoryChannel channel_;
   MemoryChannel protected_channel_{room};
+  HostilePort port_;
   LateStore store_;
   LateStore protected_store_;
   scsi::Device device_{"iqn.2026-11.io.perilune:fuzz"};

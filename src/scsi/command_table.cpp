@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "scsi/command_table.hpp"
 
+#include <algorithm>
 #include <bit>
 
 #include "scsi/copy_handlers.hpp"
 #include "scsi/device.hpp"
+#include "scsi/forwarding.hpp"
 #include "scsi/handlers.hpp"
 #include "scsi/logical_unit.hpp"
 #include "scsi/medium_handlers.hpp"
@@ -322,6 +324,27 @@ constexpr auto protected_table = [] {
   return rows;
 }();
 
+// ---- real devices: what is answered here all the same; forwarded_commands.cpp has the rest.
+
+constexpr bool is_ours(const CommandRow& row) {
+  switch (row.opcode) {
+    case 0x16:  // RESERVE, RELEASE
+    case 0x17:
+    case 0x56:
+    case 0x57:
+    case 0x5e:  // PERSISTENT RESERVE IN, OUT
+    case 0x5f:
+    case 0xa0: return true;  // REPORT LUNS
+    default: return false;
+  }
+}
+
+constexpr auto table_beside_device = [] {
+  std::array<CommandRow, std::count_if(table.begin(), table.end(), is_ours)> rows;
+  std::copy_if(table.begin(), table.end(), rows.begin(), is_ours);
+  return rows;
+}();
+
 // Place of the first row of each operation code; rows of one code stand together.
 constexpr std::uint8_t no_row = 0xff;
 using Places = std::array<std::uint8_t, 256>;
@@ -345,16 +368,21 @@ constexpr bool is_sound(std::span<const CommandRow> rows) {
   }
   return rows.size() < no_row;
 }
-static_assert(is_sound(table) && is_sound(protected_table));
+static_assert(is_sound(table) && is_sound(protected_table) && is_sound(table_beside_device));
 
 struct Commands {
   std::span<const CommandRow> rows;
   Places first;
+  // As find_row(), for operation codes that have no row here; nullptr: there are no others.
+  const CommandRow* (*others)(std::uint8_t, std::uint16_t, bool&) noexcept = nullptr;
 };
-const std::array<Commands, 3> command_sets{{  // by CommandSet
+const std::array<Commands, 6> command_sets{{  // by CommandSet
     {table, first_rows(table)},
     {protected_table, first_rows(protected_table)},
     {multimedia_rows(), first_rows(multimedia_rows())},
+    {table_beside_device, first_rows(table_beside_device), find_forwarded_disk_row},
+    {table_beside_device, first_rows(table_beside_device), find_forwarded_cd_dvd_row},
+    {table_beside_device, first_rows(table_beside_device), find_forwarded_other_row},
 }};
 
 }  // namespace
@@ -366,7 +394,7 @@ const CommandRow* find_row(CommandSet set, std::uint8_t opcode, std::uint16_t se
   const std::span<const CommandRow> rows = commands.rows;
   const std::uint8_t place = commands.first[opcode];
   opcode_known = place != no_row;
-  if (!opcode_known) return nullptr;
+  if (!opcode_known) return commands.others == nullptr ? nullptr : commands.others(opcode, service_action, opcode_known);
   if (!rows[place].has_service_action) return &rows[place];
   for (std::size_t i = place; i < rows.size() && rows[i].opcode == opcode; ++i) {
     if (rows[i].service_action == service_action) return &rows[i];

@@ -99,9 +99,17 @@ Result<LogicalUnit*> Device::add_unit(std::uint16_t number, UnitConfig config, b
     return fail(Errc::unsupported, "formatted with protection information, for which there is no room here");
   }
   if (Status status = PortGroups::valid(config.port_groups.all()); !status) return tl::unexpected(status.error());
-  auto fresh = std::make_unique<LogicalUnit>(*this, number, std::move(config), channel);
-  LogicalUnit* added = fresh.get();
-  units_.insert(place_of(number), std::move(fresh));
+  return put_in_map(std::make_unique<LogicalUnit>(*this, number, std::move(config), channel));
+}
+
+Result<LogicalUnit*> Device::add_unit(std::uint16_t number, UnitConfig config, PassthroughPort& port) {
+  if (unit(number) != nullptr) return fail(Errc::already_exists, "logical unit number in use");
+  return put_in_map(std::make_unique<LogicalUnit>(*this, number, std::move(config), port));
+}
+
+LogicalUnit* Device::put_in_map(std::unique_ptr<LogicalUnit> unit) {
+  LogicalUnit* added = unit.get();
+  units_.insert(place_of(added->number()), std::move(unit));
   if (shards_ != nullptr) shards_->share_counters(*added);
   map_changed();
   return added;
@@ -319,6 +327,17 @@ std::optional<UnitAttention> Device::take_attention(Task& task) {
   return slot->attentions.take();
 }
 
+bool Device::has_attention(const Task& task) const noexcept {
+  const LunAddress address = decode_lun(task.lun);
+  const Nexus::Slot* slot = address.kind == LunAddress::Kind::unit ? task.nexus->slot(address.number) : nullptr;
+  return slot != nullptr && !slot->attentions.empty();
+}
+
+void Device::raise_everywhere(LogicalUnit& unit, const Nexus* but, UnitAttention attention) {
+  unit.raise_here(but, attention);
+  if (shards_ != nullptr) shards_->tell_attention(unit, attention);
+}
+
 // ---- the task set
 
 void Device::enter(Task& task) {
@@ -505,6 +524,10 @@ bool Device::settled(Task& task) {
   if (task.claim == nullptr || static_cast<SerialClass>(task.row->serial) != SerialClass::whole) return true;
   shards_->publish(task);
   return false;
+}
+
+void Device::forwarded_ended(Task& task) {
+  if (shards_ == nullptr || settled(task)) finish(task);
 }
 
 void Device::flush_failed(LogicalUnit& unit, Task& task) {

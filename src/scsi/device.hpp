@@ -33,6 +33,7 @@
 #include "base/result.hpp"
 #include "scsi/logical_unit.hpp"
 #include "scsi/nexus.hpp"
+#include "scsi/passthrough.hpp"
 #include "scsi/rod_tokens.hpp"
 #include "scsi/shard_link.hpp"
 #include "scsi/task.hpp"
@@ -97,6 +98,8 @@ class Device {
   // Control path. The channel is borrowed and outlives the unit. Other nexuses learn by 3F/0E.
   // Fails with already_exists, invalid_argument (block size, capacity).
   [[nodiscard]] Result<LogicalUnit*> add_unit(std::uint16_t number, UnitConfig config, block::Channel& channel);
+  // A real device, reached through `port`, which outlives the unit. Fails with already_exists.
+  [[nodiscard]] Result<LogicalUnit*> add_unit(std::uint16_t number, UnitConfig config, PassthroughPort& port);
   // Fails with not_found, or busy while a task is in its task set (reset it first).
   [[nodiscard]] Status remove_unit(std::uint16_t number);
   [[nodiscard]] LogicalUnit* unit(std::uint16_t number) noexcept;
@@ -162,6 +165,12 @@ class Device {
   // For src/scsi alone: command handlers that need the nexus or the map.
   void report_luns(Task& task);
   [[nodiscard]] std::optional<UnitAttention> take_attention(Task& task);
+  [[nodiscard]] bool has_attention(const Task& task) const noexcept;
+
+  // For src/scsi alone: real devices (forwarding.cpp).
+  void forwarded_ended(Task& task);
+  // On every nexus of every shard but this one.
+  void raise_everywhere(LogicalUnit& unit, const Nexus* but, UnitAttention attention);
 
   // For src/scsi alone: third-party copies (copy_claims.cpp).
   void begin_copy(Task& task, CopyOperation& operation);  // task.copy, until the task leaves
@@ -202,6 +211,7 @@ class Device {
   [[nodiscard]] std::uint64_t greet(const Nexus& nexus);  // that begins: its life, a number that no other nexus has had
   void forget(Nexus& nexus);
   void forget(std::uint64_t hash);  // of a nexus
+  [[nodiscard]] LogicalUnit* put_in_map(std::unique_ptr<LogicalUnit> unit);
   [[nodiscard]] UnitAttention first_attention(const NexusNames& names) const;
   void map_changed();
   [[nodiscard]] std::vector<std::unique_ptr<LogicalUnit>>::const_iterator place_of(std::uint16_t number) const noexcept;

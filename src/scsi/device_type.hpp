@@ -16,6 +16,10 @@ enum class CommandSet : std::uint8_t {
   disk,
   protected_disk,  // a disk that has room for protection information (SBC-3 4.22)
   cd_dvd,
+  // Of a real device (forwarding.hpp), by its type.
+  forwarded_disk,
+  forwarded_cd_dvd,
+  forwarded_other,
 };
 
 }  // namespace perilune::scsi

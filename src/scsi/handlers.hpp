@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 #include "base/limits.hpp"
 #include "scsi/command_table.hpp"
@@ -91,6 +92,9 @@ void answer_without_unit(Device& device, Task& task, bool well_known);
 
 // Shared.
 
+// What VPD page 83h says of the port that is asked through and of the target device, and page 88h of its ports: appended.
+void append_own_ports(std::vector<std::uint8_t>& out, const Command& command);
+void append_scsi_ports(std::vector<std::uint8_t>& out, const Command& command);
 // The NAA of VPD page 83h.
 [[nodiscard]] std::uint64_t naa_designator(const LogicalUnit& unit) noexcept;
 // LOGICAL BLOCKS PER PHYSICAL BLOCK EXPONENT.

@@ -222,7 +222,18 @@ std::uint64_t naa_designator(const LogicalUnit& unit) noexcept {  // NAA 3h: loc
   return 0x3000'0000'0000'0000u | (unit.identity().naa_id & 0x0fff'ffff'ffff'ffffu);
 }
 
+void append_own_ports(std::vector<std::uint8_t>& out, const Command& command) {
+  const NexusNames& names = command.task.nexus->names();
+  designator(out, code_binary, of_port, type_relative_port, 4, names.protocol_identifier);
+  put_number(out, names.relative_target_port);
+  name_designator(out, of_port, names.target_port, names.protocol_identifier);
+  name_designator(out, of_device, command.device.name(), names.protocol_identifier);
+}
+
+void append_scsi_ports(std::vector<std::uint8_t>& out, const Command& command) { scsi_ports(out, command); }
+
 bool designates(const LogicalUnit& unit, std::uint8_t code_set, std::uint8_t type, Bytes wanted) noexcept {
+  if (unit.forwarder() != nullptr) return false;  // no copy reaches a real device
   if (code_set == code_binary && type == type_naa) return wanted.size() == 8 && load_be64(wanted.data()) == naa_designator(unit);
   if (code_set != code_ascii || type != type_t10) return false;
   const std::string_view text = as_text(wanted);

@@ -7,6 +7,7 @@
 #include "base/assert.hpp"
 #include "scsi/command_table.hpp"
 #include "scsi/device.hpp"
+#include "scsi/forwarding.hpp"
 #include "scsi/shards.hpp"
 
 namespace perilune::scsi {
@@ -19,6 +20,29 @@ UnitIdentity UnitIdentity::from_id(std::uint64_t id) {
   return identity;
 }
 
+namespace {
+
+// In the place of blocks that there are none of: no row of such a unit asks for any.
+class NoBlocks final : public block::Channel {
+ public:
+  NoBlocks() { geometry_.write_cache = false; }
+  [[nodiscard]] const block::Geometry& geometry() const override { return geometry_; }
+  [[nodiscard]] bool submit(block::BlockOp& op) override {
+    op.status = block::OpStatus::unsupported;
+    return true;
+  }
+
+ private:
+  block::Geometry geometry_;
+};
+
+NoBlocks& no_blocks() {
+  static NoBlocks none;
+  return none;
+}
+
+}  // namespace
+
 LogicalUnit::LogicalUnit(Device& device, std::uint16_t number, UnitConfig config, block::Channel& channel)
     : device_(device), number_(number), config_(std::move(config)) {
   attach(channel);
@@ -27,6 +51,12 @@ LogicalUnit::LogicalUnit(Device& device, std::uint16_t number, UnitConfig config
   if (!keeps_protection()) protection_.type = ProtectionType::none;
   power_on_modes();
   reservations_ = config_.durable.reservations;
+}
+
+LogicalUnit::LogicalUnit(Device& device, std::uint16_t number, UnitConfig config, PassthroughPort& port)
+    : LogicalUnit(device, number, std::move(config), no_blocks()) {
+  forwarder_ = std::make_unique<Forwarder>(port);
+  command_set_ = forwarded_command_set(port.facts().type);
 }
 
 void LogicalUnit::attach(block::Channel& channel) {

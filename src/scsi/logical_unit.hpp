@@ -27,6 +27,8 @@
 namespace perilune::scsi {
 
 class Device;
+class Forwarder;
+class PassthroughPort;
 
 // Stable and unique (DESIGN 1.14).
 struct UnitIdentity {
@@ -56,6 +58,8 @@ struct UnitConfig {
 class LogicalUnit {
  public:
   LogicalUnit(Device& device, std::uint16_t number, UnitConfig config, block::Channel& channel);
+  // A real device (forwarding.hpp): it has no blocks of ours, and what it is comes from the device.
+  LogicalUnit(Device& device, std::uint16_t number, UnitConfig config, PassthroughPort& port);
   ~LogicalUnit();
   LogicalUnit(const LogicalUnit&) = delete;
   LogicalUnit& operator=(const LogicalUnit&) = delete;
@@ -64,6 +68,7 @@ class LogicalUnit {
   [[nodiscard]] const UnitIdentity& identity() const noexcept { return config_.identity; }
   [[nodiscard]] DeviceType type() const noexcept { return config_.type; }
   [[nodiscard]] CommandSet command_set() const noexcept { return command_set_; }
+  [[nodiscard]] Forwarder* forwarder() const noexcept { return forwarder_.get(); }  // nullptr when it is none
 
   // Whether there is room for protection information, and how the medium is formatted now.
   [[nodiscard]] bool keeps_protection() const noexcept { return protected_ != nullptr; }
@@ -233,6 +238,7 @@ class LogicalUnit {
   bool claim_released_ = false;   // somebody may go on now (Device::wake_released)
   bool waking_ = false;
   bool wake_again_ = false;
+  std::unique_ptr<Forwarder> forwarder_;  // of a real device; last, for no command of a disk looks at it
 };
 
 }  // namespace perilune::scsi

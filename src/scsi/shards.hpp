@@ -96,7 +96,7 @@ class Shards {
   // Thresholds of thin provisioning: the owner judges, and every other shard, or the next one that has a nexus, is told.
   [[nodiscard]] bool owns(const LogicalUnit& unit) const noexcept { return owner(unit.number()) == self_; }
   void space_measured(std::uint16_t unit);
-  void tell_attention(const LogicalUnit& unit, UnitAttention attention);
+  void tell_attention(const LogicalUnit& unit, UnitAttention attention);  // to the nexuses of the others
   void tell_one_nexus(const LogicalUnit& unit, UnitAttention attention);
   void share_counters(LogicalUnit& unit);
   [[nodiscard]] UnitCounters other_counters(const LogicalUnit& unit) const;  // of the other shards
