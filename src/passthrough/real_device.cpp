@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "passthrough/real_device.hpp"
+
+#include <pthread.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <system_error>
+
+#include "base/assert.hpp"
+#include "passthrough/delivery.hpp"
+
+namespace perilune::passthrough {
+
+class RealDevice::Port final : public scsi::PassthroughPort {
+ public:
+  Port(RealDevice& device, runtime::posix::UniqueFd bell) : device_(device), bell_(std::move(bell)) {}
+  ~Port() override { PERILUNE_ASSERT(outstanding_ == 0); }
+
+  [[nodiscard]] bool watch(runtime::Loop& loop) {
+    watch_ = loop.watch_readable(bell_.get(), Delegate<void()>::to<&Port::on_bell>(*this));
+    return watch_ != nullptr;
+  }
+
+  [[nodiscard]] const scsi::PassthroughFacts& facts() const noexcept override { return device_.facts(); }
+
+  void submit(scsi::PassthroughCommand& command) override {
+    ++outstanding_;
+    command.port = this;
+    device_.submit(command);
+  }
+
+  // Any thread.
+  void ended(scsi::PassthroughCommand& command) {
+    // Under the lock to the end: once the loop has the command, this port may go.
+    const std::lock_guard lock(mutex_);
+    const bool ring = ended_.empty();
+    ended_.push_back(command);
+    const std::uint64_t one = 1;
+    if (ring) PERILUNE_ASSERT(::write(bell_.get(), &one, sizeof one) == sizeof one);
+  }
+
+ private:
+  void on_bell() {
+    std::uint64_t rings = 0;
+    if (::read(bell_.get(), &rings, sizeof rings) != sizeof rings) return;
+    IntrusiveList<scsi::PassthroughCommand> ended;
+    {
+      const std::lock_guard lock(mutex_);
+      ended.splice_back(ended_);
+    }
+    while (!ended.empty()) {
+      scsi::PassthroughCommand& command = ended.pop_front();
+      --outstanding_;
+      command.done(command);
+    }
+  }
+
+  RealDevice& device_;
+  runtime::posix::UniqueFd bell_;
+  std::unique_ptr<runtime::FdWatch> watch_;
+  std::size_t outstanding_ = 0;
+  std::mutex mutex_;  // of what follows
+  IntrusiveList<scsi::PassthroughCommand> ended_;
+};
+
+Result<std::shared_ptr<RealDevice>> RealDevice::create(RealDeviceSpec spec) {
+  if (spec.threads == 0 || spec.threads > max_threads)
+    return fail(Errc::invalid_argument, "1 to 16 threads for a SCSI device");
+  std::shared_ptr<RealDevice> device(new RealDevice(std::move(spec)));
+  if (Status status = device->start_threads(); !status) return tl::unexpected(status.error());
+  return device;
+}
+
+Status RealDevice::start_threads() {
+  // Signals are for the threads that wait for them: one that reached this thread would end the call, or the
+  // process.
+  sigset_t all;
+  sigset_t before;
+  sigfillset(&all);
+  ::pthread_sigmask(SIG_BLOCK, &all, &before);
+  Status status;
+  try {
+    for (unsigned i = 0; i < spec_.threads; ++i) threads_.emplace_back([this] { run(); });
+  } catch (const std::system_error& error) {
+    status =
+        fail(Errc::limit, std::string("no thread for a SCSI device: ") + error.what(), error.code().value());
+  }
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  return status;
+}
+
+RealDevice::~RealDevice() {
+  {
+    const std::lock_guard lock(mutex_);
+    ending_ = true;
+  }
+  wake_.notify_all();
+  for (std::thread& thread : threads_) thread.join();
+}
+
+Result<std::unique_ptr<scsi::PassthroughPort>> RealDevice::open_port(runtime::Loop& loop) {
+  runtime::posix::UniqueFd bell(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!bell) return fail_errno(errno, "eventfd");
+  auto port = std::make_unique<Port>(*this, std::move(bell));
+  if (!port->watch(loop)) return fail(Errc::unsupported, "this loop cannot wait for a SCSI device");
+  return port;
+}
+
+void RealDevice::submit(scsi::PassthroughCommand& command) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (waiting_count_ < max_waiting_commands) {
+      waiting_.push_back(command);
+      ++waiting_count_;
+      wake_.notify_one();
+      return;
+    }
+  }
+  command.delivery = scsi::PassthroughCommand::Delivery::queue_full;
+  static_cast<Port*>(command.port)->ended(command);
+}
+
+void RealDevice::run() {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    wake_.wait(lock, [this] { return ending_ || !waiting_.empty(); });
+    if (waiting_.empty()) return;
+    scsi::PassthroughCommand& command = waiting_.pop_front();
+    --waiting_count_;
+    lock.unlock();
+    carry_out(command);
+    static_cast<Port*>(command.port)->ended(command);
+    lock.lock();
+  }
+}
+
+void RealDevice::carry_out(scsi::PassthroughCommand& command) {
+  if (command.direction == Direction::in) {
+    // The memory was another command's. Where an adapter says that data came and none did, this is what is
+    // sent.
+    std::size_t left = command.bytes;
+    for (const iovec& piece : command.data) {
+      std::memset(piece.iov_base, 0, std::min(piece.iov_len, left));
+      left -= std::min(piece.iov_len, left);
+    }
+  }
+  const Bytes cdb(command.cdb.data(), command.cdb_length);
+  const SgRequest request{.cdb = cdb,
+                          .direction = command.direction,
+                          .bytes = command.bytes,
+                          .data = command.data,
+                          .timeout = timeout_of(spec_.facts.type, cdb),
+                          .sense = command.sense};
+  judge(spec_.node->execute(request), command);
+}
+
+}  // namespace perilune::passthrough
