@@ -25,6 +25,7 @@
 #include "cli/verbs.hpp"
 #include "crypto/hash.hpp"
 #include "iscsi/names/names.hpp"
+#include "passthrough/open_device.hpp"
 #include "target/record_thread.hpp"
 #include "target/server.hpp"
 
@@ -39,6 +40,7 @@ struct ServeOptions {
   bool read_only = false;
   bool thick = false;
   bool removable = false;
+  bool unrestricted = false;
   std::optional<unsigned> protection;  // the type; 0: there is room, and none yet
   bool verbose = false;
   bool quiet = false;
@@ -174,12 +176,39 @@ Result<target::RedirectRule> read_redirect(std::string_view option, std::string_
 }
 
 constexpr std::string_view disc_prefix = "cd:";
+constexpr std::string_view device_prefix = "pscsi:";
 
-// What one BACKING becomes: cd:PATH a drive with that disc in it, everything else a disk.
+// pscsi:PATH is that SCSI device itself.
+Result<target::UnitSpec> open_real_device(const ServeOptions& options, std::string_view path) {
+  auto device = passthrough::open_device(std::string(path), {.read_only = options.read_only, .unrestricted = options.unrestricted});
+  if (!device) return tl::unexpected(device.error());
+  target::UnitSpec unit;
+  unit.config.read_only = options.read_only;
+  unit.device = std::move(*device);
+  return unit;
+}
+
+const std::string& identity_text(const target::UnitSpec& unit) {
+  return unit.device != nullptr ? unit.device->identity() : unit.backstore->identity();
+}
+
+std::string describe(const target::UnitSpec& unit) {
+  return unit.device != nullptr ? unit.device->describe() : unit.backstore->describe();
+}
+
+// What one BACKING becomes: cd:PATH a drive with that disc in it, pscsi:PATH a real device, everything else a disk.
 Result<target::UnitSpec> open_unit(const ServeOptions& options, std::string_view text) {
   target::UnitSpec unit;
   if (options.threads > 1 && (options.removable || text.starts_with(disc_prefix))) {
     return fail(Errc::invalid_argument, "cd: and --removable need one thread: who holds a tray shut is known to its own thread alone");
+  }
+  if (text.starts_with(device_prefix)) {
+    auto real = open_real_device(options, text.substr(device_prefix.size()));
+    if (!real) return tl::unexpected(real.error());
+    auto named = identity_of(identity_text(*real));
+    if (!named) return tl::unexpected(named.error());
+    real->config.identity = std::move(*named);
+    return real;
   }
   block::BackstoreOptions how;
   if (text.starts_with(disc_prefix)) {
@@ -281,8 +310,8 @@ Result<target::ServerConfig> make_config(const ServeOptions& options) {
       if (!record) return tl::unexpected(record.error());
       unit->record = std::move(*record);
     }
-    if (first_identity.empty()) first_identity = text.rfind("ram:", 0) == 0 ? text : unit->backstore->identity();
-    if (!unit->config.read_only) unit->space = config.space_watch->watch(unit->backstore);
+    if (first_identity.empty()) first_identity = text.rfind("ram:", 0) == 0 ? text : identity_text(*unit);
+    if (unit->backstore != nullptr && !unit->config.read_only) unit->space = config.space_watch->watch(unit->backstore);
     spec.units.push_back(std::move(*unit));
   }
   auto name = target_name(options, first_identity);
@@ -345,7 +374,7 @@ int serve(const ServeOptions& options) {
   const std::string name = config->targets.front().name;
   StderrLog log(options.verbose ? EventLog::Level::debug : options.quiet ? EventLog::Level::error : EventLog::Level::info);
   for (const target::UnitSpec& unit : config->targets.front().units) {
-    log.event(EventLog::Level::info, "unit", fmt::format("lun={} {}", unit.lun, unit.backstore->describe()));
+    log.event(EventLog::Level::info, "unit", fmt::format("lun={} {}", unit.lun, describe(unit)));
   }
   runtime::LoopOptions loop_options;
   loop_options.polling = options.polling;
@@ -374,8 +403,9 @@ int serve(const ServeOptions& options) {
 int run_serve(int argc, char** argv) {
   ServeOptions options;
   CLI::App app("Serve disks as an iSCSI target until SIGTERM.\n"
-               "BACKING is a file or block device, ram:SIZE or null:SIZE (SIZE with K, M, G, T), or cd:PATH for a CD or DVD drive\n"
-               "with that image in it; they become LUN 0, 1, ...",
+               "BACKING is a file or block device, ram:SIZE or null:SIZE (SIZE with K, M, G, T), cd:PATH for a CD or DVD drive\n"
+               "with that image in it, or pscsi:PATH for a SCSI device that gets the commands itself (/dev/sgN, /dev/sdX,\n"
+               "/dev/bsg/H:C:T:L); they become LUN 0, 1, ...",
                "perilune serve");
   app.add_option("BACKING", options.backings, "what to serve")->required();
   app.add_option("--portal", options.portals, "address and port to listen on, again for more; port 0 picks a free one")
@@ -389,6 +419,8 @@ int run_serve(int argc, char** argv) {
                  "room for protection information, formatted as type 1, 2 or 3 (0: none until FORMAT UNIT)")
       ->check(CLI::Range(0, 3));
   app.add_flag("--removable", options.removable, "disks whose medium initiators may lock, eject and load");
+  app.add_flag("--unrestricted", options.unrestricted,
+               "pscsi: devices get commands too that can ruin them or take them away for hours (see the manual page)");
   app.add_option("--block-size", options.block_size, "logical block size in bytes")->check(CLI::IsMember({512, 4096}))->capture_default_str();
   app.add_option("--threads", options.threads, "threads that serve sessions, each session on one of them")
       ->check(CLI::Range(1, int{target::max_shards}))->capture_default_str();

@@ -12,6 +12,7 @@
 #include "block/backstore.hpp"
 #include "iscsi/login/chap.hpp"
 #include "iscsi/params/params.hpp"
+#include "passthrough/real_device.hpp"
 #include "runtime/endpoint.hpp"
 #include "runtime/record_writer.hpp"
 #include "runtime/stream.hpp"
@@ -26,6 +27,7 @@ struct UnitSpec {
   scsi::UnitConfig config;  // a portal group tag that its port groups do not know gets a group of its own
   std::shared_ptr<block::Backstore> backstore;
   block::SpaceMeter* space = nullptr;  // of the backstore, by ServerConfig::space_watch; nullptr: nobody tells what it uses
+  std::shared_ptr<passthrough::RealDevice> device;  // in the place of a backstore: commands are forwarded to it
   std::string record;  // its name in ServerConfig::records, of no other unit; empty: the unit keeps nothing
 };
 

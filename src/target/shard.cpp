@@ -73,26 +73,37 @@ Status Shard::open_targets(const std::vector<TargetSpec>& targets) {
     target.device->set_token_key(key);
     target.device->set_later(Delegate<void()>::to<&TargetNode::ask_for_turn>(target));
     for (const UnitSpec& unit : spec.units) {
-      auto channel = unit.backstore->open_channel(loop);
-      if (!channel) return tl::unexpected(channel.error());
-      target.channels.push_back(std::move(*channel));
-      scsi::UnitConfig config = unit.config;
-      config.space = unit.space;
-      const std::uint16_t tag = spec.portal_group_tag;
-      if (config.port_groups.of_port(tag) == nullptr) config.port_groups = scsi::PortGroups({{.id = tag, .ports = {tag}}}, false);
-      const auto& records = server_.config().records;
-      if (records != nullptr && !unit.record.empty()) {
-        auto record = UnitRecord::open(*records, loop, unit.record, log, config.durable);
-        if (!record) return tl::unexpected(record.error());
-        config.store = record->get();
-        target.records.push_back(std::move(*record));
-      }
-      auto added = target.device->add_unit(unit.lun, std::move(config), *target.channels.back());
-      if (!added) return tl::unexpected(added.error());
+      if (Status status = open_unit(target, unit); !status) return status;
     }
     nodes_.push_back(std::move(owned));
   }
   return {};
+}
+
+Status Shard::open_unit(TargetNode& target, const UnitSpec& unit) {
+  scsi::UnitConfig config = unit.config;
+  config.space = unit.space;
+  const std::uint16_t tag = target.spec.portal_group_tag;
+  if (config.port_groups.of_port(tag) == nullptr) config.port_groups = scsi::PortGroups({{.id = tag, .ports = {tag}}}, false);
+  const auto& records = server_.config().records;
+  if (records != nullptr && !unit.record.empty()) {
+    auto record = UnitRecord::open(*records, loop, unit.record, log, config.durable);
+    if (!record) return tl::unexpected(record.error());
+    config.store = record->get();
+    target.records.push_back(std::move(*record));
+  }
+  if (unit.device != nullptr) {
+    auto port = unit.device->open_port(loop);
+    if (!port) return tl::unexpected(port.error());
+    target.ports.push_back(std::move(*port));
+    const auto added = target.device->add_unit(unit.lun, std::move(config), *target.ports.back());
+    return added ? Status() : tl::unexpected(added.error());
+  }
+  auto channel = unit.backstore->open_channel(loop);
+  if (!channel) return tl::unexpected(channel.error());
+  target.channels.push_back(std::move(*channel));
+  const auto added = target.device->add_unit(unit.lun, std::move(config), *target.channels.back());
+  return added ? Status() : tl::unexpected(added.error());
 }
 
 // ---- connections and logins ----

@@ -48,6 +48,7 @@ struct TargetNode {
   runtime::Loop& loop;
   runtime::Timer next_turn;
   std::vector<std::unique_ptr<block::Channel>> channels;
+  std::vector<std::unique_ptr<scsi::PassthroughPort>> ports;
   std::vector<std::unique_ptr<UnitRecord>> records;
   std::unique_ptr<DeviceLink> link;  // nullptr when there is one shard
   std::unique_ptr<scsi::Device> device;
@@ -111,6 +112,7 @@ class Shard {
   };
   struct Flush;
 
+  [[nodiscard]] Status open_unit(TargetNode& target, const UnitSpec& unit);
   [[nodiscard]] Session* find_session(std::uint16_t tsih) noexcept;
   [[nodiscard]] bool awaited(const Session& session) const noexcept;
   void reap();

@@ -49,6 +49,9 @@ def serve_refuses_what_it_cannot_serve(stack):
     (folder / "empty").write_bytes(b"")
     one_line(perilune("serve", *portal, folder / "empty"), "empty")
     one_line(perilune("serve", *portal, "ram:plenty"), "ram:plenty")
+    one_line(perilune("serve", *portal, "pscsi:/dev/nothing-here"), "/dev/nothing-here", "no such device")
+    one_line(perilune("serve", *portal, "pscsi:/dev/null"), "/dev/null", "takes no SCSI commands")
+    one_line(perilune("serve", *portal, f"pscsi:{folder / 'empty'}"), "empty", "is no device")
     wrong_usage(perilune("serve", *portal), "BACKING")
 
 
