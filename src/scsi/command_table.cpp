@@ -335,6 +335,7 @@ constexpr bool is_ours(const CommandRow& row) {
     case 0x5e:  // PERSISTENT RESERVE IN, OUT
     case 0x5f:
     case 0xa0: return true;  // REPORT LUNS
+    case 0xa3: return row.service_action == 0x0d;  // REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS
     default: return false;
   }
 }
@@ -373,7 +374,7 @@ static_assert(is_sound(table) && is_sound(protected_table) && is_sound(table_bes
 struct Commands {
   std::span<const CommandRow> rows;
   Places first;
-  // As find_row(), for operation codes that have no row here; nullptr: there are no others.
+  // As find_row(), for what has no row here; nullptr: there is nothing else.
   const CommandRow* (*others)(std::uint8_t, std::uint16_t, bool&) noexcept = nullptr;
 };
 const std::array<Commands, 6> command_sets{{  // by CommandSet
@@ -399,7 +400,8 @@ const CommandRow* find_row(CommandSet set, std::uint8_t opcode, std::uint16_t se
   for (std::size_t i = place; i < rows.size() && rows[i].opcode == opcode; ++i) {
     if (rows[i].service_action == service_action) return &rows[i];
   }
-  return nullptr;
+  bool ignored = false;  // it is known here
+  return commands.others == nullptr ? nullptr : commands.others(opcode, service_action, ignored);
 }
 
 bool permits(ReservationAccess access, const CommandRow& row, const Task& task) noexcept {

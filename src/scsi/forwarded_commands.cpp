@@ -38,19 +38,21 @@ constexpr CommandRow log_row =
     row(allow::read_only | allow::write_exclusive | allow::exclusive_access | allow::reserved);
 constexpr CommandRow restricted_row = row(0, write, admit_restricted);
 constexpr CommandRow inquiry_row = row(always, none, admit_forwarded_inquiry, run_forwarded_inquiry);
+constexpr CommandRow opcodes_row =
+    row(allow::read_only | allow::write_exclusive, write, admit_forwarded_opcodes, run_forwarded_opcodes);
 constexpr CommandRow request_sense_row =
     row(always, none, admit_forwarded_request_sense, run_forwarded_request_sense);
 
-// MAINTENANCE IN and OUT: what is about ports, and what says which commands there are, is not the device's to
-// say here.
+// MAINTENANCE IN and OUT: what is about ports and tasks is not the device's to say here.
 const CommandRow* maintenance(std::uint8_t opcode, std::uint16_t service_action) noexcept {
   if (opcode == 0xa3) {
     switch (service_action) {
       case 0x0a:  // REPORT TARGET PORT GROUPS
       case 0x0b:  // REPORT ALIASES
-      case 0x0c:  // REPORT SUPPORTED OPERATION CODES
       case 0x0d:
         return nullptr;  // REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS
+      case 0x0c:
+        return &opcodes_row;  // REPORT SUPPORTED OPERATION CODES
       default:
         return &telling_row;
     }
@@ -88,6 +90,8 @@ const CommandRow* common(std::uint8_t opcode, bool& decided) noexcept {
     case 0xa2:              // SECURITY PROTOCOL IN, OUT
     case 0xb5:
       return &restricted_row;
+    case 0x5e:  // PERSISTENT RESERVE IN, OUT: service actions that are not served here
+    case 0x5f:
     case 0x18:  // COPY
     case 0x39:  // COMPARE
     case 0x3a:  // COPY AND VERIFY

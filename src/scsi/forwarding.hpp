@@ -46,6 +46,8 @@ bool admit_forwarded_inquiry(Command&);
 Progress run_forwarded_inquiry(Command&);
 bool admit_forwarded_request_sense(Command&);
 Progress run_forwarded_request_sense(Command&);
+bool admit_forwarded_opcodes(Command&);
+Progress run_forwarded_opcodes(Command&);
 
 // The commands of one unit that are with its device. Their memory is kept for the next ones.
 class Forwarder {
@@ -93,5 +95,10 @@ void adjust_supported_pages(std::vector<std::uint8_t>& page);
 void adjust_block_limits(std::vector<std::uint8_t>& page, const PassthroughFacts& facts) noexcept;
 // The designators of the logical unit stay; those of target ports and target device are ours, in `own`.
 [[nodiscard]] std::vector<std::uint8_t> merge_device_identification(Bytes page, Bytes own);
+
+// REPORT SUPPORTED OPERATION CODES, all of them: `from` is the device's list, of true length whatever its
+// header claims.
+[[nodiscard]] std::vector<std::uint8_t> merge_supported_operation_codes(Bytes from, const LogicalUnit& unit,
+                                                                        bool timeouts);
 
 }  // namespace perilune::scsi

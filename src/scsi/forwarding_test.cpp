@@ -320,10 +320,11 @@ TEST(Forwarding, NeverForwarded) {
     cdb[0] = opcode;
     EXPECT_EQ(rig.io(cdb).run().sense(), 0x052000u) << int{opcode};
   }
-  for (const std::uint8_t action : Bytes8{0x0a, 0x0b, 0x0c, 0x0d}) {
+  for (const std::uint8_t action : Bytes8{0x0a, 0x0b}) {
     EXPECT_EQ(rig.io({0xa3, action, 0, 0, 0, 0, 0, 0, 0, 255, 0, 0}, {}, 255).run().sense(), 0x052400u)
         << int{action};
   }
+  EXPECT_EQ(rig.io({0x5e, 0x09, 0, 0, 0, 0, 0, 0, 255, 0}, {}, 255).run().sense(), 0x052400u);
   EXPECT_EQ(rig.io({0xa4, 0x0a, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0}, bytes(8, 0)).run().sense(), 0x052400u);
   EXPECT_TRUE(rig.port.cdbs.empty());
 }
@@ -451,6 +452,75 @@ TEST(Forwarding, CopiesOfOtherUnitsDoNotReachTheDevice) {
   Bytes8 designator(8);
   store_be64(designator.data(), naa_designator(unit));
   EXPECT_FALSE(designates(unit, 1, 3, designator));
+}
+
+// ---- REPORT SUPPORTED OPERATION CODES
+
+Bytes8 opcodes_cdb(std::uint8_t options, std::uint8_t opcode = 0, std::uint8_t action = 0) {
+  return {0xa3, 0x0c, options, opcode, 0, action, 0, 0, 2, 0, 0, 0};
+}
+Bytes8 one_opcode(std::uint8_t opcode, std::uint8_t flags = 0, std::uint8_t action = 0) {
+  return {opcode, 0, 0, action, 0, flags, 0, 10};
+}
+
+TEST(ForwardedOpcodes, ListIsTheDevicesWithoutWhatIsRefusedAndWithOurs) {
+  PassthroughRig rig;
+  Io io = rig.io(opcodes_cdb(0), {}, 512);
+  io.run();
+  ASSERT_EQ(rig.port.held.size(), 1u);
+  EXPECT_EQ(rig.port.cdbs.back(), (Bytes8{0xa3, 0x0c, 0, 0, 0, 0, 0, 0, 0x40, 0, 0, 0}));
+  Bytes8 list{0, 0, 0, 0};
+  for (const Bytes8& each : {one_opcode(0x28), one_opcode(0x04), one_opcode(0x83, 1, 0),
+                             one_opcode(0x5f, 1, 0), one_opcode(0x42)}) {
+    list.insert(list.end(), each.begin(), each.end());
+  }
+  list.insert(list.end(), {0x2a, 0, 0, 0, 0, 2, 0, 10, 0, 10});  // its timeouts pass the end
+  store_be32(list.data(), 0xffffffff);
+  rig.port.answer(list);
+  const Bytes8 got = io.data_in();
+  ASSERT_GT(got.size(), 20u);
+  EXPECT_EQ(load_be32(got.data()), got.size() - 4);
+  EXPECT_EQ(Bytes8(got.begin() + 4, got.begin() + 12), one_opcode(0x28));
+  EXPECT_EQ(Bytes8(got.begin() + 12, got.begin() + 20), one_opcode(0x42));
+  std::size_t reserve_out = 0;
+  bool luns = false;
+  for (std::size_t at = 20; at < got.size(); at += 8) {
+    EXPECT_TRUE(got[at] != 0x04 && got[at] != 0x83 && got[at] != 0x2a) << int{got[at]};
+    reserve_out += got[at] == 0x5f ? 1 : 0;
+    luns |= got[at] == 0xa0;
+  }
+  EXPECT_EQ(reserve_out, 8u) << "ours, each service action once";
+  EXPECT_TRUE(luns);
+}
+
+TEST(ForwardedOpcodes, OneCommandIsAskedForWhereItIsServed) {
+  PassthroughRig rig;
+  Io forwarded = rig.io(opcodes_cdb(1, 0x93), {}, 512);
+  forwarded.run();
+  ASSERT_EQ(rig.port.held.size(), 1u);
+  EXPECT_EQ(rig.port.cdbs.back(), opcodes_cdb(1, 0x93));
+  rig.port.answer({0, 3, 0, 2, 0x93, 0xff});
+  EXPECT_EQ(forwarded.data_in(), (Bytes8{0, 3, 0, 2, 0x93, 0xff}));
+  EXPECT_EQ(rig.io(opcodes_cdb(1, 0x04), {}, 512).run().data_in(), (Bytes8{0, 1, 0, 0}));
+  const Bytes8 ours = rig.io(opcodes_cdb(2, 0x5e, 0), {}, 512).run().data_in();
+  EXPECT_EQ(Bytes8(ours.begin(), ours.begin() + 5), (Bytes8{0, 3, 0, 10, 0x5e}));
+  EXPECT_EQ(rig.port.cdbs.size(), 1u);
+}
+
+TEST(ForwardedOpcodes, EmptyListOfTheDeviceHasOursAlone) {
+  PassthroughRig rig;
+  const Bytes8 list = merge_supported_operation_codes(Bytes8{0, 0}, *rig.device.unit(0), true);
+  EXPECT_EQ(load_be32(list.data()), list.size() - 4);
+  EXPECT_EQ((list.size() - 4) % 20, 0u);
+  EXPECT_EQ(list[4 + 5] & 0x02, 0x02);
+}
+
+TEST(ForwardedOpcodes, TaskManagementFunctionsAreOurs) {
+  PassthroughRig rig;
+  const Bytes8 functions = rig.io({0xa3, 0x0d, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0}, {}, 4).run().data_in();
+  ASSERT_EQ(functions.size(), 4u);
+  EXPECT_EQ(functions[0] & 0x80, 0x80) << "ABORT TASK";
+  EXPECT_TRUE(rig.port.cdbs.empty());
 }
 
 // ---- INQUIRY

@@ -159,6 +159,15 @@ def ports_and_limits_are_the_targets():
     lab.expect(done.out, r"^Lun list length = 16 which imples 2 lun entr")
 
 
+def the_list_of_commands_is_true():
+    codes = {nodes["sg"]: set(re.findall(r"^ ([0-9a-f]{2}) ", sh(["sg_opcodes", nodes["sg"]]).out, re.MULTILINE)) for nodes in (local, remote)}
+    here, there = codes[local["sg"]], codes[remote["sg"]]
+    lab.check({"28", "2a", "42", "12"} <= here & there, "what the device serves is listed")
+    lab.check({"5e", "5f", "a0", "16", "17"} <= there, "and what the target answers")
+    lab.check(not there & {"04", "3b", "48", "83", "84"}, "and nothing that is refused")
+    lab.check(there - here <= {"5e", "5f", "a0", "a3", "16", "17", "56", "57"}, "nothing else was added")
+
+
 def pages_are_the_devices(here=local, there=remote):
     for words in (["sg_turs"], ["sg_requests"], ["sg_modes", "-r"], ["sg_logs", "-r"]):
         answers = [sh([*words, node["sg"]], code=None, show=False) for node in (here, there)]
@@ -305,6 +314,6 @@ def a_device_is_taken_away_in_use():
 
 if __name__ == "__main__":
     lab.main(devices_of_every_type, what_is_no_device_is_refused, two_initiators_log_in, inquiry_data_is_the_devices,
-             ports_and_limits_are_the_targets, pages_are_the_devices, a_file_system_is_the_same_on_both_sides, sense_arrives_as_it_is,
+             ports_and_limits_are_the_targets, the_list_of_commands_is_true, pages_are_the_devices, a_file_system_is_the_same_on_both_sides, sense_arrives_as_it_is,
              unmap_reaches_the_device, refused_ones_never_arrive, reservations_are_ours, everybody_learns_of_the_devices_attention,
              other_types, a_device_is_taken_away_in_use)
