@@ -83,6 +83,14 @@ struct TaskManagement : ListNode<TaskManagement> {
   std::uint32_t affected = 0;
 };
 
+// A READ or WRITE before there is a task for it: untagged or simple, its data in one piece.
+struct PlainTransfer {
+  std::uint64_t lun = 0;              // the eight LUN bytes, big-endian
+  const std::uint8_t* cdb = nullptr;  // 16 bytes
+  std::uint32_t bytes = 0;            // what the initiator sends, or has room for
+  bool writes = false;
+};
+
 class Device {
  public:
   static constexpr std::uint64_t work_per_turn_bytes = 2097152;  // see set_later()
@@ -140,6 +148,11 @@ class Device {
   // the command. Until then the range is guarded against COMPARE AND WRITE and its like, so execute() a READ
   // after its last byte was handed to the socket when that matters. Empty: use task.data.
   [[nodiscard]] MutableBytes lend(Task& task);
+
+  // Instead of a task: when the whole life of one would be admit(), lend() and execute() in one go and end with GOOD and no
+  // residual, the memory of the channel itself, of exactly `bytes`. The command then is over, and counted; the transport moves
+  // the bytes and answers GOOD before it returns to its loop. Empty: nothing has happened, and a task finds out why.
+  [[nodiscard]] MutableBytes transfer_at_once(Nexus& nexus, const PlainTransfer& transfer);
 
   // True: over now, `done` is not called. False: `done` is called later.
   [[nodiscard]] bool execute(Task& task);

@@ -189,6 +189,8 @@ class LogicalUnit {
   friend class Shards;
 
   [[nodiscard]] bool can_start(const Task& task);
+  // A plain READ or WRITE would neither be refused, for whatever the unit's state is, nor have to wait.
+  [[nodiscard]] bool serves_at_once(bool writes) const noexcept;
   void power_on_modes() noexcept;
   void attach(block::Channel& channel);
   void count(const Task& task) noexcept;  // a command that ended well

@@ -52,6 +52,7 @@ class MediumOperation {
   // and at go() no command of the unit touches its medium.
   void begin(const MediumPlan& plan);
   void go() { advance(); }
+  [[nodiscard]] bool at_rest() const noexcept { return state_ == State::idle; }  // it refuses nothing
   [[nodiscard]] bool running() const noexcept { return state_ == State::running; }
   [[nodiscard]] bool failed() const noexcept { return state_ == State::failed; }
   [[nodiscard]] const MediumPlan& plan() const noexcept { return plan_; }  // of the last one

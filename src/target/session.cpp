@@ -168,6 +168,10 @@ void Session::prepare_unsolicited(iscsi::TargetCommand& base, std::uint32_t byte
 
 // ---- the path of a command ----
 
+MutableBytes Session::transfer_at_once(iscsi::TargetSession&, const iscsi::WholeTransfer& transfer) {
+  return node_->device->transfer_at_once(*nexus_, {transfer.lun, transfer.cdb, transfer.bytes, transfer.writes});
+}
+
 void Session::on_command(iscsi::TargetCommand& base) {
   auto& command = static_cast<Command&>(base);
   PERILUNE_ASSERT(nexus_ != nullptr);  // the engine of a discovery session lets none through

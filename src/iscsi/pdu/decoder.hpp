@@ -76,7 +76,9 @@ class PduDecoder {
 
   [[nodiscard]] Fault fault() const noexcept { return fault_; }
   // True between PDUs: nothing of a PDU has been consumed yet.
-  [[nodiscard]] bool idle() const noexcept { return state_ == State::header && filled_ == 0; }
+  [[nodiscard]] bool idle() const noexcept {
+    return state_ == State::finished || (state_ == State::header && filled_ == 0);
+  }
 
  private:
   enum class State : std::uint8_t { header, data, trailer, finished, broken };

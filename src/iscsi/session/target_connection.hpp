@@ -64,6 +64,11 @@ class TargetConnection {
   bool on_header();
   bool on_pdu();
   void refuse_scsi();
+  // --- the short way (target_at_once.cpp) ---
+  // True: the command at the front of `input` has been served, and is consumed. False: nothing has happened.
+  [[nodiscard]] bool answer_at_once(Bytes& input);
+  [[nodiscard]] bool may_come_whole(std::uint32_t bytes) const noexcept;  // the data of a write, with its command
+  [[nodiscard]] bool may_go_whole(std::uint32_t bytes) const noexcept;    // that of a read, in one PDU
   bool command_header();
   bool command_pdu();
   bool data_out_header();
@@ -95,6 +100,7 @@ class TargetConnection {
     drop_reason_ = reason;
     return false;
   }
+  void nothing_to_release() noexcept {}
   void ask_what_is_under_way();  // session_.heard_from() follows when all that was sent before is here
   TargetCommand* end_receiving();  // the command whose data PDU is complete, unless it was aborted meanwhile
 
@@ -137,6 +143,7 @@ class TargetConnection {
   StatSn keeps_data_from_;  // no read's data is kept before acknowledged_ has reached it: it was too much
   PduDecoder decoder_;
   TxQueue tx_;
+  TxHold lent_{Delegate<void()>::to<&TargetConnection::nothing_to_release>(*this)};  // of memory that is the host's, and stays
   TargetCommand* receiving_ = nullptr;  // the command whose data the decoder is delivering
   bool receiving_new_ = false;          // it is a command PDU whose CmdSN is not consumed yet
   bool ignore_pdu_ = false;

@@ -26,6 +26,14 @@ struct TaskManagement : ListNode<TaskManagement> {
   bool waits_for_data_ = false;  // of R2Ts of the tasks it will take
 };
 
+// A READ or WRITE in its turn that came whole, in one PDU, and can be answered in one. Its CDB is valid during the call.
+struct WholeTransfer {
+  Lun lun = 0;
+  const std::uint8_t* cdb = nullptr;  // 16 bytes
+  std::uint32_t bytes = 0;            // ExpectedDataTransferLength; of a write all of them are here
+  bool writes = false;
+};
+
 class TargetHost {
  public:
   virtual ~TargetHost() = default;
@@ -37,6 +45,11 @@ class TargetHost {
   // Data comes before on_command() can be called (the command is out of order, or a digest must be checked first):
   // provide_memory() of at least `bytes`. When there is none the data is discarded; command.data() is empty then.
   virtual void prepare_unsolicited(TargetCommand& command, std::uint32_t bytes) = 0;
+
+  // When the host can answer it this moment with GOOD and no residual: its memory, of exactly `bytes`. The engine fills it
+  // (write) or sends from it (read; it stays put as long as the connection) before it returns, and no command object is made.
+  // Empty: on_command() follows.
+  [[nodiscard]] virtual MutableBytes transfer_at_once(TargetSession&, const WholeTransfer&) { return {}; }
 
   // A command, in CmdSN order. The host answers, now or later, with begin_data_out(), or with complete(). When
   // unsolicited data is still to come (command.expects_unsolicited()), it provides memory for it before it returns.

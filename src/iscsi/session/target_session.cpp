@@ -84,6 +84,12 @@ void TargetSession::adjust_window() {
   if (candidate.after(max_cmd_sn_)) max_cmd_sn_ = candidate;
 }
 
+// What the initiator had under way when it sent a command: what is under way here, and what it had not heard the end of.
+void TargetSession::note_use_of_window(const TargetConnection& connection, StatSn exp_stat_sn, std::uint32_t used) noexcept {
+  const std::int32_t unheard = connection.stat_sn_.ahead_of(exp_stat_sn);
+  if (std::int64_t{used} + std::max(unheard, 0) >= std::int64_t{slots_} - slots_ / 4) window_pressed_ = true;
+}
+
 void TargetSession::free_slot() {
   --slots_used_;
   adjust_window();
@@ -202,9 +208,7 @@ void TargetSession::accept(TargetCommand& command) {
   } else {
     ++slots_used_;
     command.counted_ = true;
-    // What the initiator had under way when it sent this: what is under way here, and what it had not heard the end of.
-    const std::int32_t unheard = command.connection->stat_sn_.ahead_of(command.pdu.exp_stat_sn);
-    if (std::int64_t{slots_used_} + std::max(unheard, 0) >= std::int64_t{slots_} - slots_ / 4) window_pressed_ = true;
+    note_use_of_window(*command.connection, command.pdu.exp_stat_sn, slots_used_);
   }
   command.active_ = true;
   command.hold.retain();

@@ -159,6 +159,11 @@ class TargetSession {
   }
   [[nodiscard]] TargetCommand* find_deferred(Itt itt) const noexcept;
   void accept(TargetCommand& command);             // its CmdSN is consumed (or it is immediate): deliver it
+  // The short way (target_at_once.cpp): nothing of the session stands in the way of an answer on this connection; and the command
+  // with this number, which is next, is served.
+  [[nodiscard]] bool answers_at_once(const TargetConnection& connection) const noexcept;
+  void take_at_once(const TargetConnection& connection, CmdSn cmd_sn, StatSn exp_stat_sn);
+  void note_use_of_window(const TargetConnection& connection, StatSn exp_stat_sn, std::uint32_t used) noexcept;
   void close_command(TargetCommand& command);
   void respond(TargetCommand& command);       // with its outcome, now or when the fence allows it
   void send_response(TargetCommand& command);
