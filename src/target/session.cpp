@@ -291,6 +291,7 @@ void Session::memory_ready(Command& command) {
     engine_.begin_data_out(command, {command.iov.data(), std::max<std::size_t>(data_pages, command.data().size())},
                            task.need.data_out_bytes);
   } else {
+    if (may_copy_late(command)) command.data_in_source = node_->device->lend(task).data();
     run(command);
   }
 }
@@ -300,6 +301,12 @@ void Session::memory_ready(Command& command) {
 bool Session::may_lend(const Command& command) const noexcept {
   return engine_.params().error_recovery_level == 0 && command.connection != nullptr &&
          !command.connection->params().data_digest;
+}
+
+// With a data digest a read of the unit's memory is copied when it is queued, which sums it in the same pass.
+bool Session::may_copy_late(const Command& command) const noexcept {
+  return command.task.need.data_in_bytes != 0 && command.task.need.scratch_bytes == 0 && command.connection != nullptr &&
+         command.connection->params().data_digest && engine_.params().error_recovery_level == 0;
 }
 
 void Session::on_data_retained(iscsi::TargetCommand& command) {

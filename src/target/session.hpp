@@ -88,6 +88,7 @@ class Session final : public iscsi::TargetHost, public ListNode<Session> {
   void on_recovery_timer();
   void wait_no_longer();
   [[nodiscard]] bool may_lend(const Command& command) const noexcept;
+  [[nodiscard]] bool may_copy_late(const Command& command) const noexcept;
   void refuse_bidirectional(Command& command);
   void start_data_out(Command& command);
   void start_data_in(Command& command);

@@ -50,24 +50,19 @@ void TxChunkPool::give_back(std::unique_ptr<std::uint8_t[]> chunk) noexcept {
   else --made_;
 }
 
-std::uint8_t* TxQueue::room(std::size_t bytes) {
+void TxQueue::begin_chunk(std::size_t bytes) {
   PERILUNE_ASSERT(bytes <= TxChunkPool::chunk_bytes);
-  if (current_ == no_chunk || current_used_ + bytes > TxChunkPool::chunk_bytes) {
-    if (current_ != no_chunk && chunks_[current_].pieces == 0) {
-      current_used_ = 0;  // everything in it has been sent: begin again at its start
-    } else {
-      if (free_chunks_.empty()) {
-        chunks_.emplace_back();
-        free_chunks_.push_back(static_cast<std::uint32_t>(chunks_.size() - 1));
-      }
-      current_ = free_chunks_.back();
-      free_chunks_.pop_back();
-      chunks_[current_].memory = pool_.take();
-      chunks_[current_].pieces = 0;
-      current_used_ = 0;
-    }
+  current_used_ = 0;
+  if (current_ != no_chunk && chunks_[current_].pieces == 0) return;  // everything in it has been sent: again from its start
+  if (free_chunks_.empty()) {
+    chunks_.emplace_back();
+    free_chunks_.push_back(static_cast<std::uint32_t>(chunks_.size() - 1));
   }
-  return chunks_[current_].memory.get() + current_used_;
+  current_ = free_chunks_.back();
+  free_chunks_.pop_back();
+  chunks_[current_].memory = pool_.take();
+  chunks_[current_].pieces = 0;
+  current_memory_ = chunks_[current_].memory.get();
 }
 
 // A queue that never runs empty still stays within twice its longest backlog.
@@ -96,7 +91,7 @@ void TxQueue::append_chunk_bytes(std::uint8_t* at, std::size_t bytes) {
 std::uint8_t* TxQueue::put_header(const std::uint8_t* bhs, std::uint32_t data_length, std::size_t inline_bytes) {
   const std::size_t header = bhs_bytes + (header_digest_ ? digest_bytes : 0);
   std::uint8_t* at = room(header + inline_bytes);
-  std::memcpy(at, bhs, bhs_bytes);
+  if (at != bhs) std::memcpy(at, bhs, bhs_bytes);
   at[4] = 0;
   store_be24(at + 5, data_length);
   if (header_digest_) crypto::store_digest(at + bhs_bytes, crypto::crc32c_bhs(at));
@@ -107,7 +102,6 @@ std::uint8_t* TxQueue::put_header(const std::uint8_t* bhs, std::uint32_t data_le
 void TxQueue::put_trailer(std::uint32_t data_length, std::uint32_t crc) {
   const std::size_t pad = padding(data_length);
   const std::size_t trailer = pad + (data_digest_ ? digest_bytes : 0);
-  if (trailer == 0) return;
   std::uint8_t* at = room(trailer);
   std::memset(at, 0, pad);
   if (data_digest_) crypto::store_digest(at + pad, crypto::crc32c(crc, {at, pad}));
@@ -131,7 +125,7 @@ void TxQueue::push(const std::uint8_t* bhs, Bytes data) {
     append_chunk_bytes(at, n);
     done += n;
   }
-  put_trailer(length, crc);
+  if (has_trailer(length)) put_trailer(length, crc);
 }
 
 void TxQueue::push(const std::uint8_t* bhs, std::span<const iovec> memory, std::uint64_t skip, std::uint32_t length,
@@ -152,17 +146,38 @@ void TxQueue::push(const std::uint8_t* bhs, std::span<const iovec> memory, std::
     // The digest covers the copy, which can no longer change.
     if (data_digest_) crc = crypto::crc32c(0, {at, length});
     append_chunk_bytes(at, length);
-    put_trailer(length, crc);
+    if (has_trailer(length)) put_trailer(length, crc);
     return;
   }
   put_header(bhs, length, 0);
   walk(memory, skip, length, [&](std::uint8_t* from, std::size_t n) {
     if (data_digest_) crc = crypto::crc32c(crc, {from, n});
-    hold->retain();
-    queued_bytes_ += n;
-    add_piece({from, n, no_chunk, hold});
+    refer_to(from, n, *hold);
   });
-  put_trailer(length, crc);
+  if (has_trailer(length)) put_trailer(length, crc);
+}
+
+void TxQueue::push_copied(const std::uint8_t* bhs, const std::uint8_t* source, std::span<const iovec> memory, std::uint64_t skip,
+                          std::uint32_t length, TxHold& hold) {
+  constexpr std::size_t step = 4096;  // still in the first cache when it is summed
+  put_header(bhs, length, 0);
+  std::uint32_t crc = 0;
+  walk(memory, skip, length, [&](std::uint8_t* to, std::size_t n) {
+    for (std::size_t done = 0; done < n; done += step) {
+      const std::size_t part = std::min(step, n - done);
+      std::memcpy(to + done, source, part);
+      if (data_digest_) crc = crypto::crc32c(crc, {to + done, part});
+      source += part;
+    }
+    refer_to(to, n, hold);
+  });
+  if (has_trailer(length)) put_trailer(length, crc);
+}
+
+void TxQueue::refer_to(std::uint8_t* at, std::size_t bytes, TxHold& hold) {
+  hold.retain();
+  queued_bytes_ += bytes;
+  add_piece({at, bytes, no_chunk, &hold});
 }
 
 std::size_t TxQueue::gather(std::span<iovec> out) noexcept {

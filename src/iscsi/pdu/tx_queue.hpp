@@ -75,6 +75,9 @@ class TxQueue {
     free_chunks_.reserve(chunks);
   }
 
+  // Where the BHS of the next PDU may be encoded, 48 bytes, to be pushed from there: encoding it elsewhere costs a copy that has to
+  // wait for its stores. Valid until the next push.
+  [[nodiscard]] std::uint8_t* header_place() { return room(bhs_bytes + digest_bytes); }
   // Appends a PDU. `bhs` is a complete 48-byte BHS but for TotalAHSLength and DataSegmentLength, which are set here.
   void push(const std::uint8_t* bhs) { push(bhs, Bytes{}); }
   // With a data segment that is copied (any length up to a chunk's; longer ones are split over chunks).
@@ -82,6 +85,10 @@ class TxQueue {
   // With a data segment of `length` bytes found in `memory` after `skip` bytes: copied when small, else referenced
   // and held. With a data digest on, large payloads are referenced too: the caller guarantees that they do not change.
   void push(const std::uint8_t* bhs, std::span<const iovec> memory, std::uint64_t skip, std::uint32_t length, TxHold* hold);
+  // The same, but the data is at `source` yet, which may change: it is copied into `memory` (at `skip`) and summed in one pass, and
+  // sent from there.
+  void push_copied(const std::uint8_t* bhs, const std::uint8_t* source, std::span<const iovec> memory, std::uint64_t skip,
+                   std::uint32_t length, TxHold& hold);
 
   [[nodiscard]] bool empty() const noexcept { return first_ == pieces_.size(); }
   [[nodiscard]] std::uint64_t queued_bytes() const noexcept { return queued_bytes_; }
@@ -110,10 +117,17 @@ class TxQueue {
   };
   static constexpr std::uint32_t no_chunk = 0xffffffffU;
 
-  std::uint8_t* room(std::size_t bytes);   // contiguous, in the current chunk or a new one
+  // Contiguous, in the current chunk or a new one.
+  std::uint8_t* room(std::size_t bytes) {
+    if (current_ == no_chunk || current_used_ + bytes > TxChunkPool::chunk_bytes) begin_chunk(bytes);
+    return current_memory_ + current_used_;
+  }
+  void begin_chunk(std::size_t bytes);
   void add_piece(const Piece& piece);
+  void refer_to(std::uint8_t* at, std::size_t bytes, TxHold& hold);
   void append_chunk_bytes(std::uint8_t* at, std::size_t bytes);
   std::uint8_t* put_header(const std::uint8_t* bhs, std::uint32_t data_length, std::size_t inline_bytes);
+  [[nodiscard]] bool has_trailer(std::uint32_t data_length) const noexcept { return data_digest_ || data_length % 4 != 0; }
   void put_trailer(std::uint32_t data_length, std::uint32_t crc);
   void pop_front_piece();
   void rest_when_empty();
@@ -127,6 +141,7 @@ class TxQueue {
   std::vector<Chunk> chunks_;
   std::vector<std::uint32_t> free_chunks_;
   std::uint32_t current_ = no_chunk;
+  std::uint8_t* current_memory_ = nullptr;
   std::size_t current_used_ = 0;
   std::uint64_t queued_bytes_ = 0;
 };

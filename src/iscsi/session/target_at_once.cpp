@@ -25,22 +25,19 @@ bool TargetSession::answers_at_once(const TargetConnection& connection) const no
 }
 
 bool TargetConnection::answer_at_once(Bytes& input) {
-  if (input.size() < bhs_bytes) return false;
   const std::uint8_t* const bhs = input.data();
   const auto kind = static_cast<std::uint8_t>(bhs[1] & 0xfe);
-  // A SCSI Command that is not immediate and has no AHS.
-  if (bhs[0] != static_cast<std::uint8_t>(Opcode::scsi_command) || bhs[4] != 0) return false;
-  if ((kind != final_read && kind != final_write) || draining_ || logging_out_) return false;
+  if (bhs[4] != 0 || (kind != final_read && kind != final_write) || draining_ || logging_out_) return false;
   const bool writes = kind == final_write;
+  const std::uint32_t length = data_segment_length(bhs);
+  const std::uint32_t bytes = load_be32(bhs + 20);
+  if (bytes == 0 || length != (writes ? bytes : 0)) return false;
   if (session_.params_.max_connections > 1) acknowledge(StatSn(load_be32(bhs + 28)));
   const CmdSn cmd_sn(load_be32(bhs + 24));
   const Itt itt = initiator_task_tag(bhs);
   if (!session_.answers_at_once(*this) || cmd_sn != session_.exp_cmd_sn_ || cmd_sn.after(session_.max_cmd_sn_)) return false;
   if (itt == reserved_tag || session_.by_itt_.find(itt) != nullptr) return false;
 
-  const std::uint32_t length = data_segment_length(bhs);
-  const std::uint32_t bytes = load_be32(bhs + 20);
-  if (bytes == 0 || length != (writes ? bytes : 0)) return false;
   if (writes ? !may_come_whole(bytes) : !may_go_whole(bytes)) return false;
   const std::size_t header = bhs_bytes + (params_.header_digest ? digest_bytes : 0);
   const std::size_t covered = pad4(length);
@@ -70,7 +67,7 @@ bool TargetConnection::answer_at_once(Bytes& input) {
   pdu.initiator_task_tag = itt;
   pdu.stat_sn = take_stat_sn();
   number(pdu);
-  std::uint8_t answer[bhs_bytes];
+  std::uint8_t* const answer = tx_.header_place();
   pdu.encode(answer);
   const iovec lent{memory.data(), memory.size()};
   tx_.push(answer, {&lent, 1}, 0, bytes, params_.data_digest ? nullptr : &lent_);

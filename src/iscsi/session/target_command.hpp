@@ -38,6 +38,8 @@ class TargetCommand : public ListNode<TargetCommand> {
   bool fenced = false;
   // Set by the host with begin_data_out() when that memory is where the data stays (the unit's own), not a buffer on the way.
   bool data_is_final = false;
+  // Likewise: the data is here yet, in memory that may change; it is copied to where complete() says as it is queued.
+  const std::uint8_t* data_in_source = nullptr;
 
   // Keeps the object and its memory alive while the session, the decoder or the transmit queue refers to it.
   TxHold hold;

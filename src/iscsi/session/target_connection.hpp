@@ -65,8 +65,12 @@ class TargetConnection {
   bool on_pdu();
   void refuse_scsi();
   // --- the short way (target_at_once.cpp) ---
-  // True: the command at the front of `input` has been served, and is consumed. False: nothing has happened.
+  // True: the command at the front of `input`, which looks_short(), has been served, and is consumed. False: nothing has happened.
   [[nodiscard]] bool answer_at_once(Bytes& input);
+  // The header of a SCSI Command that is not immediate, whole: nothing else is looked at twice.
+  [[nodiscard]] static bool looks_short(Bytes input) noexcept {
+    return input.size() >= bhs_bytes && input[0] == static_cast<std::uint8_t>(Opcode::scsi_command);
+  }
   [[nodiscard]] bool may_come_whole(std::uint32_t bytes) const noexcept;  // the data of a write, with its command
   [[nodiscard]] bool may_go_whole(std::uint32_t bytes) const noexcept;    // that of a read, in one PDU
   bool command_header();
@@ -121,7 +125,7 @@ class TargetConnection {
   void send_status(Pdu& pdu, Bytes data = {}, TargetCommand* command = nullptr) {
     pdu.stat_sn = take_stat_sn();
     number(pdu);
-    std::uint8_t bhs[bhs_bytes];
+    std::uint8_t* const bhs = tx_.header_place();
     pdu.encode(bhs);
     tx_.push(bhs, data);
     session_.host_.on_output(*this);
@@ -129,7 +133,7 @@ class TargetConnection {
   }
   template <class Pdu>
   void send(const Pdu& pdu, Bytes data = {}) {
-    std::uint8_t bhs[bhs_bytes];
+    std::uint8_t* const bhs = tx_.header_place();
     pdu.encode(bhs);
     tx_.push(bhs, data);
     session_.host_.on_output(*this);

@@ -172,6 +172,7 @@ TargetCommand* TargetSession::open_command(TargetConnection& connection, const S
   command->fenced = command->held_ = command->ending_ = command->announced_ = false;
   command->data_ = {};
   command->data_is_final = false;
+  command->data_in_source = nullptr;
   command->unsolicited_received_ = 0;
   command->unsolicited_data_sn_ = DataSn(0);
   command->unsolicited_lost_begin_ = command->unsolicited_lost_end_ = 0;
@@ -434,9 +435,10 @@ void TargetSession::send_data_in(TargetCommand& command, std::span<const iovec> 
       pdu.stat_sn = connection.take_stat_sn();
     }
     connection.number(pdu);
-    std::uint8_t bhs[bhs_bytes];
+    std::uint8_t* const bhs = connection.tx_.header_place();
     pdu.encode(bhs);
-    connection.tx_.push(bhs, data, offset, segment, &command.hold);
+    if (command.data_in_source == nullptr) connection.tx_.push(bhs, data, offset, segment, &command.hold);
+    else connection.tx_.push_copied(bhs, command.data_in_source + offset, data, offset, segment, command.hold);
     ++stats_.data_in_pdus;
   });
   host_.on_output(connection);
