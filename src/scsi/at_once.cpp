@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Device::transfer_at_once: what admit(), lend() and execute() decide together about nearly every READ and WRITE of a disk in
-// memory, decided at one look. It accepts only where they would end with GOOD and lend the same memory (at_once_test.cpp holds
-// the two against each other); whatever else there is to say, they say.
+// Device::transfer_at_once: what admit(), lend() and execute() decide together about nearly every READ and
+// WRITE of a disk in memory, decided at one look. It accepts only where they would end with GOOD and lend the
+// same memory (at_once_test.cpp holds the two against each other); whatever else there is to say, they say.
 #include <cstddef>
 
 #include "base/limits.hpp"
@@ -17,7 +17,8 @@ struct Range {
   std::uint64_t blocks = 0;  // 0: none, or not of the kinds that are looked at
 };
 
-// READ and WRITE (10) and (16) without protection, DPO, FUA, group number and control (SBC-3 5.8, 5.11, 5.32, 5.35).
+// READ and WRITE (10) and (16) without protection, DPO, FUA, group number and control
+// (SBC-3 5.8, 5.11, 5.32, 5.35).
 Range plain_range(const std::uint8_t* cdb, bool writes) noexcept {
   if (cdb[1] != 0) return {};
   if (cdb[0] == (writes ? 0x2a : 0x28)) {
@@ -35,7 +36,8 @@ Range plain_range(const std::uint8_t* cdb, bool writes) noexcept {
 
 bool LogicalUnit::serves_at_once(bool writes) const noexcept {
   if (!geometry_->lends_memory || command_set_ != CommandSet::disk) return false;
-  if (barriers_ != 0 || !medium_.at_rest() || reservations_.restricts() || config_.port_groups.restricted()) return false;
+  if (barriers_ != 0 || !medium_.at_rest() || reservations_.restricts() || config_.port_groups.restricted())
+    return false;
   if (!state_.medium_present || state_.stopped) return false;
   // A write that has to reach a medium behind a cache is not over when its bytes are in the memory.
   return !writes || (!write_protected() && (state_.wce || !geometry_->write_cache));
@@ -54,14 +56,10 @@ MutableBytes Device::transfer_at_once(Nexus& nexus, const PlainTransfer& transfe
   if (most != 0 && blocks > most) return {};
   std::uint8_t* memory = unit.channel_->lend(Lba(lba), BlockCount(blocks), transfer.writes);
   if (memory == nullptr) return {};
-  LiveCounters& total_of = *unit.counters_;
-  if (transfer.writes) {
-    ++total_of.writes;
-    total_of.blocks_written += blocks;
-  } else {
-    ++total_of.reads;
-    total_of.blocks_read += blocks;
-  }
+  if (transfer.writes)
+    unit.count_write(blocks);
+  else
+    unit.count_read(blocks);
   return {memory, transfer.bytes};
 }
 

@@ -54,7 +54,8 @@ struct AtOnce : testing::Test {
   ScsiStatus run(Nexus& nexus, Data cdb, Data out = {}) {
     return Io(rig.device, nexus, std::move(cdb), std::move(out), 0).run().status();
   }
-  ScsiStatus reserve(Nexus& nexus, std::uint8_t action, std::uint8_t type, std::uint64_t key, std::uint64_t new_key = 0) {
+  ScsiStatus reserve(Nexus& nexus, std::uint8_t action, std::uint8_t type, std::uint64_t key,
+                     std::uint64_t new_key = 0) {
     Data list(24);
     store_be64(&list[0], key);
     store_be64(&list[8], new_key);
@@ -81,12 +82,12 @@ TEST_F(AtOnce, PlainTransfersGetTheMemoryAndAreCounted) {
 TEST_F(AtOnce, WhatTheCdbAsksForBeyondThatGoesTheLongWay) {
   const UnitCounters before = rig.unit.counters();
   const std::vector<std::pair<const char*, Data>> odd = {
-      {"RDPROTECT", with(read10(5, 2), 1, 0x20)}, {"DPO", with(read10(5, 2), 1, 0x10)},
-      {"FUA", with(read10(5, 2), 1, 0x08)},       {"group number", with(read10(5, 2), 6, 1)},
-      {"control", with(read10(5, 2), 9, 4)},      {"group number (16)", with(read16(5, 2), 14, 1)},
+      {"RDPROTECT", with(read10(5, 2), 1, 0x20)},  {"DPO", with(read10(5, 2), 1, 0x10)},
+      {"FUA", with(read10(5, 2), 1, 0x08)},        {"group number", with(read10(5, 2), 6, 1)},
+      {"control", with(read10(5, 2), 9, 4)},       {"group number (16)", with(read16(5, 2), 14, 1)},
       {"control (16)", with(read16(5, 2), 15, 4)}, {"FUA (16)", with(read16(5, 2), 1, 0x08)},
-      {"READ (6)", with(read10(5, 2), 0, 0x08)},  {"READ (12)", with(read10(5, 2), 0, 0xa8)},
-      {"VERIFY", with(read10(5, 2), 0, 0x2f)},    {"a write that reads", as_write(read10(5, 2))}};
+      {"READ (6)", with(read10(5, 2), 0, 0x08)},   {"READ (12)", with(read10(5, 2), 0, 0xa8)},
+      {"VERIFY", with(read10(5, 2), 0, 0x2f)},     {"a write that reads", as_write(read10(5, 2))}};
   for (const auto& [what, cdb] : odd) EXPECT_TRUE(ask(cdb, 1024).empty()) << what;
   EXPECT_TRUE(ask(read10(5, 2), 1024, true).empty()) << "a read that writes";
   EXPECT_TRUE(ask(read10(5, 2), 1023).empty()) << "less room";
@@ -134,7 +135,8 @@ TEST_F(AtOnce, ReadyWritableAndActiveItMustBe) {
   EXPECT_TRUE(reads());
   EXPECT_FALSE(writes());
   rig.unit.state().swp = false;
-  ASSERT_TRUE(rig.unit.set_access_state(1, AccessState::standby) || rig.unit.set_access_state(0, AccessState::standby));
+  ASSERT_TRUE(rig.unit.set_access_state(1, AccessState::standby) ||
+              rig.unit.set_access_state(0, AccessState::standby));
   rig.settle_attentions();
   EXPECT_FALSE(reads() || writes());
 }
@@ -144,11 +146,27 @@ TEST_F(AtOnce, AWriteIsNotOverBeforeTheMediumHasIt) {
   cached.write_cache = true;
   Rig other(cached);
   const Data cdb = as_write(read10(5, 2));
-  const auto serves = [&] { return !other.device.transfer_at_once(other.a, {0, cdb.data(), 1024, true}).empty(); };
+  const auto serves = [&] {
+    return !other.device.transfer_at_once(other.a, {0, cdb.data(), 1024, true}).empty();
+  };
   ASSERT_TRUE(other.unit.write_cache_enabled());
   EXPECT_TRUE(serves());
   other.unit.state().wce = false;
   EXPECT_FALSE(serves());
+}
+
+TEST_F(AtOnce, AWriteMayHaveAllocatedBlocks) {
+  FakeMeter meter;
+  Rig thin(in_memory(), false, &meter);
+  const auto transfer = [&](const Data& cdb, bool writes) {
+    return !thin.device.transfer_at_once(thin.a, {0, cdb.data(), 1024, writes}).empty();
+  };
+  meter.set(0, 1 << 20);
+  const int before = meter.asked;
+  ASSERT_TRUE(transfer(read10(5, 2), false));
+  EXPECT_EQ(meter.asked, before);
+  ASSERT_TRUE(transfer(as_write(read10(5, 2)), true));
+  EXPECT_EQ(meter.asked, before + 1) << "somebody measures the space anew";
 }
 
 TEST_F(AtOnce, WhatMayConflictIsWaitedFor) {
@@ -164,7 +182,8 @@ TEST_F(AtOnce, WhatMayConflictIsWaitedFor) {
   EXPECT_TRUE(reads() && writes());
 }
 
-// Whatever has happened to the unit: a transfer that is accepted is one that a task would have made, through the same memory.
+// Whatever has happened to the unit: a transfer that is accepted is one that a task would have made, through
+// the same memory.
 TEST_F(AtOnce, AcceptsOnlyWhatATaskWouldHaveDoneTheSameWay) {
   std::mt19937 random(20261128);
   const auto pick = [&](std::uint32_t below) { return static_cast<std::uint32_t>(random() % below); };
@@ -181,13 +200,27 @@ TEST_F(AtOnce, AcceptsOnlyWhatATaskWouldHaveDoneTheSameWay) {
     const std::uint32_t event = pick(40);
     if (event < 9) let_go();  // what changes the unit would wait for them
     switch (event) {
-      case 0: (void)run(someone, {0x1b, 0, 0, 0, static_cast<std::uint8_t>(pick(2)), 0}); break;
-      case 1: (void)reserve(someone, 0x00, 0, 0, 1 + pick(2)); break;
-      case 2: (void)reserve(someone, 0x01, static_cast<std::uint8_t>(1 + 2 * pick(2)), 1 + pick(2)); break;
-      case 3: (void)reserve(someone, 0x03, 0, 1 + pick(2)); break;  // CLEAR
-      case 4: (void)run(someone, {static_cast<std::uint8_t>(0x16 + pick(2)), 0, 0, 0, 0, 0}); break;  // RESERVE, RELEASE (6)
-      case 5: rig.unit.state().swp = pick(2) == 0; break;
-      case 6: rig.unit.resized(); break;
+      case 0:
+        (void)run(someone, {0x1b, 0, 0, 0, static_cast<std::uint8_t>(pick(2)), 0});
+        break;
+      case 1:
+        (void)reserve(someone, 0x00, 0, 0, 1 + pick(2));
+        break;
+      case 2:
+        (void)reserve(someone, 0x01, static_cast<std::uint8_t>(1 + 2 * pick(2)), 1 + pick(2));
+        break;
+      case 3:
+        (void)reserve(someone, 0x03, 0, 1 + pick(2));
+        break;  // CLEAR
+      case 4:
+        (void)run(someone, {static_cast<std::uint8_t>(0x16 + pick(2)), 0, 0, 0, 0, 0});
+        break;  // RESERVE, RELEASE (6)
+      case 5:
+        rig.unit.state().swp = pick(2) == 0;
+        break;
+      case 6:
+        rig.unit.resized();
+        break;
       case 7:
         (void)rig.unit.set_access_state(static_cast<std::uint16_t>(pick(2)),
                                         pick(2) == 0 ? AccessState::active_optimized : AccessState::standby);
@@ -201,13 +234,17 @@ TEST_F(AtOnce, AcceptsOnlyWhatATaskWouldHaveDoneTheSameWay) {
       }
       case 9:
         rig.channel.hold = true;
-        held.push_back(std::make_unique<Io>(rig.device, someone, Data{0x41, 0, 0, 0, 0, 9, 0, 0, 4, 0}, Data(512)));  // WRITE SAME
+        held.push_back(std::make_unique<Io>(rig.device, someone, Data{0x41, 0, 0, 0, 0, 9, 0, 0, 4, 0},
+                                            Data(512)));  // WRITE SAME
         held.back()->run();
         rig.channel.hold = false;
         break;
       case 10:
-      case 11: let_go(); break;
-      default: break;
+      case 11:
+        let_go();
+        break;
+      default:
+        break;
     }
     if (pick(3) == 0) rig.settle_attentions();
     const bool writes = pick(2) == 0;

@@ -160,17 +160,13 @@ UnitCounters LogicalUnit::counters_of_all() const {
 }
 
 void LogicalUnit::count(const Task& task) noexcept {
-  LiveCounters& total = *counters_;
   if (task.row->allows(counts::read)) {
-    ++total.reads;
-    total.blocks_read += task.transfer_blocks;
+    count_read(task.transfer_blocks);
   } else if (task.row->allows(counts::write)) {
-    ++total.writes;
-    total.blocks_written += task.transfer_blocks;
-    space_moved();
+    count_write(task.transfer_blocks);
   } else if (task.row->allows(counts::verify)) {
-    ++total.verifies;
-    total.blocks_verified += task.blocks;
+    ++counters_->verifies;
+    counters_->blocks_verified += task.blocks;
   } else if (task.row->serial != SerialClass::none && task.row->serial != SerialClass::read) {
     space_moved();  // UNMAP, WRITE SAME
   }

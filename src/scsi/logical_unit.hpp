@@ -194,6 +194,15 @@ class LogicalUnit {
   void power_on_modes() noexcept;
   void attach(block::Channel& channel);
   void count(const Task& task) noexcept;  // a command that ended well
+  void count_read(std::uint64_t blocks) noexcept {
+    ++counters_->reads;
+    counters_->blocks_read += blocks;
+  }
+  void count_write(std::uint64_t blocks) noexcept {
+    ++counters_->writes;
+    counters_->blocks_written += blocks;
+    space_moved();
+  }
   [[nodiscard]] bool stands_in_the_way(const Task& other, const Task& task, bool older) const noexcept;
   static bool is_barrier(const Task& task) noexcept;
   // Where there are other shards: the command needs a claim that holds on all of them. Its turn among the commands of this

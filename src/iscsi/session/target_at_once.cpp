@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// TargetConnection::answer_at_once: the short way of a READ or WRITE that is all there and can be answered this moment (a disk in
-// memory, commands in order, one PDU each way): nearly every command of a busy session. No command object is made. It serves
-// only what every rule of the long way lets pass, and takes nothing before that is certain, so that whatever it declines goes the
-// long way from its first byte. How the bytes were cut into receives must never show: target_at_once_test.cpp compares.
+// TargetConnection::answer_at_once: the short way of a READ or WRITE that is all there and can be answered
+// this moment (a disk in memory, commands in order, one PDU each way): nearly every command of a busy
+// session. No command object is made. It serves only what every rule of the long way lets pass, and takes
+// nothing before that is certain, so that whatever it declines goes the long way from its first byte. How the
+// bytes were cut into receives must never show: target_at_once_test.cpp compares.
 #include "base/copy.hpp"
 #include "crypto/crc32c.hpp"
 #include "iscsi/session/target_connection.hpp"
@@ -21,7 +22,8 @@ constexpr std::uint64_t max_copies_waiting_bytes = 1048576;
 }  // namespace
 
 bool TargetSession::answers_at_once(const TargetConnection& connection) const noexcept {
-  return deferred_.empty() && lost_.empty() && !retains() && serves_scsi_ && !shutting_down_ && !must_hold(false, &connection);
+  return deferred_.empty() && lost_.empty() && !retains() && serves_scsi_ && !shutting_down_ &&
+         !must_hold(false, &connection);
 }
 
 bool TargetConnection::answer_at_once(Bytes& input) {
@@ -35,7 +37,9 @@ bool TargetConnection::answer_at_once(Bytes& input) {
   if (session_.params_.max_connections > 1) acknowledge(StatSn(load_be32(bhs + 28)));
   const CmdSn cmd_sn(load_be32(bhs + 24));
   const Itt itt = initiator_task_tag(bhs);
-  if (!session_.answers_at_once(*this) || cmd_sn != session_.exp_cmd_sn_ || cmd_sn.after(session_.max_cmd_sn_)) return false;
+  if (!session_.answers_at_once(*this) || cmd_sn != session_.exp_cmd_sn_ ||
+      cmd_sn.after(session_.max_cmd_sn_))
+    return false;
   if (itt == reserved_tag || session_.by_itt_.find(itt) != nullptr) return false;
 
   if (writes ? !may_come_whole(bytes) : !may_go_whole(bytes)) return false;
@@ -49,7 +53,8 @@ bool TargetConnection::answer_at_once(Bytes& input) {
       crypto::crc32c(crypto::crc32c_start, {data, covered}) != crypto::load_digest(data + covered)) {
     return false;
   }
-  const MutableBytes memory = session_.host_.transfer_at_once(session_, {load_be64(bhs + 8), bhs + 32, bytes, writes});
+  const MutableBytes memory =
+      session_.host_.transfer_at_once(session_, {load_be64(bhs + 8), bhs + 32, bytes, writes});
   if (memory.empty()) return false;
 
   input = input.subspan(size);
@@ -79,7 +84,8 @@ bool TargetConnection::answer_at_once(Bytes& input) {
 
 bool TargetConnection::may_come_whole(std::uint32_t bytes) const noexcept {
   const SessionParams& session = session_.params_;
-  return session.immediate_data && bytes <= session.first_burst_length && bytes <= params_.max_recv_data_segment_length;
+  return session.immediate_data && bytes <= session.first_burst_length &&
+         bytes <= params_.max_recv_data_segment_length;
 }
 
 bool TargetConnection::may_go_whole(std::uint32_t bytes) const noexcept {

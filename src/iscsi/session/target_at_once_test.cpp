@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The short way of a command (target_at_once.cpp) against the long one: the same bytes, whole or cut into receives so small that
-// no command is ever there at once, must get the same answers.
+// The short way of a command (target_at_once.cpp) against the long one: the same bytes, whole or cut into
+// receives so small that no command is ever there at once, must get the same answers.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -14,8 +14,8 @@
 namespace perilune::iscsi {
 namespace {
 
-// A disk in memory of 512-byte blocks by READ and WRITE (10); READ (12) is refused, like what lies beyond its end. The other way
-// of the same: every command that comes as an object is answered by the same rules.
+// A disk in memory of 512-byte blocks by READ and WRITE (10); READ (12) is refused, like what lies beyond its
+// end. The other way of the same: every command that comes as an object is answered by the same rules.
 class DiskHost : public RecordingHost {
  public:
   static constexpr std::size_t blocks = 64;
@@ -27,7 +27,8 @@ class DiskHost : public RecordingHost {
     return {disk.data() + lba * 512, bytes};
   }
   MutableBytes transfer_at_once(TargetSession&, const WholeTransfer& transfer) override {
-    const MutableBytes memory = declines ? MutableBytes{} : place(transfer.cdb, transfer.bytes, transfer.writes);
+    const MutableBytes memory =
+        declines ? MutableBytes{} : place(transfer.cdb, transfer.bytes, transfer.writes);
     if (!memory.empty()) ++at_once;
     return memory;
   }
@@ -63,7 +64,8 @@ struct Side {
       : session(host, session_params, CmdSn(1), 32) {
     connection_params.max_recv_data_segment_length = 4096;
     for (std::size_t i = 0; i < host.disk.size(); ++i) host.disk[i] = static_cast<std::uint8_t>(i * 7 >> 3);
-    connection = std::make_unique<TargetConnection>(session, connection_params, std::uint16_t{0}, StatSn(1), chunks);
+    connection =
+        std::make_unique<TargetConnection>(session, connection_params, std::uint16_t{0}, StatSn(1), chunks);
   }
   ~Side() {
     connection.reset();
@@ -93,7 +95,8 @@ struct Side {
   std::unique_ptr<TargetConnection> connection;
 };
 
-class AtOnce : public testing::TestWithParam<std::tuple<bool, bool, int>> {};  // digests of header and data; connections
+class AtOnce : public testing::TestWithParam<std::tuple<bool, bool, int>> {
+};  // digests of header and data; connections
 
 TEST_P(AtOnce, HowTheBytesWereCutNeverShows) {
   const auto [header_digest, data_digest, connections] = GetParam();
@@ -140,7 +143,8 @@ TEST_P(AtOnce, HowTheBytesWereCutNeverShows) {
         store_be32(&pdu.cdb[2], pick(70));
         store_be16(&pdu.cdb[7], static_cast<std::uint16_t>(blocks));
         std::vector<std::uint8_t> data;
-        if (pdu.write && session_params.immediate_data) data.assign(pick(10) == 0 ? bytes / 2 : bytes, static_cast<std::uint8_t>(pick(256)));
+        if (pdu.write && session_params.immediate_data)
+          data.assign(pick(10) == 0 ? bytes / 2 : bytes, static_cast<std::uint8_t>(pick(256)));
         if (!pdu.immediate && pdu.cmd_sn == next) ++next;
         std::uint8_t bhs[bhs_bytes];
         pdu.encode(bhs);
@@ -165,7 +169,8 @@ TEST_P(AtOnce, HowTheBytesWereCutNeverShows) {
         }
         queue.sent(bytes);
       }
-      if ((header_digest || data_digest) && pick(10) == 0) wire[pick(static_cast<std::uint32_t>(wire.size()))] ^= 0x10;
+      if ((header_digest || data_digest) && pick(10) == 0)
+        wire[pick(static_cast<std::uint32_t>(wire.size()))] ^= 0x10;
       alive = whole.connection->feed(wire);
       bool alive_too = true;
       for (std::size_t at = 0; at < wire.size() && alive_too;) {
@@ -173,7 +178,8 @@ TEST_P(AtOnce, HowTheBytesWereCutNeverShows) {
         alive_too = cut.connection->feed(Bytes(wire).subspan(at, n));
         at += n;
       }
-      ASSERT_EQ(alive, alive_too) << round << ": " << whole.connection->drop_reason() << " / " << cut.connection->drop_reason();
+      ASSERT_EQ(alive, alive_too) << round << ": " << whole.connection->drop_reason() << " / "
+                                  << cut.connection->drop_reason();
       ASSERT_EQ(whole.connection->drop_reason(), cut.connection->drop_reason());
       ASSERT_EQ(whole.output(), cut.output()) << round << " " << burst;
       ASSERT_EQ(whole.host.disk, cut.host.disk) << round << " " << burst;
@@ -214,7 +220,8 @@ TEST(AtOnce, WhatTheHostDeclinesComesAsACommand) {
   EXPECT_EQ(side.output().size(), bhs_bytes + 512);
 }
 
-// An initiator that asks for more than it reads: what waits for it as a copy is bounded, the rest waits for memory as ever.
+// An initiator that asks for more than it reads: what waits for it as a copy is bounded, the rest waits for
+// memory as ever.
 TEST(AtOnce, CopiesThatNobodyReadsAreBounded) {
   ConnectionParams params;
   params.data_digest = true;
