@@ -15,6 +15,15 @@ namespace perilune::target {
 
 using Step = iscsi::TargetLogin::Step;
 
+namespace {
+
+// Seconds, as an Asynchronous Message has them (RFC 7143 11.9).
+std::uint16_t parameter3(std::chrono::seconds within) {
+  return static_cast<std::uint16_t>(std::clamp<std::int64_t>(within.count(), 1, 65535));
+}
+
+}  // namespace
+
 Connection::Connection(Server& server, Shard& shard, std::unique_ptr<runtime::Stream> stream, std::uint64_t id)
     : server_(server),
       shard_(shard),
@@ -22,6 +31,7 @@ Connection::Connection(Server& server, Shard& shard, std::unique_ptr<runtime::St
       id_(id),
       flush_hook_(Delegate<void()>::to<&Connection::flush>(*this)),
       timer_(shard.loop.timers(), Delegate<void()>::to<&Connection::on_timer>(*this)),
+      asked_timer_(shard.loop.timers(), Delegate<void()>::to<&Connection::on_asked_for_too_long>(*this)),
       login_decoder_(limits::max_data_segment_before_login_bytes),
       login_tx_(shard.chunks) {
   iscsi::TargetLoginConfig config;
@@ -304,9 +314,39 @@ void Connection::end_after_sending() {
 }
 
 void Connection::ask_to_log_out(std::chrono::seconds within) {
+  if (closing_ || !engine_) return;
+  engine_->request_logout(parameter3(within));
+}
+
+void Connection::log_out_or_be_dropped(std::chrono::seconds within) {
+  ask_to_log_out(within);
+  asked_timer_.arm(shard_.loop.now() + within);
+}
+
+void Connection::ask_to_negotiate(std::chrono::seconds within) {
+  if (closing_ || !engine_ || engine_->logout_requested()) return;
+  asked_within_ = within;
+  negotiation_requests_ = 1;
+  engine_->request_negotiation(parameter3(within));
+  asked_timer_.arm(shard_.loop.now() + within);
+}
+
+// RFC 7143 11.9.1: who does not log out is dropped, if possible with an announcement; who does not negotiate may be asked again.
+void Connection::on_asked_for_too_long() {
+  if (closing_ || !engine_) return;
+  if (engine_->logout_requested()) {
+    drop_announced("no logout within the time that it was asked for");
+  } else if (engine_->negotiation_requested() && negotiation_requests_ < max_negotiation_requests) {
+    ++negotiation_requests_;
+    engine_->request_negotiation(parameter3(asked_within_));
+    asked_timer_.arm(shard_.loop.now() + asked_within_);
+  }
+}
+
+void Connection::drop_announced(std::string_view reason) {
   if (closing_ || !engine_ || engine_->draining()) return;
-  const auto seconds = static_cast<std::uint16_t>(std::clamp<std::int64_t>(within.count(), 1, 65535));
-  engine_->send_async(iscsi::AsyncEvent::logout_requested, 0, 0, seconds);
+  engine_->announce_drop(reason);
+  end_after_sending();
 }
 
 void Connection::quiesce() { quiescing_ = true; }
@@ -319,6 +359,7 @@ void Connection::close(std::string_view reason) {
   if (closing_) return;
   closing_ = true;
   timer_.cancel();
+  asked_timer_.cancel();
   flush_hook_.unlink();
   if (!reason.empty()) {
     shard_.log.event(EventLog::Level::warning, "connection_dropped",

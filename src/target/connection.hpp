@@ -40,6 +40,12 @@ class Connection final : public runtime::StreamHandler, public ListNode<Connecti
   // Tells the initiator to log out within so many seconds (RFC 7143 11.9.1, event 1). What it still sends is served; the caller
   // keeps the time.
   void ask_to_log_out(std::chrono::seconds within);
+  // The same, and this connection keeps the time: it is dropped, with an announcement, when no Logout has come.
+  void log_out_or_be_dropped(std::chrono::seconds within);
+  // Asks for a Text Request within so many seconds, up to max_negotiation_requests times (event 4). The connection goes on in any case.
+  void ask_to_negotiate(std::chrono::seconds within);
+  // Says that the connection is dropped (event 2), and drops it.
+  void drop_announced(std::string_view reason);
   // Shutting down: nothing more is read; ends once nothing is in progress and everything is sent, or when told by close().
   void quiesce();
   [[nodiscard]] bool quiet() noexcept;
@@ -75,6 +81,7 @@ class Connection final : public runtime::StreamHandler, public ListNode<Connecti
   static constexpr std::uint32_t direct_threshold_bytes = 16384;
   static constexpr std::size_t staging_bytes = 8192;  // behind and between direct payloads: the headers
   static constexpr std::uint64_t max_own_tx_bytes = 8 * 1024 * 1024;
+  static constexpr int max_negotiation_requests = 3;
 
   void receive_more();
   void feed(Bytes data);
@@ -83,6 +90,7 @@ class Connection final : public runtime::StreamHandler, public ListNode<Connecti
   void enter_full_feature();
   void flush();
   void on_timer();
+  void on_asked_for_too_long();
   void arm_timer(std::chrono::nanoseconds delay);
   void depart();
   [[nodiscard]] iscsi::TxQueue& sending_queue() noexcept { return login_tx_.empty() && engine_ ? engine_->tx() : login_tx_; }
@@ -93,6 +101,9 @@ class Connection final : public runtime::StreamHandler, public ListNode<Connecti
   std::uint64_t id_;
   runtime::TurnHook flush_hook_;
   runtime::Timer timer_;
+  runtime::Timer asked_timer_;        // of what the initiator was asked for
+  std::chrono::seconds asked_within_{0};
+  int negotiation_requests_ = 0;
 
   // Login.
   std::unique_ptr<iscsi::TargetLogin> login_;

@@ -70,6 +70,12 @@ void Registry::departed(std::uint16_t tsih) {
   if (record.ending) server_.end_session(record.shard, tsih, "session reinstated");
 }
 
+std::optional<std::uint32_t> Registry::shard_of(std::uint16_t tsih) const {
+  const auto record = records_.find(tsih);
+  if (record == records_.end() || record->second.departing) return std::nullopt;
+  return record->second.shard;
+}
+
 std::uint32_t Registry::least_loaded() const noexcept {
   return static_cast<std::uint32_t>(std::min_element(sessions_on_.begin(), sessions_on_.end()) - sessions_on_.begin());
 }

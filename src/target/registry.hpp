@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -48,6 +49,8 @@ class Registry {
   [[nodiscard]] std::size_t half_open() const noexcept { return half_open_; }
 
   [[nodiscard]] std::size_t session_count() const noexcept { return records_.size(); }
+  // Where it lives; empty: there is no such session, or it is on its way to its shard.
+  [[nodiscard]] std::optional<std::uint32_t> shard_of(std::uint16_t tsih) const;
   [[nodiscard]] std::uint32_t sessions_on(std::uint32_t shard) const noexcept { return sessions_on_[shard]; }
 
  private:

@@ -246,6 +246,28 @@ std::vector<iscsi::SendTargetsRecord> Server::send_targets(const Session& sessio
   return records;
 }
 
+// ---- an operator's wishes ----
+
+bool Server::to_shard_of(std::uint16_t tsih, std::function<void(Shard&)> work) {
+  const auto number = registry_.shard_of(tsih);
+  if (!number) return false;
+  Shard& there = shard(*number);
+  send(*shards_.front(), there, [&there, work = std::move(work)] { work(there); });
+  return true;
+}
+
+bool Server::request_logout(std::uint16_t tsih, std::chrono::seconds within) {
+  return to_shard_of(tsih, [tsih, within](Shard& there) { there.request_logout(tsih, within); });
+}
+
+bool Server::request_negotiation(std::uint16_t tsih, std::chrono::seconds within) {
+  return to_shard_of(tsih, [tsih, within](Shard& there) { there.request_negotiation(tsih, within); });
+}
+
+bool Server::drop_connection(std::uint16_t tsih, std::uint16_t cid) {
+  return to_shard_of(tsih, [tsih, cid](Shard& there) { there.drop_connection(tsih, cid); });
+}
+
 // ---- shutting down ----
 
 void Server::stop(std::function<void(Status)> stopped) {

@@ -8,6 +8,7 @@
 //   // every loop runs on its own thread; (*server)->stop(done) from the first one
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -43,6 +44,14 @@ class Server final : public runtime::AcceptHandler {
   // No new connections; initiators are asked to log out (logout_timeout), commands of those that do not end (at most
   // drain_timeout), they are told, connections close, units are flushed; then `stopped` with the first error of a flush. The loops go on: messages may still be under way between them.
   void stop(std::function<void(Status)> stopped);
+
+  // --- what an operator may ask of the initiator of a session (RFC 7143 11.9.1). False: there is no such session ---
+  // All its connections are asked for a Logout; those for which none comes in time are dropped, with an announcement.
+  bool request_logout(std::uint16_t tsih, std::chrono::seconds within);
+  // All its connections are asked for a Text Request, which may change what was declared; three times if need be.
+  bool request_negotiation(std::uint16_t tsih, std::chrono::seconds within);
+  // This one is told that it is dropped, and dropped; at recovery level 2 its tasks wait for another.
+  bool drop_connection(std::uint16_t tsih, std::uint16_t cid);
 
   [[nodiscard]] std::size_t session_count() const noexcept { return registry_.session_count(); }
   [[nodiscard]] const Registry& registry() const noexcept { return registry_; }
@@ -80,6 +89,7 @@ class Server final : public runtime::AcceptHandler {
   void end_session(std::uint32_t shard, std::uint16_t tsih, std::string_view reason);
 
  private:
+  bool to_shard_of(std::uint16_t tsih, std::function<void(Shard&)> work);
   struct Shutdown {
     std::function<void(Status)> stopped;
     std::size_t shards_left = 0;

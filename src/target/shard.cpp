@@ -267,6 +267,24 @@ void Shard::cold_reset(std::uint32_t target) {
   });
 }
 
+void Shard::request_logout(std::uint16_t tsih, std::chrono::seconds within) {
+  Session* session = find_session(tsih);
+  if (session == nullptr) return;
+  for (Connection* connection : session->connections()) connection->log_out_or_be_dropped(within);
+}
+
+void Shard::request_negotiation(std::uint16_t tsih, std::chrono::seconds within) {
+  Session* session = find_session(tsih);
+  if (session == nullptr) return;
+  for (Connection* connection : session->connections()) connection->ask_to_negotiate(within);
+}
+
+void Shard::drop_connection(std::uint16_t tsih, std::uint16_t cid) {
+  Session* session = find_session(tsih);
+  Connection* connection = session != nullptr ? session->find_connection(cid) : nullptr;
+  if (connection != nullptr) connection->drop_announced("dropped by the operator");
+}
+
 // ---- shutting down ----
 
 void Shard::stop() {

@@ -4,6 +4,7 @@
 // (Server::send). One thread (the loop's), except where a method says otherwise.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -74,6 +75,10 @@ class Shard {
   void arrive(MovingConnection& moving);
   void end_session(std::uint16_t tsih, std::string_view reason);
   void cold_reset(std::uint32_t target);
+  // An operator's wishes (Server); nothing happens when the session, or the connection, is gone.
+  void request_logout(std::uint16_t tsih, std::chrono::seconds within);
+  void request_negotiation(std::uint16_t tsih, std::chrono::seconds within);
+  void drop_connection(std::uint16_t tsih, std::uint16_t cid);
   // Initiators are asked to log out (ServerConfig::logout_timeout); commands of those that do not end (drain_timeout at most),
   // they are told, connections close, SANITIZE and FORMAT UNIT stop; then Server::shard_stopped(). From then on the shard holds no
   // connection and no session.

@@ -410,6 +410,7 @@ bool TargetConnection::dispatch(const std::uint8_t* bhs, Bytes data) {
     case Opcode::task_management_request:
       return task_management(bhs);
     case Opcode::text_request:
+      negotiation_requested_ = false;
       session_.host_.on_text(*this, TextRequest::decode(bhs), data);
       return true;
     case Opcode::logout_request:
@@ -457,6 +458,7 @@ void TargetConnection::logout(const std::uint8_t* bhs) {
   const bool recovery = pdu.reason == LogoutReason::remove_connection_for_recovery;
   const bool closes = pdu.reason == LogoutReason::close_connection || (recovery && session_.recovers());
   if (pdu.reason == LogoutReason::close_session || (closes && known)) {
+    session_.heard_of_logout(*this, pdu);
     session_.begin_logout(*this, pdu);
     return;
   }
@@ -512,6 +514,28 @@ void TargetConnection::send_async(AsyncEvent event, std::uint16_t parameter1, st
   message.parameter2 = parameter2;
   message.parameter3 = parameter3;
   send_status(message);
+}
+
+void TargetConnection::request_logout(std::uint16_t within_s) {
+  if (draining_ || logging_out_) return;
+  logout_requested_ = true;
+  send_async(AsyncEvent::logout_requested, 0, 0, within_s);
+}
+
+void TargetConnection::request_negotiation(std::uint16_t within_s) {
+  if (draining_ || logging_out_) return;
+  negotiation_requested_ = true;
+  send_async(AsyncEvent::negotiation_requested, 0, 0, within_s);
+}
+
+void TargetConnection::announce_drop(std::string_view reason) {
+  if (draining_) return;
+  logout_requested_ = negotiation_requested_ = false;
+  const auto& params = session_.params_;
+  const std::uint16_t time2retain = session_.recovers() ? params.default_time2retain : std::uint16_t{0};
+  send_async(AsyncEvent::connection_dropped, cid_, params.default_time2wait, time2retain);
+  drop_reason_ = reason;
+  draining_ = true;
 }
 
 void TargetConnection::send_text_response(TextResponse response, Bytes data) {

@@ -51,6 +51,16 @@ class TargetConnection {
   void send_ping();
   [[nodiscard]] bool ping_outstanding() const noexcept { return ping_ttt_ != reserved_tag; }
   void send_async(AsyncEvent event, std::uint16_t parameter1, std::uint16_t parameter2, std::uint16_t parameter3, Lun lun = 0);
+  // --- what the target asks of the initiator (RFC 7143 11.9.1); the host keeps the time ---
+  // Event 1: a Logout of this connection, or of its session, within so many seconds. Everything is served until it comes.
+  void request_logout(std::uint16_t within_s);
+  [[nodiscard]] bool logout_requested() const noexcept { return logout_requested_; }  // and has not come
+  // Event 4: a Text Request (or a Logout) on this connection within so many seconds. May be sent again as long as none has come.
+  void request_negotiation(std::uint16_t within_s);
+  [[nodiscard]] bool negotiation_requested() const noexcept { return negotiation_requested_; }
+  // Event 2: tells that this connection is dropped, and when and for how long its tasks may be taken up again. Nothing more is
+  // served; draining().
+  void announce_drop(std::string_view reason);
   void send_text_response(TextResponse response, Bytes data);
   void send_reject(RejectReason reason, const std::uint8_t* rejected_bhs, DataSn next_data_sn = DataSn(0));
   // The initiator declared another MaxRecvDataSegmentLength (RFC 7143 13.12); what is queued stays as it is cut.
@@ -153,6 +163,8 @@ class TargetConnection {
   bool ignore_pdu_ = false;
   bool draining_ = false;
   bool logging_out_ = false;  // a logout that ends this connection waits for tasks to end
+  bool logout_requested_ = false;
+  bool negotiation_requested_ = false;
   TargetSession::Fate fate_ = TargetSession::Fate::lost;
   Ttt ping_ttt_ = reserved_tag;
   Ttt next_ping_ttt_ = 1;

@@ -793,6 +793,15 @@ void TargetSession::begin_logout(TargetConnection& connection, const LogoutReque
   }
 }
 
+// Those that it ends are not asked for anything any more.
+void TargetSession::heard_of_logout(const TargetConnection& connection, const LogoutRequest& pdu) {
+  for (TargetConnection* each : connections_) {
+    if (pdu.reason != LogoutReason::close_session && each->cid_ != pdu.cid && each != &connection) continue;
+    if (pdu.reason == LogoutReason::close_session || each->cid_ == pdu.cid) each->logout_requested_ = false;
+    each->negotiation_requested_ = false;
+  }
+}
+
 void TargetSession::end_own_connection(TargetConnection& connection, LogoutReason reason) {
   if (reason == LogoutReason::remove_connection_for_recovery) {
     connection.fate_ = Fate::removed;

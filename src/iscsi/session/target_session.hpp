@@ -208,6 +208,7 @@ class TargetSession {
   void lift_fences(const TargetConnection& connection);
   void drop_deferred_of(const TaskManagementRequest& pdu);
   void begin_logout(TargetConnection& connection, const LogoutRequest& pdu);
+  void heard_of_logout(const TargetConnection& connection, const LogoutRequest& pdu);
   void end_own_connection(TargetConnection& connection, LogoutReason reason);
   void answer_logouts();
   [[nodiscard]] bool may_answer(const Logout& logout);

@@ -584,6 +584,79 @@ TEST_F(TargetSessionTest, AnAbortOfManyTasksAsksForNoMoreDataAndWaitsOnlySoLong)
   session->finish_task_management(*host.managed[1], TmfResponse::function_complete);
 }
 
+// --- RFC 7143 11.9.1 ---
+
+TEST_F(TargetSessionTest, ALogoutIsAskedForByEventOneUntilItComes) {
+  connection->request_logout(10);
+  EXPECT_TRUE(connection->logout_requested());
+  const auto pdus = output();
+  ASSERT_EQ(pdus.size(), 1u);
+  const std::vector<std::uint8_t>& b = pdus[0].bhs;
+  EXPECT_EQ(b[0], 0x32);
+  EXPECT_EQ(b[1], 0x80);
+  EXPECT_EQ(load_be32(&b[16]), 0xffffffffu);
+  EXPECT_EQ(load_be32(&b[24]), 7u) << "takes a StatSN";
+  EXPECT_EQ(b[36], 1);
+  EXPECT_EQ(load_be32(&b[38]), 0u) << "Parameter1 and Parameter2 are reserved";
+  EXPECT_EQ(load_be16(&b[42]), 10u);
+  ASSERT_TRUE(send(read_command(5, 512)));  // is served
+  ASSERT_EQ(host.commands.size(), 1u);
+  std::vector<std::uint8_t> data(512);
+  complete_good(*host.commands[0], data);
+  LogoutRequest logout;
+  logout.immediate = true;
+  logout.cmd_sn = next;
+  ASSERT_TRUE(send(logout));
+  EXPECT_FALSE(connection->logout_requested());
+  EXPECT_EQ(host.logouts, 1);
+}
+
+TEST_F(TargetSessionTest, NegotiationIsAskedForByEventFourUntilATextRequestComes) {
+  connection->request_negotiation(3);
+  ASSERT_TRUE(connection->negotiation_requested());
+  const auto pdus = output();
+  ASSERT_EQ(pdus.size(), 1u);
+  EXPECT_EQ(pdus[0].bhs[36], 4);
+  EXPECT_EQ(load_be16(&pdus[0].bhs[42]), 3u);
+  NopOut ping;
+  ping.immediate = true;
+  ping.initiator_task_tag = 4;
+  ping.cmd_sn = next;
+  ASSERT_TRUE(send(ping));
+  EXPECT_TRUE(connection->negotiation_requested()) << "a ping is no answer";
+  TextRequest text;
+  text.immediate = true;
+  text.initiator_task_tag = 5;
+  text.cmd_sn = next;
+  ASSERT_TRUE(send(text));
+  EXPECT_FALSE(connection->negotiation_requested());
+}
+
+TEST_F(TargetSessionTest, ADropIsAnnouncedByEventTwoWithItsTimesAndNothingIsServedAnyMore) {
+  for (const std::uint8_t level : {std::uint8_t{0}, std::uint8_t{2}}) {
+    SessionParams params;
+    params.error_recovery_level = level;
+    params.default_time2wait = 3;
+    params.default_time2retain = 25;
+    begin(params, {}, CmdSn(100));
+    connection->announce_drop("a test");
+    const auto pdus = output();
+    ASSERT_EQ(pdus.size(), 1u);
+    EXPECT_EQ(pdus[0].bhs[36], 2);
+    EXPECT_EQ(load_be16(&pdus[0].bhs[38]), 0u) << "CID";
+    EXPECT_EQ(load_be16(&pdus[0].bhs[40]), 3u) << "Time2Wait";
+    EXPECT_EQ(load_be16(&pdus[0].bhs[42]), level == 2 ? 25u : 0u) << "Time2Retain";
+    EXPECT_TRUE(connection->draining());
+    EXPECT_EQ(connection->drop_reason(), "a test");
+    const std::size_t before = host.commands.size();
+    (void)send(read_command(5, 512));
+    EXPECT_EQ(host.commands.size(), before);
+    connection->request_logout(1);
+    connection->announce_drop("again");
+    EXPECT_TRUE(output().empty());
+  }
+}
+
 TEST_F(TargetSessionTest, AbortOfATaskThatNeverCameFillsItsHole) {
   const ScsiCommand lost = read_command(1, 4);
   const ScsiCommand later = read_command(2, 4);
