@@ -448,17 +448,22 @@ class Relay:
                 client, _ = self.listener.accept()
             except OSError:
                 return
-            server = socket.create_connection(("127.0.0.1", self.target))
-            for source, sink, kept in ((client, server, self.from_client), (server, client, self.from_server)):
-                threading.Thread(target=self._pump, args=(source, sink, kept), daemon=True).start()
+            self._carry(client, socket.create_connection(("127.0.0.1", self.target)))
 
-    @staticmethod
-    def _pump(source, sink, kept):
+    def _carry(self, client, server):
+        for words in ((client, server, self.from_client), (server, client, self.from_server)):
+            threading.Thread(target=self._pump, args=words, daemon=True).start()
+
+    def _passes(self, data, kept):
+        """What goes on of what came; `kept` tells the direction."""
+        if len(kept) < 1 << 20:
+            kept += data
+        return data
+
+    def _pump(self, source, sink, kept):
         with contextlib.suppress(OSError):
             while data := source.recv(1 << 18):
-                if len(kept) < 1 << 20:
-                    kept += data
-                sink.sendall(data)
+                sink.sendall(self._passes(data, kept))
         for end in (source, sink):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)

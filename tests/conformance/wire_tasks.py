@@ -321,17 +321,6 @@ def tasks_behind_a_hole_are_affected_too(t):
     assert c.window[0] == c.cmd_sn
 
 
-@rule(6, "RFC 7143 4.2.3.3 b")
-def immediate_abort_waits_for_commands_that_are_missing(t):
-    c = t.session(*SMALL).open_window(4)
-    missing = c.take_cmd_sn()
-    tag = c.manage(ABORT_TASK_SET)
-    c.silent("an abort of commands that have not all come")
-    itt = c.command(TUR, cmd_sn=missing)
-    said = c.barrier()
-    assert [pdu.itt for pdu in said] == [itt, tag] and said[1].bhs[2] == COMPLETE, f"{said}"
-
-
 @rule(6, "RFC 7143 11.17.1")
 def task_management_requests_are_bounded(t):
     c = t.session(*SMALL)

@@ -23,29 +23,19 @@ class BadRelay(h.Relay):
         self.clients, self.sent, self.flip, self.flipped = [], 0, flip, 0
         super().__init__(stack, port)
 
-    def _accept(self):
-        while True:
-            try:
-                client, _ = self.listener.accept()
-            except OSError:
-                return
-            server = socket.create_connection(("127.0.0.1", self.target))
-            self.clients.append((client, server))
-            threading.Thread(target=self._pump, args=(client, server, self.from_client), daemon=True).start()
-            threading.Thread(target=self._pump_damaged, args=(server, client), daemon=True).start()
+    def _carry(self, client, server):
+        self.clients.append((client, server))
+        super()._carry(client, server)
 
-    def _pump_damaged(self, source, sink):
-        with contextlib.suppress(OSError):
-            while data := source.recv(1 << 18):
-                at = FLIP_AT - self.sent
-                self.sent += len(data)
-                if self.flip and 0 <= at < len(data):
-                    data = data[:at] + bytes([data[at] ^ 4]) + data[at + 1:]
-                    self.flipped += 1
-                sink.sendall(data)
-        for end in (source, sink):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+    def _passes(self, data, kept):
+        if kept is not self.from_server:
+            return data
+        at = FLIP_AT - self.sent
+        self.sent += len(data)
+        if self.flip and 0 <= at < len(data):
+            data = data[:at] + bytes([data[at] ^ 4]) + data[at + 1:]
+            self.flipped += 1
+        return data
 
     def cut(self, index):
         for end in self.clients[index]:
