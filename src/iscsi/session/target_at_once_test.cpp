@@ -220,6 +220,63 @@ TEST(AtOnce, WhatTheHostDeclinesComesAsACommand) {
   EXPECT_EQ(side.output().size(), bhs_bytes + 512);
 }
 
+// A logout of one connection of two waits for the end of a task; meanwhile nothing new is served there.
+TEST(AtOnce, NothingIsServedBehindALogout) {
+  SessionParams session_params;
+  session_params.max_connections = 2;
+  session_params.immediate_data = false;
+  Side side(session_params, {});
+  TargetConnection other(side.session, {}, std::uint16_t{1}, StatSn(1), side.chunks);
+  side.host.hold_aborts = true;
+  ScsiCommand pdu;
+  pdu.write = true;
+  pdu.initiator_task_tag = 1;
+  pdu.expected_data_transfer_length = 512;
+  pdu.cmd_sn = CmdSn(1);
+  pdu.cdb = {0x2a, 0, 0, 0, 0, 1, 0, 0, 1};
+  ASSERT_TRUE(side.connection->feed(to_wire(pdu)));  // waits for the data that it has asked for
+  LogoutRequest logout;
+  logout.immediate = true;
+  logout.reason = LogoutReason::close_connection;
+  logout.initiator_task_tag = 2;
+  logout.cmd_sn = CmdSn(2);
+  ASSERT_TRUE(side.connection->feed(to_wire(logout)));
+  (void)side.output();
+  pdu.write = false;
+  pdu.read = true;
+  pdu.initiator_task_tag = 3;
+  pdu.cmd_sn = CmdSn(2);
+  pdu.cdb[0] = 0x28;
+  ASSERT_TRUE(side.connection->feed(to_wire(pdu)));
+  EXPECT_EQ(side.host.at_once, 0);
+  const auto answer = side.output();
+  ASSERT_GE(answer.size(), bhs_bytes);
+  EXPECT_EQ(opcode(answer.data()), Opcode::reject);
+  ASSERT_EQ(side.host.aborted.size(), 1u);
+  side.session.abort_finished(*side.host.aborted[0]);
+}
+
+TEST(AtOnce, NothingIsServedOnceTheLogoutIsAnswered) {
+  Side side({}, {});
+  LogoutRequest logout;
+  logout.immediate = true;
+  logout.reason = LogoutReason::close_session;
+  logout.initiator_task_tag = 2;
+  logout.cmd_sn = CmdSn(1);
+  std::vector<std::uint8_t> wire = to_wire(logout);
+  ScsiCommand pdu;
+  pdu.read = true;
+  pdu.initiator_task_tag = 3;
+  pdu.expected_data_transfer_length = 512;
+  pdu.cmd_sn = CmdSn(1);
+  pdu.cdb = {0x28, 0, 0, 0, 0, 1, 0, 0, 1};
+  const std::vector<std::uint8_t> read = to_wire(pdu);
+  wire.insert(wire.end(), read.begin(), read.end());
+  ASSERT_TRUE(side.connection->feed(wire));
+  EXPECT_EQ(side.host.at_once, 0);
+  EXPECT_EQ(side.output().size(), std::size_t{bhs_bytes});
+}
+
 // An initiator that asks for more than it reads: what waits for it as a copy is bounded, the rest waits for
 // memory as ever.
 TEST(AtOnce, CopiesThatNobodyReadsAreBounded) {
