@@ -657,6 +657,18 @@ TEST(ForwardedInquiry, PortsAreOurs) {
   EXPECT_TRUE(rig.port.cdbs.empty());
 }
 
+TEST(ForwardedInquiry, PageThatWasReadInTheTasksPlaceIsNotSentAsItIs) {
+  for (const std::uint8_t page : Bytes8{0x00, 0x83, 0xb0}) {
+    PassthroughRig rig;
+    Io io = rig.io(inquiry_cdb(page, 255), {}, 255);
+    io.run();
+    rig.port.answer_with_sense(fixed_sense(3, 0x11, 0), 1024);  // with this sense key there may be data
+    EXPECT_EQ(io.sense(), 0x031100u);
+    EXPECT_EQ(io.task.data_in_length, 0u);
+    EXPECT_EQ(io.task.data_transfer_length, 0u);
+  }
+}
+
 TEST(ForwardedInquiry, RefusedPageIsRefusedByTheDevice) {
   PassthroughRig rig;
   Io io = rig.io(inquiry_cdb(0xb0, 64), {}, 64);
