@@ -108,6 +108,7 @@ class Worker final : public SessionObserver {
   unsigned number_;
   bool probe_;
   unsigned depth_;
+  bool writes_, random_places_;  // asked for every operation
   Session session_;
   std::optional<Scan> scan_;
   std::optional<LogicalUnit> unit_;
@@ -160,6 +161,7 @@ class Bench {
 
 Worker::Worker(Bench& bench, SessionConfig config, unsigned number, bool probe)
     : bench_(bench), number_(number), probe_(probe), depth_(probe ? 1 : bench.options_.depth),
+      writes_(bench.options_.writes()), random_places_(bench.options_.random()),
       session_(bench.loop_, std::move(config), *this), random_(mix(number + (probe ? 0x10000 : 1)) | 1) {}
 
 void Worker::on_logged_in() {
@@ -231,7 +233,7 @@ void Worker::prefill_next(Slot& slot) {
 }
 
 std::uint64_t Worker::choose() noexcept {
-  if (!bench_.options_.random()) {
+  if (!random_places_) {
     const std::uint64_t at = position_;
     position_ = position_ + 1 == count_ ? 0 : position_ + 1;
     return first_ + at;
@@ -246,10 +248,10 @@ void Worker::next(Slot& slot, Clock::time_point now) {
   if (bench_.phase_ == Bench::Phase::drain || bench_.error_) return idle();
   const Options& options = bench_.options_;
   const std::uint64_t at = choose() * options.block_bytes;
-  slot.op.kind = options.writes() ? OpKind::write : OpKind::read;
+  slot.op.kind = writes_ ? OpKind::write : OpKind::read;
   slot.op.lba = Lba(at / unit_->geometry().block_size_bytes);
   slot.op.blocks = BlockCount(options.block_bytes / unit_->geometry().block_size_bytes);
-  if (options.verify && options.writes()) fill_pattern(static_cast<std::uint8_t*>(slot.iov.iov_base), at, options.block_bytes);
+  if (options.verify && writes_) fill_pattern(static_cast<std::uint8_t*>(slot.iov.iov_base), at, options.block_bytes);
   slot.begun = now;
   submit(slot);
 }

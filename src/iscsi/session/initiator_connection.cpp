@@ -278,7 +278,7 @@ void InitiatorConnection::send_command(InitiatorCommand& command) {
   pdu.cmd_sn = command.cmd_sn_;
   pdu.exp_stat_sn = exp_stat_sn_;
   pdu.cdb = command.cdb;
-  std::uint8_t bhs[bhs_bytes];
+  std::uint8_t* const bhs = tx_.header_place();
   pdu.encode(bhs);
   ++session_.counters_.scsi_commands;
   tx_.push(bhs, command.data, 0, immediate_bytes, &command.hold_);
@@ -332,7 +332,7 @@ void InitiatorConnection::fill() {
     pdu.exp_stat_sn = exp_stat_sn_;
     pdu.data_sn = burst.data_sn;
     pdu.buffer_offset = burst.offset;
-    std::uint8_t bhs[bhs_bytes];
+    std::uint8_t* const bhs = tx_.header_place();
     pdu.encode(bhs);
     ++session_.counters_.data_outs;
     tx_.push(bhs, command.data, burst.offset, length, &command.hold_);
@@ -373,7 +373,7 @@ void InitiatorConnection::send_task(InitiatorTask& task) {
   pdu.cmd_sn = task.cmd_sn_;
   pdu.exp_stat_sn = exp_stat_sn_;
   pdu.ref_cmd_sn = task.referenced_cmd_sn_;
-  std::uint8_t bhs[bhs_bytes];
+  std::uint8_t* const bhs = tx_.header_place();
   pdu.encode(bhs);
   ++session_.counters_.task_requests;
   tx_.push(bhs);
@@ -422,7 +422,7 @@ void InitiatorConnection::send_nop_out(Itt itt, Ttt ttt, Lun lun) {
   pdu.target_transfer_tag = ttt;
   pdu.cmd_sn = session_.next_cmd_sn_;
   pdu.exp_stat_sn = exp_stat_sn_;
-  std::uint8_t bhs[bhs_bytes];
+  std::uint8_t* const bhs = tx_.header_place();
   pdu.encode(bhs);
   ++session_.counters_.nop_outs;
   tx_.push(bhs);
@@ -455,7 +455,7 @@ void InitiatorConnection::send_text(Itt itt, Ttt ttt, Lun lun, Bytes keys) {
   pdu.target_transfer_tag = ttt;
   pdu.cmd_sn = session_.next_cmd_sn_;
   pdu.exp_stat_sn = exp_stat_sn_;
-  std::uint8_t bhs[bhs_bytes];
+  std::uint8_t* const bhs = tx_.header_place();
   pdu.encode(bhs);
   ++session_.counters_.text_requests;
   ++text_pdus_;
@@ -497,7 +497,7 @@ void InitiatorConnection::send_logout(Itt itt, LogoutReason reason, std::uint16_
   if (reason != LogoutReason::close_session) pdu.cid = cid;
   pdu.cmd_sn = session_.next_cmd_sn_;
   pdu.exp_stat_sn = exp_stat_sn_;
-  std::uint8_t bhs[bhs_bytes];
+  std::uint8_t* const bhs = tx_.header_place();
   pdu.encode(bhs);
   ++session_.counters_.logout_requests;
   tx_.push(bhs);
