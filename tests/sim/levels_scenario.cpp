@@ -15,6 +15,7 @@
 
 #include "runtime/sim/network.hpp"
 #include "sim/machines.hpp"
+#include "sim/patience.hpp"
 #include "sim/scenarios.hpp"
 #include "sim/workload.hpp"
 
@@ -235,34 +236,11 @@ class Levels {
     }
     return !problem_.empty();
   }
-  bool wait(const char* what, const std::function<bool()>& predicate) {
-    if (!problem_.empty()) return false;
-    const bool reached = world_.run_until([&] { return failed() || predicate(); }, patience);
-    if (!reached && problem_.empty()) problem_ = std::string("nothing moves: ") + what;
-    return problem_.empty();
-  }
-  bool wait_for_all(const char* what, const std::function<bool(Client&)>& predicate) {
-    return wait(what, [&] {
-      return std::all_of(clients_.begin(), clients_.end(), [&](auto& client) { return predicate(*client); });
-    });
-  }
-
-  // A first login, or a scan, that the network breaks is tried again.
   void bring_up(Client& client) {
-    for (int attempt = 0; attempt < 20 && problem_.empty(); ++attempt) {
-      const auto known = [&] {
-        return client.machine.unit() != nullptr || !client.machine.problem().empty();
-      };
-      if (!world_.run_until(known, patience)) break;
-      if (client.machine.unit() != nullptr) {
-        client.workload.use(*client.machine.unit());
-        for (auto& counter : client.counters) counter->start();
-        return;
-      }
-      client.machine.crash();
-      client.machine.start();
-    }
-    if (!failed()) problem_ = "the unit does not come up";
+    block::Channel* unit = patience_.bring_up(client.machine);
+    if (unit == nullptr) return;
+    client.workload.use(*unit);
+    for (auto& counter : client.counters) counter->start();
   }
 
   [[nodiscard]] static bool over(Client& client) {
@@ -275,11 +253,11 @@ class Levels {
     for (std::uint64_t i = 0; i < misfortunes && problem_.empty(); ++i) {
       Client& observed = any_client();
       const std::uint64_t mark = observed.workload.ended() + 3 + prng_.below(30);
-      if (!wait("I/O", [&] { return observed.workload.ended() >= mark || over(observed); })) return;
+      if (!patience_.wait("I/O", [&] { return observed.workload.ended() >= mark || over(observed); })) return;
       world_.run_for(Duration(static_cast<Duration::rep>(prng_.below(3'000'000))));
       if (!failed()) strike(any_client());
     }
-    wait_for_all("I/O after the last fault", [](Client& client) { return over(client); });
+    patience_.wait_for_all("I/O after the last fault", clients_, [](Client& client) { return over(client); });
   }
   Client& any_client() { return *clients_[prng_.below(clients_.size())]; }
 
@@ -333,10 +311,14 @@ class Levels {
   void finish() {
     if (!problem_.empty()) return;
     for (auto& client : clients_) client->workload.verify();
-    if (!wait_for_all("the last reading", [](Client& client) { return client.workload.verified(); })) return;
+    if (!patience_.wait_for_all("the last reading", clients_,
+                                [](Client& client) { return client.workload.verified(); }))
+      return;
     for (auto& client : clients_) client->machine.logout();
-    if (!wait_for_all("logout", [](Client& client) { return client.machine.logged_out(); })) return;
-    wait("the return of all payload memory", [&] { return target_.pool_is_whole(); });
+    if (!patience_.wait_for_all("logout", clients_,
+                                [](Client& client) { return client.machine.logged_out(); }))
+      return;
+    patience_.wait("the return of all payload memory", [&] { return target_.pool_is_whole(); });
   }
 
   ScenarioOptions options_;
@@ -350,6 +332,7 @@ class Levels {
   TargetMachine target_;
   std::vector<std::unique_ptr<Client>> clients_;
   std::string problem_;
+  Patience patience_{world_, problem_, [this] { return failed(); }, patience};
 };
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include "runtime/sim/network.hpp"
 #include "sim/machines.hpp"
+#include "sim/patience.hpp"
 #include "sim/scenarios.hpp"
 #include "sim/workload.hpp"
 
@@ -27,7 +28,8 @@ struct Weather {
   bool bad_disk = false;      // I/O errors
   std::uint64_t clients = 1;  // sessions that work on the same blocks
   Duration disk_latency{};    // slow disks are still at work when the next session begins
-  std::uint32_t shards = 1;   // of the target; with two, sessions move between loops and reinstate each other across them
+  std::uint32_t shards =
+      1;  // of the target; with two, sessions move between loops and reinstate each other across them
 
   [[nodiscard]] bool tolerant() const noexcept { return !patient || bad_disk; }
   [[nodiscard]] std::string describe() const {
@@ -46,7 +48,8 @@ struct Weather {
     w.disk_latency = latencies[prng.below(std::size(latencies))];
     if (prng.coin()) {
       w.shards = 2;
-      w.clients = std::max<std::uint64_t>(w.clients, 2);  // so that one lives on the shard that does not accept
+      w.clients =
+          std::max<std::uint64_t>(w.clients, 2);  // so that one lives on the shard that does not accept
     }
     return w;
   }
@@ -74,8 +77,9 @@ class Recovery {
         target_host_(world_.add_host("target", {"10.0.0.1"})),
         disk_(target_host_.add_disk("/disk", disk_options(weather_))),
         history_(seed, 512, BlockCount(disk_blocks)),
-        target_(world_, target_host_, options,
-                [this](target::ServerConfig& config) { pairing_.apply(config); }, weather_.shards) {
+        target_(
+            world_, target_host_, options, [this](target::ServerConfig& config) { pairing_.apply(config); },
+            weather_.shards) {
     for (std::uint64_t i = 1; i <= weather_.clients; ++i) {
       // One after the other: the order in which arguments draw from the seed differs between compilers.
       const WorkloadShape work = shape();
@@ -88,7 +92,7 @@ class Recovery {
     if (options_.narrate) options_.narrate(world_.now(), weather_.describe() + pairing_.describe());
     target_.start();
     for (auto& client : clients_) client->machine.start();
-    for (auto& client : clients_) (void)bring_up(*client);
+    for (auto& client : clients_) bring_up(*client);
     work();
     finish();
     ScenarioResult result;
@@ -151,36 +155,13 @@ class Recovery {
     }
     return !problem_.empty();
   }
-  bool wait(const char* what, const std::function<bool()>& predicate) {
-    if (!problem_.empty()) return false;
-    const bool reached = world_.run_until([&] { return failed() || predicate(); }, patience);
-    if (!reached && problem_.empty()) problem_ = std::string("nothing moves: ") + what;
-    return problem_.empty();
-  }
-  bool wait_for_all(const char* what, const std::function<bool(Client&)>& predicate) {
-    return wait(what, [&] {
-      return std::all_of(clients_.begin(), clients_.end(), [&](auto& client) { return predicate(*client); });
-    });
-  }
-
-  // A first login that fails (the link is cut) is tried again, as a person would, and so is a scan.
-  bool bring_up(Client& client) {
-    InitiatorMachine& machine = client.machine;
-    for (int attempt = 0; attempt < 20 && problem_.empty(); ++attempt) {
-      const auto known = [&] { return machine.unit() != nullptr || !machine.problem().empty(); };
-      if (!world_.run_until(known, patience)) break;
-      if (machine.unit() != nullptr) {
-        // A login that reinstates its session is answered when nothing of the old one is under way any more.
-        // (What another session gave up is not covered by that.)
-        if (!weather_.tolerant()) history_.settle_failed();
-        client.workload.use(*machine.unit());
-        return true;
-      }
-      machine.crash();
-      machine.start();
-    }
-    if (!failed()) problem_ = "the unit does not come up";
-    return false;
+  void bring_up(Client& client) {
+    block::Channel* unit = patience_.bring_up(client.machine);
+    if (unit == nullptr) return;
+    // A login that reinstates its session is answered when nothing of the old one is under way any more.
+    // (What another session gave up is not covered by that.)
+    if (!weather_.tolerant()) history_.settle_failed();
+    client.workload.use(*unit);
   }
 
   void work() {
@@ -188,11 +169,14 @@ class Recovery {
     for (std::uint64_t i = 0; i < misfortunes && problem_.empty(); ++i) {
       Client& observed = any_client();
       const std::uint64_t mark = observed.workload.ended() + 5 + prng_.below(60);
-      if (!wait("I/O", [&] { return observed.workload.ended() >= mark || observed.workload.over(); })) return;
+      if (!patience_.wait("I/O",
+                          [&] { return observed.workload.ended() >= mark || observed.workload.over(); }))
+        return;
       world_.run_for(between(prng_, 0ms, 3ms));
       if (!failed()) strike(any_client());
     }
-    wait_for_all("I/O after the last fault", [](Client& client) { return client.workload.over(); });
+    patience_.wait_for_all("I/O after the last fault", clients_,
+                           [](Client& client) { return client.workload.over(); });
   }
   Client& any_client() { return *clients_[prng_.below(clients_.size())]; }
 
@@ -241,17 +225,21 @@ class Recovery {
     client.workload.lost();
     if (prng_.coin()) world_.run_for(between(prng_, 0ms, 2s));
     client.machine.start();
-    (void)bring_up(client);
+    bring_up(client);
   }
 
   void finish() {
     if (!problem_.empty()) return;
     disk_.faults() = {};
     for (auto& client : clients_) client->workload.verify();
-    if (!wait_for_all("the last reading", [](Client& client) { return client.workload.verified(); })) return;
+    if (!patience_.wait_for_all("the last reading", clients_,
+                                [](Client& client) { return client.workload.verified(); }))
+      return;
     for (auto& client : clients_) client->machine.logout();
-    if (!wait_for_all("logout", [](Client& client) { return client.machine.logged_out(); })) return;
-    if (!wait("the return of all payload memory", [&] { return target_.pool_is_whole(); })) return;
+    if (!patience_.wait_for_all("logout", clients_,
+                                [](Client& client) { return client.machine.logged_out(); }))
+      return;
+    if (!patience_.wait("the return of all payload memory", [&] { return target_.pool_is_whole(); })) return;
     target_.stop();
     const bool stopped = world_.run_until([&] { return target_.stopped(); }, patience);
     if (!stopped) problem_ = "the target does not stop";
@@ -280,6 +268,7 @@ class Recovery {
   TargetMachine target_;
   std::vector<std::unique_ptr<Client>> clients_;
   std::string problem_;
+  Patience patience_{world_, problem_, [this] { return failed(); }, patience};
 };
 
 }  // namespace
