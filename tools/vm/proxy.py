@@ -378,6 +378,26 @@ def no_digest():
     return rule
 
 
+def refused_rejoin():
+    """Connections join the session until there are three; from then on the target says that it does not know it
+    (RFC 7143 11.13.5, 020Ah)."""
+    joined = []
+
+    def rule(direction, pdu, wire):
+        if pdu.header[14:16] == b"\0\0":
+            return False
+        if direction == OUT and pdu.opcode == 0x03 and not any(each is wire for each in joined):
+            joined.append(wire)
+        if direction != IN or pdu.opcode != LOGIN_RESPONSE or not any(each is wire for each in joined[2:]):
+            return False
+        pdu.header[1] &= 0x0C
+        pdu.header[36:38] = b"\x02\x0a"
+        pdu.data.clear()
+        return True
+    rule.in_login = True
+    return rule
+
+
 LIES = {function.__name__: function for function in (
     alter_reads, alter_writes, wrong_residual, lost_unit_attention, lost_error, lost_conflict, no_write_cache, short_capacity,
-    other_identity, no_digest)}
+    other_identity, no_digest, refused_rejoin)}
