@@ -15,6 +15,7 @@ class ItTable {
   explicit ItTable(std::size_t expected = 64) { resize(expected * 4); }
 
   [[nodiscard]] T* find(std::uint32_t itt) const noexcept {
+    if (count_ == 0) return nullptr;  // a session whose commands all end at once touches no entry
     for (std::size_t i = slot(itt); table_[i].value != nullptr; i = next(i)) {
       if (table_[i].itt == itt) return table_[i].value;
     }

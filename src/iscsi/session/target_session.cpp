@@ -44,7 +44,7 @@ TargetSession::TargetSession(TargetHost& host, const SessionParams& params, CmdS
       exp_cmd_sn_(first_cmd_sn),
       max_cmd_sn_(first_cmd_sn.minus(1)),
       window_max_(std::max(window_max, limits::min_command_window)),
-      by_itt_(limits::default_command_window) {
+      by_itt_(limits::min_command_window) {
   deferred_.reserve(8);
   slots_ = limits::min_command_window;
   for (std::uint32_t i = 0; i < slots_ && host_.reserve_slot(*this); ++i) ++backed_slots_;
