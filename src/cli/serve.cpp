@@ -199,9 +199,6 @@ std::string describe(const target::UnitSpec& unit) {
 // What one BACKING becomes: cd:PATH a drive with that disc in it, pscsi:PATH a real device, everything else a disk.
 Result<target::UnitSpec> open_unit(const ServeOptions& options, std::string_view text) {
   target::UnitSpec unit;
-  if (options.threads > 1 && (options.removable || text.starts_with(disc_prefix))) {
-    return fail(Errc::invalid_argument, "cd: and --removable need one thread: who holds a tray shut is known to its own thread alone");
-  }
   if (text.starts_with(device_prefix)) {
     auto real = open_real_device(options, text.substr(device_prefix.size()));
     if (!real) return tl::unexpected(real.error());

@@ -171,6 +171,7 @@ constexpr CommandRow log_select_row() {
 constexpr CommandRow prevent_allow_row() {
   CommandRow row = control(6, {0x1e, 0, 0, 0, 0x01, 0}, allow::stopped | allow::read_only, run_prevent_allow);
   row.flags |= needs::removable;
+  row.serial = whole;  // all shards know before it is answered
   return row;
 }
 
@@ -418,7 +419,6 @@ bool permits(ReservationAccess access, const CommandRow& row, const Task& task) 
 
 bool available(const CommandRow& row, const LogicalUnit& unit) noexcept {
   // FORMAT UNIT, SANITIZE: what other shards have to refuse meanwhile they are not told yet.
-  if ((row.opcode == 0x04 || row.opcode == 0x48) && !unit.device().alone()) return false;
   if ((row.flags & needs::explicit_access) != 0 && !unit.port_groups().by_command()) return false;
   if (row.allows(needs::removable) && !unit.removable()) return false;
   if ((row.flags & needs::clock) != 0 && !unit.device().has_clock()) return false;

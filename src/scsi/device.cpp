@@ -147,6 +147,10 @@ std::uint64_t Device::greet(const Nexus& nexus) {
   return shards_->next_id();
 }
 
+void Device::set_token_key(const RodTokenKey& key) {
+  tokens_ = std::make_unique<RodTokens>(key, shards_ == nullptr ? 0 : shards_->self());
+}
+
 void Device::space_measured(std::uint16_t number) {
   if (shards_ != nullptr) return shards_->space_measured(number);
   if (LogicalUnit* here = unit(number)) here->check_thresholds();

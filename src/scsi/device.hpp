@@ -116,7 +116,7 @@ class Device {
   [[nodiscard]] const std::string& name() const noexcept { return name_; }
   // The meter of a unit (UnitConfig::space) has been read anew: nexuses may have to learn of a threshold. On one shard, any.
   void space_measured(std::uint16_t unit);
-  [[nodiscard]] bool alone() const noexcept { return shards_ == nullptr; }  // no other shard serves these units
+  [[nodiscard]] Shards* shards() const noexcept { return shards_.get(); }  // for src/scsi alone; nullptr: no other shard serves these units
 
   // Milliseconds on any scale that only grows, the same for all shards. REPORT TIMESTAMP counts from this call (of several
   // shards: from the first); without it there is no such command.
@@ -125,7 +125,8 @@ class Device {
   [[nodiscard]] std::uint64_t uptime_ms() const { return clock_() - clock_start_ms_; }
 
   // With a key, which nobody else knows, and a clock there are ROD tokens (POPULATE TOKEN, WRITE USING TOKEN).
-  void set_token_key(const RodTokenKey& key) { tokens_ = std::make_unique<RodTokens>(key); }
+  // Of several shards, all have the same key.
+  void set_token_key(const RodTokenKey& key);
   [[nodiscard]] RodTokens* tokens() const noexcept { return tokens_.get(); }
 
   // What ends at once, over memory, could go on for long: a command of many operations, an operation on a whole medium.
@@ -199,8 +200,9 @@ class Device {
   void flush_failed(LogicalUnit& unit, Task& task);
 
   // For src/scsi alone: work on a whole medium (medium_work.cpp).
-  // Ends the commands of the unit that wait, and begins. It may have ended when this returns.
-  void begin_medium_operation(LogicalUnit& unit, const MediumPlan& plan);
+  // Ends the commands of the unit that wait, and begins what this one, which holds all of the unit, asks for. True: it has begun, and
+  // may have ended. False: the handler is called again when it has; other shards are told first.
+  [[nodiscard]] bool begin_medium_operation(Task& task, const MediumPlan& plan);
   void wait_for_medium(Task& task);  // the handler is called again when the unit's operation has ended
   void medium_ended(LogicalUnit& unit);
 
@@ -256,6 +258,7 @@ class Device {
   void continue_change(LogicalUnit& unit);
   void end_tasks_here(LogicalUnit& unit, const std::vector<NexusName>& nexuses, const Task* except);
   void raise_named(const LogicalUnit& unit, const NexusNotice& notice);
+  void refuse_waiting(LogicalUnit& unit);  // whose medium is worked on, or has failed
   static void operation_ended(void* context, block::BlockOp& op);
 
   [[nodiscard]] static bool affects(const TaskManagement& request, const Task& task) noexcept;

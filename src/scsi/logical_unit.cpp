@@ -77,7 +77,7 @@ void LogicalUnit::reset() noexcept {
   power_on_modes();
   state_.flush_failed = before.flush_failed;
   state_.medium_present = before.medium_present;
-  device_.nexuses_.for_each([&](Nexus& nexus) { nexus.allow_removal(*this); });
+  preventing_.clear();
   reservations_.reserved_by.reset();
   triggers_.reset();
   ++generation_;
@@ -94,6 +94,8 @@ void LogicalUnit::adopt(const Value& value) {
   reservations_ = value.reservations;
   config_.durable = value.durable;
   record_known_ = value.record_known;
+  preventing_ = value.preventing;
+  medium_.learn(value.medium);
   ++generation_;
   check_thresholds();
 }
@@ -118,13 +120,15 @@ void LogicalUnit::set_modes(const ModeValues& modes) noexcept {
 void LogicalUnit::nexus_lost(const Nexus& nexus) {
   const NexusName name{nexus.names().initiator_port, nexus.names().relative_target_port};
   // The initiator may be back on another shard, and have reserved the unit anew, before the change is made.
-  const auto holds = [name, life = nexus.life()](const Reservations& now) {
-    return now.reserved_by == name && now.reserved_in_life == life;
+  const std::uint64_t life = nexus.life();
+  const auto reserves = [name, life](const LogicalUnit& unit) {
+    return unit.reservations_.reserved_by == name && unit.reservations_.reserved_in_life == life;
   };
-  if (!holds(reservations_)) return;
-  const auto change = [holds](LogicalUnit& unit) {
-    if (!holds(unit.reservations_)) return;
-    unit.reservations_.reserved_by.reset();
+  const bool prevents = std::find(preventing_.begin(), preventing_.end(), life) != preventing_.end();
+  if (!prevents && !reserves(*this)) return;
+  const auto change = [reserves, life](LogicalUnit& unit) {
+    if (reserves(unit)) unit.reservations_.reserved_by.reset();
+    std::erase(unit.preventing_, life);
     ++unit.generation_;
   };
   if (device_.shards_ != nullptr) {
@@ -172,32 +176,45 @@ void LogicalUnit::count(const Task& task) noexcept {
   }
 }
 
-bool LogicalUnit::removal_prevented() const {
-  return device_.nexuses_.find([&](const Nexus& nexus) { return nexus.prevents_removal(*this); }) != nullptr;
+void LogicalUnit::prevent_removal(const Nexus& nexus, bool prevent) {
+  std::erase(preventing_, nexus.life());
+  if (prevent) preventing_.push_back(nexus.life());
 }
 
 Status LogicalUnit::change_medium(block::Channel& channel) {
   if (!removable()) return fail(Errc::unsupported, "the medium of this logical unit cannot be taken out");
   if (removal_prevented()) return fail(Errc::busy, "an initiator prevents the removal of the medium");
   if (!task_set_.empty() || !claims_.empty()) return fail(Errc::busy, "logical unit has commands in progress");
+  const bool alone = device_.shards_ == nullptr;
+  if (!alone && medium_present()) return fail(Errc::busy, "the tray is shut, and other threads may be reading");
   if (Status status = Device::check_medium(channel.geometry(), config_.type); !status) return status;
   attach(channel);
   space_ = nullptr;  // that was of the other medium
   if (!keeps_protection()) protection_.type = ProtectionType::none;
   state_.flush_failed = false;  // that was of the other medium
-  close_tray(nullptr);
+  if (alone) close_tray(nullptr);
   return {};
 }
 
 void LogicalUnit::open_tray() {
   state_.medium_present = false;
-  device_.nexuses_.for_each([&](Nexus& nexus) { nexus.note(*this, MediaEvent::removed); });
+  note(MediaEvent::removed);
 }
 
 void LogicalUnit::close_tray(const Nexus* by) {
   state_.medium_present = true;
-  device_.nexuses_.for_each([&](Nexus& nexus) { nexus.note(*this, MediaEvent::inserted); });
+  note(MediaEvent::inserted);
   raise_for_others(by, UnitAttention::medium_may_have_changed);
+}
+
+void LogicalUnit::note(MediaEvent event) {
+  note_here(event);
+  if (change_ == nullptr) return;
+  change_->effects.emplace_back([event](LogicalUnit& unit) { unit.note_here(event); });
+}
+
+void LogicalUnit::note_here(MediaEvent event) {
+  device_.nexuses_.for_each([&](Nexus& nexus) { nexus.note(*this, event); });
 }
 
 void LogicalUnit::resized() {

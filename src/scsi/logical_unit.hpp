@@ -29,6 +29,7 @@ namespace perilune::scsi {
 class Device;
 class Forwarder;
 class PassthroughPort;
+enum class MediaEvent : std::uint8_t;
 
 // Stable and unique (DESIGN 1.14).
 struct UnitIdentity {
@@ -87,12 +88,13 @@ class LogicalUnit {
   void resized();
 
   // Another medium is in the drive, and the tray is closed: every nexus learns by 28/00. The channel is borrowed and outlives
-  // the unit, or the next change. Fails with unsupported (not removable), busy (a command is in progress, or an initiator
-  // prevents the removal), invalid_argument (a block size that the unit does not serve).
+  // the unit, or the next change. Where there are several shards, it is put into the tray of each, while that is open, and is there
+  // when somebody closes it (START STOP UNIT). Fails with unsupported (not removable), busy (a command is in progress, an initiator
+  // prevents the removal, or a tray of several shards is shut), invalid_argument (a block size that the unit does not serve).
   [[nodiscard]] Status change_medium(block::Channel& channel);
   [[nodiscard]] bool removable() const noexcept { return config_.removable || config_.type == DeviceType::cd_dvd; }
   [[nodiscard]] bool medium_present() const noexcept { return state_.medium_present; }
-  [[nodiscard]] bool removal_prevented() const;  // by an initiator (PREVENT ALLOW MEDIUM REMOVAL)
+  [[nodiscard]] bool removal_prevented() const noexcept { return !preventing_.empty(); }  // by an initiator
 
   // What of its backing a thin unit uses; nullptr where that is not known, or all is allocated.
   [[nodiscard]] const block::SpaceMeter* space() const noexcept { return space_; }
@@ -135,9 +137,11 @@ class LogicalUnit {
     Reservations reservations;
     DurableState durable;
     bool record_known = true;
+    std::vector<std::uint64_t> preventing;  // lives of the nexuses that prevent the removal of the medium
+    MediumNews medium;
   };
   [[nodiscard]] Value value() const {
-    return {state_, config_.port_groups, log_zero_, protection_, reservations_, config_.durable, record_known_};
+    return {state_, config_.port_groups, log_zero_, protection_, reservations_, config_.durable, record_known_, preventing_, medium_.news()};
   }
   void adopt(const Value& value);  // of another shard
 
@@ -151,7 +155,8 @@ class LogicalUnit {
   [[nodiscard]] const MediumOperation& medium() const noexcept { return medium_; }
   // Logical unit reset (SAM-5 6.3.3): mode pages return to what was saved, or to their defaults; RESERVE is over.
   void reset() noexcept;
-  void nexus_lost(const Nexus& nexus);  // its RESERVE is over; registrations stay
+  void nexus_lost(const Nexus& nexus);  // its RESERVE is over, and it prevents nothing any more; registrations stay
+  void prevent_removal(const Nexus& nexus, bool prevent);  // PREVENT ALLOW MEDIUM REMOVAL
   void set_reservations(Reservations reservations);  // these count from now on
   void set_modes(const ModeValues& modes) noexcept;
   // FORMAT UNIT: the blocks are of this type from now on.
@@ -211,6 +216,8 @@ class LogicalUnit {
   [[nodiscard]] bool standing_claim_conflicts(const Task& task) const noexcept;
   [[nodiscard]] bool has_started_against(const ClaimTerms& terms);
   void raise_here(const Nexus* nexus, UnitAttention attention);
+  void note(MediaEvent event);  // to every nexus; in a command that changes the unit, of every shard
+  void note_here(MediaEvent event);
   [[nodiscard]] bool raise_on_one(UnitAttention attention);  // of the nexuses here; false: there is none
   [[nodiscard]] bool has_ending_task_of(const std::vector<NexusName>& nexuses);
   // Whether something in this unit stands in the way of a claim that waits.
@@ -231,6 +238,7 @@ class LogicalUnit {
   LogZero log_zero_{};
   std::shared_ptr<LiveCounters> counters_ = std::make_shared<LiveCounters>();  // the other shards read them
   Reservations reservations_;
+  std::vector<std::uint64_t> preventing_;  // lives of nexuses
   bool record_known_ = true;  // false after a save that failed: the store has the old record or the new one
   std::unique_ptr<ChangeInProgress> pending_;
   std::uint32_t generation_ = 0;  // changes with what a command was checked against when it was admitted

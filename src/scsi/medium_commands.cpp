@@ -21,28 +21,34 @@ namespace {
 using Kind = MediumPlan::Kind;
 using Method = MediumPlan::Method;
 
-enum Step : std::uint8_t { begin = 0, waiting = 1 };
+enum Step : std::uint8_t { begin = 0, waiting = 1, begun = 2 };
+static_assert(begun != changing_step);
 
 // The outcome of an operation that has ended with its command.
 Progress outcome(Command& command) noexcept {
   const MediumOperation& operation = command.unit.medium();
   if (!operation.failed()) return good(command.task);
-  const bool format = operation.plan().kind == Kind::format;
+  const bool format = operation.news().kind == Kind::format;
   fail_command(command.task, SenseKey::medium_error,
                format ? asc::format_command_failed : asc::sanitize_command_failed);
   return Progress::over;
 }
 
-Progress start(Command& command, const MediumPlan& plan, bool immediate) {
+Progress has_begun(Command& command, bool immediate) {
   Task& task = command.task;
-  const MediumOperation& operation = command.unit.medium();
-  command.device.begin_medium_operation(command.unit, plan);
-  if (task.aborted) return Progress::over;  // by those whose commands this has ended
   if (immediate) return good(task);
-  if (!operation.running()) return outcome(command);
+  if (!command.unit.medium().running()) return outcome(command);
   task.step = waiting;
   command.device.wait_for_medium(task);
   return Progress::waits;
+}
+
+Progress start(Command& command, const MediumPlan& plan, bool immediate) {
+  Task& task = command.task;
+  task.step = begun;
+  if (!command.device.begin_medium_operation(task, plan)) return Progress::waits;
+  if (task.aborted) return Progress::over;  // by those whose commands this has ended
+  return has_begun(command, immediate);
 }
 
 // ---- SANITIZE
@@ -76,7 +82,7 @@ bool admit_sanitize(Command& command) {
   // A failure in restricted completion mode is left by a sanitize operation in the same mode alone
   // (SBC-4 4.11.1).
   const bool restricted =
-      operation.failed() && operation.plan().kind == Kind::sanitize && !operation.plan().unrestricted;
+      operation.failed() && operation.news().kind == Kind::sanitize && !operation.news().unrestricted;
   if (restricted && service_action(task) != exit_failure_mode_action && ause(task)) {
     invalid_field_in_cdb(task, 1, std::uint8_t{5});
     return false;
@@ -120,6 +126,7 @@ bool prepare_sanitize(Command& command) {
 Progress run_sanitize(Command& command) {
   Task& task = command.task;
   if (task.step == waiting) return outcome(command);
+  if (task.step == begun) return has_begun(command, immed_of_sanitize(task));
   if (service_action(task) == exit_failure_mode_action) {
     if (command.unit.medium().exit_failure_mode()) return good(task);
     invalid_field_in_cdb(task, 1, std::uint8_t{4});
@@ -277,6 +284,7 @@ Progress start_format(Command& command) {
 Progress run_format_unit(Command& command) {
   Task& task = command.task;
   if (task.step == waiting) return outcome(command);
+  if (task.step == begun) return has_begun(command, has_list(task) && FormatList(task).immediate());
   if (task.step == changing_step) return command.unit.change_failed() ? end_change(command) : start_format(command);
   const ProtectionType type = *wanted_type(task, has_list(task) ? FormatList(task).usage : std::uint8_t{0});
   if (type == command.unit.protection_type()) return start_format(command);

@@ -18,6 +18,7 @@ constexpr std::size_t buffer_alignment = 4096;  // what O_DIRECT may want
 
 using Kind = MediumPlan::Kind;
 using Method = MediumPlan::Method;
+using State = MediumNews::State;
 
 Sense failure(Kind kind, bool of_the_command) noexcept {
   AdditionalSense additional = asc::sanitize_command_failed;
@@ -72,44 +73,49 @@ std::uint16_t MediumOperation::progress() const noexcept {
 }
 
 std::optional<Sense> MediumOperation::condition() const noexcept {
-  switch (state_) {
+  switch (news_.state) {
     case State::idle:
       return std::nullopt;
     case State::failed:
-      return failure(plan_.kind, false);
+      return failure(news_.kind, false);
     case State::running:
       break;
   }
   return Sense{
       .key = SenseKey::not_ready,
-      .additional = plan_.kind == Kind::sanitize ? asc::sanitize_in_progress : asc::format_in_progress,
+      .additional = news_.kind == Kind::sanitize ? asc::sanitize_in_progress : asc::format_in_progress,
       .information = std::nullopt,
       .field = std::nullopt,
-      .progress = progress()};
+      .progress = news_.progress->load(std::memory_order_relaxed)};
 }
 
 std::optional<Sense> MediumOperation::refusal(const CommandRow& row) const noexcept {
-  if (state_ == State::idle || row.allows(allow::unit_attention))
+  if (news_.state == State::idle || row.allows(allow::unit_attention))
     return std::nullopt;  // INQUIRY, REPORT LUNS, REQUEST SENSE
-  if (state_ == State::failed && (repairs(row, plan_.kind) || !reaches_medium(row))) return std::nullopt;
+  if (failed() && (repairs(row, news_.kind) || !reaches_medium(row))) return std::nullopt;
   return condition();
 }
 
 std::optional<Sense> MediumOperation::refusal_of_data() const noexcept { return condition(); }
 
 bool MediumOperation::exit_failure_mode() noexcept {
-  if (state_ != State::failed || plan_.kind != Kind::sanitize) return true;
-  if (!plan_.unrestricted) return false;
-  state_ = State::idle;
+  if (!failed() || news_.kind != Kind::sanitize) return true;
+  if (!news_.unrestricted) return false;
+  ++news_.number;
+  news_.state = State::idle;
   return true;
 }
 
 // ---- its work
 
 void MediumOperation::begin(const MediumPlan& plan) {
-  PERILUNE_ASSERT(state_ != State::running && waiter_ == nullptr);
+  PERILUNE_ASSERT(!running() && !at_work() && waiter_ == nullptr);
   plan_ = plan;
-  state_ = State::running;
+  news_ = {.number = news_.number + 1,
+           .state = State::running,
+           .kind = plan.kind,
+           .unrestricted = plan.unrestricted,
+           .progress = std::make_shared<std::atomic<std::uint16_t>>(std::uint16_t{0})};
   stopping_ = false;
   const block::Geometry& geometry = unit_.geometry();
   blocks_ = geometry.blocks.value();
@@ -156,6 +162,7 @@ void MediumOperation::fill() {
 void MediumOperation::advance() {
   for (;;) {
     prepare();
+    news_.progress->store(progress(), std::memory_order_relaxed);
     if (stage_ == Stage::done || stopping_) return finish(!stopping_);
     op_.status = block::OpStatus::ok;
     op_.os_errno = 0;
@@ -297,7 +304,7 @@ bool MediumOperation::ended() {
 }
 
 void MediumOperation::finish(bool good) {
-  state_ = good ? State::idle : State::failed;
+  news_.state = good ? State::idle : State::failed;
   stage_ = Stage::done;
   buffer_.reset();
   unit_.space_moved();

@@ -5,6 +5,9 @@
 // and REQUEST SENSE tells how far it has come. One block operation at a time; where those end at once the
 // device puts the next one off (Device::put_off).
 //
+// Where several shards serve the unit, the shard whose command started it carries it out, and the others know its news: they refuse
+// what it refuses before it begins.
+//
 // An operation that failed is remembered: until one succeeds, or SANITIZE leaves the failure mode, nobody
 // gets at the medium. That memory ends with the process. For src/scsi alone. One thread (the shard's).
 #pragma once
@@ -12,6 +15,7 @@
 #include <sys/uio.h>
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -42,6 +46,21 @@ struct MediumPlan {
   std::array<std::uint8_t, 4096> pattern{};
 };
 
+// What every shard knows of the last operation. A value; it goes from shard to shard, and the later one counts, whatever comes first.
+struct MediumNews {
+  enum class State : std::uint8_t { idle, running, failed };
+  std::uint64_t number = 0;  // of the operation, or of its failure's end; over all shards, for they never begin two at once
+  State state = State::idle;
+  MediumPlan::Kind kind = MediumPlan::Kind::sanitize;
+  bool unrestricted = false;
+  std::shared_ptr<std::atomic<std::uint16_t>> progress;  // of 65536; written by the shard that does it
+
+  [[nodiscard]] bool later_than(const MediumNews& other) const noexcept {
+    if (number != other.number) return number > other.number;
+    return state != State::running && other.state == State::running;
+  }
+};
+
 class MediumOperation {
  public:
   explicit MediumOperation(LogicalUnit& unit) noexcept : unit_(unit) {}
@@ -49,13 +68,17 @@ class MediumOperation {
   MediumOperation& operator=(const MediumOperation&) = delete;
 
   // From begin() on it is running; go() starts its work, and may see its end. Precondition: none is running,
-  // and at go() no command of the unit touches its medium.
+  // and at go() no command of the unit touches its medium, on any shard.
   void begin(const MediumPlan& plan);
   void go() { advance(); }
-  [[nodiscard]] bool at_rest() const noexcept { return state_ == State::idle; }  // it refuses nothing
-  [[nodiscard]] bool running() const noexcept { return state_ == State::running; }
-  [[nodiscard]] bool failed() const noexcept { return state_ == State::failed; }
-  [[nodiscard]] const MediumPlan& plan() const noexcept { return plan_; }  // of the last one
+  [[nodiscard]] bool at_rest() const noexcept { return news_.state == MediumNews::State::idle; }  // it refuses nothing
+  [[nodiscard]] bool running() const noexcept { return news_.state == MediumNews::State::running; }
+  [[nodiscard]] bool failed() const noexcept { return news_.state == MediumNews::State::failed; }
+  [[nodiscard]] bool at_work() const noexcept { return stage_ != Stage::done; }  // it is this shard that does it
+  [[nodiscard]] const MediumNews& news() const noexcept { return news_; }
+  void learn(const MediumNews& news) {  // of another shard
+    if (news.later_than(news_)) news_ = news;
+  }
 
   // What REQUEST SENSE tells of it.
   [[nodiscard]] std::optional<Sense> condition() const noexcept;
@@ -74,7 +97,6 @@ class MediumOperation {
   void stop() noexcept { stopping_ = true; }
 
  private:
-  enum class State : std::uint8_t { idle, running, failed };
   enum class Stage : std::uint8_t { asking, writing, flushing_pass, erasing, flushing, done };
 
   void advance();
@@ -96,7 +118,7 @@ class MediumOperation {
   };
 
   LogicalUnit& unit_;
-  State state_ = State::idle;
+  MediumNews news_;
   Stage stage_ = Stage::done;
   bool stopping_ = false;
   MediumPlan plan_;

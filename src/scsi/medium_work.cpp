@@ -4,6 +4,7 @@
 #include "base/assert.hpp"
 #include "scsi/device.hpp"
 #include "scsi/sense.hpp"
+#include "scsi/shards.hpp"
 
 namespace perilune::scsi {
 namespace {
@@ -60,7 +61,7 @@ void Device::go_on() {
 
 bool Device::background_work() const noexcept {
   for (const auto& unit : units_) {
-    if (unit->medium().running()) return true;
+    if (unit->medium().at_work()) return true;
   }
   return false;
 }
@@ -69,10 +70,21 @@ void Device::stop_background_work() noexcept {
   for (const auto& unit : units_) unit->medium().stop();
 }
 
+bool Device::begin_medium_operation(Task& task, const MediumPlan& plan) {
+  LogicalUnit& unit = *task.unit;
+  unit.medium().begin(plan);
+  refuse_waiting(unit);
+  if (shards_ != nullptr) {
+    shards_->tell_medium_begins(unit, task);
+    return false;
+  }
+  unit.medium().go();
+  return true;
+}
+
 // SBC-4 4.11.2: before the operation, the commands of every task set are ended.
-void Device::begin_medium_operation(LogicalUnit& unit, const MediumPlan& plan) {
-  MediumOperation& medium = unit.medium();
-  medium.begin(plan);
+void Device::refuse_waiting(LogicalUnit& unit) {
+  const MediumOperation& medium = unit.medium();
   const auto refused = [&](const Task& task) {
     const bool copies =
         task.copy != nullptr && task.copy->waiting;  // it waits for other units, perhaps; it asks by itself
@@ -82,7 +94,6 @@ void Device::begin_medium_operation(LogicalUnit& unit, const MediumPlan& plan) {
     check_condition(*task, *medium.refusal(*task->row));
     finish(*task);
   }
-  medium.go();
 }
 
 void Device::wait_for_medium(Task& task) {
@@ -94,6 +105,7 @@ void Device::wait_for_medium(Task& task) {
 }
 
 void Device::medium_ended(LogicalUnit& unit) {
+  if (shards_ != nullptr) shards_->tell_medium_ended(unit);
   Task* const task = unit.medium().waiter();
   if (task == nullptr) return;
   unit.medium().set_waiter(nullptr);

@@ -498,7 +498,7 @@ Progress run_mode_select(Command& command) {
 // ALLOW MEDIUM REMOVAL, whose word lasts until the nexus takes it back or is lost, or the unit is reset (SPC-4).
 
 Progress run_prevent_allow(Command& command) {
-  command.task.nexus->prevent_removal(command.unit, (command.task.cdb[4] & 0x01) != 0);
+  command.unit.prevent_removal(*command.task.nexus, (command.task.cdb[4] & 0x01) != 0);
   return good(command.task);
 }
 

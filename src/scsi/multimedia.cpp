@@ -39,6 +39,12 @@ constexpr CommandRow start_stop_row() {
   return result;
 }
 
+constexpr CommandRow prevent_allow_row() {
+  CommandRow result = row(6, {0x1e, 0, 0, 0, 0x01, 0}, allow::stopped | allow::read_only, run_prevent_allow);
+  result.serial = SerialClass::whole;  // all shards know before it is answered
+  return result;
+}
+
 constexpr auto table = std::to_array<CommandRow>({
     // Any device (SPC-4)
     row(6, {0x00}, of_the_disc, run_test_unit_ready),
@@ -52,7 +58,7 @@ constexpr auto table = std::to_array<CommandRow>({
     service(12, {0xa3, 0x0d, 0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0}, about, run_report_supported_task_management),
     // The drive (MMC-6)
     start_stop_row(),
-    row(6, {0x1e, 0, 0, 0, 0x01, 0}, allow::stopped | allow::read_only, run_prevent_allow),
+    prevent_allow_row(),
     row(10, {0x46, 0x03, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0}, about, run_get_configuration),
     row(10, {0x4a, 0x01, 0, 0, 0xff, 0, 0, 0xff, 0xff, 0}, about | allow::unit_attention, run_get_event_status_notification),
     row(12, {0xbd, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0}, about, run_mechanism_status),

@@ -30,6 +30,10 @@ void Nexus::set_map(std::optional<std::vector<LunMapping>> map) {
   map_ = std::move(map);
   refresh_map(UnitAttention::power_on);
   raise_on_all(UnitAttention::reported_luns_changed);
+  for (const auto& unit : device_.units_) {
+    const bool seen = find_unit([&](const LogicalUnit& each) { return &each == unit.get(); }) != nullptr;
+    if (!seen) unit->nexus_lost(*this);
+  }
 }
 
 void Nexus::raise(const LogicalUnit& unit, UnitAttention attention) noexcept {
@@ -45,16 +49,6 @@ void Nexus::raise(const LogicalUnit& unit, UnitAttention attention) noexcept {
 void Nexus::raise_on_all(UnitAttention attention) noexcept {
   for (Slot& slot : slots_) {
     if (slot.unit != nullptr) slot.attentions.raise(attention);
-  }
-}
-
-bool Nexus::prevents_removal(const LogicalUnit& unit) const noexcept {
-  return std::any_of(slots_.begin(), slots_.end(), [&](const Slot& slot) { return slot.unit == &unit && slot.prevents_removal; });
-}
-
-void Nexus::prevent_removal(const LogicalUnit& unit, bool prevent) noexcept {
-  for (Slot& slot : slots_) {
-    if (slot.unit == &unit) slot.prevents_removal = prevent;
   }
 }
 

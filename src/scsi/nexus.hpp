@@ -67,10 +67,7 @@ class Nexus : public ListNode<Nexus> {
     return nullptr;
   }
   [[nodiscard]] NexusCopies& copies();  // made at the first use
-  // Removable media: what this nexus asked of the unit, and what it has not been told of it.
-  [[nodiscard]] bool prevents_removal(const LogicalUnit& unit) const noexcept;
-  void prevent_removal(const LogicalUnit& unit, bool prevent) noexcept;
-  void allow_removal(const LogicalUnit& unit) noexcept { prevent_removal(unit, false); }
+  // Removable media: what it has not been told of the unit.
   void note(const LogicalUnit& unit, MediaEvent event) noexcept;
   [[nodiscard]] MediaEvent take_media_event(const LogicalUnit& unit) noexcept;
 
@@ -80,7 +77,6 @@ class Nexus : public ListNode<Nexus> {
   struct Slot {
     LogicalUnit* unit = nullptr;
     UnitAttentions attentions;
-    bool prevents_removal = false;
     MediaEvent media_event = MediaEvent::none;
     ReservationAccess access = ReservationAccess::all;  // as of this generation of the unit
     std::uint32_t access_generation = ~std::uint32_t{0};

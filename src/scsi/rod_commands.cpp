@@ -13,6 +13,7 @@
 #include "scsi/handlers.hpp"
 #include "scsi/rod_handlers.hpp"
 #include "scsi/rod_tokens.hpp"
+#include "scsi/shards.hpp"
 #include "scsi/transfer.hpp"
 
 namespace perilune::scsi {
@@ -139,10 +140,11 @@ Progress run_populate_token(Command& command) {
   Task& task = command.task;
   if (task.copy == nullptr) return good(task);
   CopyOperation& operation = *task.copy;
-  const RodToken& token = command.device.tokens()->make(task.nexus, command.unit, operation.from,
-                                                        operation.inactivity_s, command.device.uptime_ms());
-  operation.token = token.identifier;
+  const RodTokens::Made made = command.device.tokens()->make(task.nexus, command.unit, operation.from,
+                                                             operation.inactivity_s, command.device.uptime_ms());
+  operation.token = made.token.identifier;
   operation.bytes_written = operation.from.blocks * command.unit.geometry().block_size_bytes;
+  if (Shards* shards = command.device.shards()) shards->tell_token_made(task, made.token, made.in_place_of);
   return good(task);
 }
 
@@ -163,6 +165,7 @@ bool find_source(Command& command, CopyOperation& operation) {
       return candidate.number() == token.unit_number && candidate.identity().naa_id == token.unit_id;
     });
     if (unit != nullptr) {
+      if (Shards* shards = command.device.shards()) shards->tell_token_used(token.identifier, token.used_ms);
       operation.token = token.identifier;
       operation.source_number = token.unit_number;
       operation.source_id = token.unit_id;
@@ -225,6 +228,7 @@ Progress run_write_using_token(Command& command) {
   const bool done = progress == Progress::over && !task.aborted && task.status == ScsiStatus::good;
   if (done && task.copy != nullptr && (options_of_list(task) & delete_token_bit) != 0) {
     command.device.tokens()->remove(task.copy->token);
+    if (Shards* shards = command.device.shards()) shards->tell_token_deleted(task, task.copy->token);
   }
   return progress;
 }

@@ -79,9 +79,10 @@ RodToken& RodTokens::place(const void* owner, std::uint64_t now_ms) noexcept {
   return vacant != nullptr ? *vacant : *oldest;
 }
 
-const RodToken& RodTokens::make(const void* owner, const LogicalUnit& unit, const RodRanges& ranges,
+RodTokens::Made RodTokens::make(const void* owner, const LogicalUnit& unit, const RodRanges& ranges,
                                 std::uint32_t inactivity_s, std::uint64_t now_ms) {
   RodToken& token = place(owner, now_ms);
+  const std::uint64_t in_place_of = token.identifier;
   token = {.identifier = ++last_identifier_,
            .owner = owner,
            .unit_number = unit.number(),
@@ -90,7 +91,7 @@ const RodToken& RodTokens::make(const void* owner, const LogicalUnit& unit, cons
            .inactivity_s = inactivity_s,
            .made_ms = now_ms,
            .used_ms = now_ms};
-  return token;
+  return {token, in_place_of};
 }
 
 RodTokenBytes RodTokens::bytes_of(const RodToken& token, const LogicalUnit& unit,
@@ -109,11 +110,18 @@ RodTokenBytes RodTokens::bytes_of(const RodToken& token, const LogicalUnit& unit
   return out;
 }
 
-const RodToken* RodTokens::find(std::uint64_t identifier, std::uint64_t now_ms) const noexcept {
+RodToken* RodTokens::known(std::uint64_t identifier) noexcept {
+  if (identifier == 0) return nullptr;
   const auto token = std::find_if(tokens_.begin(), tokens_.end(),
                                   [&](const RodToken& t) { return t.identifier == identifier; });
-  return identifier == 0 || token == tokens_.end() || token->deleted || expired(*token, now_ms) ? nullptr
-                                                                                                : &*token;
+  if (token != tokens_.end()) return &*token;
+  const auto other = others_.find(identifier);
+  return other == others_.end() ? nullptr : &other->second;
+}
+
+const RodToken* RodTokens::find(std::uint64_t identifier, std::uint64_t now_ms) const noexcept {
+  const RodToken* token = const_cast<RodTokens*>(this)->known(identifier);
+  return token == nullptr || token->deleted || expired(*token, now_ms) ? nullptr : token;
 }
 
 RodTokens::Found RodTokens::use(Bytes brought, std::uint64_t now_ms) {
@@ -125,19 +133,27 @@ RodTokens::Found RodTokens::use(Bytes brought, std::uint64_t now_ms) {
     return {nullptr, asc::token_corrupt};
   }
   const std::uint64_t identifier = load_be64(brought.data() + identifier_at);
-  const auto token = std::find_if(tokens_.begin(), tokens_.end(),
-                                  [&](const RodToken& t) { return t.identifier == identifier; });
-  if (token == tokens_.end()) return {nullptr, asc::token_unknown};
+  RodToken* const token = known(identifier);
+  if (token == nullptr) return {nullptr, asc::token_unknown};
   if (token->deleted) return {nullptr, asc::token_deleted};
   if (expired(*token, now_ms)) return {nullptr, asc::token_expired};
   token->used_ms = now_ms;
-  return {&*token, {}};
+  return {token, {}};
 }
 
 void RodTokens::remove(std::uint64_t identifier) noexcept {
-  for (RodToken& token : tokens_) {
-    if (identifier != 0 && token.identifier == identifier) token.deleted = true;
-  }
+  if (RodToken* token = known(identifier)) token->deleted = true;
+}
+
+void RodTokens::learn(const RodToken& token, std::uint64_t in_place_of) {
+  others_.erase(in_place_of);
+  RodToken& copy = others_[token.identifier];
+  copy = token;
+  copy.owner = nullptr;  // a nexus of another shard
+}
+
+void RodTokens::used(std::uint64_t identifier, std::uint64_t now_ms) noexcept {
+  if (RodToken* token = known(identifier)) token->used_ms = std::max(token->used_ms, now_ms);
 }
 
 bool RodTokens::stands_for_zeroes(Bytes brought) noexcept {

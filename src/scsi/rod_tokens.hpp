@@ -5,11 +5,13 @@
 //
 // A token is 512 bytes that nobody can make without the key: an HMAC over all of them stands at their end.
 // What it stands for is kept here, in a fixed number of places; a token that is not here any more is unknown.
-// Time enters by argument. For src/scsi alone. One thread (the shard's).
+// Where several shards serve the units, each has its own table and a copy of what is in the others'; all have one
+// key. Time enters by argument. For src/scsi alone. One thread (the shard's).
 #pragma once
 
 #include <array>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string_view>
 
@@ -75,10 +77,15 @@ struct RodToken {
 
 class RodTokens {
  public:
-  explicit RodTokens(const RodTokenKey& key) noexcept : key_(key) {}
+  explicit RodTokens(const RodTokenKey& key, std::uint32_t shard = 0) noexcept
+      : key_(key), last_identifier_(std::uint64_t{shard} << 48) {}
 
-  // Keeps a token for these ranges of the unit. The reference is good until the next call.
-  const RodToken& make(const void* owner, const LogicalUnit& unit, const RodRanges& ranges,
+  struct Made {
+    const RodToken& token;          // good until the next call
+    std::uint64_t in_place_of = 0;  // the identifier of one that had to go; 0: none
+  };
+  // Keeps a token for these ranges of the unit.
+  Made make(const void* owner, const LogicalUnit& unit, const RodRanges& ranges,
                        std::uint32_t inactivity_s, std::uint64_t now_ms);
   // Its 512 bytes; the unit is the one it was made for.
   [[nodiscard]] RodTokenBytes bytes_of(const RodToken& token, const LogicalUnit& unit,
@@ -92,16 +99,21 @@ class RodTokens {
   // The token that somebody has brought. It has been used then.
   [[nodiscard]] Found use(Bytes brought, std::uint64_t now_ms);
   void remove(std::uint64_t identifier) noexcept;  // DEL_TKN
+  // Another shard has made one, or one has been used there.
+  void learn(const RodToken& token, std::uint64_t in_place_of);
+  void used(std::uint64_t identifier, std::uint64_t now_ms) noexcept;
   // The standard's own token of zeroes (SBC-3 4.28.5).
   [[nodiscard]] static bool stands_for_zeroes(Bytes brought) noexcept;
 
  private:
+  [[nodiscard]] RodToken* known(std::uint64_t identifier) noexcept;
   [[nodiscard]] RodToken& place(const void* owner, std::uint64_t now_ms) noexcept;
   [[nodiscard]] static bool expired(const RodToken& token, std::uint64_t now_ms) noexcept;
 
   RodTokenKey key_;
   std::array<RodToken, rod_limits::max_tokens> tokens_;
-  std::uint64_t last_identifier_ = 0;
+  std::map<std::uint64_t, RodToken> others_;  // of other shards, by identifier: at most max_tokens of each
+  std::uint64_t last_identifier_;
 };
 
 }  // namespace perilune::scsi

@@ -132,6 +132,7 @@ class ShardRig {
     Shard(ShardRig& rig, std::uint32_t self, std::uint16_t units, const block::Geometry& geometry)
         : device("iqn.2026-11.io.perilune:disk", rig.links_[self].get()) {
       set_clock();
+      device.set_token_key({0x1a, 0xb2});
       for (std::uint16_t i = 0; i < units; ++i) {
         channels.push_back(std::make_unique<FakeChannel>(geometry, &rig.disks[i]));
         UnitConfig config = Rig::config();

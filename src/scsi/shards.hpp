@@ -48,6 +48,7 @@ class Shards {
   Shards(const Shards&) = delete;
   Shards& operator=(const Shards&) = delete;
 
+  [[nodiscard]] std::uint32_t self() const noexcept { return self_; }
   // Ids are unique over all shards and tell who made them.
   [[nodiscard]] std::uint64_t next_id() noexcept { return std::uint64_t{self_} << 48 | ++last_id_; }
 
@@ -85,6 +86,14 @@ class Shards {
 
   void tell_flush_failed(LogicalUnit& unit,
                          Task& task);  // the command, which has ended, is finished when they know
+  // SANITIZE, FORMAT UNIT: the operation of the command, which holds all of the unit, begins its work when they know, and the
+  // command goes on then.
+  void tell_medium_begins(LogicalUnit& unit, Task& task);
+  void tell_medium_ended(LogicalUnit& unit);
+  // ROD tokens: the command that made one, or deletes one, is finished when they know. Of its use they learn soon after.
+  void tell_token_made(Task& task, const RodToken& token, std::uint64_t in_place_of);
+  void tell_token_deleted(Task& task, std::uint64_t identifier);
+  void tell_token_used(std::uint64_t identifier, std::uint64_t now_ms);
   void tell_lost_nexus(std::uint64_t hash);
   // A nexus of this initiator port has come to this shard (+1), or gone from it (-1).
   void tell_port(const std::string& initiator_port, int change);
@@ -141,6 +150,11 @@ class Shards {
   void send_all(const Work& work);  // to this one too
   template <class Work>
   void send_others(const Work& work);
+  // The same; `then` is done when they have done it. Until then the task does not end.
+  template <class Work>
+  void tell(Task& task, Work work, std::function<void()> then);
+  template <class Work>
+  void tell(Task& task, Work work);  // and then it ends
 
   [[nodiscard]] std::uint32_t owner(std::uint16_t unit) const noexcept { return unit % count_; }
   [[nodiscard]] static std::uint32_t maker(std::uint64_t id) noexcept {

@@ -8,19 +8,79 @@
 
 namespace perilune::scsi {
 
-void Shards::tell_flush_failed(LogicalUnit& unit, Task& task) {
+template <class Work>
+void Shards::tell(Task& task, Work work, std::function<void()> then) {
   PERILUNE_ASSERT(!task.telling);
   task.telling = true;
   const std::uint64_t id = next_id();
-  tellings_.emplace(id, Telling{count_ - 1, [this, &task] {
+  tellings_.emplace(id, Telling{count_ - 1, [&task, then = std::move(then)] {
                                   task.telling = false;
-                                  if (device_.settled(task)) device_.finish(task);
+                                  then();
                                 }});
-  send_others([number = unit.number(), id](Shards& there) {
-    if (LogicalUnit* here = there.device_.unit(number)) here->state().flush_failed = true;
+  send_others([work = std::move(work), id](Shards& there) {
+    work(there);
     there.send(maker(id), [id](Shards& teller) { teller.heard(id); });
   });
 }
+
+template <class Work>
+void Shards::tell(Task& task, Work work) {
+  tell(task, std::move(work), [this, &task] {
+    if (device_.settled(task)) device_.finish(task);
+  });
+}
+
+void Shards::tell_flush_failed(LogicalUnit& unit, Task& task) {
+  tell(task, [number = unit.number()](Shards& there) {
+    if (LogicalUnit* here = there.device_.unit(number)) here->state().flush_failed = true;
+  });
+}
+
+// ---- SANITIZE, FORMAT UNIT
+
+void Shards::tell_medium_begins(LogicalUnit& unit, Task& task) {
+  const auto learn = [number = unit.number(), news = unit.medium().news()](Shards& there) {
+    LogicalUnit* here = there.device_.unit(number);
+    if (here == nullptr) return;
+    here->medium().learn(news);
+    there.device_.refuse_waiting(*here);
+  };
+  tell(task, learn, [this, &unit, &task] {
+    unit.medium().go();
+    if (device_.drive(task)) device_.finish(task);
+  });
+}
+
+void Shards::tell_medium_ended(LogicalUnit& unit) {
+  send_others([number = unit.number(), news = unit.medium().news(), flush_failed = unit.state().flush_failed](Shards& there) {
+    LogicalUnit* here = there.device_.unit(number);
+    if (here == nullptr) return;
+    here->medium().learn(news);
+    here->state().flush_failed |= flush_failed;
+  });
+}
+
+// ---- ROD tokens
+
+void Shards::tell_token_made(Task& task, const RodToken& token, std::uint64_t in_place_of) {
+  tell(task, [token, in_place_of](Shards& there) {
+    if (RodTokens* tokens = there.device_.tokens()) tokens->learn(token, in_place_of);
+  });
+}
+
+void Shards::tell_token_deleted(Task& task, std::uint64_t identifier) {
+  tell(task, [identifier](Shards& there) {
+    if (RodTokens* tokens = there.device_.tokens()) tokens->remove(identifier);
+  });
+}
+
+void Shards::tell_token_used(std::uint64_t identifier, std::uint64_t now_ms) {
+  send_others([identifier, now_ms](Shards& there) {
+    if (RodTokens* tokens = there.device_.tokens()) tokens->used(identifier, now_ms);
+  });
+}
+
+// ---- the rest
 
 void Shards::heard(std::uint64_t id) {
   const auto place = tellings_.find(id);

@@ -74,6 +74,8 @@ Status Server::make_shards(std::span<runtime::Loop* const> loops, EventLog& log)
     (*pool)->set_min_shared(static_cast<std::uint32_t>(Command::max_pages));
     shards_.push_back(std::make_unique<Shard>(*this, shard_count(), *loop, std::move(*pool), log));
   }
+  token_keys_.resize(config_.targets.size());
+  for (scsi::RodTokenKey& key : token_keys_) loops.front()->random().fill(key);
   for (const auto& shard : shards_) {
     if (Status status = shard->open_targets(config_.targets); !status) return status;
   }

@@ -60,6 +60,7 @@ class Server final : public runtime::AcceptHandler {
   [[nodiscard]] const ServerConfig& config() const noexcept { return config_; }
   [[nodiscard]] std::uint32_t shard_count() const noexcept { return static_cast<std::uint32_t>(shards_.size()); }
   [[nodiscard]] Shard& shard(std::uint32_t number = 0) noexcept { return *shards_[number]; }
+  [[nodiscard]] const scsi::RodTokenKey& token_key(std::uint32_t target) const noexcept { return token_keys_[target]; }
   [[nodiscard]] std::vector<iscsi::SendTargetsRecord> send_targets(const Session& session, const runtime::Endpoint& portal,
                                                                  std::string_view asked) const;
   // Calls `work` on the thread of `to`: at once when that is the caller's own (`from`), else from a later turn there, in
@@ -104,6 +105,7 @@ class Server final : public runtime::AcceptHandler {
 
   ServerConfig config_;
   Registry registry_;
+  std::vector<scsi::RodTokenKey> token_keys_;  // by target, the same on all shards
   std::vector<std::unique_ptr<Shard>> shards_;
   std::vector<std::unique_ptr<runtime::Listener>> listeners_;
   std::vector<runtime::Endpoint> portals_;

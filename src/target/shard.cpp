@@ -68,9 +68,7 @@ Status Shard::open_targets(const std::vector<TargetSpec>& targets) {
     if (server_.shard_count() > 1) target.link = std::make_unique<DeviceLink>(server_, number_, target.index);
     target.device = std::make_unique<scsi::Device>(spec.name, target.link.get());
     target.device->set_clock(Delegate<std::uint64_t()>::raw(&loop, milliseconds));
-    scsi::RodTokenKey key;
-    loop.random().fill(key);
-    target.device->set_token_key(key);
+    target.device->set_token_key(server_.token_key(target.index));
     target.device->set_later(Delegate<void()>::to<&TargetNode::ask_for_turn>(target));
     for (const UnitSpec& unit : spec.units) {
       if (Status status = open_unit(target, unit); !status) return status;
