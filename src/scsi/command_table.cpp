@@ -141,6 +141,13 @@ constexpr CommandRow write_scattered_row() {
   row.prepare = prepare_write_scattered;
   return row;
 }
+constexpr CommandRow report_referrals_row() {
+  CommandRow row = service(16, {0x9e, 0x13, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01, 0},
+                           reading | allow::exclusive_access, run_report_referrals);
+  row.admit = admit_report_referrals;
+  return row;
+}
+
 constexpr CommandRow get_lba_status_row() {
   CommandRow row = service(16, {0x9e, 0x12, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0},
                            reading, run_get_lba_status);
@@ -229,6 +236,7 @@ constexpr auto table = std::to_array<CommandRow>({
     service(16, {0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0}, reading | allow::exclusive_access,
             run_read_capacity_16),
     get_lba_status_row(),
+    report_referrals_row(),
     get_lba_status_32_row(),
     control(10, {0x37, 0, 0x1f, 0, 0, 0, 0, 0xff, 0xff, 0}, reading, run_read_defect_data_10),
     control(12, {0xb7, 0x1f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0}, reading, run_read_defect_data_12),

@@ -41,6 +41,8 @@ Progress run_report_luns(Command&);
 Progress run_report_supported_operation_codes(Command&);
 Progress run_report_supported_task_management(Command&);
 Progress run_report_target_port_groups(Command&);
+bool admit_report_referrals(Command&);
+Progress run_report_referrals(Command&);
 Progress run_read_defect_data_10(Command&);
 Progress run_read_defect_data_12(Command&);
 Progress run_report_timestamp(Command&);

@@ -126,6 +126,7 @@ void extended_inquiry(Buffer& out, const Command& command) {
   if (command.unit.keeps_protection()) out[4] = 0x38 | 0x07;  // SPT: types 1, 2, 3; GRD_CHK, APP_CHK, REF_CHK
   out[5] = 0x07;                                              // HEADSUP, ORDSUP, SIMPSUP
   out[6] = command.unit.geometry().write_cache ? 0x01 : 0x00; // V_SUP
+  if (command.unit.type() == DeviceType::disk) out[8] = 0x10;  // R_SUP
 }
 
 // The port that is asked through: with one target port per target portal group, others are not this nexus's to know of.
@@ -190,6 +191,9 @@ void block_provisioning(Buffer& out, const Command& command) {
   out[6] = 0x02;  // thin
 }
 
+// SBC-3 6.6.6: USER DATA SEGMENT SIZE 0: REPORT REFERRALS tells the segments.
+void referrals(Buffer& out, const Command&) { out.resize(16); }
+
 void supported_pages(Buffer& out, const Command&);
 void unit_serial_number(Buffer& out, const Command& command) { append(out, serial_of(command.unit)); }
 
@@ -203,7 +207,7 @@ constexpr VpdPage pages[] = {
     {0x00, supported_pages},   {0x80, unit_serial_number},      {0x83, device_identification}, {0x86, extended_inquiry},
     {0x87, mode_page_policy},  {0x88, scsi_ports},              {0x8f, third_party_copy_page, true},
     {0xb0, block_limits},      {0xb1, device_characteristics, true}, {0xb2, block_provisioning, true},
-    {0xb7, block_limits_extension, true},
+    {0xb3, referrals, true},   {0xb7, block_limits_extension, true},
 };
 
 bool belongs(const VpdPage& page, const LogicalUnit& unit) noexcept {

@@ -46,7 +46,7 @@ TEST(Inquiry, PageCodeWithoutEvpdAndUnknownPages) {
 TEST(Inquiry, EveryPageThatIsListedIsThere) {
   Rig rig;
   const Data list = rig.io(vpd(0x00), {}, 1024).run().data_in();
-  EXPECT_EQ(list, (Data{0, 0, 0, 11, 0x00, 0x80, 0x83, 0x86, 0x87, 0x88, 0x8f, 0xb0, 0xb1, 0xb2, 0xb7}));
+  EXPECT_EQ(list, (Data{0, 0, 0, 12, 0x00, 0x80, 0x83, 0x86, 0x87, 0x88, 0x8f, 0xb0, 0xb1, 0xb2, 0xb3, 0xb7}));
   for (std::size_t i = 4; i < list.size(); ++i) {
     const Data page = rig.io(vpd(list[i]), {}, 1024).run().data_in();
     EXPECT_EQ(page[1], list[i]);

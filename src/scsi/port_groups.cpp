@@ -123,6 +123,32 @@ Progress run_report_target_port_groups(Command& command) {
   return reply(task, load_be32(task.cdb.data() + 6));
 }
 
+bool admit_report_referrals(Command& command) {
+  return check_range(command, load_be64(command.task.cdb.data() + 2), 1);
+}
+
+// SBC-3 4.27, 5.27: the whole unit is one user data segment, so ONE_SEG changes nothing, and every target port group reaches it.
+Progress run_report_referrals(Command& command) {
+  constexpr std::size_t header_bytes = 4;
+  constexpr std::size_t segment_bytes = 20;
+  constexpr std::size_t group_bytes = 4;
+  Task& task = command.task;
+  const auto& groups = command.unit.port_groups().all();
+  auto& out = task.parameter_data;
+  out.assign(header_bytes + segment_bytes + groups.size() * group_bytes, 0);
+  store_be16(&out[2], static_cast<std::uint16_t>(out.size() - header_bytes));
+  std::uint8_t* const segment = &out[header_bytes];
+  segment[3] = static_cast<std::uint8_t>(groups.size());
+  store_be64(segment + 12, command.unit.geometry().blocks.value() - 1);  // from block 0
+  std::uint8_t* at = segment + segment_bytes;
+  for (const PortGroup& group : groups) {
+    at[0] = static_cast<std::uint8_t>(group.state);
+    store_be16(at + 2, group.id);
+    at += group_bytes;
+  }
+  return reply(task, load_be32(task.cdb.data() + 10));
+}
+
 bool admit_set_target_port_groups(Command& command) {
   Task& task = command.task;
   const std::uint32_t length = load_be32(task.cdb.data() + 6);

@@ -78,6 +78,23 @@ TEST(PortGroups, AreReportedByteForByte) {
   EXPECT_EQ(ports.at(ports.far, unknown, all_bytes).run().sense(), 0x052400u);
 }
 
+TEST(PortGroups, ReferralsAreOneSegmentBehindEveryGroup) {
+  Ports ports;
+  ASSERT_TRUE(ports.unit.set_access_state(20, AccessState::standby));
+  while (ports.at(ports.near, {0, 0, 0, 0, 0, 0}, 0).run().sense() != 0) {}
+  Data referrals{0x9e, 0x13, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 64, 0x01, 0};  // ONE_SEG
+  EXPECT_EQ(ports.at(ports.near, referrals, all_bytes).run().data_in(),
+            (Data{0, 0, 0, 28,                                                            //
+                  0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x07, 0xff,       // blocks 0 to 2047
+                  0x00, 0, 0, 10, 0x02, 0, 0, 20}));
+  store_be32(&referrals[10], 6);
+  EXPECT_EQ(ports.at(ports.near, referrals, all_bytes).run().data_in(), (Data{0, 0, 0, 28, 0, 0})) << "cut by ALLOCATION LENGTH";
+  store_be64(&referrals[2], 2048);
+  EXPECT_EQ(ports.at(ports.near, referrals, all_bytes).run().sense(), 0x052100u);
+  EXPECT_EQ(ports.at(ports.near, {0x12, 1, 0x86, 0, 64, 0}, 64).run().data_in()[8], 0x10) << "R_SUP";
+  EXPECT_EQ(ports.at(ports.near, {0x12, 1, 0xb3, 0, 64, 0}, 64).run().data_in(), (Data{0, 0xb3, 0, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}));
+}
+
 TEST(PortGroups, InquiryTellsWhoMayChangeStatesAndVpd83TheGroupOfThePort) {
   for (const bool by_command : {false, true}) {
     Ports ports(by_command);
