@@ -35,7 +35,7 @@ TEST(Dispatch, UnknownOperationCodesAreRefused) {
 
 TEST(Dispatch, UnknownServiceActionPointsAtIt) {
   Rig rig;
-  for (const Data& cdb : {Data{0x9e, 0x13, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, Data{0xa3, 0x0b, 0, 0, 0, 0}}) {
+  for (const Data& cdb : {Data{0x9e, 0x1f, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, Data{0xa3, 0x0b, 0, 0, 0, 0}}) {
     Io io = rig.io(cdb);
     EXPECT_EQ(io.run().sense(), 0x052400u);
     EXPECT_EQ(io.task.sense[15], 0xcc);  // SKSV, C/D, BPV, bit 4
