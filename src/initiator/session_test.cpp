@@ -730,6 +730,7 @@ TEST_F(SeveralConnections, ALostOneThatCannotLogInAgainIsLoggedOutByAnother) {
     ASSERT_TRUE(wait([&] { return logged_out_; }));
     session_.reset();
     world_.run_for(1s);
+    target_.handler = nullptr;  // it refers to what ends here
     logged_in_ = logged_out_ = false;
   }
   logged_out_ = true;
@@ -776,6 +777,7 @@ TEST_F(SeveralConnections, ACommandThatIsLostInItsReassignmentIsSentAgainWhereTh
     ASSERT_TRUE(wait([&] { return logged_out_; }));
     session_.reset();
     world_.run_for(1s);
+    target_.handler = nullptr;  // it refers to what ends here
     logged_in_ = logged_out_ = false;
   }
   logged_out_ = true;
@@ -806,6 +808,7 @@ TEST_F(SeveralConnections, AJoiningOneFollowsARedirectAndTheOthersStay) {
     ASSERT_TRUE(wait([&] { return logged_out_; }));
     session_.reset();
     world_.run_for(1s);
+    target_.handler = nullptr;  // it refers to what ends here
     logged_in_ = logged_out_ = false;
   }
   logged_out_ = true;
