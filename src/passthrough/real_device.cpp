@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "passthrough/real_device.hpp"
 
-#include <pthread.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <csignal>
 #include <cstring>
 #include <system_error>
 
 #include "base/assert.hpp"
 #include "passthrough/delivery.hpp"
+#include "runtime/posix/thread.hpp"
 
 namespace perilune::passthrough {
 
@@ -77,21 +76,14 @@ Result<std::shared_ptr<RealDevice>> RealDevice::create(RealDeviceSpec spec) {
 }
 
 Status RealDevice::start_threads() {
-  // Signals are for the threads that wait for them: one that reached this thread would end the call, or the
-  // process.
-  sigset_t all;
-  sigset_t before;
-  sigfillset(&all);
-  ::pthread_sigmask(SIG_BLOCK, &all, &before);
-  Status status;
   try {
-    for (unsigned i = 0; i < spec_.threads; ++i) threads_.emplace_back([this] { run(); });
+    for (unsigned i = 0; i < spec_.threads; ++i)
+      threads_.push_back(runtime::posix::start_without_signals([this] { run(); }));
   } catch (const std::system_error& error) {
-    status =
-        fail(Errc::limit, std::string("no thread for a SCSI device: ") + error.what(), error.code().value());
+    return fail(Errc::limit, std::string("no thread for a SCSI device: ") + error.what(),
+                error.code().value());
   }
-  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  return status;
+  return {};
 }
 
 RealDevice::~RealDevice() {

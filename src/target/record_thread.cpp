@@ -1,24 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "target/record_thread.hpp"
 
-#include <pthread.h>
-
-#include <csignal>
 #include <utility>
 
 #include "runtime/loop.hpp"
+#include "runtime/posix/thread.hpp"
 
 namespace perilune::target {
 
-RecordThread::RecordThread(std::unique_ptr<runtime::RecordStore> store) : store_(std::move(store)) {
-  // Signals are for the threads that wait for them: one that reached this thread would end the process.
-  sigset_t all;
-  sigset_t before;
-  sigfillset(&all);
-  ::pthread_sigmask(SIG_BLOCK, &all, &before);
-  thread_ = std::thread([this] { run(); });
-  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-}
+RecordThread::RecordThread(std::unique_ptr<runtime::RecordStore> store)
+    : store_(std::move(store)), thread_(runtime::posix::start_without_signals([this] { run(); })) {}
 
 RecordThread::~RecordThread() {
   {

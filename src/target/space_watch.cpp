@@ -4,8 +4,9 @@
 #include <pthread.h>
 
 #include <algorithm>
-#include <csignal>
 #include <utility>
+
+#include "runtime/posix/thread.hpp"
 
 namespace perilune::target {
 
@@ -62,13 +63,7 @@ block::SpaceMeter* SpaceWatch::watch(std::shared_ptr<block::Backstore> store) {
   const std::lock_guard lock(mutex_);
   meters_.push_back(std::move(meter));
   if (!thread_.joinable()) {
-    // Signals are for the threads that wait for them: one that reached this thread would end the process.
-    sigset_t all;
-    sigset_t before;
-    sigfillset(&all);
-    ::pthread_sigmask(SIG_BLOCK, &all, &before);
-    thread_ = std::thread([this] { run(); });
-    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    thread_ = runtime::posix::start_without_signals([this] { run(); });
     (void)::pthread_setname_np(thread_.native_handle(), "perilune-space");  // at most 15 bytes
   }
   return meters_.back().get();

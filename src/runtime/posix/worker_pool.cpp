@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/posix/worker_pool.hpp"
 
-#include <signal.h>
-
 #include <system_error>
+
+#include "runtime/posix/thread.hpp"
 
 namespace perilune::runtime::posix {
 
@@ -17,18 +17,12 @@ WorkerPool::~WorkerPool() {
 }
 
 bool WorkerPool::start_thread() {
-  // Signals are the business of other threads.
-  sigset_t all, old;
-  ::sigfillset(&all);
-  ::pthread_sigmask(SIG_SETMASK, &all, &old);
-  bool started = true;
   try {
-    threads_.emplace_back([this] { work(); });
+    threads_.push_back(start_without_signals([this] { work(); }));
+    return true;
   } catch (const std::system_error&) {  // a limit on threads
-    started = false;
+    return false;
   }
-  ::pthread_sigmask(SIG_SETMASK, &old, nullptr);
-  return started;
 }
 
 void WorkerPool::submit(IntrusiveList<FileOp>& batch) {
