@@ -305,8 +305,8 @@ bool Session::may_lend(const Command& command) const noexcept {
 
 // With a data digest a read of the unit's memory is copied when it is queued, which sums it in the same pass.
 bool Session::may_copy_late(const Command& command) const noexcept {
-  return command.task.need.data_in_bytes != 0 && command.task.need.scratch_bytes == 0 && command.connection != nullptr &&
-         command.connection->params().data_digest && engine_.params().error_recovery_level == 0;
+  return engine_.params().error_recovery_level == 0 && command.connection != nullptr &&
+         command.connection->params().data_digest;
 }
 
 void Session::on_data_retained(iscsi::TargetCommand& command) {
