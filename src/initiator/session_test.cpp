@@ -51,7 +51,9 @@ class SessionTest : public testing::Test, public SessionObserver {
     config_.target_name = "iqn.2026-11.io.perilune:fake";
     config_.portal = endpoint("10.0.0.1:3260");
   }
-  void TearDown() override {
+  void TearDown() override { end_session(); }
+  // As before the first log_in().
+  void end_session() {
     target_.handler = nullptr;  // it may refer to what the body of the test had
     if (session_ && !logged_out_ && !failed_) {
       session_->logout();
@@ -59,6 +61,7 @@ class SessionTest : public testing::Test, public SessionObserver {
     }
     session_.reset();
     world_.run_for(1s);
+    logged_in_ = logged_out_ = false;
   }
 
   static runtime::Endpoint endpoint(const char* text) { return *runtime::Endpoint::parse(text, 3260); }
@@ -726,14 +729,8 @@ TEST_F(SeveralConnections, ALostOneThatCannotLogInAgainIsLoggedOutByAnother) {
     EXPECT_EQ(load_be16(&logout[20]), 0) << "CID";
     ASSERT_TRUE(wait([&] { return session_->info().connections.size() == 2; }));
     EXPECT_EQ(target_.logouts, logouts + 1);
-    session_->logout();
-    ASSERT_TRUE(wait([&] { return logged_out_; }));
-    session_.reset();
-    world_.run_for(1s);
-    target_.handler = nullptr;  // it refers to what ends here
-    logged_in_ = logged_out_ = false;
+    end_session();
   }
-  logged_out_ = true;
 }
 
 TEST_F(SeveralConnections, TheOnlyOneWhosePlaceIsNotFreeYetTriesAgain) {
@@ -773,14 +770,8 @@ TEST_F(SeveralConnections, ACommandThatIsLostInItsReassignmentIsSentAgainWhereTh
     EXPECT_EQ(commands, safe ? 2 : 1);
     if (safe) EXPECT_FALSE(request.error_code);
     else EXPECT_EQ(request.error_code, Errc::timed_out);
-    session_->logout();
-    ASSERT_TRUE(wait([&] { return logged_out_; }));
-    session_.reset();
-    world_.run_for(1s);
-    target_.handler = nullptr;  // it refers to what ends here
-    logged_in_ = logged_out_ = false;
+    end_session();
   }
-  logged_out_ = true;
 }
 
 TEST_F(SeveralConnections, AJoiningOneFollowsARedirectAndTheOthersStay) {
@@ -804,14 +795,8 @@ TEST_F(SeveralConnections, AJoiningOneFollowsARedirectAndTheOthersStay) {
     EXPECT_EQ(info.current_portal, endpoint("10.0.0.1:3260"));
     EXPECT_EQ(info.connections[0].portal, endpoint("10.0.0.1:3260"));
     EXPECT_EQ(info.connections[1].portal, endpoint("10.0.0.3:3261"));
-    session_->logout();
-    ASSERT_TRUE(wait([&] { return logged_out_; }));
-    session_.reset();
-    world_.run_for(1s);
-    target_.handler = nullptr;  // it refers to what ends here
-    logged_in_ = logged_out_ = false;
+    end_session();
   }
-  logged_out_ = true;
 }
 
 TEST_F(SeveralConnections, AJoiningOneThatIsSentInACircleLeavesTheSessionAlone) {
