@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Device::transfer_at_once against the long way of the same command.
+// Device::transfer_at_once against the slow path of the same command.
 #include <gtest/gtest.h>
 
 #include <random>
@@ -79,7 +79,7 @@ TEST_F(AtOnce, PlainTransfersGetTheMemoryAndAreCounted) {
   EXPECT_EQ(rig.device.tasks(), 0u);
 }
 
-TEST_F(AtOnce, WhatTheCdbAsksForBeyondThatGoesTheLongWay) {
+TEST_F(AtOnce, WhatTheCdbAsksForBeyondThatTakesTheSlowPath) {
   const UnitCounters before = rig.unit.counters();
   const std::vector<std::pair<const char*, Data>> odd = {
       {"RDPROTECT", with(read10(5, 2), 1, 0x20)},  {"DPO", with(read10(5, 2), 1, 0x10)},
@@ -103,7 +103,7 @@ TEST_F(AtOnce, WhatTheCdbAsksForBeyondThatGoesTheLongWay) {
   EXPECT_EQ(counted.reads + counted.writes, 0u) << "nothing has happened";
 }
 
-TEST_F(AtOnce, LongerThanTheMaximumTransferGoesTheLongWay) {
+TEST_F(AtOnce, LongerThanTheMaximumTransferTakesTheSlowPath) {
   rig.channel.geometry().max_transfer_blocks = 8;
   EXPECT_TRUE(ask(read10(0, 9), 9 * 512).empty());
   EXPECT_FALSE(ask(read10(0, 8), 8 * 512).empty());
@@ -117,7 +117,7 @@ TEST_F(AtOnce, WhatIsOwedToTheInitiatorComesFirst) {
   EXPECT_TRUE(reads());
 }
 
-TEST_F(AtOnce, ReservationsAreJudgedByTheLongWay) {
+TEST_F(AtOnce, ReservationsAreJudgedByTheSlowPath) {
   ASSERT_EQ(reserve(rig.b, 0x00, 0, 0, 77), ScsiStatus::good);  // REGISTER
   EXPECT_TRUE(reads() && writes()) << "a registration alone restricts nobody";
   ASSERT_EQ(reserve(rig.b, 0x01, 0x01, 77), ScsiStatus::good);  // RESERVE, Write Exclusive
@@ -256,10 +256,10 @@ TEST_F(AtOnce, AcceptsOnlyWhatATaskWouldHaveDoneTheSameWay) {
     const std::uint32_t bytes = pick(16) == 0 ? pick(4096) : blocks * 512;
     const UnitCounters before = rig.unit.counters();
     const MutableBytes memory = rig.device.transfer_at_once(rig.a, {0, cdb.data(), bytes, writes});
-    const UnitCounters short_way = rig.unit.counters() - before;
+    const UnitCounters fast_path = rig.unit.counters() - before;
     if (memory.empty()) {
       ++declined;
-      ASSERT_EQ(short_way.reads + short_way.writes, 0u) << step;
+      ASSERT_EQ(fast_path.reads + fast_path.writes, 0u) << step;
       continue;
     }
     ++accepted;
@@ -273,11 +273,11 @@ TEST_F(AtOnce, AcceptsOnlyWhatATaskWouldHaveDoneTheSameWay) {
     ASSERT_EQ(io.status(), ScsiStatus::good) << step;
     ASSERT_EQ(io.task.data_transfer_length, bytes) << step << ": a residual";
     ASSERT_EQ(io.task.data_in_length, writes ? 0 : bytes) << step;
-    const UnitCounters long_way = rig.unit.counters() - before - short_way;
-    ASSERT_EQ(long_way.reads, short_way.reads);
-    ASSERT_EQ(long_way.writes, short_way.writes);
-    ASSERT_EQ(long_way.blocks_read, short_way.blocks_read);
-    ASSERT_EQ(long_way.blocks_written, short_way.blocks_written);
+    const UnitCounters slow_path = rig.unit.counters() - before - fast_path;
+    ASSERT_EQ(slow_path.reads, fast_path.reads);
+    ASSERT_EQ(slow_path.writes, fast_path.writes);
+    ASSERT_EQ(slow_path.blocks_read, fast_path.blocks_read);
+    ASSERT_EQ(slow_path.blocks_written, fast_path.blocks_written);
   }
   let_go();
   EXPECT_GT(accepted, 1000);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// TargetConnection::answer_at_once: the short way of a READ or WRITE that is all there and can be answered
+// TargetConnection::answer_at_once: the fast path of a READ or WRITE that is all there and can be answered
 // this moment (a disk in memory, commands in order, one PDU each way): nearly every command of a busy
-// session. No command object is made. It serves only what every rule of the long way lets pass, and takes
-// nothing before that is certain, so that whatever it declines goes the long way from its first byte. How the
-// bytes were cut into receives must never show: target_at_once_test.cpp compares.
+// session. No command object is made. It serves only what every rule of the slow path lets pass, and takes
+// nothing before that is certain, so that whatever it declines takes the slow path from its first byte. How
+// the bytes were cut into receives must never show: target_at_once_test.cpp compares.
 #include "base/copy.hpp"
 #include "crypto/crc32c.hpp"
 #include "iscsi/session/target_connection.hpp"

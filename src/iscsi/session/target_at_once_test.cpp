@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The short way of a command (target_at_once.cpp) against the long one: the same bytes, whole or cut into
+// The fast path of a command (target_at_once.cpp) against the slow one: the same bytes, whole or cut into
 // receives so small that no command is ever there at once, must get the same answers.
 #include <gtest/gtest.h>
 
@@ -33,7 +33,7 @@ class DiskHost : public RecordingHost {
     return memory;
   }
   void on_command(TargetCommand& command) override {
-    ++long_way;
+    ++slow_path;
     RecordingHost::on_command(command);
     if (!command.pdu.write) finish(command);
   }
@@ -55,7 +55,7 @@ class DiskHost : public RecordingHost {
   }
 
   std::vector<std::uint8_t> disk = std::vector<std::uint8_t>(blocks * 512);
-  int at_once = 0, long_way = 0;
+  int at_once = 0, slow_path = 0;
   bool declines = false;
 };
 
@@ -103,7 +103,7 @@ TEST_P(AtOnce, HowTheBytesWereCutNeverShows) {
   std::mt19937 random(7143);
   const auto pick = [&](std::uint32_t below) { return static_cast<std::uint32_t>(random() % below); };
   int at_once = 0;
-  int long_way = 0;
+  int slow_path = 0;
   int drops = 0;
   for (int round = 0; round < 300; ++round) {
     SessionParams session_params;
@@ -196,11 +196,11 @@ TEST_P(AtOnce, HowTheBytesWereCutNeverShows) {
     ASSERT_EQ(whole.session.max_cmd_sn(), cut.session.max_cmd_sn()) << "the window grows alike";
     ASSERT_EQ(cut.host.at_once, 0);
     at_once += whole.host.at_once;
-    long_way += whole.host.long_way;
+    slow_path += whole.host.slow_path;
     drops += alive ? 0 : 1;
   }
   EXPECT_GT(at_once, 2000);
-  EXPECT_GT(long_way, 500);
+  EXPECT_GT(slow_path, 500);
   EXPECT_GT(drops, 5);
 }
 
@@ -216,7 +216,7 @@ TEST(AtOnce, WhatTheHostDeclinesComesAsACommand) {
   pdu.cmd_sn = CmdSn(1);
   pdu.cdb = {0x28, 0, 0, 0, 0, 1, 0, 0, 1};
   ASSERT_TRUE(side.connection->feed(to_wire(pdu)));
-  EXPECT_EQ(side.host.long_way, 1);
+  EXPECT_EQ(side.host.slow_path, 1);
   EXPECT_EQ(side.output().size(), bhs_bytes + 512);
 }
 
@@ -292,9 +292,9 @@ TEST(AtOnce, CopiesThatNobodyReadsAreBounded) {
     pdu.cmd_sn = CmdSn(i);
     pdu.cdb = {0x28, 0, 0, 0, 0, 1, 0, 0, 32};
     ASSERT_TRUE(side.connection->feed(to_wire(pdu)));
-    if (side.host.long_way != 0) break;
+    if (side.host.slow_path != 0) break;
   }
-  EXPECT_EQ(side.host.long_way, 1);
+  EXPECT_EQ(side.host.slow_path, 1);
   EXPECT_LE(side.connection->tx().own_bytes(), 1048576u + 2 * TxChunkPool::chunk_bytes);
 }
 

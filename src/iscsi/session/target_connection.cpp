@@ -60,7 +60,7 @@ TargetConnection::~TargetConnection() {
 bool TargetConnection::feed(Bytes input) {
   for (;;) {
     if (decoder_.idle()) {
-      while (looks_short(input) && answer_at_once(input)) {}
+      while (may_be_fast(input) && answer_at_once(input)) {}
     }
     switch (decoder_.next(input)) {
       case PduDecoder::Event::need_more:

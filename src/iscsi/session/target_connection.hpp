@@ -74,11 +74,11 @@ class TargetConnection {
   bool on_header();
   bool on_pdu();
   void refuse_scsi();
-  // --- the short way (target_at_once.cpp) ---
-  // True: the command at the front of `input`, which looks_short(), has been served, and is consumed. False: nothing has happened.
+  // --- the fast path (target_at_once.cpp) ---
+  // True: the command at the front of `input`, which may_be_fast(), has been served, and is consumed. False: nothing has happened.
   [[nodiscard]] bool answer_at_once(Bytes& input);
   // The header of a SCSI Command that is not immediate, whole: nothing else is looked at twice.
-  [[nodiscard]] static bool looks_short(Bytes input) noexcept {
+  [[nodiscard]] static bool may_be_fast(Bytes input) noexcept {
     return input.size() >= bhs_bytes && input[0] == static_cast<std::uint8_t>(Opcode::scsi_command);
   }
   [[nodiscard]] bool may_come_whole(std::uint32_t bytes) const noexcept;  // the data of a write, with its command

@@ -159,7 +159,7 @@ class TargetSession {
   }
   [[nodiscard]] TargetCommand* find_deferred(Itt itt) const noexcept;
   void accept(TargetCommand& command);             // its CmdSN is consumed (or it is immediate): deliver it
-  // The short way (target_at_once.cpp): nothing of the session stands in the way of an answer on this connection; and the command
+  // The fast path (target_at_once.cpp): nothing of the session stands in the way of an answer on this connection; and the command
   // with this number, which is next, is served.
   [[nodiscard]] bool answers_at_once(const TargetConnection& connection) const noexcept;
   void take_at_once(const TargetConnection& connection, CmdSn cmd_sn, StatSn exp_stat_sn);
