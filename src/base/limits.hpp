@@ -24,7 +24,7 @@ inline constexpr std::uint32_t max_chap_secret_bytes = 255;
 inline constexpr std::uint32_t max_chap_challenge_bytes = 1024;
 
 // Sessions
-inline constexpr std::uint32_t max_half_open_logins = 256;                   // unauthenticated connections per process
+inline constexpr std::uint32_t max_half_open_logins = 256;                   // unauthenticated, per process: beyond, the oldest goes
 inline constexpr std::chrono::seconds login_timeout{15};
 inline constexpr std::uint32_t max_sessions = 4096;
 inline constexpr std::uint16_t max_session_connections = 16;                 // the most that MaxConnections may become

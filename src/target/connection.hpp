@@ -27,7 +27,7 @@ namespace perilune::target {
 class Server;
 class Session;
 
-class Connection final : public runtime::StreamHandler, public ListNode<Connection> {
+class Connection final : public runtime::StreamHandler, public ListNode<Connection>, public ListNode<LoggingIn> {
  public:
   Connection(Server& server, Shard& shard, std::unique_ptr<runtime::Stream> stream, std::uint64_t id);
   ~Connection() override;

@@ -109,8 +109,11 @@ Status Shard::open_unit(TargetNode& target, const UnitSpec& unit) {
 void Shard::accept(std::unique_ptr<runtime::Stream> stream, std::uint64_t id) {
   auto* connection = new Connection(server_, *this, std::move(stream), id);  // connection_closed() deletes it
   connections_.push_back(*connection);
+  logging_in_.push_back(*connection);
   connection->start();
-  if (server_.too_many_logins()) connection->close("too many connections that have not logged in");
+  // The oldest gives way: strangers that hold their connections open, or come faster than they can be dealt with, lock out
+  // nobody who logs in.
+  if (server_.too_many_logins()) logging_in_.front().close("too many connections that have not logged in");
 }
 
 void Shard::arrive(MovingConnection& moving) {
@@ -200,6 +203,7 @@ Session* Shard::open_session(Connection& connection, const iscsi::TargetLoginRes
 }
 
 void Shard::logged_in(Connection& connection) {
+  logging_in_.remove(connection);
   server_.login_over(*this);
   const Session& session = connection.session();
   if (session.connections().size() == 1) return;  // open_session() told of it
@@ -209,6 +213,7 @@ void Shard::logged_in(Connection& connection) {
 }
 
 void Shard::connection_closing(Connection& connection) {
+  logging_in_.remove(connection);
   if (!connection.logged_in()) server_.login_over(*this);
   if (number_ == 0) server_.withdraw(connection);
   const auto erased =

@@ -31,6 +31,7 @@
 
 namespace perilune::target {
 
+struct LoggingIn;  // the tag of the list of connections that have not logged in
 class Connection;
 class Server;
 class Session;
@@ -132,6 +133,7 @@ class Shard {
   std::uint32_t number_;
   std::vector<std::unique_ptr<TargetNode>> nodes_;
   IntrusiveList<Connection> connections_;
+  IntrusiveList<Connection, LoggingIn> logging_in_;  // those accepted here, the oldest first
   IntrusiveList<Session> sessions_;
   std::size_t session_count_ = 0;
   std::vector<PendingJoin> pending_joins_;
