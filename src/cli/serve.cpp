@@ -21,6 +21,7 @@
 #include "cli/command_line.hpp"
 #include "cli/loop_options.hpp"
 #include "cli/loop_threads.hpp"
+#include "cli/serve_portals.hpp"
 #include "cli/stderr_log.hpp"
 #include "cli/verbs.hpp"
 #include "crypto/hash.hpp"
@@ -157,24 +158,6 @@ std::vector<runtime::Endpoint> host_addresses() {
   return result;
 }
 
-// [PORTAL=]ADDRESS
-Result<target::RedirectRule> read_redirect(std::string_view option, std::string_view text, bool permanent,
-                                           const std::vector<runtime::Endpoint>& portals) {
-  target::RedirectRule rule;
-  rule.permanent = permanent;
-  const auto equals = text.find('=');
-  if (equals != std::string_view::npos) {
-    auto portal = runtime::Endpoint::parse(text.substr(0, equals), 3260);
-    if (!portal) return fail(Errc::invalid_argument, fmt::format("{}: {}", option, portal.error().message));
-    if (std::find(portals.begin(), portals.end(), *portal) == portals.end()) {
-      return fail(Errc::invalid_argument, fmt::format("{}: {} is none of the portals", option, portal->to_string()));
-    }
-    rule.portal = *portal;
-  }
-  rule.address = text.substr(equals == std::string_view::npos ? 0 : equals + 1);
-  return rule;
-}
-
 constexpr std::string_view disc_prefix = "cd:";
 constexpr std::string_view device_prefix = "pscsi:";
 
@@ -254,15 +237,13 @@ Result<std::string> record_name(const std::string& backing, const scsi::UnitIden
 
 Result<target::ServerConfig> make_config(const ServeOptions& options) {
   target::ServerConfig config;
-  for (const std::string& text : options.portals) {
-    auto portal = runtime::Endpoint::parse(text, 3260);
-    if (!portal) return fail(Errc::invalid_argument, fmt::format("--portal: {}", portal.error().message));
-    config.portals.push_back(*portal);
-  }
+  auto portals = read_portals(options.portals);
+  if (!portals) return tl::unexpected(portals.error());
+  config.portals = portals->endpoints;
   for (const bool permanent : {false, true}) {
     const std::string_view option = permanent ? "--redirect-permanently" : "--redirect";
     for (const std::string& text : permanent ? options.permanent_redirects : options.redirects) {
-      auto rule = read_redirect(option, text, permanent, config.portals);
+      auto rule = read_redirect(option, text, permanent, *portals);
       if (!rule) return tl::unexpected(rule.error());
       config.redirects.push_back(std::move(*rule));
     }
@@ -281,6 +262,7 @@ Result<target::ServerConfig> make_config(const ServeOptions& options) {
 
   target::TargetSpec spec;
   spec.alias = options.alias;
+  spec.portal_groups = portals->groups;
   auto auth = read_auth("chap", options.chap_user, options.chap_secret_file, options.mutual_user, options.mutual_secret_file);
   if (!auth) return tl::unexpected(auth.error());
   spec.auth = std::move(*auth);
@@ -405,7 +387,8 @@ int run_serve(int argc, char** argv) {
                "/dev/bsg/H:C:T:L); they become LUN 0, 1, ...",
                "perilune serve");
   app.add_option("BACKING", options.backings, "what to serve")->required();
-  app.add_option("--portal", options.portals, "address and port to listen on, again for more; port 0 picks a free one")
+  app.add_option("--portal", options.portals, "ADDRESS:PORT[,TAG]: where to listen, and in which portal group (1 to 65535; default 1); again for more; "
+                                           "port 0 picks a free one")
       ->allow_extra_args(false)
       ->capture_default_str();
   app.add_option("--target", options.target, "iSCSI name of the target; default: derived from this machine and the first BACKING");

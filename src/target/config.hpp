@@ -17,6 +17,7 @@
 #include "runtime/record_writer.hpp"
 #include "runtime/stream.hpp"
 #include "scsi/logical_unit.hpp"
+#include "target/portal_groups.hpp"
 #include "target/redirect.hpp"
 #include "target/space_watch.hpp"
 
@@ -24,7 +25,9 @@ namespace perilune::target {
 
 struct UnitSpec {
   std::uint16_t lun = 0;
-  scsi::UnitConfig config;  // a portal group tag that its port groups do not know gets a group of its own
+  // Its target ports are the tags of the target's portal groups. Where config.port_groups does not know them all, each gets a
+  // group of its own, of the number of its tag.
+  scsi::UnitConfig config;
   std::shared_ptr<block::Backstore> backstore;
   block::SpaceMeter* space = nullptr;  // of the backstore, by ServerConfig::space_watch; nullptr: nobody tells what it uses
   std::shared_ptr<passthrough::RealDevice> device;  // in the place of a backstore: commands are forwarded to it
@@ -40,7 +43,7 @@ struct AuthSpec {
 struct TargetSpec {
   std::string name;   // IQN, EUI or NAA, normal form
   std::string alias;
-  std::uint16_t portal_group_tag = 1;
+  std::vector<PortalGroup> portal_groups = {PortalGroup{}};
   AuthSpec auth;
   std::vector<UnitSpec> units;
 };

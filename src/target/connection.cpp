@@ -24,11 +24,13 @@ std::uint16_t parameter3(std::chrono::seconds within) {
 
 }  // namespace
 
-Connection::Connection(Server& server, Shard& shard, std::unique_ptr<runtime::Stream> stream, std::uint64_t id)
+Connection::Connection(Server& server, Shard& shard, std::unique_ptr<runtime::Stream> stream, std::uint64_t id,
+                       std::uint32_t portal)
     : server_(server),
       shard_(shard),
       stream_(std::move(stream)),
       id_(id),
+      portal_(portal),
       flush_hook_(Delegate<void()>::to<&Connection::flush>(*this)),
       timer_(shard.loop.timers(), Delegate<void()>::to<&Connection::on_timer>(*this)),
       asked_timer_(shard.loop.timers(), Delegate<void()>::to<&Connection::on_asked_for_too_long>(*this)),
@@ -209,6 +211,7 @@ void Connection::move_to(Shard& shard, std::uint16_t new_tsih) {
 void Connection::depart() {
   auto moving = std::make_shared<MovingConnection>();
   moving->id = id_;
+  moving->portal = portal_;
   moving->stream = stream_->release();
   moving->login = std::move(login_);
   moving->early = std::move(early_);

@@ -29,7 +29,8 @@ class Session;
 
 class Connection final : public runtime::StreamHandler, public ListNode<Connection>, public ListNode<LoggingIn> {
  public:
-  Connection(Server& server, Shard& shard, std::unique_ptr<runtime::Stream> stream, std::uint64_t id);
+  // `portal`: the number of the one that it came in through.
+  Connection(Server& server, Shard& shard, std::unique_ptr<runtime::Stream> stream, std::uint64_t id, std::uint32_t portal);
   ~Connection() override;
 
   void start();
@@ -57,6 +58,7 @@ class Connection final : public runtime::StreamHandler, public ListNode<Connecti
   void move_to(Shard& shard, std::uint16_t new_tsih);
 
   [[nodiscard]] std::uint64_t id() const noexcept { return id_; }
+  [[nodiscard]] std::uint32_t portal() const noexcept { return portal_; }
   [[nodiscard]] const runtime::Endpoint& local() const { return stream_->local(); }
   [[nodiscard]] const runtime::Endpoint& peer() const { return stream_->peer(); }
   [[nodiscard]] bool logged_in() const noexcept { return engine_ != nullptr; }
@@ -99,6 +101,7 @@ class Connection final : public runtime::StreamHandler, public ListNode<Connecti
   Shard& shard_;
   std::unique_ptr<runtime::Stream> stream_;
   std::uint64_t id_;
+  std::uint32_t portal_;
   runtime::TurnHook flush_hook_;
   runtime::Timer timer_;
   runtime::Timer asked_timer_;        // of what the initiator was asked for

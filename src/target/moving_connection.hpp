@@ -15,6 +15,7 @@ namespace perilune::target {
 
 struct MovingConnection {
   std::uint64_t id = 0;
+  std::uint32_t portal = 0;
   std::unique_ptr<runtime::DetachedStream> stream;
   // Asks for the session; what is left of a login needs no random numbers, whose source stays behind.
   std::unique_ptr<iscsi::TargetLogin> login;

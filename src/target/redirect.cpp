@@ -33,19 +33,16 @@ bool same_address(const runtime::Endpoint& a, const runtime::Endpoint& b) noexce
   return a.is_ipv6 == b.is_ipv6 && a.address == b.address;
 }
 
-// Connections to `local` come in through this portal.
-bool accepts(const BoundPortal& portal, const runtime::Endpoint& local) noexcept {
-  return portal.bound.port == local.port && (portal.bound.is_wildcard() || same_address(portal.bound, local));
-}
-
-bool is_ours(std::span<const BoundPortal> portals, std::span<const runtime::Endpoint> own_addresses,
-             const runtime::Endpoint& to) noexcept {
-  return std::any_of(portals.begin(), portals.end(), [&](const BoundPortal& portal) {
-    if (!accepts(portal, to)) return false;
-    return !portal.bound.is_wildcard() || to.is_loopback() ||
-           std::any_of(own_addresses.begin(), own_addresses.end(),
-                       [&](const runtime::Endpoint& own) { return same_address(own, to); });
+// The portal of ours that connections to this address come in through; nullptr: it is somebody else's.
+const BoundPortal* portal_at(std::span<const BoundPortal> portals, std::span<const runtime::Endpoint> own_addresses,
+                             const runtime::Endpoint& to) noexcept {
+  const bool own = to.is_loopback() || std::any_of(own_addresses.begin(), own_addresses.end(), [&](const runtime::Endpoint& address) {
+    return same_address(address, to);
   });
+  const auto found = std::find_if(portals.begin(), portals.end(), [&](const BoundPortal& portal) {
+    return portal.bound.port == to.port && (portal.bound.is_wildcard() ? own : same_address(portal.bound, to));
+  });
+  return found == portals.end() ? nullptr : &*found;
 }
 
 tl::unexpected<Error> refuse(std::string_view address, std::string_view why) {
@@ -74,34 +71,26 @@ Status check_redirect_address(std::string_view address) {
   return {};
 }
 
-const RedirectRule* find_redirect(std::span<const RedirectRule> rules, std::span<const BoundPortal> portals,
-                                  const runtime::Endpoint& local, std::string_view target,
-                                  std::uint16_t portal_group_tag) {
-  const auto through = [&](const runtime::Endpoint& configured) {
-    return std::any_of(portals.begin(), portals.end(), [&](const BoundPortal& portal) {
-      return portal.configured == configured && accepts(portal, local);
-    });
-  };
+const RedirectRule* find_redirect(std::span<const RedirectRule> rules, const BoundPortal& portal, std::string_view target) {
   const auto found = std::find_if(rules.begin(), rules.end(), [&](const RedirectRule& rule) {
     return (rule.target.empty() || rule.target == target) &&
-           (!rule.portal_group_tag || *rule.portal_group_tag == portal_group_tag) && (!rule.portal || through(*rule.portal));
+           (!rule.portal_group_tag || rule.portal_group_tag == portal.portal_group_tag) &&
+           (!rule.portal || *rule.portal == portal.configured);
   });
   return found == rules.end() ? nullptr : &*found;
 }
 
 Status check_redirect_loops(std::span<const RedirectRule> rules, std::span<const BoundPortal> portals,
-                            std::span<const runtime::Endpoint> own_addresses, std::string_view target,
-                            std::uint16_t portal_group_tag) {
+                            std::span<const runtime::Endpoint> own_addresses, std::string_view target) {
   for (const BoundPortal& start : portals) {
-    runtime::Endpoint at = start.bound;
+    const BoundPortal* at = &start;
     // Longer than there are rules, it must have met one twice.
-    for (std::size_t hops = 0;; ++hops) {
-      const RedirectRule* rule = find_redirect(rules, portals, at, target, portal_group_tag);
+    for (std::size_t hops = 0; at != nullptr && at->portal_group_tag; ++hops) {
+      const RedirectRule* rule = find_redirect(rules, *at, target);
       if (rule == nullptr) break;
       const auto to = runtime::Endpoint::parse(rule->address, default_port);
-      if (!to || !is_ours(portals, own_addresses, *to)) break;
-      if (hops == rules.size()) return refuse(rule->address, "logins would come back here without end");
-      at = *to;
+      at = to ? portal_at(portals, own_addresses, *to) : nullptr;
+      if (at != nullptr && hops == rules.size()) return refuse(rule->address, "logins would come back here without end");
     }
   }
   return {};

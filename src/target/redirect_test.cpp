@@ -26,43 +26,41 @@ TEST(Redirect, AddressesAreAsTheRfcWritesThemWithoutAGroupTag) {
 }
 
 TEST(Redirect, RulesAreForAPortalATargetAGroupOrEverything) {
-  const BoundPortal portals[] = {{endpoint("127.0.0.1:0"), endpoint("127.0.0.1:40001")},
-                                 {endpoint("0.0.0.0:3260"), endpoint("0.0.0.0:3260")}};
+  const BoundPortal one{endpoint("127.0.0.1:0"), endpoint("127.0.0.1:40001"), 1};
+  const BoundPortal everywhere{endpoint("0.0.0.0:3260"), endpoint("0.0.0.0:3260"), 2};
   RedirectRule rule;
   rule.address = "192.0.2.9";
-  const auto fits = [&](const char* local, std::string_view target = disk, std::uint16_t tag = 1) {
-    return find_redirect({&rule, 1}, portals, endpoint(local), target, tag) == &rule;
+  const auto fits = [&](const BoundPortal& portal, std::string_view target = disk) {
+    return find_redirect({&rule, 1}, portal, target) == &rule;
   };
-  EXPECT_TRUE(fits("127.0.0.1:40001"));
+  EXPECT_TRUE(fits(one));
   rule.portal = endpoint("127.0.0.1:0");
-  EXPECT_TRUE(fits("127.0.0.1:40001"));
-  EXPECT_FALSE(fits("192.0.2.1:3260"));
-  rule.portal = endpoint("0.0.0.0:3260");
-  EXPECT_TRUE(fits("192.0.2.1:3260")) << "a wildcard portal has many addresses";
-  EXPECT_FALSE(fits("127.0.0.1:40001"));
+  EXPECT_TRUE(fits(one)) << "the portal as it was configured, not as it was bound";
+  EXPECT_FALSE(fits(everywhere));
   rule.portal.reset();
   rule.target = disk;
-  EXPECT_TRUE(fits("127.0.0.1:40001"));
-  EXPECT_FALSE(fits("127.0.0.1:40001", "iqn.2026-11.io.perilune:other"));
+  EXPECT_TRUE(fits(one));
+  EXPECT_FALSE(fits(one, "iqn.2026-11.io.perilune:other"));
   rule.portal_group_tag = 2;
-  EXPECT_FALSE(fits("127.0.0.1:40001"));
-  EXPECT_TRUE(fits("127.0.0.1:40001", disk, 2));
+  EXPECT_FALSE(fits(one));
+  EXPECT_TRUE(fits(everywhere));
 }
 
 TEST(Redirect, TheFirstRuleThatFitsCounts) {
   RedirectRule rules[2];
   rules[0].target = "iqn.2026-11.io.perilune:other";
-  EXPECT_EQ(find_redirect(rules, {}, endpoint("127.0.0.1:1"), disk, 1), &rules[1]);
-  EXPECT_EQ(find_redirect(rules, {}, endpoint("127.0.0.1:1"), rules[0].target, 1), &rules[0]);
-  EXPECT_EQ(find_redirect({}, {}, endpoint("127.0.0.1:1"), disk, 1), nullptr);
+  const BoundPortal portal{endpoint("127.0.0.1:1"), endpoint("127.0.0.1:1"), 1};
+  EXPECT_EQ(find_redirect(rules, portal, disk), &rules[1]);
+  EXPECT_EQ(find_redirect(rules, portal, rules[0].target), &rules[0]);
+  EXPECT_EQ(find_redirect({}, portal, disk), nullptr);
 }
 
 TEST(Redirect, LoopsAreFound) {
-  const BoundPortal portals[] = {{endpoint("127.0.0.1:0"), endpoint("127.0.0.1:40001")},
-                                 {endpoint("127.0.0.1:0"), endpoint("127.0.0.1:40002")},
-                                 {endpoint("0.0.0.0:3260"), endpoint("0.0.0.0:3260")}};
+  BoundPortal portals[] = {{endpoint("127.0.0.1:0"), endpoint("127.0.0.1:40001"), 1},
+                           {endpoint("127.0.0.1:0"), endpoint("127.0.0.1:40002"), 1},
+                           {endpoint("0.0.0.0:3260"), endpoint("0.0.0.0:3260"), 1}};
   const runtime::Endpoint own[] = {endpoint("192.0.2.1")};
-  const auto check = [&](std::vector<RedirectRule> rules) { return check_redirect_loops(rules, portals, own, disk, 1).has_value(); };
+  const auto check = [&](std::vector<RedirectRule> rules) { return check_redirect_loops(rules, portals, own, disk).has_value(); };
   const auto rule = [](std::optional<runtime::Endpoint> portal, const char* address) {
     RedirectRule r;
     r.portal = portal;
@@ -79,6 +77,15 @@ TEST(Redirect, LoopsAreFound) {
   RedirectRule other = rule(std::nullopt, "127.0.0.1:40001");
   other.target = "iqn.2026-11.io.perilune:other";
   EXPECT_TRUE(check({other}));
+
+  // From one portal group to the other and back; only as long as both have the target.
+  RedirectRule away = rule(std::nullopt, "192.0.2.1:3260"), back = rule(std::nullopt, "127.0.0.1:40001");
+  away.portal_group_tag = 1;
+  back.portal_group_tag = 2;
+  portals[2].portal_group_tag = 2;
+  EXPECT_FALSE(check({away, back}));
+  portals[2].portal_group_tag.reset();
+  EXPECT_TRUE(check({away, back})) << "refused there, not sent on";
 }
 
 }  // namespace

@@ -28,7 +28,7 @@ void Registry::decide(Connection& connection, const iscsi::SessionQuery& query) 
     const SessionRecord& record = entry.second;
     return record.type == iscsi::SessionType::normal && query.session_type == iscsi::SessionType::normal &&
            record.initiator_name == query.initiator_name && record.isid == query.isid &&
-           record.target_name == query.target_name;
+           record.target_name == query.target_name && record.portal_group_tag == query.target_portal_group_tag;
   });
   if (old == records_.end()) return open(connection, query);
   waiting_.push_back({&connection, old->first});
@@ -49,6 +49,7 @@ void Registry::open(Connection& connection, const iscsi::SessionQuery& query) {
   record.initiator_name = query.initiator_name;
   record.target_name = query.target_name;
   record.isid = query.isid;
+  record.portal_group_tag = query.target_portal_group_tag;
   record.shard = normal ? least_loaded() : 0;  // a discovery session does no I/O and has come to its end soon
   record.departing = record.shard != 0;
   if (normal) ++sessions_on_[record.shard];

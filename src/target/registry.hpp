@@ -22,6 +22,7 @@ struct SessionRecord {
   std::string initiator_name;
   std::string target_name;
   iscsi::Isid isid{};
+  std::uint16_t portal_group_tag = 1;
   std::uint32_t shard = 0;
   bool departing = false;  // the connection that opens it has not left for the shard yet
   bool ending = false;     // its shard has been told, or will be once it has the session

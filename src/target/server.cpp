@@ -29,6 +29,10 @@ Status check(const ServerConfig& config) {
   for (const RedirectRule& rule : config.redirects) {
     if (Status status = check_redirect_address(rule.address); !status) return status;
   }
+  for (const TargetSpec& target : config.targets) {
+    Status status = check_portal_groups(target.portal_groups, config.portals.size());
+    if (!status) return fail(Errc::invalid_argument, fmt::format("{}: {}", target.name, status.error().message));
+  }
   return {};
 }
 
@@ -51,7 +55,7 @@ Server::Server(ServerConfig config, std::uint32_t shards) : config_(std::move(co
 
 Server::~Server() {
   hear_of_space(false);
-  listeners_.clear();
+  portals_.clear();
 }
 
 void Server::hear_of_space(bool heard) {
@@ -83,33 +87,63 @@ Status Server::make_shards(std::span<runtime::Loop* const> loops, EventLog& log)
   return {};
 }
 
-Status Server::start() {
-  for (const runtime::Endpoint& portal : config_.portals) {
-    auto listener = shards_.front()->loop.listen(portal, config_.socket, *this);
-    if (!listener) {
-      listeners_.clear();
-      portals_.clear();
-      Error error = listener.error();
-      error.message = fmt::format("portal {}: {}", portal.to_string(), error.message);
-      return tl::unexpected(std::move(error));
-    }
-    portals_.push_back((*listener)->local());
-    listeners_.push_back(std::move(*listener));
+Status Server::Portal::bind(runtime::Loop& loop, const runtime::SocketOptions& options) {
+  auto listener = loop.listen(configured_, options, *this);
+  if (!listener) {
+    Error error = listener.error();
+    error.message = fmt::format("portal {}: {}", configured_.to_string(), error.message);
+    return tl::unexpected(std::move(error));
   }
-  for (const TargetSpec& target : config_.targets) {
-    Status status = check_redirect_loops(config_.redirects, portals(), config_.host_addresses, target.name, target.portal_group_tag);
-    if (status) continue;
-    listeners_.clear();
-    portals_.clear();
-    return status;
+  listener_ = std::move(*listener);
+  return {};
+}
+
+Status Server::start() {
+  Status status = bind_portals();
+  if (status) status = check_redirects();
+  if (!status) portals_.clear();
+  else publish_directory();
+  return status;
+}
+
+Status Server::bind_portals() {
+  for (const runtime::Endpoint& endpoint : config_.portals) {
+    auto portal = std::make_unique<Portal>(*this, static_cast<std::uint32_t>(portals_.size()), endpoint);
+    if (Status status = portal->bind(shards_.front()->loop, config_.socket); !status) return status;
+    portals_.push_back(std::move(portal));
   }
   return {};
 }
 
-std::vector<BoundPortal> Server::portals() const {
-  std::vector<BoundPortal> portals;
-  for (std::size_t i = 0; i < portals_.size(); ++i) portals.push_back({config_.portals[i], portals_[i]});
-  return portals;
+BoundPortal Server::portal_of(const TargetSpec& target, const Portal& portal) const {
+  return {portal.configured(), portal.bound(), portal_group_of(target.portal_groups, portal.number())};
+}
+
+Status Server::check_redirects() const {
+  for (const TargetSpec& target : config_.targets) {
+    std::vector<BoundPortal> portals;
+    for (const auto& portal : portals_) portals.push_back(portal_of(target, *portal));
+    Status status = check_redirect_loops(config_.redirects, portals, config_.host_addresses, target.name);
+    if (!status) return status;
+  }
+  return {};
+}
+
+std::vector<runtime::Endpoint> Server::bound_portals() const {
+  std::vector<runtime::Endpoint> bound;
+  for (const auto& portal : portals_) bound.push_back(portal->bound());
+  return bound;
+}
+
+void Server::publish_directory() {
+  std::vector<Directory::Portal> portals;
+  for (const auto& portal : portals_) portals.push_back({portal->number(), portal->bound()});
+  std::vector<Directory::Target> targets;
+  for (const TargetSpec& target : config_.targets) targets.push_back({target.name, target.portal_groups});
+  const auto directory = std::make_shared<const Directory>(std::move(portals), std::move(targets), config_.host_addresses);
+  for (const auto& there : shards_) {
+    send(*shards_.front(), *there, [shard = there.get(), directory] { shard->directory = directory; });
+  }
 }
 
 void Server::send(const Shard& from, Shard& to, std::function<void()> work) {
@@ -137,9 +171,15 @@ void DeviceLink::send(std::uint32_t shard, std::function<void(scsi::Device&)> wo
 
 // ---- logins and sessions ----
 
-void Server::on_accepted(std::unique_ptr<runtime::Stream> stream) {
+void Server::accepted(std::unique_ptr<runtime::Stream> stream, std::uint32_t portal) {
   registry_.login_began();
-  shards_.front()->accept(std::move(stream), next_connection_id_++);
+  shards_.front()->accept(std::move(stream), next_connection_id_++, portal);
+}
+
+const RedirectRule* Server::redirect_of(const TargetSpec& target, std::uint32_t portal) const {
+  // A portal that is bound no more sends nobody on.
+  if (config_.redirects.empty() || portal >= portals_.size()) return nullptr;
+  return find_redirect(config_.redirects, portal_of(target, *portals_[portal]), target.name);
 }
 
 iscsi::TargetDecision Server::find_target(const iscsi::TargetQuery& query, const Connection& connection) {
@@ -152,10 +192,12 @@ iscsi::TargetDecision Server::find_target(const iscsi::TargetQuery& query, const
       decision.status = iscsi::LoginStatus::not_found;
       return decision;
     }
-    const RedirectRule* elsewhere =
-        config_.redirects.empty()
-            ? nullptr
-            : find_redirect(config_.redirects, portals(), connection.local(), target->name, target->portal_group_tag);
+    const auto tag = portal_group_of(target->portal_groups, connection.portal());
+    if (!tag) {  // a target that is elsewhere is to be found by those who discover it
+      decision.status = iscsi::LoginStatus::not_found;
+      return decision;
+    }
+    const RedirectRule* elsewhere = redirect_of(*target, connection.portal());
     if (elsewhere != nullptr) {
       decision.status = elsewhere->permanent ? iscsi::LoginStatus::target_moved_permanently
                                              : iscsi::LoginStatus::target_moved_temporarily;
@@ -163,7 +205,7 @@ iscsi::TargetDecision Server::find_target(const iscsi::TargetQuery& query, const
       return decision;
     }
     auth = &target->auth;
-    decision.target_portal_group_tag = target->portal_group_tag;
+    decision.target_portal_group_tag = *tag;
     decision.target_alias = target->alias;
   }
   decision.allow_none = auth->accounts.empty();
@@ -212,42 +254,6 @@ void Server::cold_reset(const Shard& from, std::uint32_t target) {
   }
 }
 
-// ---- discovery ----
-
-std::vector<std::string> Server::addresses(const TargetSpec& target, const runtime::Endpoint& asked) const {
-  std::vector<std::string> result;
-  const auto add = [&](const runtime::Endpoint& endpoint) {
-    std::string text = fmt::format("{},{}", endpoint.to_string(), target.portal_group_tag);
-    if (std::find(result.begin(), result.end(), text) == result.end()) result.push_back(std::move(text));
-  };
-  // First the address that was asked, which the initiator can reach for certain.
-  add(asked);
-  for (const runtime::Endpoint& portal : portals_) {
-    if (!portal.is_wildcard()) {
-      if (portal.is_loopback() == asked.is_loopback() && !portal.is_link_local()) add(portal);
-      continue;
-    }
-    if (asked.is_loopback()) continue;
-    for (runtime::Endpoint host : config_.host_addresses) {
-      if (host.is_loopback() || host.is_link_local() || (host.is_ipv6 && !portal.is_ipv6)) continue;
-      host.port = portal.port;
-      add(host);
-    }
-  }
-  return result;
-}
-
-std::vector<iscsi::SendTargetsRecord> Server::send_targets(const Session& session, const runtime::Endpoint& portal,
-                                                                std::string_view asked) const {
-  std::vector<iscsi::SendTargetsRecord> records;
-  const TargetSpec* own = session.node() != nullptr ? &session.node()->spec : nullptr;
-  for (const TargetSpec& target : config_.targets) {
-    if (asked.empty() ? &target != own : asked != "All" && asked != target.name) continue;
-    records.push_back({target.name, addresses(target, portal)});
-  }
-  return records;
-}
-
 // ---- an operator's wishes ----
 
 bool Server::to_shard_of(std::uint16_t tsih, std::function<void(Shard&)> work) {
@@ -274,7 +280,7 @@ bool Server::drop_connection(std::uint16_t tsih, std::uint16_t cid) {
 
 void Server::stop(std::function<void(Status)> stopped) {
   if (shutdown_ != nullptr) return;
-  listeners_.clear();
+  portals_.clear();
   registry_.stop();
   shutdown_ = std::make_unique<Shutdown>(Shutdown{std::move(stopped), shards_.size()});
   Shard& first = *shards_.front();

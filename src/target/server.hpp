@@ -28,7 +28,7 @@ namespace perilune::target {
 class Connection;
 class Session;
 
-class Server final : public runtime::AcceptHandler {
+class Server {
  public:
   // Opens every unit on every loop; no loop runs yet. Fails with what open_channel says, invalid_argument (names, credentials,
   // limits). `log` is used by the threads of all loops.
@@ -36,11 +36,12 @@ class Server final : public runtime::AcceptHandler {
                                                               EventLog& log);
   [[nodiscard]] static Result<std::unique_ptr<Server>> create(runtime::Loop& loop, ServerConfig config, EventLog& log);
   // Precondition: stop() has finished, or the loops will never run again; and no other thread runs one of them.
-  ~Server() override;
+  ~Server();
 
   // Binds the portals. Fails with busy, permission, invalid_argument (redirects that lead back); then nothing is bound.
   [[nodiscard]] Status start();
-  [[nodiscard]] std::vector<runtime::Endpoint> bound_portals() const { return portals_; }
+  // By number; empty before start().
+  [[nodiscard]] std::vector<runtime::Endpoint> bound_portals() const;
   // No new connections; initiators are asked to log out (logout_timeout), commands of those that do not end (at most
   // drain_timeout), they are told, connections close, units are flushed; then `stopped` with the first error of a flush. The loops go on: messages may still be under way between them.
   void stop(std::function<void(Status)> stopped);
@@ -61,8 +62,6 @@ class Server final : public runtime::AcceptHandler {
   [[nodiscard]] std::uint32_t shard_count() const noexcept { return static_cast<std::uint32_t>(shards_.size()); }
   [[nodiscard]] Shard& shard(std::uint32_t number = 0) noexcept { return *shards_[number]; }
   [[nodiscard]] const scsi::RodTokenKey& token_key(std::uint32_t target) const noexcept { return token_keys_[target]; }
-  [[nodiscard]] std::vector<iscsi::SendTargetsRecord> send_targets(const Session& session, const runtime::Endpoint& portal,
-                                                                 std::string_view asked) const;
   // Calls `work` on the thread of `to`: at once when that is the caller's own (`from`), else from a later turn there, in
   // order for each pair of shards. Never once the server is gone. Control path: it allocates.
   void send(const Shard& from, Shard& to, std::function<void()> work);
@@ -76,7 +75,6 @@ class Server final : public runtime::AcceptHandler {
   void shard_stopped(const Shard& from);
 
   // --- for logins, which run on the first shard ---
-  void on_accepted(std::unique_ptr<runtime::Stream> stream) override;
   [[nodiscard]] bool too_many_logins() const noexcept { return registry_.half_open() > limits::max_half_open_logins; }
   [[nodiscard]] iscsi::TargetDecision find_target(const iscsi::TargetQuery& query, const Connection& connection);
   void decide_session(Connection& connection, const iscsi::SessionQuery& query) { registry_.decide(connection, query); }
@@ -90,7 +88,26 @@ class Server final : public runtime::AcceptHandler {
   void end_session(std::uint32_t shard, std::uint16_t tsih, std::string_view reason);
 
  private:
+  // A portal that is bound. What comes in through it knows its number.
+  class Portal final : public runtime::AcceptHandler {
+   public:
+    Portal(Server& server, std::uint32_t number, const runtime::Endpoint& configured)
+        : server_(server), number_(number), configured_(configured) {}
+    [[nodiscard]] Status bind(runtime::Loop& loop, const runtime::SocketOptions& options);
+    [[nodiscard]] std::uint32_t number() const noexcept { return number_; }
+    [[nodiscard]] const runtime::Endpoint& configured() const noexcept { return configured_; }
+    [[nodiscard]] runtime::Endpoint bound() const { return listener_->local(); }  // precondition: bind()
+    void on_accepted(std::unique_ptr<runtime::Stream> stream) override { server_.accepted(std::move(stream), number_); }
+
+   private:
+    Server& server_;
+    std::uint32_t number_;
+    runtime::Endpoint configured_;
+    std::unique_ptr<runtime::Listener> listener_;
+  };
+
   bool to_shard_of(std::uint16_t tsih, std::function<void(Shard&)> work);
+  void accepted(std::unique_ptr<runtime::Stream> stream, std::uint32_t portal);
   struct Shutdown {
     std::function<void(Status)> stopped;
     std::size_t shards_left = 0;
@@ -100,15 +117,18 @@ class Server final : public runtime::AcceptHandler {
   // What the space watch finds out reaches the devices; `heard` false: no more.
   void hear_of_space(bool heard);
   [[nodiscard]] Status make_shards(std::span<runtime::Loop* const> loops, EventLog& log);
-  [[nodiscard]] std::vector<BoundPortal> portals() const;
-  [[nodiscard]] std::vector<std::string> addresses(const TargetSpec& target, const runtime::Endpoint& asked) const;
+  [[nodiscard]] Status bind_portals();
+  [[nodiscard]] Status check_redirects() const;
+  [[nodiscard]] const RedirectRule* redirect_of(const TargetSpec& target, std::uint32_t portal) const;
+  [[nodiscard]] BoundPortal portal_of(const TargetSpec& target, const Portal& portal) const;
+  // Every shard answers SendTargets with what is so now.
+  void publish_directory();
 
   ServerConfig config_;
   Registry registry_;
   std::vector<scsi::RodTokenKey> token_keys_;  // by target, the same on all shards
   std::vector<std::unique_ptr<Shard>> shards_;
-  std::vector<std::unique_ptr<runtime::Listener>> listeners_;
-  std::vector<runtime::Endpoint> portals_;
+  std::vector<std::unique_ptr<Portal>> portals_;  // by number
   std::uint64_t next_connection_id_ = 1;
   std::unique_ptr<Shutdown> shutdown_;
   std::shared_ptr<const int> alive_ = std::make_shared<const int>(0);  // messages that come later find it gone

@@ -51,8 +51,8 @@ bool tells_of_aborts(const scsi::Task& task) noexcept {
 scsi::NexusNames nexus_names(const TargetNode& node, const iscsi::TargetLoginResult& login) {
   scsi::NexusNames names;
   names.initiator_port = initiator_port_name(login.initiator_name, login.isid);
-  names.target_port = target_port_name(node.spec.name, node.spec.portal_group_tag);
-  names.relative_target_port = node.spec.portal_group_tag;
+  names.target_port = target_port_name(node.spec.name, login.target_portal_group_tag);
+  names.relative_target_port = login.target_portal_group_tag;
   return names;
 }
 
@@ -72,12 +72,17 @@ Session::Session(Server& server, Shard& shard, TargetNode* node, const iscsi::Ta
       initiator_name_(login.initiator_name),
       user_(login.user),
       isid_(login.isid),
+      portal_group_tag_(login.target_portal_group_tag),
       tsih_(login.tsih),
       unsolicited_pages_(BufferPool::pages_for(login.session.first_burst_length)),
       nexus_(node != nullptr ? std::make_unique<scsi::Nexus>(*node->device, nexus_names(*node, login)) : nullptr),
       engine_(*this, login.session, login.exp_cmd_sn, command_window) {
   if (node == nullptr) engine_.serve_discovery_only();
   else nexus_->set_sam5_functions(login.session.protocol_level >= 2);
+}
+
+std::string_view Session::target_name() const noexcept {
+  return node_ != nullptr ? std::string_view(node_->spec.name) : std::string_view();
 }
 
 Session::~Session() {
@@ -491,7 +496,7 @@ void Session::on_text(iscsi::TargetConnection& connection, const iscsi::TextRequ
   iscsi::TargetText& text = driver.text();
   auto step = text.receive(request, data);
   if (step == iscsi::TargetText::Step::ask_targets) {
-    step = text.answer_targets(server_.send_targets(*this, driver.local(), text.send_targets()));
+    step = text.answer_targets(shard_.directory->answer({driver.portal(), driver.local(), target_name()}, text.send_targets()));
   }
   if (step == iscsi::TargetText::Step::respond) {
     connection.send_text_response(text.response(), text.data());

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/delegate.hpp"
@@ -34,6 +35,8 @@ class Session final : public iscsi::TargetHost, public ListNode<Session> {
   [[nodiscard]] const std::string& initiator_name() const noexcept { return initiator_name_; }
   [[nodiscard]] const iscsi::Isid& isid() const noexcept { return isid_; }
   [[nodiscard]] TargetNode* node() const noexcept { return node_; }
+  [[nodiscard]] std::string_view target_name() const noexcept;  // empty in a discovery session
+  [[nodiscard]] std::uint16_t portal_group_tag() const noexcept { return portal_group_tag_; }
   [[nodiscard]] iscsi::SessionType type() const noexcept { return type_; }
   [[nodiscard]] const std::string& user() const noexcept { return user_; }  // CHAP_N of its first connection
   [[nodiscard]] const std::vector<Connection*>& connections() const noexcept { return connections_; }
@@ -114,6 +117,7 @@ class Session final : public iscsi::TargetHost, public ListNode<Session> {
   std::string initiator_name_;
   std::string user_;
   iscsi::Isid isid_;
+  std::uint16_t portal_group_tag_;
   std::uint16_t tsih_;
   std::uint32_t unsolicited_pages_;      // one reservation: FirstBurstLength
   std::uint32_t reservations_ = 0;       // held by the engine's window

@@ -81,8 +81,7 @@ Status Shard::open_targets(const std::vector<TargetSpec>& targets) {
 Status Shard::open_unit(TargetNode& target, const UnitSpec& unit) {
   scsi::UnitConfig config = unit.config;
   config.space = unit.space;
-  const std::uint16_t tag = target.spec.portal_group_tag;
-  if (config.port_groups.of_port(tag) == nullptr) config.port_groups = scsi::PortGroups({{.id = tag, .ports = {tag}}}, false);
+  if (!knows_all(config.port_groups, target.spec.portal_groups)) config.port_groups = port_groups_of(target.spec.portal_groups);
   const auto& records = server_.config().records;
   if (records != nullptr && !unit.record.empty()) {
     auto record = UnitRecord::open(*records, loop, unit.record, log, config.durable);
@@ -106,8 +105,8 @@ Status Shard::open_unit(TargetNode& target, const UnitSpec& unit) {
 
 // ---- connections and logins ----
 
-void Shard::accept(std::unique_ptr<runtime::Stream> stream, std::uint64_t id) {
-  auto* connection = new Connection(server_, *this, std::move(stream), id);  // connection_closed() deletes it
+void Shard::accept(std::unique_ptr<runtime::Stream> stream, std::uint64_t id, std::uint32_t portal) {
+  auto* connection = new Connection(server_, *this, std::move(stream), id, portal);  // connection_closed() deletes it
   connections_.push_back(*connection);
   logging_in_.push_back(*connection);
   connection->start();
@@ -117,7 +116,7 @@ void Shard::accept(std::unique_ptr<runtime::Stream> stream, std::uint64_t id) {
 }
 
 void Shard::arrive(MovingConnection& moving) {
-  auto* connection = new Connection(server_, *this, loop.adopt(std::move(moving.stream)), moving.id);
+  auto* connection = new Connection(server_, *this, loop.adopt(std::move(moving.stream)), moving.id, moving.portal);
   connections_.push_back(*connection);
   connection->resume(std::move(moving.login), std::move(moving.early), moving.login_deadline);
   if (moving.new_tsih == 0) {
@@ -140,7 +139,8 @@ void Shard::decide_join(Connection& connection, const iscsi::SessionQuery& query
   Session* session = find_session(query.tsih);
   const bool known = session != nullptr && !session->ending() && session->type() == query.session_type &&
                      session->initiator_name() == query.initiator_name && session->isid() == query.isid &&
-                     (session->node() == nullptr || session->node()->spec.name == query.target_name);
+                     (session->node() == nullptr || (session->node()->spec.name == query.target_name &&
+                                                      session->portal_group_tag() == query.target_portal_group_tag));
   if (!known) {
     decision.status = iscsi::LoginStatus::session_does_not_exist;
   } else if (session->type() != iscsi::SessionType::normal || session->user() != query.user) {

@@ -23,6 +23,7 @@
 #include "target/command.hpp"
 #include "target/config.hpp"
 #include "target/device_link.hpp"
+#include "target/directory.hpp"
 #include "target/gather_pool.hpp"
 #include "target/moving_connection.hpp"
 #include "target/retention.hpp"
@@ -72,7 +73,7 @@ class Shard {
   [[nodiscard]] std::size_t session_count() const noexcept { return session_count_; }
 
   // --- messages ---
-  void accept(std::unique_ptr<runtime::Stream> stream, std::uint64_t id);
+  void accept(std::unique_ptr<runtime::Stream> stream, std::uint64_t id, std::uint32_t portal);
   void arrive(MovingConnection& moving);
   void end_session(std::uint16_t tsih, std::string_view reason);
   void cold_reset(std::uint32_t target);
@@ -108,6 +109,7 @@ class Shard {
   GatherPool gathers;
   Retention retention{loop, *pool};
   WaitingSessions waiting_sessions;
+  std::shared_ptr<const Directory> directory = std::make_shared<const Directory>();  // what the server has told last
   std::uint32_t window_slots = 0;  // commands that all sessions together may have in progress
 
  private:

@@ -6,7 +6,7 @@ A test's outcome is one of passed, skipped, failed, timeout, crash (of the tool)
 are compared with expected.txt: a test that does worse than expected there fails the run, a test that does better is
 reported so that the file can be raised (--record rewrites it). The last line is `N passed, N skipped, N failed`.
 
-The tests of MultipathIO get two portals, those of ReadOnly a unit that is read-only. Sanitize.Reset wants a unit that takes
+The tests of MultipathIO get two portals in two portal groups, those of ReadOnly a unit that is read-only. Sanitize.Reset wants a unit that takes
 longer than four seconds to overwrite, and waits for it a minute at a time: it gets one of 2 TiB that keep nothing, in one run.
 """
 import argparse
@@ -102,7 +102,7 @@ class Target:
         return path
 
     def options(self):
-        options = ["--portal", "127.0.0.1:0", "--portal", "127.0.0.1:0", "--block-size", str(self.args.block_size)]
+        options = ["--portal", "127.0.0.1:0,1", "--portal", "127.0.0.1:0,2", "--block-size", str(self.args.block_size)]
         return options + ["--thick"] * self.args.thick + ["--read-only"] * self.read_only
 
     def urls(self):

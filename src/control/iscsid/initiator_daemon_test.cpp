@@ -72,7 +72,6 @@ class InitiatorDaemonTest : public ::testing::Test {
     for (const char* name : {open_target, chap_target, mutual_target}) {
       target::TargetSpec spec;
       spec.name = name;
-      spec.portal_group_tag = 1;
       if (name != open_target) spec.auth.accounts.push_back({"moon", crypto::Secret("twelve or more")});
       if (name == mutual_target) spec.auth.target_account = {"sun", crypto::Secret("another twelve")};
       target::UnitSpec unit;

@@ -244,7 +244,7 @@ TargetLogin::Step TargetLogin::Impl::finish_step() {
 TargetLogin::Step TargetLogin::Impl::ask_session() {
   session_query_ = {target_query_.session_type, target_query_.initiator_name, target_query_.target_name,
                     chap_->user(),              first_.isid,                  first_.tsih,
-                    first_.cid,                 request_.cmd_sn};
+                    first_.cid,                 request_.cmd_sn,              portal_group_tag_};
   state_ = State::asking_session;
   return Step::ask_session;
 }

@@ -82,6 +82,7 @@ struct SessionQuery {
   std::uint16_t tsih = 0;  // zero: a new session, which reinstates the one with the same name, ISID and portal group
   std::uint16_t cid = 0;
   CmdSn cmd_sn;            // of this request
+  std::uint16_t target_portal_group_tag = 1;  // as TargetDecision has it
 };
 
 struct SessionDecision {

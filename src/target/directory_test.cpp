@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+// What SendTargets is answered with, for askers here and elsewhere, through each portal.
+#include "target/directory.hpp"
+
+#include <gtest/gtest.h>
+
+namespace perilune::target {
+namespace {
+
+using Texts = std::vector<std::string>;
+
+runtime::Endpoint endpoint(const char* text) { return *runtime::Endpoint::parse(text, 3260); }
+
+constexpr const char* one = "iqn.2026-11.io.perilune:one";
+constexpr const char* two = "iqn.2026-11.io.perilune:two";
+
+// `one` in group 1 on both networks of the storage and in group 2 on every address; `two` behind portal 1 alone.
+Directory directory() {
+  return {{{0, endpoint("192.0.2.1:3260")}, {1, endpoint("198.51.100.1:3260")}, {2, endpoint("0.0.0.0:3261")},
+           {3, endpoint("127.0.0.1:3262")}, {4, endpoint("[fe80::1]:3260")}},
+          {{one, {{.tag = 1, .portals = {0, 1, 3, 4}}, {.tag = 2, .portals = {2}}}}, {two, {{.tag = 5, .portals = {1}}}}},
+          {endpoint("192.0.2.1"), endpoint("198.51.100.1"), endpoint("127.0.0.1"), endpoint("[2001:db8::1]")}};
+}
+
+Texts told(std::uint32_t portal, const char* local, std::string_view asked, std::string_view own = {}) {
+  Texts result;
+  for (const auto& record : directory().answer({portal, endpoint(local), own}, asked)) {
+    result.push_back(record.target_name);
+    result.insert(result.end(), record.target_addresses.begin(), record.target_addresses.end());
+  }
+  return result;
+}
+
+TEST(Directory, EveryPortalIsListedWithItsTagTheOneAskedFirst) {
+  EXPECT_EQ(told(1, "198.51.100.1:3260", "All"),
+            (Texts{one, "198.51.100.1:3260,1", "192.0.2.1:3260,1", "192.0.2.1:3261,2", "198.51.100.1:3261,2",  //
+                   two, "198.51.100.1:3260,5"}));
+  EXPECT_EQ(told(2, "192.0.2.1:3261", one),
+            (Texts{one, "192.0.2.1:3261,2", "192.0.2.1:3260,1", "198.51.100.1:3260,1", "198.51.100.1:3261,2"}));
+}
+
+TEST(Directory, LoopbackIsForThisHostAlone) {
+  EXPECT_EQ(told(3, "127.0.0.1:3262", "All"), (Texts{one, "127.0.0.1:3262,1", "127.0.0.1:3261,2"}))
+      << "two cannot be reached from here, and has no record: that would mean that it can, in group 1";
+  EXPECT_EQ(told(2, "127.0.0.1:3261", "All"), (Texts{one, "127.0.0.1:3261,2", "127.0.0.1:3262,1"}));
+}
+
+TEST(Directory, ATargetThatIsNotBehindThePortalAskedIsListedWhereItIs) {
+  EXPECT_EQ(told(0, "192.0.2.1:3260", two), (Texts{two, "198.51.100.1:3260,5"}));
+}
+
+TEST(Directory, WithoutANameASessionAsksForItsOwnTarget) {
+  EXPECT_EQ(told(1, "198.51.100.1:3260", "", two), (Texts{two, "198.51.100.1:3260,5"}));
+  EXPECT_EQ(told(1, "198.51.100.1:3260", "iqn.2026-11.io.perilune:nobody"), Texts{});
+}
+
+}  // namespace
+}  // namespace perilune::target
