@@ -397,6 +397,7 @@ void Device::after_leaving(LogicalUnit& unit) {
   if (unit.blocked_ != 0) wake(unit);
   if (claims_released_) wake_released();
   if (unit.pending_ != nullptr) continue_change(unit);
+  if (!unit.in_force_.empty()) unit.tell_in_force();
   if (!unit.adopting_.empty()) shards_->tell_adopted(unit);
   if (!managements_.empty()) settle_managements();
 }

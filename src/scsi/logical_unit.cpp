@@ -143,7 +143,7 @@ void LogicalUnit::set_reservations(Reservations reservations) {
   ++generation_;
 }
 
-Status LogicalUnit::set_access_state(std::uint16_t group, AccessState state) {
+Status LogicalUnit::set_access_state(std::uint16_t group, AccessState state, std::function<void()> in_force) {
   if (port_groups().find(group) == nullptr) return fail(Errc::not_found, "no target port group " + std::to_string(group));
   const auto change = [group, state](LogicalUnit& unit) {
     if (!unit.port_groups().set_state(group, state, PortGroup::Cause::implicit)) return;
@@ -151,11 +151,26 @@ Status LogicalUnit::set_access_state(std::uint16_t group, AccessState state) {
     unit.raise_for_others(nullptr, UnitAttention::access_state_changed);
   };
   if (device_.shards_ != nullptr) {
-    device_.shards_->change(*this, change);
-  } else {
-    change(*this);
+    device_.shards_->change(*this, change, std::move(in_force));
+    return {};
   }
+  change(*this);
+  if (in_force) in_force_.push_back({device_.sequence_, std::move(in_force)});
+  tell_in_force();
   return {};
+}
+
+// Called whenever a command of the unit has ended.
+void LogicalUnit::tell_in_force() {
+  while (!in_force_.empty()) {
+    const bool awaited = task_set_.find([&](const Task& task) {
+      return task.sequence <= in_force_.front().sequence && (task.phase == Task::Phase::running || task.lent);
+    }) != nullptr;
+    if (awaited) return;
+    const std::function<void()> then = std::move(in_force_.front().then);
+    in_force_.erase(in_force_.begin());
+    then();
+  }
 }
 
 UnitCounters LogicalUnit::counters_of_all() const {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -79,9 +80,10 @@ class LogicalUnit {
   [[nodiscard]] const block::Geometry& geometry() const noexcept { return *geometry_; }
 
   // Asymmetric access. The operator's change: every nexus learns by 2A/06. Fails with not_found. Where there are several
-  // shards, it is called on one, and comes into force on all of them soon after.
+  // shards, it is called on one, and comes into force on all of them soon after. `in_force` is called, at once or later, when
+  // no command that was let through in the state of before is in progress any more, on any shard; not when the unit is removed first.
   [[nodiscard]] const PortGroups& port_groups() const noexcept { return config_.port_groups; }
-  [[nodiscard]] Status set_access_state(std::uint16_t group, AccessState state);
+  [[nodiscard]] Status set_access_state(std::uint16_t group, AccessState state, std::function<void()> in_force = {});
 
   // The channel's Geometry::blocks has changed: every nexus learns by 2A/09. A channel belongs to one shard, and so do
   // the nexuses that learn here: call it on each shard, once the channels of all of them show the new size.
@@ -220,6 +222,7 @@ class LogicalUnit {
   void note_here(MediaEvent event);
   [[nodiscard]] bool raise_on_one(UnitAttention attention);  // of the nexuses here; false: there is none
   [[nodiscard]] bool has_ending_task_of(const std::vector<NexusName>& nexuses);
+  void tell_in_force();
   // Whether something in this unit stands in the way of a claim that waits.
   [[nodiscard]] bool can_hold(const RangeClaim& claim);
 
@@ -241,6 +244,12 @@ class LogicalUnit {
   std::vector<std::uint64_t> preventing_;  // lives of nexuses
   bool record_known_ = true;  // false after a save that failed: the store has the old record or the new one
   std::unique_ptr<ChangeInProgress> pending_;
+  // Where there is one shard: to be told that what had started up to that command, when the operator changed the unit, is over.
+  struct InForce {
+    std::uint64_t sequence = 0;
+    std::function<void()> then;
+  };
+  std::vector<InForce> in_force_;
   std::uint32_t generation_ = 0;  // changes with what a command was checked against when it was admitted
   MediumOperation medium_{*this};
 

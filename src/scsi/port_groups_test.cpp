@@ -150,6 +150,26 @@ TEST(PortGroups, AnOperatorsChangeIsToldToEveryNexusOnce) {
   EXPECT_EQ(ports.unit.set_access_state(30, AccessState::standby).error().code, Errc::not_found);
 }
 
+TEST(PortGroups, TheOperatorLearnsWhenWhatHadStartedIsOver) {
+  Ports ports;
+  ports.channel.hold = true;
+  Io before = ports.at(ports.far, {0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0}, 512);
+  before.run();
+  int told = 0;
+  ASSERT_TRUE(ports.unit.set_access_state(20, AccessState::standby, [&] { ++told; }));
+  EXPECT_EQ(told, 0);
+  (void)ports.attentions(ports.near);
+  Io later = ports.at(ports.near, {0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0}, 512);
+  later.run();
+  ports.channel.release_one();
+  EXPECT_TRUE(before.ended);
+  EXPECT_EQ(told, 1) << "one that began in the new state is not waited for";
+  EXPECT_FALSE(later.ended);
+  ports.channel.release_all();
+  ASSERT_TRUE(ports.unit.set_access_state(20, AccessState::active_optimized, [&] { ++told; }));
+  EXPECT_EQ(told, 2) << "nothing is in progress";
+}
+
 TEST(PortGroups, SetTargetPortGroupsTellsTheOthers) {
   Ports ports;
   EXPECT_EQ(ports.set({2, 0, 0, 10, 0, 0, 0, 20}).run().status(), ScsiStatus::good);

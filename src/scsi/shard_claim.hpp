@@ -44,6 +44,7 @@ struct ShardClaim {
   LogicalUnit* unit = nullptr;
   Task* task = nullptr;  // nullptr: `change` is made once the claim is granted
   std::function<void(LogicalUnit&)> change;
+  std::function<void()> then;        // of such a change: it has been adopted everywhere
   std::vector<NexusName> aborted;    // of the change in progress: their commands end before it has been made,
   std::vector<ShardEffect> effects;  // and what follows from it
 };

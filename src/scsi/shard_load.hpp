@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Load for one shard of several that serve a disk: increments by COMPARE AND WRITE of a number that all
 // shards count up, plain writers, mode changes, resets, changes of size, and fences: PREEMPT, PREEMPT AND
-// ABORT and SET TARGET PORT GROUPS. Judged by what must hold over all shards: no increment is lost, nothing
+// ABORT, SET TARGET PORT GROUPS and a change of access state by the operator. Judged by what must hold over all shards: no increment is lost, nothing
 // is written after MODE SELECT has answered that the unit is protected, and none of those that a fence shuts
 // out completes a write, or leaves a trace on the disk, after the fence was answered. Runs in threads and in
 // the simulator.
@@ -110,6 +110,7 @@ class ShardLoad {
   // How often it was seen that nothing is written: by anybody, by those that a fence shut out.
   [[nodiscard]] std::uint64_t fences() const { return fences_; }
   [[nodiscard]] std::uint64_t shut_out() const { return shut_out_; }
+  [[nodiscard]] std::uint64_t shut_out_by_operator() const { return shut_out_by_operator_; }
 
  private:
   // One thing after the other, as an initiator with queue depth one.
@@ -323,12 +324,13 @@ class ShardLoad {
           if (load.done_ >= load.plan_.increments) return over();
           if (load.board_.increments.load() < next_fence_) return park();
           load.board_.fencing.store(true);
+          if (by_operator()) return change_by_operator(AccessState::standby);
           return by_group() ? set_group(2)
                             : reserve_out(by_abort() ? preempt_and_abort : preempt, own_key, others_key);
         case Stage::look:
           return run({0x28, 0, 0, 0, 0, first, 0, 0, blocks(), 0}, {}, blocks() * std::uint32_t{512});
         case Stage::open_group:
-          return set_group(0);
+          return by_operator() ? change_by_operator(AccessState::active_optimized) : set_group(0);
       }
     }
     void ended(Io& io) override {
@@ -358,8 +360,20 @@ class ShardLoad {
     [[nodiscard]] std::uint8_t blocks() const {
       return static_cast<std::uint8_t>(8 * (load.plan_.shards - 1) - 4);
     }
-    [[nodiscard]] bool by_group() const { return round_ % 3 == 2; }
-    [[nodiscard]] bool by_abort() const { return round_ % 3 == 1; }
+    [[nodiscard]] bool by_group() const { return round_ % 4 == 2; }
+    [[nodiscard]] bool by_abort() const { return round_ % 4 == 1; }
+    [[nodiscard]] bool by_operator() const { return round_ % 4 == 3; }
+    void change_by_operator(AccessState state) {
+      LogicalUnit* unit = load.nexus_.find_unit([](const LogicalUnit&) { return true; });
+      const Status asked = unit->set_access_state(others_port, state, [this] {
+        load.post_([this] {
+          if (stage_ == Stage::fence) fence_ended(true);
+          else lift();
+          next();
+        });
+      });
+      if (!asked) load.problem_ = asked.error().message;
+    }
     void reserve_out(std::uint8_t action, std::uint64_t key, std::uint64_t action_key) {
       std::vector<std::uint8_t> list(24);
       store_be64(&list[0], key);
@@ -395,10 +409,11 @@ class ShardLoad {
       seen_ = std::move(seen);
       if (--looks_left_ != 0) return;
       ++load.shut_out_;
+      if (by_operator()) ++load.shut_out_by_operator_;
       next_fence_ = load.board_.increments.load() + load.plan_.increments_per_fence;
       load.board_.fenced.store(false);
       stage_ = Stage::open_group;
-      if (!by_group()) lift();
+      if (!by_group() && !by_operator()) lift();
     }
     void lift() {
       load.board_.fencing.store(false);
@@ -471,6 +486,7 @@ class ShardLoad {
   std::uint64_t done_ = 0;
   std::uint64_t fences_ = 0;
   std::uint64_t shut_out_ = 0;
+  std::uint64_t shut_out_by_operator_ = 0;
   bool registered_ = true;  // or never yet shut out
   std::string problem_;
   std::atomic<bool> over_{false};

@@ -115,8 +115,10 @@ void Shards::give_back(ShardClaim& claim) {
   claims_.erase(claim.id);
 }
 
-void Shards::change(LogicalUnit& unit, std::function<void(LogicalUnit&)> change) {
-  add_claim(unit, {.parts = {}, .whole = true, .urgent = false}, nullptr).change = std::move(change);
+void Shards::change(LogicalUnit& unit, std::function<void(LogicalUnit&)> change, std::function<void()> then) {
+  ShardClaim& claim = add_claim(unit, {.parts = {}, .whole = true, .urgent = false}, nullptr);
+  claim.change = std::move(change);
+  claim.then = std::move(then);
 }
 
 bool Shards::has_claim_on(const LogicalUnit& unit) const {
@@ -172,7 +174,9 @@ void Shards::published(std::uint64_t id) {
   const auto place = claims_.find(id);
   PERILUNE_ASSERT(place != claims_.end());
   Task* task = place->second->task;
+  const std::function<void()> then = std::move(place->second->then);
   claims_.erase(place);
+  if (then) then();
   if (task == nullptr) return;
   task->claim = nullptr;
   device_.finish(*task);

@@ -65,8 +65,9 @@ class Shards {
   // The command that holds all of its unit has ended. It is finished when every shard has adopted what it
   // made of the unit.
   void publish(Task& task);
-  // Makes a change that no command asked for, in its place among the others.
-  void change(LogicalUnit& unit, std::function<void(LogicalUnit&)> change);
+  // Makes a change that no command asked for, in its place among the others. `then`, if any: every shard has adopted it, and what
+  // had started before is over.
+  void change(LogicalUnit& unit, std::function<void(LogicalUnit&)> change, std::function<void()> then = {});
   [[nodiscard]] bool has_claim_on(const LogicalUnit& unit) const;
 
   // ---- this shard's part of every claim (shards_member.cpp)

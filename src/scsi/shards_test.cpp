@@ -420,6 +420,26 @@ TEST(Shards, TheOperatorsChangeHoldsOnEveryShard) {
   }
 }
 
+TEST(Shards, TheOperatorLearnsWhenNobodyIsServedInTheOldStateAnyMore) {
+  ShardRig rig(3);
+  rig.take_attentions();
+  rig.channel(1).hold = true;
+  Io before = rig.io(1, write(5, 1), bytes(512, 1));
+  before.run();
+  int told = 0;
+  ASSERT_TRUE(rig.unit(2).set_access_state(1, AccessState::standby, [&] { ++told; }));
+  rig.deliver_all();
+  EXPECT_EQ(told, 0);
+  Io waits = rig.io(0, write(6, 1), bytes(512, 1));
+  EXPECT_FALSE(waits.run().ended);
+  rig.channel(1).release_all();
+  rig.deliver_all();
+  EXPECT_EQ(told, 1);
+  EXPECT_EQ(before.status(), ScsiStatus::good);
+  ASSERT_TRUE(waits.ended);
+  EXPECT_EQ(waits.sense(), 0x02040bu);
+}
+
 TEST(Shards, AFailedFlushIsKnownEverywhereBeforeItsCommandEnds) {
   ShardRig rig(3);
   rig.take_attentions();

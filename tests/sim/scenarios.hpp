@@ -31,14 +31,19 @@ ScenarioResult run_pool(std::uint64_t seed, const ScenarioOptions& options);
 ScenarioResult run_retention(std::uint64_t seed, const ScenarioOptions& options);
 
 // Two or three shards serve one disk, each with its own loop: COMPARE AND WRITE increments from all of them beside plain
-// writes, mode changes, resets, changes of size, and PREEMPT and SET TARGET PORT GROUPS that shut all but one shard out. No
+// writes, mode changes, resets, changes of size, and PREEMPT, SET TARGET PORT GROUPS and the operator that shut all but one shard out. No
 // increment is lost, and nothing is written to a protected unit or by those that are shut out.
 ScenarioResult run_shards(std::uint64_t seed, const ScenarioOptions& options);
-// The same, and how often it was looked at each: in some runs not at all, in all of them together it has to be.
-struct ShardsResult : ScenarioResult {
-  std::uint64_t protections = 0, shut_out = 0;
+// The same with something that the scenario must catch; and how often it was looked at each: in some runs not at all, in all of
+// them together it has to be.
+enum class ShardsFault : std::uint8_t {
+  none,
+  forgets_access_states,  // no port group of another shard is ever in a state that refuses anything
 };
-ShardsResult run_shards_counted(std::uint64_t seed, const ScenarioOptions& options);
+struct ShardsResult : ScenarioResult {
+  std::uint64_t protections = 0, shut_out = 0, shut_out_by_operator = 0;
+};
+ShardsResult run_shards_with(std::uint64_t seed, const ScenarioOptions& options, ShardsFault planted);
 
 // Recovery level 2: connections fail and come back, tasks are reassigned, everything is read back.
 ScenarioResult run_reassign(std::uint64_t seed, const ScenarioOptions& options);

@@ -23,8 +23,8 @@ constexpr const char* disk_path = "/disk";
 
 class Sharded {
  public:
-  Sharded(std::uint64_t seed, const ScenarioOptions& options)
-      : world_(seed, world_options(options)), host_(world_.add_host("target", {"10.0.0.1"})) {
+  Sharded(std::uint64_t seed, const ScenarioOptions& options, ShardsFault planted)
+      : world_(seed, world_options(options)), host_(world_.add_host("target", {"10.0.0.1"})), planted_(planted) {
     DiskOptions disk;
     disk.size_bytes = 64 * 512;
     host_.add_disk(disk_path, disk);
@@ -37,6 +37,7 @@ class Sharded {
     if (!shards_.empty()) {
       result.protections = shards_.front()->load->fences();
       result.shut_out = shards_.front()->load->shut_out();
+      result.shut_out_by_operator = shards_.front()->load->shut_out_by_operator();
     }
     result.trace_hash = world_.trace_hash();
     result.events = world_.event_count();
@@ -49,7 +50,16 @@ class Sharded {
     [[nodiscard]] std::uint32_t self() const noexcept override { return shard; }
     [[nodiscard]] std::uint32_t shards() const noexcept override { return all.count_; }
     void send(std::uint32_t to, std::function<void(scsi::Device&)> work) override {
-      all.loops_[to]->post([this, to, work = std::move(work)] { work(all.shards_[to]->device); });
+      all.loops_[to]->post([this, to, work = std::move(work)] {
+        scsi::Device& device = all.shards_[to]->device;
+        work(device);
+        if (all.planted_ == ShardsFault::forgets_access_states && to != 0) forget_access_states(*device.unit(0));
+      });
+    }
+    static void forget_access_states(scsi::LogicalUnit& unit) {
+      for (const scsi::PortGroup& group : unit.port_groups().all()) {
+        unit.port_groups().set_state(group.id, scsi::AccessState::active_optimized, group.cause);
+      }
     }
     Sharded& all;
     std::uint32_t shard;
@@ -151,6 +161,7 @@ class Sharded {
 
   World world_;
   SimHost& host_;
+  ShardsFault planted_;
   std::uint32_t count_ = 0;
   LoadBoard board_;
   std::vector<SimLoop*> loops_;
@@ -161,12 +172,12 @@ class Sharded {
 
 }  // namespace
 
-ShardsResult run_shards_counted(std::uint64_t seed, const ScenarioOptions& options) {
-  return Sharded(seed, options).run();
+ShardsResult run_shards_with(std::uint64_t seed, const ScenarioOptions& options, ShardsFault planted) {
+  return Sharded(seed, options, planted).run();
 }
 
 ScenarioResult run_shards(std::uint64_t seed, const ScenarioOptions& options) {
-  return run_shards_counted(seed, options);
+  return run_shards_with(seed, options, ShardsFault::none);
 }
 
 }  // namespace perilune::sim

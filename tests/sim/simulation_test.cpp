@@ -65,13 +65,23 @@ TEST(Simulation, ReadersWhoseDataIsKeptFinishOnTheSmallestPool) { run_seeds(run_
 TEST(Simulation, ShardsLoseNoIncrementAndWriteNothingBehindAFence) {
   ShardsResult sum;
   for (std::uint64_t seed = 1; seed <= 120 / thinning; ++seed) {
-    const ShardsResult result = run_shards_counted(seed, {});
+    const ShardsResult result = run_shards_with(seed, {}, ShardsFault::none);
     ASSERT_EQ(result.problem, "") << "seed " << seed;
     sum.protections += result.protections;
     sum.shut_out += result.shut_out;
+    sum.shut_out_by_operator += result.shut_out_by_operator;
   }
   EXPECT_GT(sum.protections, 0U);
   EXPECT_GT(sum.shut_out, 3U * 120 / thinning) << "every kind of fence";
+  EXPECT_GT(sum.shut_out_by_operator, 0U);
+}
+
+TEST(Simulation, AShardThatForgetsAccessStatesIsCaught) {
+  int caught = 0;
+  for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+    caught += run_shards_with(seed, {}, ShardsFault::forgets_access_states).problem.empty() ? 0 : 1;
+  }
+  EXPECT_GT(caught, 3);
 }
 
 TEST(Simulation, NoStatusPassesTheFenceOfAnAbort) {
