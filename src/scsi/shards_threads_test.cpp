@@ -3,76 +3,14 @@
 // orders the memory of those who hold it one after the other.
 #include <gtest/gtest.h>
 
-#include <condition_variable>
 #include <cstdlib>
-#include <mutex>
-#include <thread>
 
 #include "base/sanitizer.hpp"
 #include "scsi/shard_load.hpp"
+#include "scsi/threads_test.hpp"
 
 namespace perilune::scsi::test {
 namespace {
-
-// A thread that does what it is given, in order.
-class Thread {
- public:
-  void post(std::function<void()> work) {
-    const std::lock_guard lock(mutex_);
-    work_.push_back(std::move(work));
-    wake_.notify_one();
-  }
-  void start() {
-    thread_ = std::thread([this] { run(); });
-  }
-  void stop_and_join() {
-    post([this] { stopped_ = true; });
-    thread_.join();
-  }
-
- private:
-  void run() {
-    while (!stopped_) {
-      std::deque<std::function<void()>> batch;
-      {
-        std::unique_lock lock(mutex_);
-        wake_.wait(lock, [this] { return !work_.empty(); });
-        batch.swap(work_);
-      }
-      for (auto& work : batch) work();
-    }
-  }
-  std::mutex mutex_;
-  std::condition_variable wake_;
-  std::deque<std::function<void()>> work_;
-  std::thread thread_;
-  bool stopped_ = false;  // of the thread
-};
-
-// Operations end in a later turn of their thread.
-class MemoryChannel final : public block::Channel {
- public:
-  MemoryChannel(std::vector<std::uint8_t>& disk, Thread& thread)
-      : channel_(FakeChannel::disk(64), &disk), thread_(thread) {
-    channel_.geometry().lends_memory = true;
-    channel_.geometry().write_cache = false;
-  }
-  [[nodiscard]] const block::Geometry& geometry() const override { return channel_.geometry(); }
-  [[nodiscard]] bool submit(block::BlockOp& op) override {
-    thread_.post([this, &op] {
-      (void)channel_.submit(op);
-      op.done(op);
-    });
-    return false;
-  }
-  std::uint8_t* lend(Lba lba, BlockCount blocks, bool for_write) noexcept override {
-    return channel_.lend(lba, blocks, for_write);
-  }
-
- private:
-  FakeChannel channel_;
-  Thread& thread_;
-};
 
 class ThreadedShards {
  public:

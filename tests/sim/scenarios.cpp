@@ -12,6 +12,7 @@ std::span<const Scenario> scenarios() {
       {"pool", "eight greedy sessions on the smallest legal buffer pool all finish", run_pool},
       {"retention", "readers of recovery level 1 on it, one acknowledging nothing, all finish", run_retention},
       {"shards", "several shards serve one disk: no increment lost, no write after what fences it", run_shards},
+      {"medium", "several shards wipe, eject and copy by token on one disk: all of it is one", run_medium},
       {"levels", "our initiator at recovery levels 0 to 2, one to four connections, under faults", run_levels},
       {"fences", "no status passes the answer to the function that ended its task", run_fences},
       {"reassign", "connections of recovery level 2 that fail and come back", run_reassign},

@@ -45,6 +45,22 @@ struct ShardsResult : ScenarioResult {
 };
 ShardsResult run_shards_with(std::uint64_t seed, const ScenarioOptions& options, ShardsFault planted);
 
+// Two or three shards serve one removable disk: SANITIZE and FORMAT UNIT, its tray and ROD tokens beside writers, resets and nexuses
+// that come and go. Nothing works on the medium beside them, nothing is left of what they wiped, the tray and tokens are one.
+ScenarioResult run_medium(std::uint64_t seed, const ScenarioOptions& options);
+// The same with something that the scenario must catch.
+enum class MediumFault : std::uint8_t {
+  none,
+  answers_early,          // a write is told to be over, and the medium is worked on, while it is in progress
+  keeps_blocks,           // that work changes nothing
+  forgets_who_prevents,   // the shard that opens the tray knows of nobody who holds it
+  deleted_tokens_return,  // on other shards than the one that deleted them
+};
+struct MediumResult : ScenarioResult {
+  std::uint64_t wipes = 0, ejects = 0, prevented = 0, tokens_used = 0, deleted_refused = 0, told_of_medium = 0;
+};
+MediumResult run_medium_with(std::uint64_t seed, const ScenarioOptions& options, MediumFault planted);
+
 // Recovery level 2: connections fail and come back, tasks are reassigned, everything is read back.
 ScenarioResult run_reassign(std::uint64_t seed, const ScenarioOptions& options);
 // The same, and how many tasks were: in some runs there is none, in all of them together there has to be.

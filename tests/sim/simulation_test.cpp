@@ -84,6 +84,36 @@ TEST(Simulation, AShardThatForgetsAccessStatesIsCaught) {
   EXPECT_GT(caught, 3);
 }
 
+TEST(Simulation, TheMediumItsTrayAndTokensAreOneOverAllShards) {
+  MediumResult sum;
+  const std::uint64_t seeds = 120 / thinning;
+  for (std::uint64_t seed = 1; seed <= seeds; ++seed) {
+    const MediumResult result = run_medium_with(seed, {}, MediumFault::none);
+    ASSERT_EQ(result.problem, "") << "seed " << seed;
+    sum.wipes += result.wipes;
+    sum.ejects += result.ejects;
+    sum.prevented += result.prevented;
+    sum.tokens_used += result.tokens_used;
+    sum.deleted_refused += result.deleted_refused;
+    sum.told_of_medium += result.told_of_medium;
+  }
+  EXPECT_GT(sum.wipes, 2 * seeds);
+  EXPECT_GT(sum.ejects, 2 * seeds);
+  EXPECT_GT(sum.prevented, seeds / 2);
+  EXPECT_GT(sum.tokens_used, seeds);
+  EXPECT_GT(sum.deleted_refused, seeds / 4);
+  EXPECT_GT(sum.told_of_medium, seeds);
+}
+
+TEST(Simulation, WhatIsWrongWithTheMediumOfSeveralShardsIsCaught) {
+  for (const MediumFault planted : {MediumFault::answers_early, MediumFault::keeps_blocks, MediumFault::forgets_who_prevents,
+                                    MediumFault::deleted_tokens_return}) {
+    int caught = 0;
+    for (std::uint64_t seed = 1; seed <= 20; ++seed) caught += run_medium_with(seed, {}, planted).problem.empty() ? 0 : 1;
+    EXPECT_GT(caught, 3) << static_cast<int>(planted);
+  }
+}
+
 TEST(Simulation, NoStatusPassesTheFenceOfAnAbort) {
   FencesResult sum;
   for (std::uint64_t seed = 1; seed <= 80 / thinning; ++seed) {
