@@ -119,6 +119,14 @@ constexpr CommandRow set_identifying_information_row() {
   row.service_action = 0x06;
   return row;
 }
+// It changes the unit for every nexus.
+constexpr CommandRow set_timestamp_row() {
+  CommandRow row = data(12, {0xa4, 0x0f, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0}, whole, setting | needs::clock,
+                        admit_set_timestamp, run_set_timestamp, 10);
+  row.has_service_action = true;
+  row.service_action = 0x0f;
+  return row;
+}
 constexpr std::uint32_t reserving = about | allow::reserved;
 constexpr Usage persistent_in(std::uint8_t service_action) {
   return {0x5e, service_action, 0, 0, 0, 0, 0, 0xff, 0xff, 0};
@@ -212,6 +220,10 @@ constexpr auto table = std::to_array<CommandRow>({
             run_report_identifying_information),
     set_identifying_information_row(),
     set_target_port_groups_row(),
+    set_timestamp_row(),
+    // BUFFER ID and BUFFER OFFSET mean nothing in the modes that are served.
+    control(10, {0x3c, 0x1f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0}, reading | allow::stopped | allow::standby, run_read_buffer),
+    data(10, {0x3b, 0x1f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0}, none, setting, admit_write_buffer, run_write_buffer, 10),
     // Reservations (SPC-4 6.15, 6.16; SPC-2 7.17, 7.21 …). Their handlers ask who may.
     service(10, persistent_in(0x00), reserving, run_read_keys),
     service(10, persistent_in(0x01), reserving, run_read_reservation),
@@ -426,7 +438,6 @@ bool permits(ReservationAccess access, const CommandRow& row, const Task& task) 
 }
 
 bool available(const CommandRow& row, const LogicalUnit& unit) noexcept {
-  // FORMAT UNIT, SANITIZE: what other shards have to refuse meanwhile they are not told yet.
   if ((row.flags & needs::explicit_access) != 0 && !unit.port_groups().by_command()) return false;
   if (row.allows(needs::removable) && !unit.removable()) return false;
   if ((row.flags & needs::clock) != 0 && !unit.device().has_clock()) return false;

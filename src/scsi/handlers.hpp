@@ -21,6 +21,7 @@ inline constexpr std::uint32_t max_unmap_descriptors = 256;
 inline constexpr std::uint32_t max_write_same_blocks = 32768;
 inline constexpr std::uint16_t max_scattered_descriptors = 256;
 inline constexpr std::uint32_t scratch_bytes = 262144;  // of commands that work in slices
+inline constexpr std::uint16_t echo_buffer_bytes = 4096;  // READ BUFFER; not in VPD B0h
 
 [[nodiscard]] std::uint32_t max_transfer_blocks(const LogicalUnit& unit) noexcept;
 [[nodiscard]] std::uint8_t max_compare_and_write_blocks(const LogicalUnit& unit) noexcept;
@@ -46,6 +47,11 @@ Progress run_report_referrals(Command&);
 Progress run_read_defect_data_10(Command&);
 Progress run_read_defect_data_12(Command&);
 Progress run_report_timestamp(Command&);
+bool admit_set_timestamp(Command&);
+Progress run_set_timestamp(Command&);
+Progress run_read_buffer(Command&);
+bool admit_write_buffer(Command&);
+Progress run_write_buffer(Command&);
 Progress run_log_sense(Command&);
 Progress run_log_select(Command&);
 

@@ -80,6 +80,7 @@ void LogicalUnit::reset() noexcept {
   preventing_.clear();
   reservations_.reserved_by.reset();
   triggers_.reset();
+  echo_.writer = 0;
   ++generation_;
 }
 
@@ -96,6 +97,7 @@ void LogicalUnit::adopt(const Value& value) {
   record_known_ = value.record_known;
   preventing_ = value.preventing;
   medium_.learn(value.medium);
+  timestamp_ = value.timestamp;
   ++generation_;
   check_thresholds();
 }

@@ -129,6 +129,17 @@ class LogicalUnit {
     bool medium_present = true;  // false: the tray is open
     Thresholds thresholds{};     // Logical Block Provisioning mode page
   };
+  // SET TIMESTAMP: what the time was at a moment; without it, zero when the device started. Resets do not change it.
+  struct Timestamp {
+    bool by_command = false;
+    std::uint64_t milliseconds = 0;
+    std::uint64_t at_uptime_ms = 0;
+  };
+  // WRITE BUFFER: what was written last on this shard, and the life of the nexus that wrote it; 0: nobody has since a reset.
+  struct EchoBuffer {
+    std::uint64_t writer = 0;
+    std::vector<std::uint8_t> bytes;
+  };
   // All that commands can change about the unit, and that is the same on every shard. Commands of SerialClass::whole
   // change it, and only those (and resets, which return State to its defaults).
   struct Value {
@@ -141,9 +152,11 @@ class LogicalUnit {
     bool record_known = true;
     std::vector<std::uint64_t> preventing;  // lives of the nexuses that prevent the removal of the medium
     MediumNews medium;
+    Timestamp timestamp{};
   };
   [[nodiscard]] Value value() const {
-    return {state_, config_.port_groups, log_zero_, protection_, reservations_, config_.durable, record_known_, preventing_, medium_.news()};
+    return {state_, config_.port_groups, log_zero_, protection_, reservations_, config_.durable, record_known_, preventing_, medium_.news(),
+            timestamp_};
   }
   void adopt(const Value& value);  // of another shard
 
@@ -153,6 +166,9 @@ class LogicalUnit {
   [[nodiscard]] LiveCounters& count() noexcept { return *counters_; }
   [[nodiscard]] UnitCounters counters_of_all() const;  // shards
   [[nodiscard]] LogZero& log_zero() noexcept { return log_zero_; }
+  [[nodiscard]] const Timestamp& timestamp() const noexcept { return timestamp_; }
+  void set_timestamp(const Timestamp& timestamp) noexcept { timestamp_ = timestamp; }
+  [[nodiscard]] EchoBuffer& echo() noexcept { return echo_; }
   [[nodiscard]] MediumOperation& medium() noexcept { return medium_; }
   [[nodiscard]] const MediumOperation& medium() const noexcept { return medium_; }
   // Logical unit reset (SAM-5 6.3.3): mode pages return to what was saved, or to their defaults; RESERVE is over.
@@ -252,6 +268,8 @@ class LogicalUnit {
   std::vector<InForce> in_force_;
   std::uint32_t generation_ = 0;  // changes with what a command was checked against when it was admitted
   MediumOperation medium_{*this};
+  Timestamp timestamp_;
+  EchoBuffer echo_;
 
   IntrusiveList<Task> task_set_;  // in the order of admission
   // Of copies that read or write this unit, whichever unit got the command. With several shards they stand in nobody's way

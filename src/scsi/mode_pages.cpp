@@ -123,6 +123,7 @@ PageBytes control_extension() {
 }
 PageBytes control_extension_values(const State&) {
   PageBytes page = control_extension();
+  page.bytes[4] = 0x02;                     // SCSIP: the timestamp is what SET TIMESTAMP says
   page.bytes[6] = limits::max_sense_bytes;  // MAXIMUM SENSE DATA LENGTH
   return page;
 }

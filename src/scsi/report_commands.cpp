@@ -154,17 +154,6 @@ Progress run_report_supported_operation_codes(Command& command) {
   return reply(task, load_be32(task.cdb.data() + 6));
 }
 
-// SPC-4 6.38: 48 bits of milliseconds. TIMESTAMP ORIGIN 0: zero when the device started.
-Progress run_report_timestamp(Command& command) {
-  Task& task = command.task;
-  const std::uint64_t now = command.device.uptime_ms();
-  task.parameter_data.assign(12, 0);
-  store_be16(task.parameter_data.data(), 10);
-  store_be16(task.parameter_data.data() + 4, static_cast<std::uint16_t>(now >> 32));
-  store_be32(task.parameter_data.data() + 6, static_cast<std::uint32_t>(now));
-  return reply(task, load_be32(task.cdb.data() + 6));
-}
-
 Progress run_report_supported_task_management(Command& command) {  // SPC-4 6.36
   Task& task = command.task;
   const bool extended = (task.cdb[2] & 0x80) != 0;

@@ -28,6 +28,7 @@ enum class UnitAttention : std::uint8_t {
   capacity_changed,               // 2A/09
   mode_parameters_changed,        // 2A/01
   log_parameters_changed,         // 2A/02
+  timestamp_changed,              // 2A/10
   soft_threshold,                 // 38/07: of the first descriptor of the Logical Block Provisioning mode page; those of the
                                   // others follow it
   last = soft_threshold + 3,
@@ -57,6 +58,7 @@ struct AdditionalSense {
     case UnitAttention::capacity_changed: return {0x2a, 0x09};
     case UnitAttention::mode_parameters_changed: return {0x2a, 0x01};
     case UnitAttention::log_parameters_changed: return {0x2a, 0x02};
+    case UnitAttention::timestamp_changed: return {0x2a, 0x10};
     default: return {0x38, 0x07};
   }
 }

@@ -127,6 +127,31 @@ def field_pointer_names_the_byte(t):
 
 # ---- addresses
 
+@rule(12, "SPC-4 6.16, 6.49")
+def echo_buffer_gives_back_what_was_written(t):
+    c, other = t.session(), t.session()
+    echo = lambda length: bytes([0x3c, 0x0a, 0, 0, 0, 0]) + length.to_bytes(3, "big") + b"\0"
+    write = lambda length: bytes([0x3b, 0x0a, 0, 0, 0, 0]) + length.to_bytes(3, "big") + b"\0"
+    assert c.good(bytes([0x3c, 0x0b, 0, 0, 0, 0, 0, 0, 4, 0]), 4).data == b"\x01\0\x10\0"    # EBOS, 4096 bytes
+    data = bytes(i * 7 & 0xff for i in range(4096))
+    c.good(write(4096), write=data)
+    assert c.good(echo(4096), 4096).data == data
+    other.refused(echo(4096), (0xb, 0x3f, 0x0f), 4096)
+    c.refused(bytes([0x3b, 0x05, 0, 0, 0, 0, 0, 2, 0, 0]), INVALID_FIELD, write=bytes(512))    # microcode
+    c.refused(write(4097), INVALID_FIELD, write=bytes(4097))
+
+
+@rule(13, "SPC-4 6.38, 6.46")
+def timestamp_goes_on_from_what_was_set(t):
+    c, other = t.session(), t.session()
+    stamp = (0x019a7dc32e00).to_bytes(6, "big")
+    c.good(bytes([0xa4, 0x0f, 0, 0, 0, 0, 0, 0, 0, 12, 0, 0]), write=bytes(4) + stamp + bytes(2))
+    other.refused(TUR, (6, 0x2a, 0x10))
+    data = other.good(bytes([0xa3, 0x0f, 0, 0, 0, 0, 0, 0, 0, 12, 0, 0]), 12).data
+    assert data[:4] == b"\0\x0a\x02\0" and 0 <= int.from_bytes(data[4:10], "big") - 0x019a7dc32e00 < 60_000, data.hex()
+    c.refused(bytes([0xa4, 0x0f, 0, 0, 0, 0, 0, 0, 0, 11, 0, 0]), PARAMETER_LENGTH, write=bytes(11))
+
+
 @rule(16, "SBC-3 4.5, 5.8 to 5.11")
 def ranges_are_added_without_wrapping(t):
     c = t.session()
