@@ -25,7 +25,8 @@ constexpr std::uint64_t disk_blocks = 512;
 // A disk in memory that checks what it is asked for.
 class MemoryChannel final : public block::Channel {
  public:
-  explicit MemoryChannel(std::uint32_t protection_bytes = 0) : block_size(512 + protection_bytes), bytes_(block_size * disk_blocks) {
+  explicit MemoryChannel(std::uint32_t protection_bytes = 0, std::uint32_t user_bytes = 512)
+      : block_size(user_bytes + protection_bytes), bytes_(block_size * disk_blocks) {
     geometry_.block_size_bytes = block_size;
     geometry_.protection_bytes = protection_bytes;
     geometry_.blocks = BlockCount{disk_blocks};
@@ -181,6 +182,7 @@ class World {
     require(device_.add_unit(0, {.identity = scsi::UnitIdentity::from_id(7), .store = &store_}, channel_).has_value());
     require(device_.add_unit(1, {.identity = scsi::UnitIdentity::from_id(8), .store = &protected_store_}, protected_channel_).has_value());
     require(device_.add_unit(2, {.identity = scsi::UnitIdentity::from_id(9)}, port_).has_value());
+    require(device_.add_unit(3, {.identity = scsi::UnitIdentity::from_id(10), .read_only = true, .type = scsi::DeviceType::cd_dvd}, disc_).has_value());
     nexus_.emplace_back(std::make_unique<scsi::Nexus>(device_, scsi::NexusNames{"iqn.a,i,0x400000000001", "iqn.t,t,0x0001"}));
     nexus_.emplace_back(std::make_unique<scsi::Nexus>(device_, scsi::NexusNames{"iqn.b,i,0x400000000002", "iqn.t,t,0x0001"}));
   }
@@ -199,8 +201,8 @@ class World {
 
   void step(Input& input) {
     const std::uint8_t what = input.byte();
-    channel_.later = protected_channel_.later = (what & 1) != 0;
-    channel_.failing = protected_channel_.failing = (what & 2) != 0;
+    channel_.later = protected_channel_.later = disc_.later = (what & 1) != 0;
+    channel_.failing = protected_channel_.failing = disc_.failing = (what & 2) != 0;
     store_.failing = protected_store_.failing = channel_.failing;
     if ((what & 4) != 0) finish_one();
     if ((what & 0xf0) == 0xf0) task_management(input);
@@ -210,7 +212,7 @@ class World {
 
  private:
   bool finish_one() {
-    return store_.finish_one() || protected_store_.finish_one() || channel_.finish_one() || protected_channel_.finish_one() ||
+    return store_.finish_one() || protected_store_.finish_one() || channel_.finish_one() || protected_channel_.finish_one() || disc_.finish_one() ||
            port_.finish_one();
   }
 
@@ -304,6 +306,7 @@ class World {
 
   MemoryChannel channel_;
   MemoryChannel protected_channel_{room};
+  MemoryChannel disc_{0, 2048};
   HostilePort port_;
   LateStore store_;
   LateStore protected_store_;

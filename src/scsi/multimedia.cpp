@@ -39,6 +39,13 @@ constexpr CommandRow start_stop_row() {
   return result;
 }
 
+constexpr CommandRow mode_select_row() {
+  CommandRow result = row(10, {0x55, 0x10, 0, 0, 0, 0, 0, 0xff, 0xff, 0}, allow::stopped | allow::read_only | allow::standby,
+                          run_multimedia_mode_select);
+  result.admit = admit_multimedia_mode_select;
+  return result;
+}
+
 constexpr CommandRow prevent_allow_row() {
   CommandRow result = row(6, {0x1e, 0, 0, 0, 0x01, 0}, allow::stopped | allow::read_only, run_prevent_allow);
   result.serial = SerialClass::whole;  // all shards know before it is answered
@@ -52,6 +59,7 @@ constexpr auto table = std::to_array<CommandRow>({
     row(6, {0x12, 0x01, 0xff, 0xff, 0xff, 0}, always | allow::unit_attention | allow::no_unit, run_inquiry),
     row(6, {0x1a, 0x08, 0xff, 0xff, 0xff, 0}, about, run_multimedia_mode_sense_6),
     row(10, {0x5a, 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0}, about, run_multimedia_mode_sense_10),
+    mode_select_row(),
     row(12, {0xa0, 0, 0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0}, always | allow::unit_attention | allow::no_unit, run_report_luns),
     service(12, {0xa3, 0xea, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0}, always, run_report_target_port_groups),
     service(12, {0xa3, 0x0c, 0x87, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0}, about, run_report_supported_operation_codes),
@@ -62,6 +70,7 @@ constexpr auto table = std::to_array<CommandRow>({
     row(10, {0x46, 0x03, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0}, about, run_get_configuration),
     row(10, {0x4a, 0x01, 0, 0, 0xff, 0, 0, 0xff, 0xff, 0}, about | allow::unit_attention, run_get_event_status_notification),
     row(12, {0xbd, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0}, about, run_mechanism_status),
+    row(12, {0xbb, 0x03, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0}, about, run_set_cd_speed),
     // The disc (MMC-6)
     row(10, {0x25}, of_the_disc, run_read_capacity_10),
     row(10, {0x43, 0x02, 0x0f, 0, 0, 0, 0xff, 0xff, 0xff, 0xc0}, of_the_disc, run_read_toc),
@@ -70,6 +79,9 @@ constexpr auto table = std::to_array<CommandRow>({
     row(12, {0xad, 0x0f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0}, of_the_disc, run_read_dvd_structure),
     data(10, {0x28, 0x18, 0xff, 0xff, 0xff, 0xff, 0, 0xff, 0xff, 0}, reading | counts::read, admit_read, run_read),
     data(12, {0xa8, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0}, reading | counts::read, admit_read, run_read),
+    data(12, {0xbe, 0x1e, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xf8, 0, 0}, reading | counts::read, admit_read_cd, run_read_cd),
+    data(12, {0xb9, 0x1c, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xf8, 0, 0}, reading | counts::read, admit_read_cd_msf, run_read_cd),
+    row(10, {0x42, 0x02, 0x40, 0xff, 0, 0, 0xff, 0xff, 0xff, 0}, of_the_disc, run_read_sub_channel),
     data(10, {0x2f, 0x10, 0xff, 0xff, 0xff, 0xff, 0, 0xff, 0xff, 0}, reading | counts::verify, admit_verify, run_verify),
 });
 

@@ -8,6 +8,7 @@
 #include "scsi/device.hpp"
 #include "scsi/handlers.hpp"
 #include "scsi/multimedia.hpp"
+#include "scsi/transfer.hpp"
 
 namespace perilune::scsi {
 namespace {
@@ -55,7 +56,9 @@ Progress reply_with_length(Command& command, std::size_t allocation) {
 
 }  // namespace
 
-// ---- MODE SENSE (MMC-6 7.2): nothing in the pages can be changed, so that there is no MODE SELECT
+bool is_compact_disc(const LogicalUnit& unit) noexcept { return profile_of(unit) == profile_cd_rom; }
+
+// ---- MODE SENSE, MODE SELECT (MMC-6 7.2, 6.12): nothing in the pages can be changed
 
 namespace {
 
@@ -107,6 +110,94 @@ Progress run_multimedia_mode_sense_6(Command& command) { return multimedia_mode_
 Progress run_multimedia_mode_sense_10(Command& command) {
   return multimedia_mode_sense(command, 8, load_be16(command.task.cdb.data() + 7));
 }
+
+bool admit_multimedia_mode_select(Command& command) {
+  Task& task = command.task;
+  const std::uint16_t length = load_be16(task.cdb.data() + 7);
+  if ((task.cdb[1] & 0x10) == 0 && length != 0) {  // PF
+    invalid_field_in_cdb(task, 1, std::uint8_t{4});
+    return false;
+  }
+  task.data_transfer_length = length;
+  task.need.data_out_bytes = std::min<std::uint32_t>(length, task.expected_data_out_bytes);
+  return true;
+}
+
+namespace {
+
+constexpr std::size_t mode_header_bytes = 8;
+
+Progress wrong_list(Command& command, std::size_t byte) {
+  invalid_field_in_parameters(command.task, static_cast<std::uint16_t>(byte));
+  return Progress::over;
+}
+
+Progress list_too_short(Command& command) {
+  fail_command(command.task, SenseKey::illegal_request, asc::parameter_list_length_error);
+  return Progress::over;
+}
+
+}  // namespace
+
+// Every page has to be as MODE SENSE gives it, PS aside.
+Progress run_multimedia_mode_select(Command& command) {
+  Task& task = command.task;
+  Buffer list(task.need.data_out_bytes);
+  (void)gather(task.data, 0, list);
+  if (task.data_transfer_length == 0) return good(task);
+  if (list.size() < task.data_transfer_length || list.size() < mode_header_bytes) return list_too_short(command);
+  if (load_be16(&list[6]) != 0) return wrong_list(command, 6);  // BLOCK DESCRIPTOR LENGTH
+  for (std::size_t at = mode_header_bytes; at < list.size();) {
+    Buffer page;
+    if ((list[at] & 0x40) != 0 || (list[at] & 0x3f) == 0x3f || !append_pages(page, command.unit, list[at] & 0x3f, false)) {
+      return wrong_list(command, at);
+    }
+    list[at] &= 0x3f;
+    for (std::size_t i = 0; i < page.size(); ++i) {
+      if (at + i == list.size()) return list_too_short(command);
+      if (list[at + i] != page[i]) return wrong_list(command, at + i);
+    }
+    at += page.size();
+  }
+  return good(task);
+}
+
+// ---- READ SUB-CHANNEL (MMC-6 6.24), SET CD SPEED (6.35)
+
+// A track of data has no sub-channel to be played: no audio status, no catalogue number, no ISRC.
+Progress run_read_sub_channel(Command& command) {
+  Task& task = command.task;
+  const bool msf = (task.cdb[1] & 0x02) != 0;
+  const bool wanted = (task.cdb[2] & 0x40) != 0;  // SUBQ
+  const std::uint8_t format = task.cdb[3];
+  if (!is_compact_disc(command.unit)) {
+    fail_command(task, SenseKey::illegal_request, asc::incompatible_medium);
+    return Progress::over;
+  }
+  if (wanted && (format == 0 || format > 3)) return invalid(command, 3);
+  if (wanted && format == 3 && task.cdb[6] != 1) return invalid(command, 6);
+  Buffer& out = task.parameter_data;
+  out.assign(4, 0);
+  out[1] = 0x15;  // no current audio status
+  if (wanted) {
+    out.resize(format == 1 ? 16 : 24);
+    out[4] = format;
+    if (format == 1) {
+      out[5] = data_track;
+      out[6] = out[7] = 1;  // track, index
+      store_address(&out[8], 0, msf);
+    }
+    if (format == 3) {
+      out[5] = data_track;
+      out[6] = 1;
+    }
+  }
+  store_be16(&out[2], static_cast<std::uint16_t>(out.size() - 4));
+  return reply(task, load_be16(task.cdb.data() + 7));
+}
+
+// A drive takes the speed that is nearest to what it was asked for; there is one.
+Progress run_set_cd_speed(Command& command) { return good(command.task); }
 
 // ---- READ TOC/PMA/ATIP (MMC-6 6.25)
 
