@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <filesystem>
+#include <functional>
 #include <thread>
 
 #include "runtime/native/native_test_support.hpp"
@@ -242,31 +243,51 @@ TEST_P(NativeLoopTest, AnIdleLoopNeitherTurnsNorSpins) {
   EXPECT_EQ(loop->counters().polled_wakeups, before.polled_wakeups);
 }
 
-TEST(PollingPolicyTest, SpinsWhileGapsAreShortAndStopsWhenTheyAreNot) {
-  PollingPolicy policy(Polling::adaptive, microseconds(50));
-  const Instant now{milliseconds(1000)};
-  EXPECT_EQ(policy.spin_time(now).count(), 0);  // an idle loop does not begin with it
-  for (int i = 0; i < 30; ++i) policy.note_gap(microseconds(10), false);
-  EXPECT_EQ(policy.spin_time(now), microseconds(50));
-  policy.note_miss();
-  EXPECT_GT(policy.spin_time(now).count(), 0);  // one late request does not matter
-  policy.note_miss();
-  policy.note_miss();
-  EXPECT_EQ(policy.spin_time(now).count(), 0);
-  for (int i = 0; i < 30; ++i) policy.note_gap(milliseconds(5), false);
-  EXPECT_EQ(policy.spin_time(now).count(), 0);
+// What a loop does with its policy: spins of which `hit` says whether they end with work; how many there were.
+int spins(PollingPolicy& policy, Instant& now, int waits, Duration between, const std::function<bool(int)>& hit) {
+  int spun = 0;
+  for (int i = 0; i < waits; ++i, now += between) {
+    const bool spin = policy.spin_time(now).count() > 0;
+    spun += spin ? 1 : 0;
+    if (spin && hit(i)) {
+      policy.note_gap(microseconds(30), false);
+      continue;
+    }
+    if (spin) policy.note_miss();
+    policy.note_gap(microseconds(150), true);  // it slept, whenever the work really came
+  }
+  return spun;
 }
 
-// A loop that sleeps sees each gap longer by what its own wake-up takes.
-TEST(PollingPolicyTest, BeginsAlthoughSleepingMakesGapsLonger) {
+TEST(PollingPolicyTest, FindsOutThatSpinningPaysAndStopsWhenItDoesNot) {
+  PollingPolicy policy(Polling::adaptive, microseconds(50));
+  Instant now{milliseconds(1000)};
+  EXPECT_EQ(policy.spin_time(now).count(), 0);  // an idle loop does not begin with it
+  policy.note_gap(microseconds(150), true);
+  EXPECT_EQ(spins(policy, now, 1000, microseconds(60), [](int) { return true; }), 1000);
+  EXPECT_EQ(spins(policy, now, 1000, microseconds(60), [](int i) { return i % 4 != 0; }), 1000);  // now and then one is late
+  EXPECT_LT(spins(policy, now, 1000, microseconds(200), [](int) { return false; }), 70);
+}
+
+TEST(PollingPolicyTest, TrialsInVainBecomeRare) {
+  PollingPolicy policy(Polling::adaptive, microseconds(50));
+  Instant now{milliseconds(1000)};
+  policy.note_gap(microseconds(150), true);
+  (void)spins(policy, now, 10'000, microseconds(200), [](int) { return false; });
+  // Ten seconds on: six spins every 640 ms are 0.05 % of a core.
+  EXPECT_LE(spins(policy, now, 50'000, microseconds(200), [](int) { return false; }), 16 * 6);
+  // And work that comes in time again is found at the next trial, after which trials are near once more.
+  EXPECT_GT(spins(policy, now, 50'000, microseconds(60), [](int) { return true; }), 35'000);
+  (void)spins(policy, now, 20, microseconds(200), [](int) { return false; });
+  EXPECT_GT(spins(policy, now, 1000, microseconds(60), [](int) { return true; }), 800);
+}
+
+TEST(PollingPolicyTest, ALoopThatIsAskedNowAndThenNeverSpins) {
   PollingPolicy policy(Polling::adaptive, microseconds(80));
-  const Instant now{milliseconds(1000)};
-  for (int i = 0; i < 60; ++i) policy.note_gap(microseconds(120), true);
-  EXPECT_EQ(policy.spin_time(now), microseconds(80));
-  for (int i = 0; i < 60; ++i) policy.note_gap(microseconds(120), false);
-  EXPECT_EQ(policy.spin_time(now).count(), 0);
-  for (int i = 0; i < 60; ++i) policy.note_gap(microseconds(140), true);
-  EXPECT_EQ(policy.spin_time(now).count(), 0);
+  for (Instant now{milliseconds(1000)}; now < Instant(milliseconds(2000)); now += milliseconds(1)) {
+    policy.note_gap(milliseconds(1), true);
+    EXPECT_EQ(policy.spin_time(now).count(), 0);
+  }
 }
 
 TEST(PollingPolicyTest, RestsWhenTheMachineHasOtherWork) {
