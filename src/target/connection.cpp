@@ -68,13 +68,17 @@ void Connection::arm_timer(std::chrono::nanoseconds delay) { timer_.arm(shard_.l
 
 // ---- receiving ----
 
+bool Connection::receives_directly() const noexcept {
+  return engine_->missing_bytes() >= direct_threshold_bytes && engine_->data_length() >= direct_segment_bytes;
+}
+
 void Connection::receive_more() {
   if (receiving_ || closing_ || waits_for_decision_ || close_after_login_tx_ || quiescing_) return;
   // A peer that does not read what it asked for is not read from either.
   if (engine_ && engine_->tx().own_bytes() > max_own_tx_bytes) return;
   receiving_ = true;
   direct_bytes_ = 0;
-  into_memory_ = engine_ && (bulk_ || engine_->missing_bytes() >= direct_threshold_bytes);
+  into_memory_ = engine_ && (bulk_ || receives_directly());
   if (!into_memory_) {
     stream_->receive();
     return;
@@ -84,7 +88,7 @@ void Connection::receive_more() {
   std::array<iovec, 64> iov;
   std::size_t count = 0;
   const std::uint32_t missing = engine_->missing_bytes();
-  bulk_ = missing >= direct_threshold_bytes;
+  bulk_ = receives_directly();
   if (bulk_) {
     count = engine_->direct({iov.data(), iov.size() - 1});
     for (std::size_t i = 0; i < count; ++i) direct_bytes_ += static_cast<std::uint32_t>(iov[i].iov_len);

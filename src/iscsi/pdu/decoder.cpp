@@ -170,7 +170,7 @@ bool PduDecoder::trailer_step(Bytes& input) {
 }
 
 std::uint32_t PduDecoder::missing_bytes() const noexcept {
-  if (state_ != State::data || sink_ != Sink::deliver) return 0;
+  if (state_ != State::data || sink_ != Sink::deliver || destination_ == Destination::final) return 0;
   const std::uint32_t missing = data_length_ - data_seen_;
   std::uint64_t room = 0;
   for (std::size_t i = memory_index_; i < memory_.size() && room < missing + memory_offset_; ++i) room += memory_[i].iov_len;

@@ -53,7 +53,7 @@ class PduDecoder {
 
   // At Event::header, for PDUs with data. `memory` (the array and what it names) stays put until Event::pdu; its first
   // `skip_bytes` are passed over; data for which there is no room is dropped. A final destination is not read again soon: its
-  // bytes need not pass through the caches.
+  // bytes need not pass through the caches, nor are they received there directly: the kernel's copy would load what it overwrites.
   enum class Destination : std::uint8_t { passing, final };
   void deliver_into(std::span<const iovec> memory, std::uint64_t skip_bytes = 0,
                     Destination destination = Destination::passing) noexcept;
@@ -69,7 +69,7 @@ class PduDecoder {
   [[nodiscard]] bool data_digest_ok() const noexcept { return data_digest_ok_; }
 
   // Direct receiving. How many bytes of the current data segment are still missing, when all of them go to the
-  // caller's memory (0 otherwise); where they go; and that `bytes` of them (at most missing_bytes()) have arrived there.
+  // caller's memory and that is not final (0 otherwise); where they go; and that `bytes` of them (at most missing_bytes()) have arrived there.
   [[nodiscard]] std::uint32_t missing_bytes() const noexcept;
   [[nodiscard]] std::size_t direct(std::span<iovec> out) const noexcept;
   void commit_direct(std::uint32_t bytes) noexcept;

@@ -80,6 +80,20 @@ TEST(PduDecoder, DeliversToAFinalDestinationByteForByte) {
   EXPECT_EQ(a + b, text);
 }
 
+TEST(PduDecoder, NothingIsReceivedDirectlyToAFinalDestination) {
+  const std::vector<std::uint8_t> pdu = nop_out_with(std::string(5000, 'q'));
+  std::string memory(5000, '.');
+  const iovec iov[] = {{memory.data(), memory.size()}};
+  for (const auto destination : {PduDecoder::Destination::passing, PduDecoder::Destination::final}) {
+    PduDecoder decoder(8192);
+    Bytes input = Bytes(pdu).first(100);
+    ASSERT_EQ(decoder.next(input), PduDecoder::Event::header);
+    decoder.deliver_into(iov, 0, destination);
+    ASSERT_EQ(decoder.next(input), PduDecoder::Event::need_more);
+    EXPECT_EQ(decoder.missing_bytes(), destination == PduDecoder::Destination::final ? 0U : 4948U);
+  }
+}
+
 TEST(PduDecoder, DirectReceivingContinuesWhereTheStreamStopped) {
   const std::vector<std::uint8_t> pdu = nop_out_with("abcdefgh");
   char memory[8] = {};

@@ -35,6 +35,7 @@ class TargetConnection {
 
   // Direct receiving (see PduDecoder): bytes missing, where they go, that they came.
   [[nodiscard]] std::uint32_t missing_bytes() const noexcept { return decoder_.missing_bytes(); }
+  [[nodiscard]] std::uint32_t data_length() const noexcept { return decoder_.data_length(); }  // of the data segment under way
   [[nodiscard]] std::size_t direct(std::span<iovec> out) const noexcept { return decoder_.direct(out); }
   [[nodiscard]] bool commit_direct(std::uint32_t bytes) {
     decoder_.commit_direct(bytes);
