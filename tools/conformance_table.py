@@ -117,7 +117,10 @@ def advertised():
         disc, disk = folder / "disc.iso", folder / "disk"
         disc.write_bytes(bytes(64 * 2048))
         disk.write_bytes(bytes(1 << 20))
-        server = stack.enter_context(h.serve("ram:64M", disk, f"cd:{disc}", options=["--removable", "--state", folder / "state"]))
+        groups = folder / "port-groups"
+        groups.write_text("explicit yes\n")
+        server = stack.enter_context(h.serve("ram:64M", disk, f"cd:{disc}",
+                                             options=["--removable", "--state", folder / "state", "--port-groups", groups]))
         session = rules.Target(server, stack).session(luns=(0, 1, 2))
         # Memory does not tear writes; a file keeps what it is told.
         says = {"opcode": operation_codes(session, 0) | operation_codes(session, 1), "cd": operation_codes(session, 2)}

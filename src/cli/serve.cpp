@@ -22,6 +22,7 @@
 #include "cli/loop_options.hpp"
 #include "cli/loop_threads.hpp"
 #include "cli/serve_portals.hpp"
+#include "cli/serve_reload.hpp"
 #include "cli/stderr_log.hpp"
 #include "cli/verbs.hpp"
 #include "crypto/hash.hpp"
@@ -57,6 +58,7 @@ struct ServeOptions {
   std::string discovery_user, discovery_secret_file, discovery_mutual_user, discovery_mutual_secret_file;
   std::vector<std::string> redirects, permanent_redirects;  // [PORTAL=]ADDRESS
   std::string state_folder;
+  std::string port_groups_file;
   std::vector<std::string> backings;
 };
 
@@ -235,8 +237,14 @@ Result<std::string> record_name(const std::string& backing, const scsi::UnitIden
   return name;
 }
 
-Result<target::ServerConfig> make_config(const ServeOptions& options) {
-  target::ServerConfig config;
+struct Configured {
+  target::ServerConfig server;
+  std::optional<PortGroupsOption> port_groups;
+};
+
+Result<Configured> make_config(const ServeOptions& options) {
+  Configured result;
+  target::ServerConfig& config = result.server;
   auto portals = read_portals(options.portals);
   if (!portals) return tl::unexpected(portals.error());
   config.portals = portals->endpoints;
@@ -263,6 +271,11 @@ Result<target::ServerConfig> make_config(const ServeOptions& options) {
   target::TargetSpec spec;
   spec.alias = options.alias;
   spec.portal_groups = portals->groups;
+  if (!options.port_groups_file.empty()) {
+    auto groups = PortGroupsOption::open(options.port_groups_file, spec.portal_groups);
+    if (!groups) return fail(groups.error().code, fmt::format("--port-groups: {}", groups.error().message), groups.error().os_errno);
+    result.port_groups = std::move(*groups);
+  }
   auto auth = read_auth("chap", options.chap_user, options.chap_secret_file, options.mutual_user, options.mutual_secret_file);
   if (!auth) return tl::unexpected(auth.error());
   spec.auth = std::move(*auth);
@@ -284,6 +297,7 @@ Result<target::ServerConfig> make_config(const ServeOptions& options) {
     auto unit = open_unit(options, text);
     if (!unit) return tl::unexpected(unit.error());
     unit->lun = static_cast<std::uint16_t>(spec.units.size());
+    if (result.port_groups) unit->config.port_groups = result.port_groups->initial();
     if (config.records != nullptr) {
       auto record = record_name(text, unit->config.identity, spec.units);
       if (!record) return tl::unexpected(record.error());
@@ -297,36 +311,41 @@ Result<target::ServerConfig> make_config(const ServeOptions& options) {
   if (!name) return tl::unexpected(name.error());
   spec.name = std::move(*name);
   config.targets.push_back(std::move(spec));
-  return config;
+  return result;
 }
 
-// SIGTERM and SIGINT as readable events of the loop.
-class StopSignals {
+// SIGTERM, SIGINT and SIGHUP as readable events of the loop. A hang-up that comes from the kernel is that of the terminal, and
+// stops; one that somebody sends asks to read again what may have changed.
+class Signals {
  public:
-  explicit StopSignals(std::function<void()> stop) : stop_(std::move(stop)) {
+  Signals(std::function<void()> stop, std::function<void()> reload) : stop_(std::move(stop)), reload_(std::move(reload)) {
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
     ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
     fd_ = ::signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
   }
-  ~StopSignals() {
+  ~Signals() {
     watch_.reset();
     if (fd_ >= 0) ::close(fd_);
   }
-  StopSignals(const StopSignals&) = delete;
-  StopSignals& operator=(const StopSignals&) = delete;
+  Signals(const Signals&) = delete;
+  Signals& operator=(const Signals&) = delete;
   void watch(runtime::Loop& loop) {
-    watch_ = loop.watch_readable(fd_, Delegate<void()>::to<&StopSignals::on_readable>(*this));
+    watch_ = loop.watch_readable(fd_, Delegate<void()>::to<&Signals::on_readable>(*this));
   }
 
  private:
   void on_readable() {
     signalfd_siginfo info;
-    while (::read(fd_, &info, sizeof info) == static_cast<ssize_t>(sizeof info)) stop_();
+    while (::read(fd_, &info, sizeof info) == static_cast<ssize_t>(sizeof info)) {
+      const bool told = info.ssi_signo == SIGHUP && info.ssi_code != SI_KERNEL;
+      (told ? reload_ : stop_)();
+    }
   }
-  std::function<void()> stop_;
+  std::function<void()> stop_, reload_;
   int fd_ = -1;
   std::unique_ptr<runtime::FdWatch> watch_;
 };
@@ -350,9 +369,9 @@ int serve(const ServeOptions& options) {
   std::signal(SIGPIPE, SIG_IGN);
   auto config = make_config(options);
   if (!config) return complain(config.error());
-  const std::string name = config->targets.front().name;
+  const std::string name = config->server.targets.front().name;
   StderrLog log(options.verbose ? EventLog::Level::debug : options.quiet ? EventLog::Level::error : EventLog::Level::info);
-  for (const target::UnitSpec& unit : config->targets.front().units) {
+  for (const target::UnitSpec& unit : config->server.targets.front().units) {
     log.event(EventLog::Level::info, "unit", fmt::format("lun={} {}", unit.lun, describe(unit)));
   }
   runtime::LoopOptions loop_options;
@@ -360,16 +379,20 @@ int serve(const ServeOptions& options) {
   loop_options.notice = [&log](std::string_view line) { log.event(EventLog::Level::warning, "reactor", line); };
   auto loops = LoopThreads::create(options.threads, options.loop_kind, loop_options);
   if (!loops) return complain(loops.error());
-  auto server = target::Server::create((*loops)->all(), std::move(*config), log);
+  auto server = target::Server::create((*loops)->all(), std::move(config->server), log);
   if (!server) return complain(server.error());
 
   int exit_code = 0;
-  StopSignals signals([&] {
+  const auto stop = [&] {
     (*server)->stop([&](Status status) {
       if (!status) exit_code = complain(status.error());
       (*loops)->stop();
     });
-  });
+  };
+  const auto reload = [&] {
+    if (config->port_groups) config->port_groups->reload(**server, 0, log);
+  };
+  Signals signals(stop, reload);
   signals.watch((*loops)->first());
   if (Status status = (*server)->start(); !status) return complain(status.error());
   announce(options, **server, name);
@@ -391,6 +414,9 @@ int run_serve(int argc, char** argv) {
                                            "port 0 picks a free one")
       ->allow_extra_args(false)
       ->capture_default_str();
+  app.add_option("--port-groups", options.port_groups_file,
+                 "file with the access states of the portal groups (ALUA), read again at SIGHUP; a line each: TAG "
+                 "optimized|nonoptimized|standby|unavailable|offline|transitioning [preferred], or explicit yes|no");
   app.add_option("--target", options.target, "iSCSI name of the target; default: derived from this machine and the first BACKING");
   app.add_option("--alias", options.alias, "a name for people");
   app.add_flag("--read-only", options.read_only, "refuse writes");

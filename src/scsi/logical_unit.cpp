@@ -147,19 +147,31 @@ void LogicalUnit::set_reservations(Reservations reservations) {
 
 Status LogicalUnit::set_access_state(std::uint16_t group, AccessState state, std::function<void()> in_force) {
   if (port_groups().find(group) == nullptr) return fail(Errc::not_found, "no target port group " + std::to_string(group));
-  const auto change = [group, state](LogicalUnit& unit) {
-    if (!unit.port_groups().set_state(group, state, PortGroup::Cause::implicit)) return;
+  change_port_groups([group, state](PortGroups& groups) { (void)groups.set_state(group, state, PortGroup::Cause::implicit); },
+                     std::move(in_force));
+  return {};
+}
+
+void LogicalUnit::change_port_groups(std::function<void(PortGroups&)> edit, std::function<void()> in_force) {
+  const auto change = [edit = std::move(edit)](LogicalUnit& unit) {
+    PortGroups changed = unit.port_groups();
+    edit(changed);
+    const bool by_command_changed = changed.by_command() != unit.port_groups().by_command();
+    const bool groups_changed = changed.all() != unit.port_groups().all();
+    if (!groups_changed && !by_command_changed) return;
+    PERILUNE_ASSERT(PortGroups::valid(changed.all()).has_value());
+    unit.port_groups() = std::move(changed);
     ++unit.generation_;
-    unit.raise_for_others(nullptr, UnitAttention::access_state_changed);
+    if (groups_changed) unit.raise_for_others(nullptr, UnitAttention::access_state_changed);
+    if (by_command_changed) unit.raise_for_others(nullptr, UnitAttention::inquiry_data_changed);
   };
   if (device_.shards_ != nullptr) {
     device_.shards_->change(*this, change, std::move(in_force));
-    return {};
+    return;
   }
   change(*this);
   if (in_force) in_force_.push_back({device_.sequence_, std::move(in_force)});
   tell_in_force();
-  return {};
 }
 
 // Called whenever a command of the unit has ended.

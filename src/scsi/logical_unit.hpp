@@ -84,6 +84,10 @@ class LogicalUnit {
   // no command that was let through in the state of before is in progress any more, on any shard; not when the unit is removed first.
   [[nodiscard]] const PortGroups& port_groups() const noexcept { return config_.port_groups; }
   [[nodiscard]] Status set_access_state(std::uint16_t group, AccessState state, std::function<void()> in_force = {});
+  // Any such change, as one: `edit` is called once, on this thread, with the groups as they are when its turn has come; what it
+  // leaves has to be valid. Where it changes who may change states (PortGroups::by_command), nexuses learn by 3F/03 too: INQUIRY
+  // data tells it.
+  void change_port_groups(std::function<void(PortGroups&)> edit, std::function<void()> in_force = {});
 
   // The channel's Geometry::blocks has changed: every nexus learns by 2A/09. A channel belongs to one shard, and so do
   // the nexuses that learn here: call it on each shard, once the channels of all of them show the new size.

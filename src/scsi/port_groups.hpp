@@ -29,6 +29,7 @@ struct PortGroup {
   bool preferred = false;
   std::vector<std::uint16_t> ports = {1};  // relative target port identifiers
   Cause cause = Cause::none;
+  friend bool operator==(const PortGroup&, const PortGroup&) = default;
 };
 
 class PortGroups {
@@ -52,6 +53,8 @@ class PortGroups {
   // True when the state is another one now. Precondition: find(id) != nullptr.
   bool set_state(std::uint16_t id, AccessState state, PortGroup::Cause cause) noexcept;
   void set_preferred(std::uint16_t id, bool preferred) noexcept;
+  void set_by_command(bool by_command) noexcept { by_command_ = by_command; }
+  friend bool operator==(const PortGroups&, const PortGroups&) = default;
 
  private:
   PortGroup& group(std::uint16_t id) noexcept;

@@ -170,6 +170,29 @@ TEST(PortGroups, TheOperatorLearnsWhenWhatHadStartedIsOver) {
   EXPECT_EQ(told, 2) << "nothing is in progress";
 }
 
+TEST(PortGroups, AnOperatorsChangeOfSeveralIsOne) {
+  Ports ports(false);
+  const auto both = [](PortGroups& groups) {
+    EXPECT_TRUE(groups.set_state(10, AccessState::standby, PortGroup::Cause::implicit));
+    EXPECT_TRUE(groups.set_state(20, AccessState::active_non_optimized, PortGroup::Cause::implicit));
+    groups.set_preferred(10, false);
+    groups.set_preferred(20, true);
+    groups.set_by_command(true);
+  };
+  ports.unit.change_port_groups(both);
+  EXPECT_EQ(ports.attentions(ports.near), (std::vector<std::uint32_t>{0x063f03, 0x062a06}));
+  EXPECT_EQ(ports.attentions(ports.far), (std::vector<std::uint32_t>{0x063f03, 0x062a06}));
+  EXPECT_EQ(ports.at(ports.near, report, all_bytes).run().data_in(),
+            (Data{0, 0, 0, 28,                                                        //
+                  0x02, 0xcf, 0, 10, 0, 2, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2,              // standby, implicit
+                  0x81, 0xcf, 0, 20, 0, 2, 0, 1, 0, 0, 0, 3}));
+  EXPECT_EQ(ports.at(ports.near, {0x12, 0, 0, 0, 96, 0}, 96).run().data_in()[5] & 0x30, 0x30);
+  EXPECT_EQ(ports.set({0, 0, 0, 10}).run().status(), ScsiStatus::good) << "initiators may change states now";
+  (void)ports.attentions(ports.far);
+  ports.unit.change_port_groups([](PortGroups&) {});
+  EXPECT_TRUE(ports.attentions(ports.near).empty()) << "nothing has changed";
+}
+
 TEST(PortGroups, SetTargetPortGroupsTellsTheOthers) {
   Ports ports;
   EXPECT_EQ(ports.set({2, 0, 0, 10, 0, 0, 0, 20}).run().status(), ScsiStatus::good);

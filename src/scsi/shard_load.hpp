@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Load for one shard of several that serve a disk: increments by COMPARE AND WRITE of a number that all
-// shards count up, plain writers, mode changes, resets, changes of size, and fences: PREEMPT, PREEMPT AND
+// shards count up, plain writers, mode changes, resets, changes of size and of port groups, and fences: PREEMPT, PREEMPT AND
 // ABORT, SET TARGET PORT GROUPS and a change of access state by the operator. Judged by what must hold over all shards: no increment is lost, nothing
 // is written after MODE SELECT has answered that the unit is protected, and none of those that a fence shuts
 // out completes a write, or leaves a trace on the disk, after the fence was answered. Runs in threads and in
@@ -52,6 +52,7 @@ struct LoadBoard {
 
 class ShardLoad {
  public:
+  static constexpr std::uint16_t others_port = 2;  // and the number of its group
   // The first shard has a port, and a target port group, of its own; all others share one.
   static UnitConfig config() {
     UnitConfig config = Rig::config();
@@ -111,6 +112,7 @@ class ShardLoad {
   [[nodiscard]] std::uint64_t fences() const { return fences_; }
   [[nodiscard]] std::uint64_t shut_out() const { return shut_out_; }
   [[nodiscard]] std::uint64_t shut_out_by_operator() const { return shut_out_by_operator_; }
+  [[nodiscard]] std::uint64_t group_changes() const { return group_changes_; }  // each has turned PREF of the others' group over
 
  private:
   // One thing after the other, as an initiator with queue depth one.
@@ -215,12 +217,24 @@ class ShardLoad {
       run({0x2a, 0, 0, 0, 0, lba, 0, 0, 4, 0}, bytes(2048, fill_));
     }
     void ended(Io& io) override {
-      if (++commands_ % 64 != 0) return;
+      LogicalUnit& unit = *io.task.nexus->find_unit([](const LogicalUnit&) { return true; });
+      if (++commands_ % 16 == 0 && !changing_) change_groups(unit);
+      if (commands_ % 64 != 0) return;
       load.channel_.resize(commands_ % 128 == 0);
-      io.task.nexus->find_unit([](const LogicalUnit&) { return true; })->resized();
+      unit.resized();
     }
 
    private:
+    // An operator's change, one at a time. A state would open what a fence has shut; this does not.
+    void change_groups(LogicalUnit& unit) {
+      changing_ = true;
+      unit.change_port_groups([this](PortGroups& groups) {
+        groups.set_preferred(others_port, !groups.find(others_port)->preferred);
+        ++load.group_changes_;
+        changing_ = false;
+      });
+    }
+    bool changing_ = false;
     std::uint64_t commands_ = 0;
     bool written_ = false;
   };
@@ -306,7 +320,6 @@ class ShardLoad {
   };
 
   // PERSISTENT RESERVE OUT (SPC-4 6.16) with a list of 24 bytes; WRITE EXCLUSIVE, REGISTRANTS ONLY.
-  static constexpr std::uint16_t others_port = 2;  // and the number of its group
   static constexpr std::uint64_t own_key = 0xa, others_key = 0xb;
   static constexpr std::uint8_t reserve = 1, preempt = 4, preempt_and_abort = 5, register_and_ignore = 6;
 
@@ -487,6 +500,7 @@ class ShardLoad {
   std::uint64_t fences_ = 0;
   std::uint64_t shut_out_ = 0;
   std::uint64_t shut_out_by_operator_ = 0;
+  std::uint64_t group_changes_ = 0;
   bool registered_ = true;  // or never yet shut out
   std::string problem_;
   std::atomic<bool> over_{false};

@@ -30,6 +30,13 @@ class Thread {
     post([this] { stopped_ = true; });
     thread_.join();
   }
+  // After that, on the caller's thread: what came too late. False: nothing has.
+  bool do_the_rest() {
+    std::deque<std::function<void()>> rest = std::move(work_);
+    work_.clear();
+    for (auto& work : rest) work();
+    return !rest.empty();
+  }
 
  private:
   void run() {

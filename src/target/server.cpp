@@ -256,6 +256,13 @@ void Server::cold_reset(const Shard& from, std::uint32_t target) {
 
 // ---- an operator's wishes ----
 
+void Server::change_port_groups(std::uint32_t target, const std::function<void(scsi::PortGroups&)>& edit) {
+  scsi::Device& device = *shards_.front()->node(target).device;
+  for (const UnitSpec& unit : config_.targets[target].units) {
+    if (scsi::LogicalUnit* changed = device.unit(unit.lun)) changed->change_port_groups(edit);
+  }
+}
+
 bool Server::to_shard_of(std::uint16_t tsih, std::function<void(Shard&)> work) {
   const auto number = registry_.shard_of(tsih);
   if (!number) return false;

@@ -46,6 +46,10 @@ class Server {
   // drain_timeout), they are told, connections close, units are flushed; then `stopped` with the first error of a flush. The loops go on: messages may still be under way between them.
   void stop(std::function<void(Status)> stopped);
 
+  // Changes the port groups of every unit of the target, as one change of each (LogicalUnit::change_port_groups). `edit` may be called
+  // after the return.
+  void change_port_groups(std::uint32_t target, const std::function<void(scsi::PortGroups&)>& edit);
+
   // --- what an operator may ask of the initiator of a session (RFC 7143 11.9.1). False: there is no such session ---
   // All its connections are asked for a Logout; those for which none comes in time are dropped, with an announcement.
   bool request_logout(std::uint16_t tsih, std::chrono::seconds within);

@@ -35,10 +35,10 @@ class Target:
         self.server, self.stack = server, stack
         self.iqn, self.address = server.iqn, (server.host, server.port)
 
-    def connect(self, **fields):
-        """A connection that has said nothing yet, of an initiator port nobody else uses."""
+    def connect(self, address=None, **fields):
+        """A connection that has said nothing yet, of an initiator port nobody else uses. `address`: of another portal."""
         fields.setdefault("isid", struct.pack(">HI", 0x8000, next(_isids)))
-        connection = raw_pdu.Connection(self.address, **fields)
+        connection = raw_pdu.Connection(address or self.address, **fields)
         self.stack.callback(connection.close)
         return connection
 

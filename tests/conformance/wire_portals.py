@@ -4,59 +4,14 @@
 two target ports that they are (SPC-4 5.15, 6.37, 7.8.5; SAM-5 4.7)."""
 import struct
 
-import harness as h
 import raw_pdu as p
+from port_groups import address, connect, designators, report, session
 from rules import main, rule
 
 READ_KEYS = struct.pack(">BB5xHx", 0x5e, 0x00, 256)
 READ_FULL_STATUS = struct.pack(">BB5xHx", 0x5e, 0x03, 1024)
 RELATIVE_PORT, PORT_GROUP = 0x94, 0x95     # PIV, association target port, types 4 and 5 (SPC-4 7.8.5)
 ISID = b"\x80\x12\x34\x56\x00\x01"
-
-
-def address(t, tag):
-    """Of the portal in this group."""
-    return p_address(t.server.urls[tag - 1])
-
-
-def p_address(url):
-    match = h.URL.match(url)
-    return match["host"], int(match["port"])
-
-
-def connect(t, tag, **fields):
-    fields.setdefault("name", "iqn.2026-11.io.perilune:raw")
-    connection = p.Connection(address(t, tag), **fields)
-    t.stack.callback(connection.close)
-    return connection
-
-
-def session(t, tag, *pairs, **fields):
-    return connect(t, tag, **fields).login(t.iqn, *pairs).clear_attentions()
-
-
-def designators(c):
-    """(byte 1, identifier) of each in VPD page 83h."""
-    page = c.good(struct.pack(">BBBHB", 0x12, 1, 0x83, 512, 0), 512).data
-    assert page[1] == 0x83
-    found, at = [], 4
-    while at < 4 + int.from_bytes(page[2:4], "big"):
-        found.append((page[at + 1], bytes(page[at + 4:at + 4 + page[at + 3]])))
-        at += 4 + page[at + 3]
-    return found
-
-
-def report(c, extended=False):
-    """REPORT TARGET PORT GROUPS: group -> (preferred, state, supported, status code, ports)."""
-    cdb = struct.pack(">BB4xIxx", 0xa3, 0x2a if extended else 0x0a, 512)
-    data = bytes(c.good(cdb, 512).data)
-    assert int.from_bytes(data[:4], "big") == len(data) - 4, data.hex()
-    groups, at = {}, 8 if extended else 4
-    while at < len(data):
-        ports = [int.from_bytes(data[at + 10 + 4 * i:at + 12 + 4 * i], "big") for i in range(data[at + 7])]
-        groups[int.from_bytes(data[at + 2:at + 4], "big")] = (bool(data[at] & 0x80), data[at] & 0xf, data[at + 1], data[at + 5], ports)
-        at += 8 + 4 * data[at + 7]
-    return groups
 
 
 def register(c, key, old=0, all_ports=False):

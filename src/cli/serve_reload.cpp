@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/serve_reload.hpp"
+
+#include <fmt/format.h>
+
+#include <cerrno>
+#include <fstream>
+
+namespace perilune::cli {
+namespace {
+
+Result<std::string> read_text(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return fail_errno(errno, path);
+  std::string text(config::max_port_groups_file_bytes + 1, '\0');  // one more than is served: longer is told from long enough
+  file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  if (file.bad()) return fail(Errc::io, path + ": cannot be read");
+  text.resize(static_cast<std::size_t>(file.gcount()));
+  return text;
+}
+
+std::string describe(const config::PortGroupLine& line) {
+  return fmt::format("{}{}", config::to_string(line.state), line.preferred ? " preferred" : "");
+}
+
+}  // namespace
+
+PortGroupsOption::PortGroupsOption(std::string path, const std::vector<target::PortalGroup>& groups)
+    : path_(std::move(path)) {
+  for (const target::PortalGroup& group : groups) tags_.push_back(group.tag);
+}
+
+Result<PortGroupsOption> PortGroupsOption::open(std::string path, const std::vector<target::PortalGroup>& groups) {
+  PortGroupsOption option(std::move(path), groups);
+  auto file = option.read();
+  if (!file) return tl::unexpected(file.error());
+  option.file_ = std::move(*file);
+  return option;
+}
+
+Result<config::PortGroupsFile> PortGroupsOption::read() const {
+  const auto text = read_text(path_);
+  if (!text) return tl::unexpected(text.error());
+  auto file = config::parse_port_groups(*text, tags_);
+  if (!file) return fail(file.error().code, fmt::format("{}: {}", path_, file.error().message));
+  return file;
+}
+
+scsi::PortGroups PortGroupsOption::initial() const {
+  std::vector<scsi::PortGroup> groups;
+  for (const std::uint16_t tag : tags_) {
+    const config::PortGroupLine line = file_.line_of(tag);
+    groups.push_back({.id = tag, .state = line.state, .preferred = line.preferred, .ports = {tag}});
+  }
+  return {std::move(groups), file_.by_command};
+}
+
+void PortGroupsOption::reload(target::Server& server, std::uint32_t target, EventLog& log) {
+  auto now = read();
+  if (!now) {
+    log.event(EventLog::Level::error, "port_groups_refused", fmt::format("reason=\"{}\" nothing is changed", now.error().message));
+    return;
+  }
+  for (const std::uint16_t tag : tags_) {
+    const auto before = file_.line_of(tag), after = now->line_of(tag);
+    if (before == after) continue;
+    log.event(EventLog::Level::info, "port_groups", fmt::format("group={} {} -> {} (SIGHUP)", tag, describe(before), describe(after)));
+  }
+  if (file_.by_command != now->by_command) {
+    log.event(EventLog::Level::info, "port_groups",
+              fmt::format("explicit {} -> {} (SIGHUP)", file_.by_command ? "yes" : "no", now->by_command ? "yes" : "no"));
+  }
+  if (!(file_ == *now)) {
+    server.change_port_groups(target, [before = file_, now = *now](scsi::PortGroups& groups) {
+      config::apply_changes(before, now, groups);
+    });
+  }
+  file_ = std::move(*now);
+}
+
+}  // namespace perilune::cli
