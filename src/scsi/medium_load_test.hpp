@@ -261,6 +261,7 @@ class MediumLoad {
       io_.emplace(load.device_, nexus, std::move(cdb), std::move(out), in);
       io_->task.done = Delegate<void(Task&)>::to<&Worker::on_done>(*this);
       io_->task.cancelled = Delegate<void(Task&)>::to<&Worker::on_cancelled>(*this);
+      if (ordered_) io_->task.attribute = TaskAttribute::ordered;
       load.channel_.know(io_->task.op);
       const std::uint8_t opcode = io_->task.cdb[0];
       of_medium_ = opcode == 0x28 || opcode == 0x2a || opcode == 0x83;
@@ -277,6 +278,7 @@ class MediumLoad {
     void park() { load.parked_.push_back(this); }
     void over() { load.worker_over(); }
     MediumLoad& load;
+    bool ordered_ = false;  // the next command
 
    private:
     void execute() {
@@ -374,6 +376,7 @@ class MediumLoad {
    public:
     using Worker::Worker;
     void next() override {
+      ordered_ = stage_ == Stage::look;  // beside the writes of others it might see a part of one
       switch (stage_) {
         case Stage::wait:
           if (load.seen_.wipes >= load.plan_.wipes && load.seen_.tokens_used != 0) {
