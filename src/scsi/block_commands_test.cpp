@@ -363,7 +363,6 @@ TEST(WriteSame, RefusesWhatItDoesNotAdvertise) {
   EXPECT_EQ(rig.io(cdb16(0x93, 0, 32769), bytes(512, 0)).run().sense(), 0x052400u);       // MAXIMUM WRITE SAME LENGTH
   EXPECT_EQ(rig.io(cdb16(0x93, 0, 32768), bytes(512, 0)).run().status(), ScsiStatus::good);
   EXPECT_EQ(rig.io(cdb16(0x93, 0, 1, 0x10), bytes(512, 0)).run().sense(), 0x052400u);     // ANCHOR
-  EXPECT_EQ(rig.io(cdb16(0x93, 0, 1, 0x18), bytes(512, 0)).run().sense(), 0x052400u);     // ANCHOR and UNMAP
   EXPECT_EQ(rig.io(cdb10(0x41, 0, 1, 0x01)).run().sense(), 0x052400u);                    // no NDOB in ten bytes
   EXPECT_EQ(rig.io(cdb10(0x41, 0, 1), bytes(256, 0)).run().sense(), 0x052400u);
   EXPECT_EQ(rig.io(cdb10(0x41, 0, 1), bytes(1024, 0)).run().sense(), 0x052400u);
@@ -430,6 +429,39 @@ TEST(Unmap, OddListsAreHeldToTheirLengths) {
   EXPECT_EQ(io.run().sense(), 0x052600u);
   EXPECT_EQ(io.task.sense[15], 0x80);
   EXPECT_EQ(load_be16(&io.task.sense[16]), 2);
+}
+
+// SBC-3 4.7.4: anchored blocks read as zeroes and keep their place.
+TEST(Anchor, UnmapWritesZeroesAndGivesNothingBack) {
+  Rig rig;
+  std::fill(rig.channel.memory.begin(), rig.channel.memory.end(), std::uint8_t{0xff});
+  const Data list = unmap_list({{1, 600}, {0, 0}, {1000, 1}});
+  Data cdb = unmap_cdb(list.size());
+  cdb[1] = 0x01;
+  EXPECT_EQ(rig.io(cdb, list).run().status(), ScsiStatus::good);
+  EXPECT_EQ(rig.channel.kinds, (std::vector{OpKind::write, OpKind::write, OpKind::write})) << "256 KiB, the rest of it, the other range";
+  for (const std::size_t block : std::initializer_list<std::size_t>{1, 512, 513, 600, 1000}) EXPECT_EQ(rig.channel.memory[block * 512], 0) << block;
+  for (const std::size_t block : std::initializer_list<std::size_t>{0, 601, 999, 1001}) EXPECT_EQ(rig.channel.memory[block * 512], 0xff) << block;
+}
+
+TEST(Anchor, WriteSameTakesItWithUnmapAlone) {
+  Rig rig;
+  std::fill(rig.channel.memory.begin(), rig.channel.memory.end(), std::uint8_t{0xff});
+  EXPECT_EQ(rig.io(cdb10(0x41, 0, 4, 0x18), bytes(512, 0)).run().status(), ScsiStatus::good);
+  EXPECT_EQ(rig.channel.kinds.front(), OpKind::write);
+  EXPECT_EQ(rig.channel.memory[3 * 512], 0);
+  EXPECT_EQ(rig.channel.memory[4 * 512], 0xff);
+  Io alone = rig.io(cdb16(0x93, 0, 4, 0x10), bytes(512, 0));
+  EXPECT_EQ(alone.run().sense(), 0x052400u);
+  EXPECT_EQ(load_be16(&alone.task.sense[16]), 1);
+}
+
+TEST(Anchor, IsNotThereWhereNothingIsDeallocated) {
+  auto thick = FakeChannel::disk();
+  thick.thin = thick.unmap_zeroes = false;
+  Rig rig(thick);
+  EXPECT_EQ(rig.io(cdb10(0x41, 0, 1, 0x10), bytes(512, 0)).run().sense(), 0x052400u);
+  EXPECT_EQ(rig.io({0x12, 1, 0xb2, 0, 255, 0}, {}, 255).run().data_in()[5], 0);
 }
 
 TEST(Unmap, IsNoCommandOfAThickDisk) {

@@ -58,7 +58,7 @@ constexpr CommandRow data(std::uint8_t cdb_length, Usage usage, SerialClass seri
           .timeout_s = timeout_s, .admit = admit, .run = run};
 }
 constexpr CommandRow unmap_row() {
-  CommandRow row = data(10, {0x42, 0, 0, 0, 0, 0, 0x1f, 0xff, 0xff, 0}, range, writing | needs::thin, admit_unmap,
+  CommandRow row = data(10, {0x42, 0x01, 0, 0, 0, 0, 0x1f, 0xff, 0xff, 0}, range, writing | needs::thin, admit_unmap,
                         run_unmap, 60);
   row.prepare = prepare_unmap;
   return row;
@@ -270,8 +270,8 @@ constexpr auto table = std::to_array<CommandRow>({
     data(16, cdb16(0x90, 0x02), none, reading, admit_pre_fetch, run_pre_fetch),
     data(10, cdb10(0x35, 0x06), none, allow::read_only, admit_synchronize_cache, run_synchronize_cache, 60),
     data(16, cdb16(0x91, 0x06), none, allow::read_only, admit_synchronize_cache, run_synchronize_cache, 60),
-    data(10, cdb10(0x41, 0x08), range, writing, admit_write_same, run_write_same, 60),
-    data(16, cdb16(0x93, 0x09), range, writing, admit_write_same, run_write_same, 60),
+    data(10, cdb10(0x41, 0x18), range, writing, admit_write_same, run_write_same, 60),
+    data(16, cdb16(0x93, 0x19), range, writing, admit_write_same, run_write_same, 60),
     unmap_row(),
     format_unit_row(),
     sanitize_row(0x01, 0xff),  // OVERWRITE
@@ -458,9 +458,14 @@ bool is_write_same(const CommandRow& row) noexcept {
 
 std::uint8_t usage_of(const CommandRow& row, const LogicalUnit& unit, std::size_t index) noexcept {
   std::uint8_t bits = row.usage[index];
+  const bool options = index == (row.opcode == 0x7f ? 10u : 1u);
+  if (options && !can_anchor(unit)) {
+    if (is_write_same(row)) bits &= static_cast<std::uint8_t>(~0x10);
+    if (row.opcode == 0x42) bits &= static_cast<std::uint8_t>(~0x01);
+  }
   // WRITE SAME: UNMAP is evaluated where blocks can be deallocated. A medium that is never written refuses it for that.
   const block::Geometry& geometry = unit.geometry();
-  if (index == (row.opcode == 0x7f ? 10u : 1u) && is_write_same(row) && !geometry.thin && !geometry.read_only) {
+  if (options && is_write_same(row) && !geometry.thin && !geometry.read_only) {
     bits &= static_cast<std::uint8_t>(~0x08);
   }
   if (index == 4 && row.opcode == 0x1b && !unit.removable()) bits &= static_cast<std::uint8_t>(~0x02);  // LOEJ
@@ -470,7 +475,9 @@ std::uint8_t usage_of(const CommandRow& row, const LogicalUnit& unit, std::size_
 namespace {
 
 // usage_of() narrows these rows; of all others the table says everything.
-bool depends_on_the_unit(const CommandRow& row) noexcept { return is_write_same(row) || row.opcode == 0x1b; }
+bool depends_on_the_unit(const CommandRow& row) noexcept {
+  return is_write_same(row) || row.opcode == 0x1b || row.opcode == 0x42;
+}
 
 // Whether a bit of the CDB is set that the table does not name, of a CDB of at most 16 bytes: eight bytes at a time, for every
 // command comes through here.

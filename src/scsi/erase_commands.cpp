@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// WRITE SAME and UNMAP (SBC-3 5.41, 5.28): the commands that erase, or fill, without carrying the data.
+// WRITE SAME and UNMAP (SBC-3 5.41, 5.28): the commands that erase, or fill, without carrying the data. With ANCHOR the blocks read as
+// zeroes afterwards and keep their place in the backing, so that a later write does not find it full: zeroes are written to them
+// (SBC-3 4.7.4: from anchored to mapped a block may go by itself).
 #include <algorithm>
 #include <array>
 
@@ -12,8 +14,16 @@ namespace {
 
 enum Step : std::uint8_t { begin = 0, erasing = 1, filling = 2, flushing = 3 };
 
+constexpr std::uint8_t anchor_bit = 0x10;  // of WRITE SAME
 constexpr std::uint8_t unmap_bit = 0x08;
+constexpr std::uint8_t unmap_anchor_bit = 0x01;  // of UNMAP
 constexpr std::uint8_t no_data_bit = 0x01;  // NDOB, WRITE SAME(16) alone
+
+void fill_scratch_with_zeroes(Task& task) noexcept {
+  static constexpr std::array<std::uint8_t, 4096> zeroes{};
+  const std::array<iovec, 1> zero_block{{{const_cast<std::uint8_t*>(zeroes.data()), task.block_bytes}}};
+  replicate(zero_block, task.block_bytes, task.scratch, task.need.scratch_bytes);
+}
 
 // The end of a command that wrote: flushed, when the channel knows no FUA.
 Progress written(Command& command) noexcept {
@@ -32,6 +42,10 @@ Progress written(Command& command) noexcept {
 bool admit_write_same(Command& command) {
   Task& task = command.task;
   const BlockRange range = cdb_range(task);
+  if ((options_byte(task) & (anchor_bit | unmap_bit)) == anchor_bit) {
+    invalid_field_in_cdb(task, options_place(task), std::uint8_t{4});
+    return false;
+  }
   if (!check_range(command, range.lba, range.blocks)) return false;
   if (range.blocks == 0) {
     invalid_field_in_cdb(task, range.blocks_byte, std::uint8_t{7});
@@ -70,7 +84,7 @@ Progress run_write_same(Command& command) {
   switch (task.step) {
     case begin:
       // Zeroes the channel can write by itself. With UNMAP it may deallocate, but reads give zeroes in any case.
-      if (!no_data && !all_zero(task.data, block)) break;
+      if ((options_byte(task) & anchor_bit) != 0 || (!no_data && !all_zero(task.data, block))) break;
       task.step = erasing;
       return erase_rest(command, durable);
     case erasing:
@@ -86,9 +100,8 @@ Progress run_write_same(Command& command) {
     default: return operation_failed(command) ? Progress::over : good(task);
   }
   task.step = filling;
-  static constexpr std::array<std::uint8_t, 4096> zeroes{};
-  const std::array<iovec, 1> zero_block{{{const_cast<std::uint8_t*>(zeroes.data()), block}}};
-  replicate(no_data ? std::span<const iovec>(zero_block) : task.data, block, task.scratch, task.need.scratch_bytes);
+  if (no_data) fill_scratch_with_zeroes(task);
+  else replicate(task.data, block, task.scratch, task.need.scratch_bytes);
   return prepare_scratch(command, block::OpKind::write, task.blocks, durable);
 }
 
@@ -114,6 +127,7 @@ bool admit_unmap(Command& command) {
   const std::uint32_t list_bytes = load_be16(task.cdb.data() + 7);
   task.data_transfer_length = list_bytes;
   task.need.data_out_bytes = std::min(list_bytes, task.expected_data_out_bytes);
+  if ((task.cdb[1] & unmap_anchor_bit) != 0) task.need.scratch_bytes = advertised::scratch_bytes;
   return durable_is_possible(command, false);
 }
 
@@ -150,13 +164,18 @@ Progress run_unmap(Command& command) {
   if (task.step != begin && operation_failed(command)) return Progress::over;
   if (task.step == flushing) return good(task);
   const bool wrote = task.step == erasing;
+  const bool anchors = (task.cdb[1] & unmap_anchor_bit) != 0;
+  if (anchors && !wrote) fill_scratch_with_zeroes(task);
   if (wrote) task.position += task.slice_blocks;
   for (; task.descriptor < task.transfer_blocks; ++task.descriptor, task.position = 0) {
     const UnmapDescriptor descriptor = descriptor_at(task, task.descriptor);
     if (task.position == descriptor.blocks) continue;
     task.step = erasing;
-    return prepare_erase(command, block::OpKind::unmap, descriptor.lba + task.position, descriptor.blocks - task.position,
-                         true, wants_durable(command.unit, false));
+    const std::uint64_t lba = descriptor.lba + task.position;
+    const std::uint64_t blocks = descriptor.blocks - task.position;
+    const bool durable = wants_durable(command.unit, false);
+    if (anchors) return prepare_scratch_at(command, Lba(lba), blocks, durable);
+    return prepare_erase(command, block::OpKind::unmap, lba, blocks, true, durable);
   }
   return wrote ? written(command) : good(task);
 }

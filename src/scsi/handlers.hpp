@@ -108,6 +108,9 @@ void append_scsi_ports(std::vector<std::uint8_t>& out, const Command& command);
 // LOGICAL BLOCKS PER PHYSICAL BLOCK EXPONENT.
 [[nodiscard]] std::uint8_t physical_exponent(const block::Geometry& geometry) noexcept;
 
+// ANC_SUP. With protection information an erased block has none, and a written one has: there is no ANCHOR then.
+[[nodiscard]] bool can_anchor(const LogicalUnit& unit) noexcept;
+
 // Ends the command with GOOD.
 Progress good(Task& task) noexcept;
 // Ends the command with GOOD and parameter_data clipped to the allocation length of the CDB.

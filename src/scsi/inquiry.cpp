@@ -188,7 +188,8 @@ void block_provisioning(Buffer& out, const Command& command) {
   if (!geometry.thin) return;
   if (command.unit.space() != nullptr) out[4] = threshold_exponent(geometry);
   out[5] = static_cast<std::uint8_t>(0x80 | 0x40 | 0x20 | (geometry.unmap_zeroes ? 0x04 : 0));  // LBPU, LBPWS, LBPWS10, LBPRZ
-  out[6] = 0x02;  // thin
+  if (can_anchor(command.unit)) out[5] |= 0x02;  // ANC_SUP
+  out[6] = 0x02;                                 // thin
 }
 
 // SBC-3 6.6.6: USER DATA SEGMENT SIZE 0: REPORT REFERRALS tells the segments.

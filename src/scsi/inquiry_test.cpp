@@ -132,7 +132,7 @@ TEST(Inquiry, BlockLimitsExtensionHasTheLimitsOfScatteredWrites) {
 TEST(Inquiry, CharacteristicsProvisioningAndExtendedData) {
   Rig rig;
   EXPECT_EQ(rig.io(vpd(0xb1), {}, 255).run().data_in()[5], 1);  // non-rotating
-  EXPECT_EQ(rig.io(vpd(0xb2), {}, 255).run().data_in(), (Data{0, 0xb2, 0, 4, 0, 0xe4, 0x02, 0}));
+  EXPECT_EQ(rig.io(vpd(0xb2), {}, 255).run().data_in(), (Data{0, 0xb2, 0, 4, 0, 0xe6, 0x02, 0}));
   const Data extended = rig.io(vpd(0x86), {}, 255).run().data_in();
   EXPECT_EQ(extended.size(), 64u);
   EXPECT_EQ(extended[5], 0x07);

@@ -62,6 +62,15 @@ Progress prepare_scratch(Command& command, block::OpKind kind, std::uint64_t end
   return prepare(command, kind, named / block, durable);
 }
 
+Progress prepare_scratch_at(Command& command, Lba lba, std::uint64_t blocks, bool durable) noexcept {
+  Task& task = command.task;
+  const std::uint64_t bytes = std::min<std::uint64_t>(blocks * task.block_bytes, task.need.scratch_bytes);
+  const std::uint64_t named = attach(command, task.scratch, 0, bytes);
+  prepare(command, block::OpKind::write, named / task.block_bytes, durable);
+  task.op.lba = lba;
+  return Progress::submit;
+}
+
 Progress prepare_flush(Command& command) noexcept {
   Task& task = command.task;
   task.op.kind = block::OpKind::flush;

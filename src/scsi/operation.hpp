@@ -22,6 +22,9 @@ Progress prepare_piece(Command& command, block::OpKind kind, Lba lba, std::uint6
 // The next slice, from task.position to end_block, with the scratch memory from its start; as much as fits in it.
 Progress prepare_scratch(Command& command, block::OpKind kind, std::uint64_t end_block, bool durable = false) noexcept;
 
+// A write of `blocks` at `lba`, or of the first of them, with the scratch memory from its start. Sets slice_blocks.
+Progress prepare_scratch_at(Command& command, Lba lba, std::uint64_t blocks, bool durable) noexcept;
+
 Progress prepare_flush(Command& command) noexcept;
 
 // What is known of the `blocks` from task.position on.

@@ -69,9 +69,9 @@ TEST(Provisioning, VpdPageTellsTheSizeOfAThresholdSet) {
   Metered metered;
   const Data vpd{0x12, 0x01, 0xb2, 0, 255, 0};
   EXPECT_EQ(metered.rig.io(vpd, {}, 255).run().data_in(),
-            (Data{0, 0xb2, 0, 4, 11, 0xe4, 0x02, 0}));  // 2^11 of 512 bytes
+            (Data{0, 0xb2, 0, 4, 11, 0xe6, 0x02, 0}));  // 2^11 of 512 bytes
   Rig unknown;                                          // nobody tells what the backing uses
-  EXPECT_EQ(unknown.io(vpd, {}, 255).run().data_in(), (Data{0, 0xb2, 0, 4, 0, 0xe4, 0x02, 0}));
+  EXPECT_EQ(unknown.io(vpd, {}, 255).run().data_in(), (Data{0, 0xb2, 0, 4, 0, 0xe6, 0x02, 0}));
   auto thick = FakeChannel::disk();
   thick.thin = thick.unmap_zeroes = false;
   Rig full(thick);

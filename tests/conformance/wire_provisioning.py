@@ -65,7 +65,7 @@ def set_thresholds(c, available=None, used=None, single=False, lun=0):
 def pages_tell_what_the_backing_has(t):
     c = t.session(luns=(0, 1))
     for lun in (0, 1):
-        assert c.good(p.inquiry(page=0xb2), 255, lun=lun).data == bytes([0, 0xb2, 0, 4, 11, 0xe4, 2, 0]), "sets of 1 MiB"
+        assert c.good(p.inquiry(page=0xb2), 255, lun=lun).data == bytes([0, 0xb2, 0, 4, 11, 0xe6, 2, 0]), "sets of 1 MiB"
         empty(c, lun)
         for lba in range(0, 3 * BLOCKS, BLOCKS):
             assert write(c, lba, lun).status == p.GOOD
@@ -168,6 +168,26 @@ def full_disk_recovers_when_others_give_space_back(t):
         os.unlink(filler)
     c.good(p.write10(0, 8), write=b"\x33" * 4096)
     until(c, lambda available, used: available > 20)
+
+
+@rule(12, "SBC-3 4.7.4, 5.28, 5.41")
+def anchored_blocks_can_be_written_when_the_disk_is_full(t):
+    c = t.session()
+    empty(c)
+    assert c.good(p.inquiry(page=0xb2), 255).data[5] & 0x02, "ANC_SUP"
+    c.good(p.write10(0, 1), write=b"\x44" * 512)
+    c.good(bytes([0x42, 1, 0, 0, 0, 0, 0, 0, 24, 0]),          # UNMAP: one threshold set, with ANCHOR
+           write=bytes([0, 22, 0, 16, 0, 0, 0, 0]) + bytes(8) + BLOCKS.to_bytes(4, "big") + bytes(4))
+    c.good(bytes([0x93, 0x19]) + BLOCKS.to_bytes(8, "big") + BLOCKS.to_bytes(4, "big") + b"\0\0")  # WRITE SAME: ANCHOR, UNMAP, NDOB
+    assert c.good(p.read10(0, 8), 4096).data == bytes(4096)
+    lba = 2 * BLOCKS
+    while write(c, lba).status == p.GOOD:
+        lba += BLOCKS
+        assert lba < 64 * BLOCKS, "never full"
+    for anchored in (0, BLOCKS):
+        assert write(c, anchored).status == p.GOOD
+    assert c.good(p.read10(BLOCKS, 8), 4096).data == b"\x5a" * 4096
+    empty(c)
 
 
 def disk(_folder):
