@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two portals through two interfaces, one map of dm-multipath with two paths: what multipath -ll shows, verified I/O while each
-path is dropped and restored in turn, both path selectors, and the priorities that multipathd takes from the target."""
+path is dropped and restored in turn, both path selectors, and the priorities that multipathd takes from the target: what an
+operator changes about its portal groups moves the I/O."""
 import os
 import pathlib
 import re
@@ -16,7 +17,8 @@ defaults {{
     user_friendly_names yes
     polling_interval 2
     max_polling_interval 2
-    path_grouping_policy multibus
+    path_grouping_policy {policy}
+    failback immediate
     path_selector "{selector} 0"
     no_path_retry 60
     find_multipaths no
@@ -25,21 +27,22 @@ blacklist {{
     devnode "^vd"
 }}
 """
+BOTH_OPTIMIZED = "1 optimized\n2 optimized\n"
 target, paths = {}, []
 
 
-def configure(selector):
-    pathlib.Path("/etc/multipath.conf").write_text(CONFIGURATION.format(selector=selector))
+def configure(selector, policy="multibus"):
+    pathlib.Path("/etc/multipath.conf").write_text(CONFIGURATION.format(selector=selector, policy=policy))
 
 
 def two_interfaces():
-    target.update(lab.serve(disks=["128M"], portals=2, proxied=True))
+    target.update(lab.serve(disks=["128M"], portals=2, proxied=True, groups=BOTH_OPTIMIZED))
     lab.iscsid()
     for number in (0, 1):
         sh(["iscsiadm", "-m", "iface", "-I", f"path{number}", "-o", "new"])
         sh(["iscsiadm", "-m", "iface", "-I", f"path{number}", "-o", "update", "-n", "iface.net_ifacename", "-v", f"eth{number}"])
     done = sh(["iscsiadm", "-m", "discovery", "-t", "st", "-p", target["portals"][0], "-I", "path0"])
-    lab.same_shape(done.out, "{0},1 {iqn}\n{1},1 {iqn}".replace("{0}", target["portals"][0]).replace("{1}", target["portals"][1]),
+    lab.same_shape(done.out, "{0},1 {iqn}\n{1},2 {iqn}".replace("{0}", target["portals"][0]).replace("{1}", target["portals"][1]),
                    iqn=target["iqn"])
     sh(["iscsiadm", "-m", "discovery", "-t", "st", "-p", target["portals"][1], "-I", "path1"], show=False)
     for interface, portal in (("path0", 1), ("path1", 0)):   # the other portal is not behind this interface
@@ -122,6 +125,53 @@ def both_selectors():
         lab.check(all(b > a + 20 for a, b in zip(before, after)), f"{selector} uses both paths ({before} -> {after})")
 
 
+def topology():
+    """path -> (priority of its group, status of its group, its own state)"""
+    found, group = {}, None
+    for line in sh("multipathd show maps topology", show=False, code=None).out.splitlines():
+        if match := re.search(r"prio=(-?\d+) status=(\w+)", line):
+            group = int(match[1]), match[2]
+        elif match := re.search(r"\d+:\d+:\d+:\d+ +(sd\w+) +\d+:\d+ +(\w+) +(\w+) +running", line):
+            found[match[1]] = (*group, match[3])
+    return found
+
+
+def writes_of(name):
+    return int(lab.sysfs(name, "stat").split()[4])
+
+
+def io_moves_to(chosen, text, priorities, states=("ready", "ready")):
+    """After the operator has said `text`: priorities and states of the paths, and all of the I/O on the chosen one."""
+    lab.host.hang_up(groups=text)
+    wanted = {name: (priorities[n], "active" if n == chosen else "enabled", states[n]) for n, name in enumerate(paths)}
+    lab.wait_for(lambda: topology() == wanted, f"the paths to be {wanted}", 60)
+    sh("multipath -ll")
+    before = [writes_of(name) for name in paths]
+    lab.wait_for(lambda: writes_of(paths[chosen]) > before[chosen] + 50, f"writes on {paths[chosen]}")
+    lab.check(writes_of(paths[1 - chosen]) == before[1 - chosen], f"no writes on {paths[1 - chosen]}")
+
+
+def priorities_follow_the_operator():
+    lab.allow(r"alua: ", r"Add. Sense: Logical unit not accessible", r"Sense Key : Not Ready")
+    configure("service-time", "group_by_prio")
+    sh("multipathd reconfigure")
+    job = lab.start(fio("failover", "--size=24m", "--rw=randrw", "--loops=1000", "--time_based=1", "--runtime=600"), "/tmp/failover.log")
+    io_moves_to(0, "1 optimized\n2 nonoptimized\n", (50, 10))
+    io_moves_to(1, "1 nonoptimized\n2 optimized\n", (10, 50))
+    io_moves_to(0, "1 optimized preferred\n2 standby\n", (50, 1), ("ready", "ghost"))
+    io_moves_to(1, "1 standby\n2 optimized\n", (1, 50), ("ghost", "ready"))      # away from the path in use
+    lab.host.hang_up(groups=BOTH_OPTIMIZED)
+    lab.check(job.poll() is None, "fio has seen no error")
+    job.terminate()
+    lab.wait_for(lambda: job.poll() is not None, "fio to end")
+    text = open("/tmp/failover.log").read()
+    lab.check("verify:" not in text and "error" not in text.replace("err= 0", ""), "fio verified everything it read")
+    configure("service-time")
+    sh("multipathd reconfigure")
+    lab.wait_for(lambda: active(show=False) == set(paths) and len({state[:2] for state in topology().values()}) == 1,
+                 "both paths in one group again", 60)
+
+
 def a_file_system_over_both():
     sh("mkfs.ext4 -q -F /dev/mapper/mpatha")
     with lab.mounted("/dev/mapper/mpatha", "/mnt/m"):
@@ -137,4 +187,5 @@ def a_file_system_over_both():
 
 
 if __name__ == "__main__":
-    lab.main(two_interfaces, one_map_with_two_paths, paths_go_and_come_back_under_load, both_selectors, a_file_system_over_both)
+    lab.main(two_interfaces, one_map_with_two_paths, paths_go_and_come_back_under_load, both_selectors,
+             priorities_follow_the_operator, a_file_system_over_both)

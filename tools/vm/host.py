@@ -49,13 +49,14 @@ def preload_library(folder, name):
 class Target:
     """One `perilune serve`, that can be started again on the same portals and disks."""
 
-    def __init__(self, folder, iqn, disks, options, portals, environment):
+    def __init__(self, folder, iqn, disks, options, portals, environment, grouped=False):
         self.folder, self.iqn, self.disks, self.options, self.portals = folder, iqn, disks, options, portals
-        self.environment = environment
+        self.environment, self.grouped = environment, grouped
         self.server = None
 
     def start(self):
-        words = [word for portal in self.portals for word in ("--portal", portal)]
+        words = [word for tag, portal in enumerate(self.portals, 1)
+                 for word in ("--portal", f"{portal},{tag}" if self.grouped else portal)]
         self.server = h.Serve(self.disks, [*words, "--target", self.iqn, *self.options], self.folder, env=self.environment)
 
     def end(self):
@@ -110,9 +111,9 @@ class HostSide:
     # --- targets ---
 
     def serve(self, name="t", disks=("256M",), options=(), portals=1, iqn=None, chap=None, mutual=None,
-              discovery=None, mutual_discovery=None, proxied=False, backings=None):
+              discovery=None, mutual_discovery=None, proxied=False, backings=None, groups=None):
         """Starts a target. disks: a sparse file of that size each (or `backings`, words as serve takes them).
-        chap, mutual, discovery, mutual_discovery: (user, secret). proxied: a proxy stands before each portal.
+        groups: what --port-groups is to say; each portal is then in a group of its own, from 1 on. chap, mutual, discovery, mutual_discovery: (user, secret). proxied: a proxy stands before each portal.
         Returns {"name", "iqn", "portals": ["127.A.B.1:3260", ...], "via": {portal: proxy's port}}."""
         folder = self.folder / name
         folder.mkdir()
@@ -128,7 +129,11 @@ class HostSide:
                 words += [f"--{flag}-user", account[0], f"--{flag}-secret-file",
                           str(h.secret_file(folder, f"{flag}.secret", account[1]))]
         addresses = [f"{self.net}.{n + 1}:{PORT}" for n in range(portals)]
-        target = Target(folder, iqn or TARGET, paths, self._sabotaged_options(words), addresses, self._environment())
+        if groups is not None:
+            (folder / "port-groups").write_text(groups)
+            words += ["--port-groups", str(folder / "port-groups")]
+        target = Target(folder, iqn or TARGET, paths, self._sabotaged_options(words), addresses, self._environment(),
+                        grouped=groups is not None)
         self.targets[name] = target
         target.start()
         if self.mutant.get("stale_restart"):
@@ -190,6 +195,15 @@ class HostSide:
 
     def freeze(self, name="t"):
         os.kill(self.targets[name].server.pid, signal.SIGSTOP)
+
+    def hang_up(self, name="t", groups=None, grow=None):
+        """SIGHUP, after another text of --port-groups, or another size (as truncate takes it) of the first disk."""
+        target = self.targets[name]
+        if groups is not None:
+            (target.folder / "port-groups").write_text(groups)
+        if grow is not None:
+            h.run(["truncate", "-s", grow, target.disks[0]])
+        os.kill(target.server.pid, signal.SIGHUP)
 
     def thaw(self, name="t"):
         os.kill(self.targets[name].server.pid, signal.SIGCONT)
