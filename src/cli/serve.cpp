@@ -389,7 +389,9 @@ int serve(const ServeOptions& options) {
       (*loops)->stop();
     });
   };
+  SizeLook sizes(**server, 0, (*loops)->first(), log);
   const auto reload = [&] {
+    sizes.look();
     if (config->port_groups) config->port_groups->reload(**server, 0, log);
   };
   Signals signals(stop, reload);

@@ -6,6 +6,8 @@
 #include <cerrno>
 #include <fstream>
 
+#include "runtime/posix/thread.hpp"
+
 namespace perilune::cli {
 namespace {
 
@@ -76,6 +78,37 @@ void PortGroupsOption::reload(target::Server& server, std::uint32_t target, Even
     });
   }
   file_ = std::move(*now);
+}
+
+SizeLook::~SizeLook() {
+  if (thread_.joinable()) thread_.join();
+}
+
+void SizeLook::look() {
+  again_ = thread_.joinable();
+  if (again_) return;
+  thread_ = runtime::posix::start_without_signals([this] {
+    loop_.post([this, sizes = measure()] { measured(sizes); });
+  });
+}
+
+SizeLook::Sizes SizeLook::measure() const {
+  Sizes sizes;
+  for (const target::UnitSpec& unit : server_.config().targets[target_].units) {
+    if (unit.backstore != nullptr) sizes.emplace_back(unit.lun, unit.backstore->look_at_size());
+  }
+  return sizes;
+}
+
+void SizeLook::measured(const Sizes& sizes) {
+  thread_.join();
+  for (const auto& [lun, blocks] : sizes) {
+    const Status status = blocks ? server_.resize_unit(target_, lun, *blocks) : tl::unexpected(blocks.error());
+    if (!status) {
+      log_.event(EventLog::Level::error, "resize_refused", fmt::format("lun={} reason=\"{}\"", lun, status.error().message));
+    }
+  }
+  if (again_) look();
 }
 
 }  // namespace perilune::cli

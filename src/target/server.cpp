@@ -256,6 +256,45 @@ void Server::cold_reset(const Shard& from, std::uint32_t target) {
 
 // ---- an operator's wishes ----
 
+void Server::on_every_shard(const std::function<void(Shard&)>& work, std::function<void()> then) {
+  Shard& first = *shards_.front();
+  auto left = std::make_shared<std::size_t>(shards_.size());  // of this thread
+  for (const auto& there : shards_) {
+    send(first, *there, [this, &first, shard = there.get(), work, left, then] {
+      work(*shard);
+      send(*shard, first, [left, then] {
+        if (--*left == 0) then();
+      });
+    });
+  }
+}
+
+Status Server::resize_unit(std::uint32_t target, std::uint16_t lun, BlockCount blocks) {
+  const auto& units = config_.targets[target].units;
+  const auto spec = std::find_if(units.begin(), units.end(), [lun](const UnitSpec& unit) { return unit.lun == lun; });
+  if (spec == units.end()) return fail(Errc::not_found, fmt::format("there is no logical unit {}", lun));
+  if (spec->backstore == nullptr) return fail(Errc::unsupported, "the size of a real device is its own");
+  const auto& open = shards_.front()->node(target).channels;
+  const auto here = std::find_if(open.begin(), open.end(), [lun](const TargetNode::OpenChannel& channel) { return channel.lun == lun; });
+  block::Geometry geometry = here->channel->geometry();
+  if (blocks == geometry.blocks) return {};
+  if (blocks < geometry.blocks) {
+    return fail(Errc::unsupported, fmt::format("shrunk from {} to {} blocks: the unit keeps its size, and what is behind the end "
+                                               "is lost; give it its size back, or serve it anew",
+                                               geometry.blocks.value(), blocks.value()));
+  }
+  geometry.blocks = blocks;
+  if (Status status = scsi::Device::check_medium(geometry, spec->config.type); !status) {
+    return fail(Errc::unsupported, status.error().message);
+  }
+  shards_.front()->log.event(EventLog::Level::info, "unit_resized",
+                             fmt::format("target={} lun={} blocks {} -> {}", config_.targets[target].name, lun,
+                                         here->channel->geometry().blocks.value(), blocks.value()));
+  on_every_shard([target, lun, blocks](Shard& shard) { shard.set_unit_blocks(target, lun, blocks); },
+                 [this, target, lun] { on_every_shard([target, lun](Shard& shard) { shard.unit_resized(target, lun); }, [] {}); });
+  return {};
+}
+
 void Server::change_port_groups(std::uint32_t target, const std::function<void(scsi::PortGroups&)>& edit) {
   scsi::Device& device = *shards_.front()->node(target).device;
   for (const UnitSpec& unit : config_.targets[target].units) {

@@ -50,6 +50,13 @@ class Server {
   // after the return.
   void change_port_groups(std::uint32_t target, const std::function<void(scsi::PortGroups&)>& edit);
 
+  // The backing of the unit has so many blocks now (Backstore::look_at_size). Grown: they are there on all shards, and then every
+  // nexus learns by 2A/09. Unchanged: nothing happens. Fails with not_found; unsupported: it is no disk of a backstore, or has
+  // shrunk, or is too large for its type. A unit is never made smaller: initiators have been told of the blocks that it has, no
+  // command takes that back, and what they keep there is not ours to judge. Reads behind the end of the backing fail, until a write
+  // has made a file long again.
+  [[nodiscard]] Status resize_unit(std::uint32_t target, std::uint16_t lun, BlockCount blocks);
+
   // --- what an operator may ask of the initiator of a session (RFC 7143 11.9.1). False: there is no such session ---
   // All its connections are asked for a Logout; those for which none comes in time are dropped, with an announcement.
   bool request_logout(std::uint16_t tsih, std::chrono::seconds within);
@@ -110,6 +117,8 @@ class Server {
     std::unique_ptr<runtime::Listener> listener_;
   };
 
+  // Does `work` on every shard, and `then` here when all have.
+  void on_every_shard(const std::function<void(Shard&)>& work, std::function<void()> then);
   bool to_shard_of(std::uint16_t tsih, std::function<void(Shard&)> work);
   void accepted(std::unique_ptr<runtime::Stream> stream, std::uint32_t portal);
   struct Shutdown {

@@ -98,8 +98,8 @@ Status Shard::open_unit(TargetNode& target, const UnitSpec& unit) {
   }
   auto channel = unit.backstore->open_channel(loop);
   if (!channel) return tl::unexpected(channel.error());
-  target.channels.push_back(std::move(*channel));
-  const auto added = target.device->add_unit(unit.lun, std::move(config), *target.channels.back());
+  target.channels.push_back({unit.lun, *unit.backstore, std::move(*channel)});
+  const auto added = target.device->add_unit(unit.lun, std::move(config), *target.channels.back().channel);
   return added ? Status() : tl::unexpected(added.error());
 }
 
@@ -270,6 +270,16 @@ void Shard::cold_reset(std::uint32_t target) {
   });
 }
 
+void Shard::set_unit_blocks(std::uint32_t target, std::uint16_t lun, BlockCount blocks) {
+  for (TargetNode::OpenChannel& open : nodes_[target]->channels) {
+    if (open.lun == lun) open.store.set_blocks(*open.channel, blocks);
+  }
+}
+
+void Shard::unit_resized(std::uint32_t target, std::uint16_t lun) {
+  if (scsi::LogicalUnit* unit = nodes_[target]->device->unit(lun)) unit->resized();
+}
+
 void Shard::request_logout(std::uint16_t tsih, std::chrono::seconds within) {
   Session* session = find_session(tsih);
   if (session == nullptr) return;
@@ -363,7 +373,7 @@ void Shard::flush_units(std::function<void(Status)> flushed) {
   flush_->flushed = std::move(flushed);
   flush_->left = 1;  // so that it cannot end while we start them
   for (const auto& target : nodes_) {
-    for (const auto& channel : target->channels) {
+    for (const auto& [lun, store, channel] : target->channels) {
       if (channel->geometry().read_only) continue;
       auto& unit = *flush_->units.emplace_back(std::make_unique<Flush::Unit>());
       unit.flush = flush_.get();

@@ -50,7 +50,12 @@ struct TargetNode {
   std::uint32_t index;     // there
   runtime::Loop& loop;
   runtime::Timer next_turn;
-  std::vector<std::unique_ptr<block::Channel>> channels;
+  struct OpenChannel {
+    std::uint16_t lun;
+    block::Backstore& store;  // of the unit's UnitSpec
+    std::unique_ptr<block::Channel> channel;
+  };
+  std::vector<OpenChannel> channels;
   std::vector<std::unique_ptr<scsi::PassthroughPort>> ports;
   std::vector<std::unique_ptr<UnitRecord>> records;
   std::unique_ptr<DeviceLink> link;  // nullptr when there is one shard
@@ -77,6 +82,10 @@ class Shard {
   void arrive(MovingConnection& moving);
   void end_session(std::uint16_t tsih, std::string_view reason);
   void cold_reset(std::uint32_t target);
+  // The unit's channel here has so many blocks now.
+  void set_unit_blocks(std::uint32_t target, std::uint16_t lun, BlockCount blocks);
+  // The channels of all shards have: its nexuses here learn.
+  void unit_resized(std::uint32_t target, std::uint16_t lun);
   // An operator's wishes (Server); nothing happens when the session, or the connection, is gone.
   void request_logout(std::uint16_t tsih, std::chrono::seconds within);
   void request_negotiation(std::uint16_t tsih, std::chrono::seconds within);

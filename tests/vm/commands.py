@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""sg3-utils over the commands that the disk advertises, blkdiscard, and what the kernel derives for its queues. What a
+"""sg3-utils over the commands that the disk advertises, blkdiscard, what the kernel derives for its queues, and a disk that grows. What a
 command changes is looked for where it must be: in the sectors, by the guest and by the host."""
 import os
 import re
@@ -203,7 +203,26 @@ def what_the_kernel_derives():
     lab.check(int(values["max_hw_sectors_kb"]) >= 1024, "a request may have a mebibyte")
 
 
+def online_resize():
+    """Linux is told when it next sends a command, and has the new size after a rescan."""
+    size = lambda: int(sh(["blockdev", "--getsize64", disk], show=False).out)   # noqa: E731
+    lab.check(size() == BLOCKS * BLOCK, "64 MiB to begin with")
+    lab.host.hang_up(grow="96M")
+
+    def told():
+        sh(["sg_turs", disk], code=None, show=False)
+        get(0)
+        return "Capacity data has changed" in lab.dmesg()
+    lab.wait_for(told, "the unit attention in the kernel's log")
+    sh("iscsiadm -m session --rescan")
+    lab.wait_for(lambda: size() == 96 << 20, "96 MiB")
+    lab.check(int(sh(["blockdev", "--getsize64", second], show=False).out) == 96 << 20, "and for the other initiator")
+    lab.expect(sh(["sg_readcap", "-16", disk]).out, r"Last LBA=196607 ")
+    put(196600, pattern(11))
+    holds(196600, pattern(11), "the last blocks are there")
+
+
 if __name__ == "__main__":
     lab.main(two_units_and_two_sessions, inquiry, what_is_advertised, pages, unmap_and_provisioning, write_same,
              compare_and_write, out_of_range_is_refused, extended_copy, a_reset_is_announced_to_the_other_initiator, discard,
-             what_the_kernel_derives)
+             what_the_kernel_derives, online_resize)

@@ -3,6 +3,8 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -75,7 +77,8 @@ Result<std::unique_ptr<Backstore>> FileBackstore::open(const std::string& path, 
   self->geometry_.protection_bytes = options.protection_bytes;
   self->thick_ = options.thick;
   if (options.thick) {
-    if (Status status = self->allocate_all(path); !status) return tl::unexpected(status.error());
+    if (Status status = self->allocate_all(path, properties.size_bytes); !status) return tl::unexpected(status.error());
+    self->file_.sparse = false;
     self->geometry_.thin = self->geometry_.unmap_zeroes = false;
   }
   return self;
@@ -92,23 +95,34 @@ Status FileBackstore::lock(const std::string& path) {
   return {};  // a file system without locks: describe() says so
 }
 
-Status FileBackstore::allocate_all(const std::string& path) {
+Status FileBackstore::allocate_all(const std::string& path, std::uint64_t size_bytes) {
   if (file_.properties.is_block_device || file_.properties.read_only) return {};
-  const auto bytes = static_cast<off_t>(file_.properties.size_bytes);
+  const auto bytes = static_cast<off_t>(size_bytes);
   int result = 0;
   do {
     result = ::fallocate(file_.fd.get(), FALLOC_FL_KEEP_SIZE, 0, bytes);
   } while (result != 0 && errno == EINTR);
-  if (result == 0) {
-    file_.sparse = false;
-    return {};
-  }
+  if (result == 0) return {};
   if (errno == EOPNOTSUPP) {
     return fail(Errc::unsupported, path + ": this file system cannot allocate space in advance, so the disk can only be thin", errno);
   }
   const Errc code = errno == ENOSPC || errno == EDQUOT ? Errc::no_space : Errc::io;
-  return fail(code, fmt::format("{}: allocating {}: {}", path, format_size(file_.properties.size_bytes), std::strerror(errno)),
-              errno);
+  return fail(code, fmt::format("{}: allocating {}: {}", path, format_size(size_bytes), std::strerror(errno)), errno);
+}
+
+Result<BlockCount> FileBackstore::look_at_size() {
+  std::uint64_t size_bytes = 0;
+  if (file_.properties.is_block_device) {
+    if (::ioctl(file_.fd.get(), BLKGETSIZE64, &size_bytes) != 0) return fail_errno(errno, identity_);
+  } else {
+    struct stat info{};
+    if (::fstat(file_.fd.get(), &info) != 0) return fail_errno(errno, identity_);
+    size_bytes = static_cast<std::uint64_t>(info.st_size);
+  }
+  if (thick_) {
+    if (Status status = allocate_all(identity_, size_bytes); !status) return tl::unexpected(status.error());
+  }
+  return BlockCount(size_bytes / geometry_.block_size_bytes);
 }
 
 std::string FileBackstore::path_for_channels() const {

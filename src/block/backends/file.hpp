@@ -25,13 +25,15 @@ class FileBackstore final : public Backstore {
   [[nodiscard]] const std::string& identity() const override { return identity_; }
   [[nodiscard]] std::string describe() const override;
   [[nodiscard]] Result<std::unique_ptr<Channel>> open_channel(runtime::Loop& loop) override;
+  [[nodiscard]] Result<BlockCount> look_at_size() override;
+  void set_blocks(Channel& channel, BlockCount blocks) override { set_file_channel_blocks(channel, blocks); }
   // Of a file: its allocated blocks, and what its file system has for those without privilege. Of a device nobody can tell.
   [[nodiscard]] std::optional<SpaceLevel> measure_space() override;
 
  private:
   FileBackstore() = default;
   [[nodiscard]] Status lock(const std::string& path);
-  [[nodiscard]] Status allocate_all(const std::string& path);
+  [[nodiscard]] Status allocate_all(const std::string& path, std::uint64_t size_bytes);
   [[nodiscard]] std::string path_for_channels() const;
 
   runtime::posix::OpenedBlockFile file_;  // holds the lock; the channels open the same file again, each on its loop

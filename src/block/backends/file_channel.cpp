@@ -43,6 +43,10 @@ class FileChannel final : public Channel {
 
   [[nodiscard]] const Geometry& geometry() const override { return geometry_; }
   [[nodiscard]] bool submit(BlockOp& op) override;
+  void set_blocks(BlockCount blocks) noexcept {
+    PERILUNE_ASSERT(blocks >= geometry_.blocks);  // of what is under way, nothing lies behind the end
+    geometry_.blocks = blocks;
+  }
 
  private:
   [[nodiscard]] bool start(BlockOp& op);
@@ -358,5 +362,7 @@ std::unique_ptr<Channel> make_file_channel(std::unique_ptr<runtime::BlockFile> f
                                            std::shared_ptr<FlushHealth> health) {
   return std::make_unique<FileChannel>(std::move(file), geometry, std::move(health));
 }
+
+void set_file_channel_blocks(Channel& channel, BlockCount blocks) { static_cast<FileChannel&>(channel).set_blocks(blocks); }
 
 }  // namespace perilune::block

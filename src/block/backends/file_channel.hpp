@@ -32,4 +32,7 @@ inline constexpr std::size_t bounce_limit_bytes = 16 << 20;
 [[nodiscard]] std::unique_ptr<Channel> make_file_channel(std::unique_ptr<runtime::BlockFile> file, const Geometry& geometry,
                                                          std::shared_ptr<FlushHealth> health);
 
+// Of a channel that make_file_channel() has made: the file has grown. On the channel's loop.
+void set_file_channel_blocks(Channel& channel, BlockCount blocks);
+
 }  // namespace perilune::block

@@ -363,6 +363,34 @@ TEST_F(File, AFileCutShortBehindOurBackIsAReadError) {
   EXPECT_EQ(read(1024, data), OpStatus::read_error);
 }
 
+TEST_F(File, AGrownFileHasMoreBlocksOnceItsChannelIsTold) {
+  const std::string path = folder.file("disk", mib);
+  open(path);
+  EXPECT_EQ(store->look_at_size()->value(), mib / 512);
+  std::filesystem::resize_file(path, 2 * mib + 511);
+  ASSERT_EQ(store->look_at_size()->value(), 2 * mib / 512) << "whole blocks";
+  Buffer out(512, 0x5a);
+  EXPECT_EQ(write(mib / 512, out), OpStatus::out_of_range);
+  store->set_blocks(*channel, BlockCount(2 * mib / 512));
+  EXPECT_EQ(channel->geometry().blocks.value(), 2 * mib / 512);
+  EXPECT_EQ(write(2 * mib / 512 - 1, out), OpStatus::ok);
+  EXPECT_EQ(slurp(path, 2 * mib - 512, 512), std::string(512, '\x5a'));
+  EXPECT_EQ(write(2 * mib / 512, out), OpStatus::out_of_range);
+  std::filesystem::resize_file(path, mib / 2);
+  EXPECT_EQ(store->look_at_size()->value(), mib / 1024) << "what becomes of it is for others to say";
+}
+
+TEST_F(File, AThickOneIsAllocatedWhereItHasGrown) {
+  const std::string path = folder.file("disk", mib);
+  BackstoreOptions options;
+  options.thick = true;
+  open(path, options);
+  std::filesystem::resize_file(path, 4 * mib);
+  EXPECT_LT(allocated(path), 4 * mib);
+  ASSERT_EQ(store->look_at_size()->value(), 4 * mib / 512);
+  EXPECT_GE(allocated(path), 4 * mib);
+}
+
 TEST_F(File, AWriterExcludesEverybodyAndReadersExcludeWriters) {
   const std::string path = folder.file("disk", mib);
   BackstoreOptions read_only;
