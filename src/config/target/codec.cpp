@@ -229,7 +229,7 @@ Json to_json(const StorageKey& key, const StorageObject& value, Form form) {
   if (key.plugin != Plugin::pscsi) out["wwn"] = value.wwn;
   if (key.plugin == Plugin::ramdisk || (file && value.size_bytes != 0)) out["size"] = value.size_bytes;
   if (file || device) out["write_back"] = value.write_back;
-  if (device) out["readonly"] = value.readonly;
+  if (device || value.readonly) out["readonly"] = value.readonly;
   if (file) out["aio"] = value.aio;
   if (value.nullio) out["nullio"] = true;
   write_unknown(out, value.unknown);

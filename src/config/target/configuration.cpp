@@ -87,8 +87,7 @@ Status check_serial(const StorageKey& key, const StorageObject& object) {
 Status check_switches(const StorageKey& key, const StorageObject& object) {
   const bool file = key.plugin == Plugin::fileio;
   const bool device = key.plugin == Plugin::block;
-  if (object.readonly && !device)
-    return invalid(key, "readonly is for block alone; use a mapped LUN with write_protect");
+  if (object.readonly && !file && !device) return invalid(key, "readonly is for block and fileio alone");
   if (object.write_back && !file && !device) return invalid(key, "write_back is for block and fileio alone");
   if (object.nullio && key.plugin != Plugin::ramdisk) return invalid(key, "nullio is for ramdisk alone");
   if (object.aio && !file) return invalid(key, "aio is for fileio alone");

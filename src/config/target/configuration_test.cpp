@@ -160,9 +160,9 @@ TEST(TargetConfiguration, NamesAndAddressesMustBeInNormalForm) {
 TEST(TargetConfiguration, EachPluginTakesOnlyWhatItHas) {
   Configuration configuration;
   StorageObject object = test::file("/srv/x", "x");
-  object.readonly = true;
+  object.nullio = true;
   EXPECT_THAT(refused(configuration, add<StorageObject>({Plugin::fileio, "x"}, object)),
-              HasSubstr("readonly"));
+              HasSubstr("nullio is for ramdisk"));
   object = test::file("relative", "x");
   EXPECT_THAT(refused(configuration, add<StorageObject>({Plugin::fileio, "x"}, object)),
               HasSubstr("absolute"));

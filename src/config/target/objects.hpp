@@ -65,10 +65,11 @@ struct StorageObject {
   std::uint64_t size_bytes = 0;  // ramdisk and fileio; 0 for fileio: what the file has
   std::string wwn;  // the unit serial number (VPD 80h), from which the NAA follows; empty for pscsi alone
   bool write_back = false;  // block and fileio
-  bool readonly = false;    // block
-  bool nullio = false;      // ramdisk: keeps nothing
-  bool aio = false;         // fileio; kept for LIO, of no effect here
-  Settings attributes;      // storage_attributes(plugin)
+  bool readonly =
+      false;  // block and fileio; LIO has it for block alone and refuses to restore such a fileio object
+  bool nullio = false;  // ramdisk: keeps nothing
+  bool aio = false;     // fileio; kept for LIO, of no effect here
+  Settings attributes;  // storage_attributes(plugin)
   Unknown unknown;
   friend bool operator==(const StorageObject&, const StorageObject&) = default;
 };
