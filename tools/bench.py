@@ -22,7 +22,7 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tools")]
 import harness as h  # noqa: E402
 from benching import extras, machine, plot, report, servers, work  # noqa: E402
 
-EXTRAS = ("logins", "logins with CHAP", "idle sessions", "many sessions", "clients")
+EXTRAS = ("logins", "logins with CHAP", "idle sessions", "many sessions", "many units", "two threads", "attach", "clients")
 
 
 def parse():
@@ -98,12 +98,13 @@ def run_extras(args, arena, record):
             found = extras.logins(arena, args.rounds, args.seconds, chap="CHAP" in name)
         elif name == "idle sessions":
             found = extras.idle(arena, 3)
-        elif name == "many sessions":
-            found = extras.scaling(arena, args.rounds, args.seconds)
         else:
-            found = extras.clients(arena, args.rounds, args.seconds)
+            measures = {"many sessions": extras.scaling, "many units": extras.units, "two threads": extras.threads,
+                        "attach": extras.attach, "clients": extras.clients}
+            found = measures[name](arena, args.rounds, args.seconds)
         progress("")
         record["extras"][name] = found
+        keep(args, record)
         say_extra(name, found)
 
 
@@ -111,7 +112,8 @@ def say_extra(name, found):
     if name.startswith("logins"):
         lines = report.login_lines(found, "CHAP" in name)
     else:
-        lines = {"idle sessions": report.idle_lines, "many sessions": report.scaling_lines, "clients": report.client_lines}[name](found)
+        lines = {"idle sessions": report.idle_lines, "many sessions": report.scaling_lines, "many units": report.unit_lines,
+                 "two threads": report.thread_lines, "attach": report.attach_lines, "clients": report.client_lines}[name](found)
     h.say("\n".join(lines) + "\n")
 
 
@@ -127,15 +129,24 @@ def verdicts(record):
             found += report.idle_goals(results)
         elif name == "many sessions":
             found += report.scaling_goals(results)
+        elif name == "many units":
+            found += report.unit_goals(results)
+        elif name == "two threads":
+            found += report.thread_goals(results)
     return found
+
+
+def keep(args, record):
+    """After each row, so that a run that is cut short has not been in vain."""
+    if args.json:
+        extras.dump(args.json, record)
 
 
 def finish(args, record):
     h.say("x ceil, x tgtd: medians against the better ceiling, the better tgtd. Goals: the median of the ratios within each round.")
     for text, met in verdicts(record):
         h.say(f"{'met   ' if met else 'MISSED'}  {text}")
-    if args.json:
-        extras.dump(args.json, record)
+    keep(args, record)
     if args.plot:
         args.plot.write_text(plot.svg(record))
         h.say(f"plot: {args.plot}")
@@ -171,6 +182,7 @@ def run(args):
             results, calls = measure(args, arena, workload, folder)
             record["workloads"][workload.name], record["calls"][workload.name] = results, calls
             h.say("\n".join(report.table(workload.name, results, calls)))
+            keep(args, record)
         run_extras(args, arena, record)
     finish(args, record)
     h.say(f"{time.monotonic() - begin:.0f} s in all")

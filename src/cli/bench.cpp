@@ -36,7 +36,7 @@ struct Options {
   std::string url, initiator_name, rw = "randread", block_text = "4k", size_text, header_digest, data_digest;
   runtime::Polling polling = runtime::Polling::adaptive;
   runtime::Runtime loop_kind = runtime::Runtime::automatic;
-  unsigned depth = 32, sessions = 1;
+  unsigned depth = 32, sessions = 1, luns = 1;
   double seconds = 5, warm_up = 0.5;
   bool json = false, verify = false;
   bool probe = false;    // one more session at depth 1, whose latencies are told apart
@@ -127,7 +127,7 @@ class Bench {
   Bench(runtime::ThreadLoop& loop, const Options& options)
       : options_(options), loop_(loop), timer_(loop.timers(), Delegate<void()>::to<&Bench::on_timer>(*this)) {}
 
-  int run(const SessionConfig& config, std::uint64_t lun);
+  int run(const SessionConfig& config, std::uint64_t first_lun);
 
   void worker_ready();
   void worker_idle();
@@ -136,7 +136,7 @@ class Bench {
 
   const Options& options_;
   runtime::ThreadLoop& loop_;
-  std::uint64_t lun_ = 0;
+  std::uint64_t first_lun_ = 0;  // a number
   Phase phase_ = Phase::logging_in;
   LatencyHistogram latency_, probe_latency_;
   std::uint64_t ios_ = 0, ios_all_ = 0, probe_ios_ = 0;  // all: with those before and after the measurement
@@ -176,11 +176,12 @@ void Worker::on_logged_in() {
     std::uint64_t bytes = info.geometry.blocks.value() * info.geometry.block_size_bytes;
     if (options.size_bytes != 0) bytes = std::min(bytes, options.size_bytes);
     count_ = bytes / options.block_bytes;
-    if (count_ < options.sessions) return bench_.failed({ToolExit::failed, "the disk is too small"});
+    const bool parts = !options.random() || options.verify;
+    if (count_ < (parts ? options.sessions : 1)) return bench_.failed({ToolExit::failed, "the disk is too small"});
     // Random work goes everywhere, sequential work (and the pattern) into parts of its own.
     const std::uint64_t part = count_ / options.sessions;
-    first_ = options.random() && !options.verify ? 0 : part * number_;
-    if (!options.random() || options.verify) count_ = part;
+    first_ = parts ? part * number_ : 0;
+    if (parts) count_ = part;
     unit_.emplace(session_, std::move(info), depth_);
     if (options.idle) return bench_.worker_ready();  // it holds no memory
     memory_.resize(std::size_t{depth_} * options.block_bytes);
@@ -194,7 +195,7 @@ void Worker::on_logged_in() {
     }
     bench_.worker_ready();
   });
-  scan_->start_one(bench_.lun_);
+  scan_->start_one(lun_bytes(bench_.first_lun_ + number_ % bench_.options_.luns));
 }
 
 void Worker::on_state(SessionState, SessionState to) {
@@ -367,8 +368,8 @@ void Bench::worker_logged_out() {
   if (++logged_out_ == workers_.size()) loop_.stop();
 }
 
-int Bench::run(const SessionConfig& config, std::uint64_t lun) {
-  lun_ = lun;
+int Bench::run(const SessionConfig& config, std::uint64_t first_lun) {
+  first_lun_ = first_lun;
   const unsigned all = options_.sessions + (options_.probe ? 1 : 0);
   for (unsigned i = 0; i < all; ++i) {
     const bool probe = i == options_.sessions;
@@ -495,6 +496,9 @@ int run_bench(int argc, char** argv) {
   app.add_option("--bs", options.block_text, "bytes per operation")->capture_default_str();
   app.add_option("--depth", options.depth, "operations outstanding per session")->capture_default_str();
   app.add_option("--sessions", options.sessions, "sessions, all on one thread")->capture_default_str();
+  app.add_option("--luns", options.luns, "units, from the URL's on, that the sessions take in turn")
+      ->check(CLI::Range(1, 16384))
+      ->capture_default_str();
   app.add_option("--seconds", options.seconds, "length of the measurement")->capture_default_str();
   app.add_option("--warm-up", options.warm_up, "seconds before it")->capture_default_str();
   app.add_option("--size", options.size_text, "use only this much of the disk");
@@ -527,7 +531,7 @@ int run_bench(int argc, char** argv) {
   if (!loop) return report("bench", tool_error(loop.error()));
   if (options.logins) return run_logins(**loop, config, options);
   Bench bench(**loop, options);
-  return bench.run(config, lun_bytes(*url->lun));
+  return bench.run(config, *url->lun);
 }
 
 }  // namespace perilune::cli

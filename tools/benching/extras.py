@@ -115,6 +115,71 @@ def scaling(arena, rounds, seconds):
     return results
 
 
+def units(arena, rounds, seconds, count=1000):
+    """The server's CPU per I/O of 1,000 sessions, all on one unit, and each on one of its own."""
+    results = {}
+    for luns in (1, count):
+        with contextlib.ExitStack() as stack:
+            server = stack.enter_context(h.serve(*[f"ram:{1000 // luns}M"] * luns, prefix=arena.cores.server, options=["--quiet"],
+                                                 folder=h.temp_dir(stack)))
+            target = servers.Iscsi(arena, server.pid, server.urls[0])
+            words = ["--luns", luns, "--sessions", count, "--bs", "4k", "--depth", 4]
+            # Every page is there before it is read.
+            target.turn(target.client("--rw", "randwrite", "--luns", luns, "--sessions", count, "--bs", "64k", "--depth", 1,
+                                      "--seconds", 4), 4)
+            for _ in range(rounds):
+                client, cpu = target.turn(target.client("--rw", "randread", *words, "--seconds", seconds, "--warm-up",
+                                                        servers.WARM_UP_SECONDS), seconds)
+                results.setdefault(str(luns), []).append(servers.figures(client, seconds, cpu))
+    return results
+
+
+def threads(arena, rounds, seconds):
+    """The server's CPU per I/O with one thread and with two, 64 sessions, client and server on both cores; and which part of
+    the work (of sessions that do all the same) the busiest thread had."""
+    results = {"shares": {}}
+    for count in (1, 2):
+        with contextlib.ExitStack() as stack:
+            server = stack.enter_context(h.serve("ram:512M", options=["--quiet", "--threads", str(count), "--polling", "never"],
+                                                 folder=h.temp_dir(stack)))
+            command = [h.PERILUNE, "bench", server.urls[0], "--json", "--polling", "never"]
+            fill = [*command, "--rw", "write", "--bs", "256k", "--depth", 8, "--seconds", 2]
+            servers.one_turn(server.pid, fill, 3, False)
+            command += ["--rw", "randread", "--bs", "4k", "--depth", 4, "--sessions", 64, "--seconds", seconds, "--warm-up",
+                        servers.WARM_UP_SECONDS]
+            before = machine.thread_seconds(server.pid)
+            for _ in range(rounds):
+                client, cpu = servers.one_turn(server.pid, command, seconds, False)
+                results.setdefault(str(count), []).append(servers.figures(client, seconds, cpu))
+            used = [now - before.get(thread, 0) for thread, now in machine.thread_seconds(server.pid).items()]
+            results["shares"][str(count)] = max(used) / sum(used)
+    return results
+
+
+def attach(arena, rounds, seconds):
+    """fio on a block device of this host (FUSE + loop) beside the bare session: 4 KiB, 32 outstanding."""
+    target = arena["perilune"]
+    results = {}
+    with contextlib.ExitStack() as stack:
+        run_dir = h.temp_dir(stack)
+        device = h.run([*arena.cores.client, h.PERILUNE, "attach", "--run-dir", run_dir, target.url], timeout=60).out.strip()
+        stack.callback(h.run, [h.PERILUNE, "detach", "--run-dir", run_dir, device], timeout=60)
+        for _ in range(rounds):
+            for rw in ("randread", "randwrite"):
+                bare = target.run(work.Workload(rw, "4k", 1, 32), seconds)
+                results.setdefault(f"{rw}, session", []).append({"iops": bare["iops"], "p50": bare["p50"]})
+                results.setdefault(f"{rw}, FUSE + loop", []).append(fio_on(device, rw, seconds))
+    return results
+
+
+def fio_on(device, rw, seconds):
+    out = h.run(["fio", "--name=bench", f"--filename={device}", f"--rw={rw}", "--bs=4k", "--direct=1", "--ioengine=io_uring",
+                 "--iodepth=32", "--time_based", f"--runtime={seconds}s", f"--ramp_time={servers.WARM_UP_SECONDS}s",
+                 "--output-format=json"], timeout=seconds + 60).out
+    side = json.loads(out[out.index("{"):])["jobs"][0]["write" if "write" in rw else "read"]
+    return {"iops": side["iops"], "p50": side["clat_ns"]["percentile"]["50.000000"] / 1e3}
+
+
 def clients(arena, rounds, seconds):
     """Our initiator beside libiscsi's, against our target: IOPS, and IOPS per core of the client."""
     url = arena["perilune"].url

@@ -73,15 +73,20 @@ def describe():
             "load": os.getloadavg()[0]}
 
 
-def cpu_seconds(pid):
-    """Time on a processor of all threads of a process, to the nanosecond where the scheduler keeps it."""
-    total = 0
+def thread_seconds(pid):
+    """thread -> its time on a processor, to the nanosecond where the scheduler keeps it."""
+    found = {}
     for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
         try:
-            total += int((task / "schedstat").read_text().split()[0])
+            found[task.name] = int((task / "schedstat").read_text().split()[0]) / 1e9
         except OSError:
             pass  # a thread that has just ended
-    return total / 1e9
+    return found
+
+
+def cpu_seconds(pid):
+    """Of all threads of a process."""
+    return sum(thread_seconds(pid).values())
 
 
 def pss_kib(pid):

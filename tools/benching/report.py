@@ -189,6 +189,38 @@ def scaling_goals(results):
                 aside=f" (the ceiling's: {grown('ceiling uring'):.2f})")
 
 
+def unit_lines(results):
+    yield "the server's CPU per I/O, 4 KiB random read, 1,000 sessions at depth 4, by the number of units"
+    for count, runs in results.items():
+        yield f"  {count:>5} units         {median(runs, 'server_us'):>11.2f} us {median(runs, 'iops'):>11,.0f} IOPS"
+
+
+def unit_goals(results):
+    (_, few), (_, many) = results.items()
+    return goal("CPU per I/O, 1000 units x 1 unit", ratio(median(many, "server_us"), median(few, "server_us")), 1.2, at_most=True)
+
+
+def thread_lines(results):
+    yield "the server's CPU per I/O, 4 KiB random read, 64 sessions at depth 4, by its threads; client and server on both cores"
+    for count in ("1", "2"):
+        runs = results[count]
+        yield (f"  {count} thread(s)        {median(runs, 'server_us'):>11.2f} us {median(runs, 'iops'):>11,.0f} IOPS, "
+               f"busiest thread: {100 * results['shares'][count]:.0f} % of the time")
+
+
+def thread_goals(results):
+    """Threads share nothing that a command touches: what two can do more than one is told by what an I/O costs."""
+    one, two = median(results["1"], "server_us"), median(results["2"], "server_us")
+    return (goal("two threads x one, by CPU per I/O", 2 * ratio(one, two), 1.7) +
+            goal("the busier of two threads, part of their time", results["shares"]["2"], 0.6, at_most=True))
+
+
+def attach_lines(results):
+    yield "attached by FUSE + loop, beside the session alone: 4 KiB at depth 32"
+    for name, runs in results.items():
+        yield f"  {name:24}{median(runs, 'iops'):>11,.0f} IOPS   p50 {median(runs, 'p50'):.1f} us"
+
+
 def client_lines(results):
     yield "clients: 4 KiB reads at depth 32 against our target (`ceiling ask`: against the ceiling)"
     for name, runs in results.items():
