@@ -136,7 +136,9 @@ def echo_buffer_gives_back_what_was_written(t):
     data = bytes(i * 7 & 0xff for i in range(4096))
     c.good(write(4096), write=data)
     assert c.good(echo(4096), 4096).data == data
-    other.refused(echo(4096), (0xb, 0x3f, 0x0f), 4096)
+    # Overwritten by somebody else; or, where the other session is on another thread, which has a buffer of its own: never written.
+    done = other.run(echo(4096), 4096)
+    assert done.status == p.CHECK_CONDITION and done.asc in ((0xb, 0x3f, 0x0f), (5, 0x2c, 0)), str(done)
     c.refused(bytes([0x3b, 0x05, 0, 0, 0, 0, 0, 2, 0, 0]), INVALID_FIELD, write=bytes(512))    # microcode
     c.refused(write(4097), INVALID_FIELD, write=bytes(4097))
 
