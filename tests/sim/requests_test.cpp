@@ -18,8 +18,8 @@ constexpr std::uint64_t blocks = 1024;
 
 class TargetRequests : public ::testing::Test {
  protected:
-  void make(std::uint8_t level, std::uint16_t connections, std::uint32_t shards = 1) {
-    world = std::make_unique<World>(1);
+  void make(std::uint8_t level, std::uint16_t connections, std::uint32_t shards = 1, std::uint64_t seed = 1) {
+    world = std::make_unique<World>(seed);
     SimHost& host = world->add_host("target", {"10.0.0.1"});
     DiskOptions disk;
     disk.size_bytes = blocks * 512;
@@ -80,17 +80,25 @@ class TargetRequests : public ::testing::Test {
   std::unique_ptr<InitiatorMachine> machine;
 };
 
+// The target ends the other connection when the logout comes, so that the answer may be too late for ours,
+// which has seen that end.
 TEST_F(TargetRequests, OursLogsOutWhenItIsAskedToAndComesAgain) {
-  make(0, 2, 2);
-  log_in();
-  const std::uint16_t before = info().tsih;
-  ask([&](target::Server& server) { return server.request_logout(before, 10s); });
-  ASSERT_TRUE(world->run_until([&] { return info().reconnects == 1 && info().connections.size() == 2; }, 9s));
-  EXPECT_EQ(machine->session()->statistics().logoutrsp_pdus, 1U);
-  ask([&](target::Server& server) { return !server.request_logout(before, 10s); });
-  nothing_is_lost();
-  world->run_for(60s);
-  EXPECT_EQ(info().reconnects, 1U) << "asked once";
+  for (std::uint64_t seed = 1; seed <= 3; ++seed) {
+    SCOPED_TRACE(seed);
+    make(0, 2, 2, seed);
+    log_in();
+    const std::uint16_t before = info().tsih;
+    ask([&](target::Server& server) { return server.request_logout(before, 10s); });
+    ASSERT_TRUE(
+        world->run_until([&] { return info().reconnects == 1 && info().connections.size() == 2; }, 9s));
+    EXPECT_EQ(machine->session()->statistics().logout_pdus, 1U);
+    EXPECT_LE(machine->session()->statistics().logoutrsp_pdus, 1U);
+    ask([&](target::Server& server) { return !server.request_logout(before, 10s); });
+    nothing_is_lost();
+    world->run_for(60s);
+    EXPECT_EQ(info().reconnects, 1U) << "asked once";
+    TearDown();
+  }
 }
 
 TEST_F(TargetRequests, OursNegotiatesByANewLogin) {
@@ -156,6 +164,8 @@ class Stubborn final : public PduClient::Observer {
   }
   void on_end(PduClient&) override { ended = world_.now(); }
   void answer_ping(const std::uint8_t* bhs) {
+    pinged.push_back(world_.now());
+    if (pinged.size() > answers_pings) return;
     NopOut pdu;
     pdu.immediate = true;
     pdu.target_transfer_tag = load_be32(bhs + 20);
@@ -186,6 +196,8 @@ class Stubborn final : public PduClient::Observer {
   StatSn exp_stat_sn;
   int text_responses = 0;
   bool answers_by_text = false;
+  std::vector<Instant> pinged;
+  std::size_t answers_pings = ~std::size_t{0};  // so many, and no more
   std::optional<Instant> ended;
 
  private:
@@ -236,6 +248,29 @@ TEST_F(TargetRequests, ATextRequestIsAllThatIsAskedFor) {
   world->run_for(60s);
   EXPECT_EQ(client.told.size(), 1U);
   EXPECT_EQ(client.text_responses, 1);
+  EXPECT_FALSE(client.ended);
+}
+
+// RFC 7143 11.19: 15 seconds of silence, a ping, and 30 more.
+TEST_F(TargetRequests, WhoNoLongerAnswersPingsIsDropped) {
+  make(0, 1);
+  Stubborn client(*world);
+  client.answers_pings = 2;
+  ASSERT_TRUE(world->run_until([&] { return client.ended.has_value(); }, 300s));
+  ASSERT_EQ(client.pinged.size(), 3U);
+  EXPECT_GE(client.pinged[2] - client.pinged[1], 44s) << "looked at after 30 seconds, and 15 of silence";
+  EXPECT_LE(client.pinged[2] - client.pinged[1], 46s);
+  EXPECT_GE(*client.ended - client.pinged[2], 29s);
+  EXPECT_LE(*client.ended - client.pinged[2], 32s);
+  ASSERT_TRUE(world->run_until([&] { return target->server().session_count() == 0; }, 10s));
+}
+
+TEST_F(TargetRequests, WhoHasNeverAnsweredOneIsLeftToTcp) {
+  make(0, 1);
+  Stubborn client(*world);
+  client.answers_pings = 0;
+  world->run_for(300s);
+  EXPECT_EQ(client.pinged.size(), 1U) << "it is asked once";
   EXPECT_FALSE(client.ended);
 }
 
