@@ -357,6 +357,23 @@ TEST(WriteSame, ZeroesGoToTheChannelAndFallBackToWrites) {
   EXPECT_EQ(rig.channel.memory[32 * 512 - 1], 0);
 }
 
+TEST(PreFetch, PromisesNothingAndHoldsToTheMedium) {
+  Rig rig;
+  for (const std::uint8_t immed : std::initializer_list<std::uint8_t>{0x00, 0x02}) {
+    for (const Data& cdb : {cdb10(0x34, 5, 3, immed), cdb10(0x34, 5, 0, immed), cdb10(0x34, 2048, 0, immed), cdb16(0x90, 2047, 1, immed)}) {
+      EXPECT_EQ(rig.io(cdb).run().status(), ScsiStatus::good) << "CONDITION MET would say that all of it is in a cache";
+    }
+    for (const Data& cdb : {cdb10(0x34, 2048, 1, immed), cdb16(0x90, 2047, 2, immed), cdb16(0x90, ~std::uint64_t{0}, 2, immed)}) {
+      Io io = rig.io(cdb);
+      EXPECT_EQ(io.run().sense(), 0x052100u);
+    }
+  }
+  EXPECT_TRUE(rig.channel.kinds.empty());
+  Rig stopped;
+  EXPECT_EQ(stopped.io({0x1b, 0, 0, 0, 0, 0}).run().status(), ScsiStatus::good);
+  EXPECT_EQ(stopped.io(cdb10(0x34, 0, 1)).run().sense(), 0x020402u);
+}
+
 TEST(WriteSame, RefusesWhatItDoesNotAdvertise) {
   Rig rig(FakeChannel::disk(65536));
   EXPECT_EQ(rig.io(cdb10(0x41, 0, 0), bytes(512, 0)).run().sense(), 0x052400u);           // WSNZ
