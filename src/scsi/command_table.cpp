@@ -290,6 +290,7 @@ constexpr auto table = std::to_array<CommandRow>({
     token_row(0x11, writing, prepare_write_using_token, run_write_using_token),
     service(16, {0x83, 0x1c, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, copying, run_copy_operation_abort),
     service(16, copy_results(0x00, 1), copy_status, run_receive_copy_status_lid1),
+    service(16, copy_results(0x01, 1), copy_status, run_receive_copy_data_lid1),
     service(16, copy_results(0x03, 0), copy_status, run_receive_copy_operating_parameters),
     service(16, copy_results(0x04, 1), copy_status, run_receive_copy_failure_details),
     service(16, copy_results(0x05, 4), copy_status, run_receive_copy_status_lid4),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// RECEIVE COPY STATUS, OPERATING PARAMETERS and FAILURE DETAILS, COPY OPERATION ABORT, and VPD page 8Fh (SPC-4 6.3, 6.23 to
-// 6.27, 7.8.17). No copy holds data for the application client, so RECEIVE COPY DATA is not offered.
+// RECEIVE COPY STATUS, DATA, OPERATING PARAMETERS and FAILURE DETAILS, COPY OPERATION ABORT, and VPD page 8Fh (SPC-4 6.3, 6.23 to
+// 6.27, 7.8.17). No copy holds data for the application client (HELD DATA LIMIT is 0).
 #include <algorithm>
 #include <bit>
 #include <initializer_list>
@@ -98,6 +98,14 @@ Progress run_receive_copy_status_lid4(Command& command) {
   store_be16(&out[24], operation->segment);
   store_be32(&out[0], static_cast<std::uint32_t>(out.size() - 4));
   return answer(task, *operation, finished);
+}
+
+// Nothing is held, of whatever copy: AVAILABLE DATA is 0. It leaves the copy to those that tell of it.
+Progress run_receive_copy_data_lid1(Command& command) {
+  Task& task = command.task;
+  if (named(command, task.cdb[2]) == nullptr) return Progress::over;
+  task.parameter_data.assign(4, 0);
+  return reply(task, allocation_length(task));
 }
 
 // Of a copy that has not failed there are none, and AVAILABLE DATA is 0.

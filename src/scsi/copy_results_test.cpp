@@ -192,13 +192,29 @@ TEST(ReceiveCopyOperatingParameters, Bytes) {
   EXPECT_EQ(ask(rig, {0x84, 0x03, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 0, 0}), expected);
   EXPECT_EQ(ask(rig, {0x84, 0x03, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0}), Data(expected.begin(), expected.begin() + 5));
   EXPECT_EQ(ask(rig, {0x84, 0x03, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 0, 0}, 2)[37], 12);
-  EXPECT_EQ(refusal(rig, {0x84, 0x01, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 0, 0}), invalid_field_in_cdb);  // COPY DATA
+  EXPECT_EQ(refusal(rig, {0x84, 0x02, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 0, 0}), invalid_field_in_cdb);  // reserved
+}
+
+TEST(ReceiveCopyData, NothingIsHeldAndNothingForgotten) {
+  CopyRig rig;
+  const Data of_seven{0x84, 0x01, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 0, 0};
+  EXPECT_EQ(refusal(rig, of_seven), invalid_field_in_cdb) << "no copy of this identifier";
+  rig.one.hold = true;
+  Io copy = rig.copy(zero_to_one(8, 7));
+  copy.run();
+  EXPECT_EQ(ask(rig, of_seven), (Data{0, 0, 0, 0}));
+  rig.one.hold = false;
+  rig.one.release_all();
+  ASSERT_TRUE(copy.ended);
+  EXPECT_EQ(ask(rig, of_seven), (Data{0, 0, 0, 0}));
+  EXPECT_EQ(ask(rig, status_lid1(7))[4], 0x01) << "its status is still there";
+  EXPECT_EQ(refusal(rig, of_seven), invalid_field_in_cdb);
 }
 
 TEST(ThirdPartyCopyVpd, Bytes) {
   CopyRig rig;
-  const Data expected{0x00, 0x8f, 0, 100,
-                      0x00, 0x01, 0, 12, 11, 0x83, 3, 0x00, 0x01, 0x1c, 0x84, 4, 0x00, 0x03, 0x04, 0x05,
+  const Data expected{0x00, 0x8f, 0, 104,
+                      0x00, 0x01, 0, 16, 12, 0x83, 3, 0x00, 0x01, 0x1c, 0x84, 5, 0x00, 0x01, 0x03, 0x04, 0x05, 0, 0, 0,
                       0x00, 0x04, 0, 28, 0, 0, 0, 0, 0, 16, 0, 8, 0, 0, 0x02, 0xe0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
                       0x00, 0x08, 0, 4, 2, 0x02, 0xe4, 0,
                       0x00, 0x0c, 0, 4, 0, 2, 0xff, 0xff,
