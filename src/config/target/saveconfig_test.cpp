@@ -185,6 +185,19 @@ TEST(Saveconfig, AnyConfigurationReadsBackTheSame) {
   }
 }
 
+TEST(Saveconfig, OfAThousandDisksIsFarFromTheLimits) {
+  Configuration configuration = test::small();
+  for (std::uint16_t i = 1; i <= 1000; ++i) {
+    const StorageKey key{Plugin::fileio, "d" + std::to_string(i)};
+    (void)configuration.apply(add<StorageObject>(key, test::file("/srv/" + key.name, key.name))).value();
+    (void)configuration.apply(add<Lun>({test::group, i}, {key, "", "", {}})).value();
+    (void)configuration.apply(add<MappedLun>({test::acl, i}, {i, false, "", {}})).value();
+  }
+  const std::string text = write_saveconfig(configuration);
+  EXPECT_LT(text.size() * 30, max_json_bytes);
+  EXPECT_EQ(load(text).configuration, configuration);
+}
+
 TEST(Saveconfig, SaysWhereItIsWrong) {
   EXPECT_EQ(refused("{ x }"), "saveconfig.json: is not valid JSON at line 1 column 3");
   EXPECT_EQ(refused("{\n  \"a\": 1,\n}"), "saveconfig.json: is not valid JSON at line 3 column 1");
