@@ -46,7 +46,7 @@ bool LogicalUnit::serves_at_once(bool writes) const noexcept {
 MutableBytes Device::transfer_at_once(Nexus& nexus, const PlainTransfer& transfer) {
   const LunAddress address = decode_lun(transfer.lun);
   Nexus::Slot* slot = address.kind == LunAddress::Kind::unit ? nexus.slot(address.number) : nullptr;
-  if (slot == nullptr || !slot->attentions.empty()) return {};
+  if (slot == nullptr || !slot->attentions.empty() || (transfer.writes && slot->read_only)) return {};
   LogicalUnit& unit = *slot->unit;
   const auto [lba, blocks] = plain_range(transfer.cdb, transfer.writes);
   const std::uint64_t total = unit.geometry_->blocks.value();

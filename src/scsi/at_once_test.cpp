@@ -141,6 +141,14 @@ TEST_F(AtOnce, ReadyWritableAndActiveItMustBe) {
   EXPECT_FALSE(reads() || writes());
 }
 
+TEST_F(AtOnce, WhatIsReadOnlyForTheNexusIsNotWritten) {
+  ASSERT_TRUE(reads() && writes());
+  rig.a.set_map(std::vector<LunMapping>{{.lun = 0, .unit = 0, .read_only = true}});
+  rig.settle_attentions();
+  EXPECT_TRUE(reads());
+  EXPECT_FALSE(writes());
+}
+
 TEST_F(AtOnce, AWriteIsNotOverBeforeTheMediumHasIt) {
   block::Geometry cached = in_memory();
   cached.write_cache = true;

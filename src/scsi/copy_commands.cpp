@@ -222,8 +222,9 @@ bool party_is_ready(Task& task, LogicalUnit& unit, bool writes) noexcept {
   }
   if (!medium_is_ready(task, unit)) return false;
   if (!writes) return true;
-  if (unit.write_protected()) {
-    const bool hard = unit.geometry().read_only || !unit.state().swp;
+  const bool may_write = task.nexus->may_write_to(unit);
+  if (unit.write_protected() || !may_write) {
+    const bool hard = unit.geometry().read_only || !unit.state().swp || !may_write;
     fail_command(task, SenseKey::data_protect, hard ? asc::write_protected : asc::software_write_protected);
     return false;
   }

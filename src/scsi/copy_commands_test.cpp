@@ -336,6 +336,11 @@ TEST(ExtendedCopy, RespectsTheStateOfBothUnits) {
   EXPECT_EQ(failing([](CopyRig& r) { r.one.geometry().read_only = true; }, destination), 0x072700u);
   EXPECT_EQ(failing([](CopyRig& r) { r.unit(0).state().stopped = true; }, source), 0x020402u);
   EXPECT_EQ(failing([](CopyRig& r) { r.unit(1).state().stopped = true; }, destination), 0x020402u);
+  const auto map_one_read_only = [](CopyRig& r) {
+    r.a->set_map(std::vector<LunMapping>{{.lun = 0, .unit = 0}, {.lun = 1, .unit = 1, .read_only = true}, {.lun = 2, .unit = 2}});
+    r.settle();
+  };
+  EXPECT_EQ(failing(map_one_read_only, destination), 0x072700u) << "for this nexus";
   constexpr auto standby = AccessState::standby;
   EXPECT_EQ(failing([](CopyRig& r) { ASSERT_TRUE(r.unit(0).set_access_state(1, standby)); }, source), 0x02040bu);
   EXPECT_EQ(failing([](CopyRig& r) { ASSERT_TRUE(r.unit(1).set_access_state(1, standby)); }, destination), 0x02040bu);

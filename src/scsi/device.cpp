@@ -262,6 +262,10 @@ void Device::admit_on_unit(Task& task, Nexus::Slot& slot) {
   }
   // A command that SANITIZE refuses is refused for that, whatever else is wrong with it (libiscsi's Sanitize.Reset).
   if (!check_served(row, known, unit, task) || !check_medium_operation(*row, unit, task) || !check_cdb(*row, unit, task) || !check_state(*row, unit, access_through(slot, *task.nexus), task)) return;
+  if (slot.read_only && !row->allows(allow::read_only)) {
+    fail_command(task, SenseKey::data_protect, asc::write_protected);
+    return;
+  }
   task.row = row;
   task.serial = static_cast<std::uint8_t>(row->serial);
   task.block_bytes = unit.block_bytes_;

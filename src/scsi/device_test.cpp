@@ -138,6 +138,30 @@ TEST(Lun, MapOfANexusHidesAndRenumbersUnits) {
   EXPECT_EQ(Io(device, nexus, test_unit_ready, {}, 0, 1).run().sense(), 0x063f0eu);
 }
 
+TEST(Lun, AMappingMayBeReadOnlyForItsNexusAlone) {
+  FakeChannel channel(FakeChannel::disk());
+  Device device("iqn.x");
+  ASSERT_TRUE(device.add_unit(0, {}, channel));
+  Nexus reader(device, Rig::names("reader"), std::vector<LunMapping>{{.lun = 3, .unit = 0, .read_only = true}});
+  Nexus writer(device, Rig::names("writer"));
+  EXPECT_EQ(Io(device, reader, test_unit_ready, {}, 0, 3).run().sense(), 0x062900u);
+  EXPECT_EQ(Io(device, writer, test_unit_ready).run().sense(), 0x062900u);
+  const auto wp = [&](Nexus& nexus, std::uint16_t lun) {
+    return Io(device, nexus, {0x1a, 0, 0x3f, 0, 255, 0}, {}, 255, lun).run().data_in()[2] & 0x80;
+  };
+  EXPECT_EQ(Io(device, reader, write(0, 1), bytes(512, 1), 0, 3).run().sense(), 0x072700u);
+  EXPECT_EQ(Io(device, reader, {0x41, 0, 0, 0, 0, 0, 0, 0, 1, 0}, bytes(512, 1), 0, 3).run().sense(), 0x072700u) << "WRITE SAME";
+  EXPECT_EQ(Io(device, reader, read(0, 1), {}, 512, 3).run().status(), ScsiStatus::good);
+  EXPECT_EQ(wp(reader, 3), 0x80);
+  EXPECT_EQ(Io(device, writer, write(0, 1), bytes(512, 2)).run().status(), ScsiStatus::good);
+  EXPECT_EQ(wp(writer, 0), 0);
+  // The map changes: the same unit may be written to, and its initiator is told.
+  reader.set_map(std::vector<LunMapping>{{.lun = 3, .unit = 0}});
+  EXPECT_EQ(Io(device, reader, test_unit_ready, {}, 0, 3).run().sense(), 0x063f0eu);
+  EXPECT_EQ(Io(device, reader, write(0, 1), bytes(512, 3), 0, 3).run().status(), ScsiStatus::good);
+  EXPECT_EQ(wp(reader, 3), 0);
+}
+
 TEST(Lun, TwentyThousandUnitsAreServedAlike) {
   constexpr std::uint16_t count = 20000;
   FakeChannel channel(FakeChannel::disk(16));

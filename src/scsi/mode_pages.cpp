@@ -316,7 +316,8 @@ Progress mode_sense(Command& command, const SenseRequest& request, std::size_t a
     invalid_field_in_cdb(task, known ? 3 : 2, known ? std::uint8_t{7} : std::uint8_t{5});
     return Progress::over;
   }
-  const auto device_specific = static_cast<std::uint8_t>((unit.write_protected() ? 0x80 : 0) | 0x10);  // WP, DPOFUA
+  const bool protects = unit.write_protected() || task.nexus->read_only_at(task.lun);
+  const auto device_specific = static_cast<std::uint8_t>((protects ? 0x80 : 0) | 0x10);  // WP, DPOFUA
   if (request.ten) {
     store_be16(&out[0], static_cast<std::uint16_t>(out.size() - 2));
     out[3] = device_specific;

@@ -7,6 +7,7 @@
 #include "base/assert.hpp"
 #include "scsi/copy_operation.hpp"
 #include "scsi/device.hpp"
+#include "scsi/lun.hpp"
 
 namespace perilune::scsi {
 
@@ -66,9 +67,18 @@ MediaEvent Nexus::take_media_event(const LogicalUnit& unit) noexcept {
   return event;
 }
 
+bool Nexus::read_only_at(std::uint64_t lun) const noexcept {
+  const LunAddress address = decode_lun(lun);
+  return address.kind == LunAddress::Kind::unit && address.number < slots_.size() && slots_[address.number].read_only;
+}
+
+bool Nexus::may_write_to(const LogicalUnit& unit) const noexcept {
+  return std::any_of(slots_.begin(), slots_.end(), [&](const Slot& slot) { return slot.unit == &unit && !slot.read_only; });
+}
+
 void Nexus::refresh_map(UnitAttention for_new_units) {
   std::vector<Slot> fresh;
-  auto place = [&](std::uint16_t lun, LogicalUnit* unit) {
+  auto place = [&](std::uint16_t lun, LogicalUnit* unit, bool read_only) {
     if (unit == nullptr) return;
     if (fresh.size() <= lun) fresh.resize(std::size_t{lun} + 1);
     fresh[lun].unit = unit;
@@ -77,11 +87,12 @@ void Nexus::refresh_map(UnitAttention for_new_units) {
     } else {
       fresh[lun].attentions.raise(for_new_units);
     }
+    fresh[lun].read_only = read_only;
   };
   if (map_) {
-    for (const LunMapping& entry : *map_) place(entry.lun, device_.unit(entry.unit));
+    for (const LunMapping& entry : *map_) place(entry.lun, device_.unit(entry.unit), entry.read_only);
   } else {
-    for (const auto& unit : device_.units_) place(unit->number(), unit.get());
+    for (const auto& unit : device_.units_) place(unit->number(), unit.get(), false);
   }
   slots_ = std::move(fresh);
 }

@@ -34,6 +34,8 @@ struct NexusNames {
 struct LunMapping {
   std::uint16_t lun = 0;   // as the initiator sees it
   std::uint16_t unit = 0;  // number of the unit in the device
+  bool read_only = false;  // this initiator may not write to it
+  friend bool operator==(const LunMapping&, const LunMapping&) = default;
 };
 
 class Nexus : public ListNode<Nexus> {
@@ -49,6 +51,7 @@ class Nexus : public ListNode<Nexus> {
   // Tells it from one of the same names that was lost before, or comes later.
   [[nodiscard]] std::uint64_t life() const noexcept { return life_; }
 
+  [[nodiscard]] const std::optional<std::vector<LunMapping>>& map() const noexcept { return map_; }
   // Replaces the map (an ACL change). Tasks in progress are not touched; 3F/0E is raised on what stays visible.
   void set_map(std::optional<std::vector<LunMapping>> map);
 
@@ -58,6 +61,10 @@ class Nexus : public ListNode<Nexus> {
   [[nodiscard]] bool sam5_functions() const noexcept { return sam5_functions_; }
 
   // For src/scsi alone.
+  // What is mapped at this LUN is write protected for this nexus, whatever the unit itself is.
+  [[nodiscard]] bool read_only_at(std::uint64_t lun) const noexcept;
+  // It may write to the unit, under some LUN.
+  [[nodiscard]] bool may_write_to(const LogicalUnit& unit) const noexcept;
   // A unit that this nexus sees and `accept(const LogicalUnit&)` takes, or nullptr.
   template <class Accept>
   [[nodiscard]] LogicalUnit* find_unit(Accept accept) const {
@@ -78,6 +85,7 @@ class Nexus : public ListNode<Nexus> {
     LogicalUnit* unit = nullptr;
     UnitAttentions attentions;
     MediaEvent media_event = MediaEvent::none;
+    bool read_only = false;
     ReservationAccess access = ReservationAccess::all;  // as of this generation of the unit
     std::uint32_t access_generation = ~std::uint32_t{0};
   };

@@ -17,6 +17,7 @@
 #include "runtime/record_writer.hpp"
 #include "runtime/stream.hpp"
 #include "scsi/logical_unit.hpp"
+#include "target/access.hpp"
 #include "target/portal_groups.hpp"
 #include "target/redirect.hpp"
 #include "target/space_watch.hpp"
@@ -34,17 +35,12 @@ struct UnitSpec {
   std::string record;  // its name in ServerConfig::records, of no other unit; empty: the unit keeps nothing
 };
 
-// Who may log in, and how the target proves itself.
-struct AuthSpec {
-  std::vector<iscsi::ChapCredentials> accounts;           // empty: nobody has to prove anything
-  std::optional<iscsi::ChapCredentials> target_account;   // mutual CHAP
-};
-
 struct TargetSpec {
   std::string name;   // IQN, EUI or NAA, normal form
   std::string alias;
   std::vector<PortalGroup> portal_groups = {PortalGroup{}};
   AuthSpec auth;
+  AccessSpec access;
   std::vector<UnitSpec> units;
 };
 

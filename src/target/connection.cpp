@@ -235,6 +235,9 @@ void Connection::enter_full_feature() {
   session_->add_connection(*this);
   session_->engine().connection_reinstated(result.cid, result.exp_stat_sn);  // when one with this CID was lost
   shard_.logged_in(*this);
+  // Its right may have gone while it logged in.
+  session_->access_changed();
+  if (closing_) return;
   if (server_.config().ping_interval.count() > 0) {
     arm_timer(server_.config().ping_interval);
   } else {

@@ -11,7 +11,7 @@ std::vector<iscsi::SendTargetsRecord> Directory::answer(const Asker& asker, std:
   std::vector<iscsi::SendTargetsRecord> records;
   for (const Target& target : targets_) {
     const bool wanted = asked.empty() ? target.name == asker.own_target : asked == "All" || asked == target.name;
-    if (!wanted) continue;
+    if (!wanted || (target.access != nullptr && target.access->map_of(asker.initiator_name) == nullptr)) continue;
     auto where = addresses(target, asker);
     // Without an address a record would say "where you asked, in portal group 1" (RFC 7143 appendix C), which is not so.
     if (!where.empty()) records.push_back({target.name, std::move(where)});

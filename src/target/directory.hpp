@@ -4,12 +4,14 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "iscsi/login/text_exchange.hpp"
 #include "runtime/endpoint.hpp"
+#include "target/access.hpp"
 #include "target/portal_groups.hpp"
 
 namespace perilune::target {
@@ -23,12 +25,14 @@ class Directory {
   struct Target {
     std::string name;
     std::vector<PortalGroup> portal_groups;
+    std::shared_ptr<const Access> access;  // nullptr: everybody may use it
   };
   // Who asks. `local`: this end of the connection, an address that the initiator can reach for certain.
   struct Asker {
     std::uint32_t portal = 0;
     runtime::Endpoint local;
     std::string_view own_target;  // of a normal session; empty in a discovery session
+    std::string_view initiator_name;
   };
 
   Directory() = default;
@@ -37,7 +41,8 @@ class Directory {
       : portals_(std::move(portals)), targets_(std::move(targets)), host_addresses_(std::move(host_addresses)) {}
 
   // `asked`: the value of SendTargets: All, the name of a target, or empty (the session's own). Every target with every portal of
-  // each of its groups that the initiator may be able to reach; the address asked comes first. No record for a target without one.
+  // each of its groups that the initiator may be able to reach; the address asked comes first. No record for a target without one, or one
+  // that the initiator may not log in to.
   [[nodiscard]] std::vector<iscsi::SendTargetsRecord> answer(const Asker& asker, std::string_view asked) const;
 
  private:

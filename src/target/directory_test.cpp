@@ -18,13 +18,14 @@ constexpr const char* two = "iqn.2026-11.io.perilune:two";
 Directory directory() {
   return {{{0, endpoint("192.0.2.1:3260")}, {1, endpoint("198.51.100.1:3260")}, {2, endpoint("0.0.0.0:3261")},
            {3, endpoint("127.0.0.1:3262")}, {4, endpoint("[fe80::1]:3260")}},
-          {{one, {{.tag = 1, .portals = {0, 1, 3, 4}}, {.tag = 2, .portals = {2}}}}, {two, {{.tag = 5, .portals = {1}}}}},
+          {{one, {{.tag = 1, .portals = {0, 1, 3, 4}}, {.tag = 2, .portals = {2}}}, nullptr},
+           {two, {{.tag = 5, .portals = {1}}}, nullptr}},
           {endpoint("192.0.2.1"), endpoint("198.51.100.1"), endpoint("127.0.0.1"), endpoint("[2001:db8::1]")}};
 }
 
 Texts told(std::uint32_t portal, const char* local, std::string_view asked, std::string_view own = {}) {
   Texts result;
-  for (const auto& record : directory().answer({portal, endpoint(local), own}, asked)) {
+  for (const auto& record : directory().answer({portal, endpoint(local), own, "iqn.2026-11.io.perilune:asker"}, asked)) {
     result.push_back(record.target_name);
     result.insert(result.end(), record.target_addresses.begin(), record.target_addresses.end());
   }
@@ -47,6 +48,19 @@ TEST(Directory, LoopbackIsForThisHostAlone) {
 
 TEST(Directory, ATargetThatIsNotBehindThePortalAskedIsListedWhereItIs) {
   EXPECT_EQ(told(0, "192.0.2.1:3260", two), (Texts{two, "198.51.100.1:3260,5"}));
+}
+
+TEST(Directory, ATargetIsListedForThoseWhoMayUseIt) {
+  AccessSpec access;
+  access.demo_mode = false;
+  access.acls.push_back({"iqn.2026-11.io.perilune:friend", {}, {}});
+  const Directory closed({{0, endpoint("192.0.2.1:3260")}}, {{one, {{.tag = 1}}, std::make_shared<const Access>(access, std::vector<std::uint16_t>{})}}, {});
+  const auto records = [&](std::string_view who, std::string_view asked) {
+    return closed.answer({0, endpoint("192.0.2.1:3260"), {}, who}, asked).size();
+  };
+  EXPECT_EQ(records("iqn.2026-11.io.perilune:friend", "All"), 1u);
+  EXPECT_EQ(records("iqn.2026-11.io.perilune:stranger", "All"), 0u);
+  EXPECT_EQ(records("iqn.2026-11.io.perilune:stranger", one), 0u) << "nor by its name";
 }
 
 TEST(Directory, WithoutANameASessionAsksForItsOwnTarget) {

@@ -17,6 +17,12 @@ std::uint32_t smallest_buffer_pool_pages(const ServerConfig& config) {
 
 namespace {
 
+std::vector<std::uint16_t> units_of(const TargetSpec& target) {
+  std::vector<std::uint16_t> units;
+  for (const UnitSpec& unit : target.units) units.push_back(unit.lun);
+  return units;
+}
+
 Status check(const ServerConfig& config) {
   if (config.buffer_pages < smallest_buffer_pool_pages(config)) {
     return fail(Errc::invalid_argument, fmt::format("the buffer pool is too small: {} pages of {} bytes are the least",
@@ -31,6 +37,7 @@ Status check(const ServerConfig& config) {
   }
   for (const TargetSpec& target : config.targets) {
     Status status = check_portal_groups(target.portal_groups, config.portals.size());
+    if (status) status = check_access(target.access, units_of(target));
     if (!status) return fail(Errc::invalid_argument, fmt::format("{}: {}", target.name, status.error().message));
   }
   return {};
@@ -80,6 +87,9 @@ Status Server::make_shards(std::span<runtime::Loop* const> loops, EventLog& log)
   }
   token_keys_.resize(config_.targets.size());
   for (scsi::RodTokenKey& key : token_keys_) loops.front()->random().fill(key);
+  for (const TargetSpec& target : config_.targets) {
+    accesses_.push_back(std::make_shared<const Access>(target.access, units_of(target)));
+  }
   for (const auto& shard : shards_) {
     if (Status status = shard->open_targets(config_.targets); !status) return status;
   }
@@ -139,7 +149,9 @@ void Server::publish_directory() {
   std::vector<Directory::Portal> portals;
   for (const auto& portal : portals_) portals.push_back({portal->number(), portal->bound()});
   std::vector<Directory::Target> targets;
-  for (const TargetSpec& target : config_.targets) targets.push_back({target.name, target.portal_groups});
+  for (std::size_t i = 0; i < config_.targets.size(); ++i) {
+    targets.push_back({config_.targets[i].name, config_.targets[i].portal_groups, accesses_[i]});
+  }
   const auto directory = std::make_shared<const Directory>(std::move(portals), std::move(targets), config_.host_addresses);
   for (const auto& there : shards_) {
     send(*shards_.front(), *there, [shard = there.get(), directory] { shard->directory = directory; });
@@ -197,6 +209,11 @@ iscsi::TargetDecision Server::find_target(const iscsi::TargetQuery& query, const
       decision.status = iscsi::LoginStatus::not_found;
       return decision;
     }
+    const NodeAcl* acl = target->access.find(query.initiator_name);
+    if (acl == nullptr && !target->access.demo_mode) {
+      decision.status = iscsi::LoginStatus::authorization_failure;
+      return decision;
+    }
     const RedirectRule* elsewhere = redirect_of(*target, connection.portal());
     if (elsewhere != nullptr) {
       decision.status = elsewhere->permanent ? iscsi::LoginStatus::target_moved_permanently
@@ -204,7 +221,7 @@ iscsi::TargetDecision Server::find_target(const iscsi::TargetQuery& query, const
       decision.redirect_address = elsewhere->address;
       return decision;
     }
-    auth = &target->auth;
+    auth = acl != nullptr && acl->auth ? &*acl->auth : &target->auth;
     decision.target_portal_group_tag = *tag;
     decision.target_alias = target->alias;
   }
@@ -255,6 +272,18 @@ void Server::cold_reset(const Shard& from, std::uint32_t target) {
 }
 
 // ---- an operator's wishes ----
+
+Status Server::set_access(std::uint32_t target, AccessSpec access) {
+  TargetSpec& spec = config_.targets[target];
+  if (Status status = check_access(access, units_of(spec)); !status) return status;
+  spec.access = std::move(access);
+  accesses_[target] = std::make_shared<const Access>(spec.access, units_of(spec));
+  for (const auto& there : shards_) {
+    send(*shards_.front(), *there, [shard = there.get(), target, now = accesses_[target]] { shard->set_access(target, now); });
+  }
+  publish_directory();
+  return {};
+}
 
 void Server::on_every_shard(const std::function<void(Shard&)>& work, std::function<void()> then) {
   Shard& first = *shards_.front();

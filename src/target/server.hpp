@@ -57,6 +57,13 @@ class Server {
   // has made a file long again.
   [[nodiscard]] Status resize_unit(std::uint32_t target, std::uint16_t lun, BlockCount blocks);
 
+  // Who may use the target, and what of it, from now on. Sessions whose initiator may not be here any more end; of the others, those
+  // that see other LUNs learn by 3F/0E, and nothing else happens to them. Credentials count for logins to come. Fails with what
+  // check_access() says; then nothing has changed.
+  [[nodiscard]] Status set_access(std::uint32_t target, AccessSpec access);
+  // The same for who has to prove what: logins to come.
+  void set_auth(std::uint32_t target, AuthSpec auth) { config_.targets[target].auth = std::move(auth); }
+
   // --- what an operator may ask of the initiator of a session (RFC 7143 11.9.1). False: there is no such session ---
   // All its connections are asked for a Logout; those for which none comes in time are dropped, with an announcement.
   bool request_logout(std::uint16_t tsih, std::chrono::seconds within);
@@ -72,6 +79,7 @@ class Server {
   [[nodiscard]] const ServerConfig& config() const noexcept { return config_; }
   [[nodiscard]] std::uint32_t shard_count() const noexcept { return static_cast<std::uint32_t>(shards_.size()); }
   [[nodiscard]] Shard& shard(std::uint32_t number = 0) noexcept { return *shards_[number]; }
+  [[nodiscard]] std::shared_ptr<const Access> access(std::uint32_t target) const { return accesses_[target]; }  // while shards are made
   [[nodiscard]] const scsi::RodTokenKey& token_key(std::uint32_t target) const noexcept { return token_keys_[target]; }
   // Calls `work` on the thread of `to`: at once when that is the caller's own (`from`), else from a later turn there, in
   // order for each pair of shards. Never once the server is gone. Control path: it allocates.
@@ -139,6 +147,7 @@ class Server {
 
   ServerConfig config_;
   Registry registry_;
+  std::vector<std::shared_ptr<const Access>> accesses_;  // by target
   std::vector<scsi::RodTokenKey> token_keys_;  // by target, the same on all shards
   std::vector<std::unique_ptr<Shard>> shards_;
   std::vector<std::unique_ptr<Portal>> portals_;  // by number

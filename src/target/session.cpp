@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
+#include <utility>
 
 #include "base/assert.hpp"
 #include "scsi/sense.hpp"
@@ -56,6 +57,12 @@ scsi::NexusNames nexus_names(const TargetNode& node, const iscsi::TargetLoginRes
   return names;
 }
 
+// Somebody who has lost its right while it logged in sees nothing, until its session has ended.
+Access::Map map_of(const TargetNode& node, const iscsi::TargetLoginResult& login) {
+  const Access::Map* map = node.access->map_of(login.initiator_name);
+  return map != nullptr ? *map : Access::Map(std::in_place);
+}
+
 }  // namespace
 
 struct Session::Management {
@@ -75,10 +82,17 @@ Session::Session(Server& server, Shard& shard, TargetNode* node, const iscsi::Ta
       portal_group_tag_(login.target_portal_group_tag),
       tsih_(login.tsih),
       unsolicited_pages_(BufferPool::pages_for(login.session.first_burst_length)),
-      nexus_(node != nullptr ? std::make_unique<scsi::Nexus>(*node->device, nexus_names(*node, login)) : nullptr),
+      nexus_(node != nullptr ? std::make_unique<scsi::Nexus>(*node->device, nexus_names(*node, login), map_of(*node, login)) : nullptr),
       engine_(*this, login.session, login.exp_cmd_sn, command_window) {
   if (node == nullptr) engine_.serve_discovery_only();
   else nexus_->set_sam5_functions(login.session.protocol_level >= 2);
+}
+
+void Session::access_changed() {
+  if (node_ == nullptr || ending()) return;
+  const Access::Map* map = node_->access->map_of(initiator_name_);
+  if (map == nullptr) end("access withdrawn");
+  else if (nexus_->map() != *map) nexus_->set_map(*map);
 }
 
 std::string_view Session::target_name() const noexcept {
@@ -496,7 +510,7 @@ void Session::on_text(iscsi::TargetConnection& connection, const iscsi::TextRequ
   iscsi::TargetText& text = driver.text();
   auto step = text.receive(request, data);
   if (step == iscsi::TargetText::Step::ask_targets) {
-    step = text.answer_targets(shard_.directory->answer({driver.portal(), driver.local(), target_name()}, text.send_targets()));
+    step = text.answer_targets(shard_.directory->answer({driver.portal(), driver.local(), target_name(), initiator_name_}, text.send_targets()));
   }
   if (step == iscsi::TargetText::Step::respond) {
     connection.send_text_response(text.response(), text.data());

@@ -46,6 +46,9 @@ class Session final : public iscsi::TargetHost, public ListNode<Session> {
 
   // Drops the connections and ends every command; the server destroys the session when the last is over.
   void end(std::string_view reason);
+  // The shard has another TargetNode::access: what the initiator sees is what that says, and the session of one who may not be here
+  // any more ends.
+  void access_changed();
   [[nodiscard]] bool ending() const noexcept { return engine_.shutting_down(); }
 
   // --- recovery level 2 (session_recovery.cpp) ---

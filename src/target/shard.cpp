@@ -67,6 +67,7 @@ Status Shard::open_targets(const std::vector<TargetSpec>& targets) {
     TargetNode& target = *owned;
     if (server_.shard_count() > 1) target.link = std::make_unique<DeviceLink>(server_, number_, target.index);
     target.device = std::make_unique<scsi::Device>(spec.name, target.link.get());
+    target.access = server_.access(target.index);
     target.device->set_clock(Delegate<std::uint64_t()>::raw(&loop, milliseconds));
     target.device->set_token_key(server_.token_key(target.index));
     target.device->set_later(Delegate<void()>::to<&TargetNode::ask_for_turn>(target));
@@ -278,6 +279,13 @@ void Shard::set_unit_blocks(std::uint32_t target, std::uint16_t lun, BlockCount 
 
 void Shard::unit_resized(std::uint32_t target, std::uint16_t lun) {
   if (scsi::LogicalUnit* unit = nodes_[target]->device->unit(lun)) unit->resized();
+}
+
+void Shard::set_access(std::uint32_t target, std::shared_ptr<const Access> access) {
+  nodes_[target]->access = std::move(access);
+  sessions_.for_each([&](Session& session) {
+    if (session.node() == nodes_[target].get()) session.access_changed();
+  });
 }
 
 void Shard::request_logout(std::uint16_t tsih, std::chrono::seconds within) {

@@ -48,6 +48,7 @@ struct TargetNode {
 
   const TargetSpec& spec;  // of the server's configuration
   std::uint32_t index;     // there
+  std::shared_ptr<const Access> access;  // as the server has told last
   runtime::Loop& loop;
   runtime::Timer next_turn;
   struct OpenChannel {
@@ -86,6 +87,8 @@ class Shard {
   void set_unit_blocks(std::uint32_t target, std::uint16_t lun, BlockCount blocks);
   // The channels of all shards have: its nexuses here learn.
   void unit_resized(std::uint32_t target, std::uint16_t lun);
+  // Who may use the target, and what of it, is another now: its sessions here follow.
+  void set_access(std::uint32_t target, std::shared_ptr<const Access> access);
   // An operator's wishes (Server); nothing happens when the session, or the connection, is gone.
   void request_logout(std::uint16_t tsih, std::chrono::seconds within);
   void request_negotiation(std::uint16_t tsih, std::chrono::seconds within);

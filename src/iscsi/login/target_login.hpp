@@ -54,8 +54,8 @@ struct TargetQuery {
 
 // What answers a TargetQuery.
 struct TargetDecision {
-  // success, or the status to refuse with. For "unknown target" and "not on its list" use the same one (not_found), so that
-  // a stranger learns nothing. target_moved_*: also redirect_address.
+  // success, or the status to refuse with. A target that does not know the initiator answers
+  // authorization_failure. target_moved_*: also redirect_address.
   LoginStatus status = LoginStatus::success;
   std::string redirect_address;  // "host[:port][,tag]", IPv6 in brackets: TargetAddress of a redirect
 

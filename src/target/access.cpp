@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "target/access.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+
+namespace perilune::target {
+namespace {
+
+Status check_luns(const NodeAcl& acl, std::span<const std::uint16_t> units) {
+  std::set<std::uint16_t> luns;
+  for (const scsi::LunMapping& mapping : acl.luns) {
+    if (!luns.insert(mapping.lun).second) {
+      return fail(Errc::invalid_argument, fmt::format("{}: LUN {} is mapped twice", acl.initiator_name, mapping.lun));
+    }
+    if (std::find(units.begin(), units.end(), mapping.unit) == units.end()) {
+      return fail(Errc::invalid_argument,
+                  fmt::format("{}: LUN {} is of unit {}, which there is not", acl.initiator_name, mapping.lun, mapping.unit));
+    }
+  }
+  return {};
+}
+
+Status check_auth(const NodeAcl& acl) {
+  if (!acl.auth) return {};
+  for (const iscsi::ChapCredentials& account : acl.auth->accounts) {
+    const Status status = acl.auth->target_account ? iscsi::check_chap(account, *acl.auth->target_account) : iscsi::check_chap(account);
+    if (!status) return fail(Errc::invalid_argument, fmt::format("{}: {}", acl.initiator_name, status.error().message));
+  }
+  return {};
+}
+
+}  // namespace
+
+const NodeAcl* AccessSpec::find(std::string_view initiator_name) const noexcept {
+  const auto found = std::find_if(acls.begin(), acls.end(), [&](const NodeAcl& acl) { return acl.initiator_name == initiator_name; });
+  return found == acls.end() ? nullptr : &*found;
+}
+
+Status check_access(const AccessSpec& access, std::span<const std::uint16_t> units) {
+  std::set<std::string_view> names;
+  for (const NodeAcl& acl : access.acls) {
+    if (!names.insert(acl.initiator_name).second) {
+      return fail(Errc::invalid_argument, fmt::format("{} has an ACL already", acl.initiator_name));
+    }
+    if (Status status = check_luns(acl, units); !status) return status;
+    if (Status status = check_auth(acl); !status) return status;
+  }
+  return {};
+}
+
+Access::Access(const AccessSpec& spec, std::span<const std::uint16_t> units) {
+  for (const NodeAcl& acl : spec.acls) maps_.emplace(acl.initiator_name, acl.luns);
+  if (!spec.demo_mode) return;
+  others_.emplace();
+  if (!spec.demo_mode_read_only) return;
+  auto& luns = others_->emplace();
+  for (const std::uint16_t unit : units) luns.push_back({.lun = unit, .unit = unit, .read_only = true});
+}
+
+const Access::Map* Access::map_of(std::string_view initiator_name) const noexcept {
+  const auto own = maps_.find(initiator_name);
+  if (own != maps_.end()) return &own->second;
+  return others_ ? &*others_ : nullptr;
+}
+
+}  // namespace perilune::target
