@@ -48,6 +48,7 @@ struct LoadBoard {
   std::atomic<std::uint64_t> resets_ended{0};
   std::atomic<bool> fencing{false};  // a fence is on its way, or stands: who is shut out waits
   std::atomic<bool> fenced{false};   // it was answered
+  std::atomic<int> registering{0};   // those that are coming back: no fence begins before they have
 };
 
 class ShardLoad {
@@ -334,9 +335,13 @@ class ShardLoad {
         case Stage::reserve_it:
           return reserve_out(reserve, own_key, 0);
         case Stage::fence:
-          if (load.done_ >= load.plan_.increments) return over();
+          if (load.done_ >= load.plan_.increments) {
+            load.board_.fencing.store(false);
+            return over();
+          }
           if (load.board_.increments.load() < next_fence_) return park();
           load.board_.fencing.store(true);
+          if (load.board_.registering.load() != 0) return load.post_([this] { next(); });
           if (by_operator()) return change_by_operator(AccessState::standby);
           return by_group() ? set_group(2)
                             : reserve_out(by_abort() ? preempt_and_abort : preempt, own_key, others_key);
@@ -447,12 +452,17 @@ class ShardLoad {
     void next() override {
       if (load.done_ >= load.plan_.increments) return over();
       if (load.registered_) return park();
-      if (load.board_.fencing.load()) return load.post_([this] { next(); });
+      ++load.board_.registering;
+      if (load.board_.fencing.load()) {
+        --load.board_.registering;
+        return load.post_([this] { next(); });
+      }
       std::vector<std::uint8_t> list(24);
       store_be64(&list[8], others_key);
       run({0x5f, register_and_ignore, 0, 0, 0, 0, 0, 0, 24, 0}, std::move(list));
     }
     void ended(Io& io) override {
+      --load.board_.registering;
       if (io.task.aborted || io.status() != ScsiStatus::good) return;
       load.registered_ = true;
       load.wake_parked();
