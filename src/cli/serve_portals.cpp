@@ -69,7 +69,10 @@ Result<target::RedirectRule> read_redirect(std::string_view option, std::string_
     };
     bool any = false;
     for (std::uint32_t number = 0; number < portals.endpoints.size(); ++number) any = any || known(number);
-    if (!any) return fail(Errc::invalid_argument, fmt::format("{}: {} is none of the portals", option, text.substr(0, equals)));
+    if (!any) {
+      const std::string tag = portal->tag ? fmt::format(",{}", *portal->tag) : std::string();
+      return fail(Errc::invalid_argument, fmt::format("{}: {}{} is none of the portals", option, portal->endpoint.to_string(), tag));
+    }
     rule.portal = portal->endpoint;
     rule.portal_group_tag = portal->tag;
   }
