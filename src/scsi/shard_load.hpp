@@ -247,7 +247,11 @@ class ShardLoad {
     void next() override {
       switch (stage_) {
         case 0:
-          if (load.done_ >= load.plan_.increments && !protected_) return over();
+          if (load.done_ >= load.plan_.increments) {
+            if (!protected_) return over();
+            stage_ = 5;
+            return select(false);
+          }
           if (load.board_.increments.load() < next_change_) return park();
           board_at_ = load.board_.resets_begun.load();
           quiet_ = load.board_.resets_ended.load() == board_at_;
@@ -262,6 +266,7 @@ class ShardLoad {
       }
     }
     void ended(Io& io) override {
+      if (stage_ == 0 && io.task.aborted) protected_ = true;  // it may have been done
       if (io.task.aborted || io.status() != ScsiStatus::good) return;  // and again
       if (stage_ == 0) protected_ = true;
       if (stage_ >= 1 && stage_ <= 4) {
