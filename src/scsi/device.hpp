@@ -42,6 +42,11 @@ namespace perilune::scsi {
 
 class Shards;
 
+struct TargetPort {
+  std::uint16_t relative_identifier = 1;  // 1..
+  std::string name;                       // SCSI name string
+};
+
 enum class TmFunction : std::uint8_t {  // SAM-5 7
   abort_task,         // nexus, lun, tag
   abort_task_set,     // nexus, lun: every task of this nexus on the unit
@@ -114,6 +119,9 @@ class Device {
   // Whether a unit of this type can serve such a medium; fails with invalid_argument and the reason.
   [[nodiscard]] static Status check_medium(const block::Geometry& geometry, DeviceType type);
   [[nodiscard]] const std::string& name() const noexcept { return name_; }
+  // All target ports of the device, for VPD 88h; without this call it tells of the one that is asked through. Before the first command.
+  void set_ports(std::vector<TargetPort> ports) { ports_ = std::move(ports); }
+  [[nodiscard]] const std::vector<TargetPort>& ports() const noexcept { return ports_; }
   // The meter of a unit (UnitConfig::space) has been read anew: nexuses may have to learn of a threshold. On one shard, any.
   void space_measured(std::uint16_t unit);
   [[nodiscard]] Shards* shards() const noexcept { return shards_.get(); }  // for src/scsi alone; nullptr: no other shard serves these units
@@ -270,6 +278,7 @@ class Device {
   void settle_managements();
 
   std::string name_;
+  std::vector<TargetPort> ports_;
   std::unique_ptr<Shards> shards_;  // nullptr when this is the only one
   std::vector<std::unique_ptr<LogicalUnit>> units_;  // sorted by number
   IntrusiveList<Nexus> nexuses_;

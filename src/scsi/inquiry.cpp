@@ -130,13 +130,20 @@ void extended_inquiry(Buffer& out, const Command& command) {
 }
 
 // The port that is asked through: with one target port per target portal group, others are not this nexus's to know of.
-void scsi_ports(Buffer& out, const Command& command) {
-  const NexusNames& names = command.task.nexus->names();
+void scsi_port(Buffer& out, std::uint16_t relative_identifier, std::string_view name, std::uint8_t protocol) {
   const std::size_t at = out.size();
   out.resize(at + 12);  // no initiator port identifiers
-  store_be16(&out[at + 2], names.relative_target_port);
-  name_designator(out, of_port, names.target_port, names.protocol_identifier);
+  store_be16(&out[at + 2], relative_identifier);
+  name_designator(out, of_port, name, protocol);
   store_be16(&out[at + 10], static_cast<std::uint16_t>(out.size() - at - 12));
+}
+
+// SPC-4 7.8.13.
+void scsi_ports(Buffer& out, const Command& command) {
+  const NexusNames& names = command.task.nexus->names();
+  const auto& ports = command.device.ports();
+  if (ports.empty()) scsi_port(out, names.relative_target_port, names.target_port, names.protocol_identifier);
+  for (const TargetPort& port : ports) scsi_port(out, port.relative_identifier, port.name, names.protocol_identifier);
 }
 
 // One policy for every page and subpage: shared by all target ports and nexuses (SPC-4 7.8.7).

@@ -221,6 +221,22 @@ TEST(SenseData, DescriptorFormat) {
                   0x02, 0x06, 0, 0, 0xcf, 0, 2, 0}));
 }
 
+TEST(Inquiry, ScsiPortsNamesEveryPortOfTheDevice) {
+  Rig rig;
+  rig.device.set_ports({{1, "iqn.a,t,0x0001"}, {0x1234, "iqn.a,t,0x1234"}});
+  const Data page = rig.io({0x12, 1, 0x88, 0, 255, 0}, {}, 255).run().data_in();
+  Data expected{0, 0x88, 0, 64};
+  for (const std::string name : {"iqn.a,t,0x0001", "iqn.a,t,0x1234"}) {
+    const bool first = name.back() == '1';
+    const Data head{0, 0, static_cast<std::uint8_t>(first ? 0 : 0x12), static_cast<std::uint8_t>(first ? 1 : 0x34), 0, 0, 0, 0, 0, 0, 0,
+                    20, 0x53, 0x98, 0, 16};
+    expected.insert(expected.end(), head.begin(), head.end());
+    expected.insert(expected.end(), name.begin(), name.end());
+    expected.insert(expected.end(), 2, 0);
+  }
+  EXPECT_EQ(page, expected);
+}
+
 TEST(Inquiry, ScsiPortsNamesThePortThatIsAskedThrough) {
   Rig rig;
   const Data page = rig.io({0x12, 1, 0x88, 0, 255, 0}, {}, 255).run().data_in();

@@ -47,6 +47,8 @@ std::optional<std::uint16_t> portal_group_of(std::span<const PortalGroup> groups
   return found == groups.end() ? std::nullopt : std::optional(found->tag);
 }
 
+std::string target_port_name(std::string_view target, std::uint16_t tag) { return fmt::format("{},t,0x{:04x}", target, tag); }
+
 scsi::PortGroups port_groups_of(std::span<const PortalGroup> groups) {
   std::vector<scsi::PortGroup> result;
   for (const PortalGroup& group : groups) result.push_back({.id = group.tag, .ports = {group.tag}});

@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.hpp"
@@ -25,6 +27,9 @@ struct PortalGroup {
 
 // The one that this portal belongs to; empty: none.
 [[nodiscard]] std::optional<std::uint16_t> portal_group_of(std::span<const PortalGroup> groups, std::uint32_t portal) noexcept;
+
+// The name of the SCSI target port that the portal group of this tag is (RFC 7143 4.2.7.1): TARGET,t,0xTAG.
+[[nodiscard]] std::string target_port_name(std::string_view target, std::uint16_t tag);
 
 // What the units of a target begin with, where nothing else is said: a target port group for each, active/optimized.
 [[nodiscard]] scsi::PortGroups port_groups_of(std::span<const PortalGroup> groups);

@@ -32,13 +32,6 @@ std::string initiator_port_name(const std::string& name, const iscsi::Isid& isid
   return text;
 }
 
-std::string target_port_name(const std::string& name, std::uint16_t portal_group_tag) {
-  static constexpr char digits[] = "0123456789abcdef";
-  std::string text = name + ",t,0x";
-  for (int shift = 12; shift >= 0; shift -= 4) text += digits[(portal_group_tag >> shift) & 15];
-  return text;
-}
-
 // RFC 7143 4.2.2.3.4: a unit attention for an abort of many tasks (a reset, CLEAR TASK SET), and the answer to PREEMPT AND ABORT.
 bool tells_of_aborts(const scsi::Task& task) noexcept {
   if (task.sense_length == 0) return task.cdb[0] == 0x5f && (task.cdb[1] & 0x1f) == 0x05;

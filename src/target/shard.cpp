@@ -68,6 +68,9 @@ Status Shard::open_targets(const std::vector<TargetSpec>& targets) {
     if (server_.shard_count() > 1) target.link = std::make_unique<DeviceLink>(server_, number_, target.index);
     target.device = std::make_unique<scsi::Device>(spec.name, target.link.get());
     target.access = server_.access(target.index);
+    std::vector<scsi::TargetPort> ports;
+    for (const PortalGroup& group : spec.portal_groups) ports.push_back({group.tag, target_port_name(spec.name, group.tag)});
+    target.device->set_ports(std::move(ports));
     target.device->set_clock(Delegate<std::uint64_t()>::raw(&loop, milliseconds));
     target.device->set_token_key(server_.token_key(target.index));
     target.device->set_later(Delegate<void()>::to<&TargetNode::ask_for_turn>(target));

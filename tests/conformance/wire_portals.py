@@ -49,6 +49,19 @@ def a_session_is_joined_through_its_own_group_alone(t):
     assert pdu.bhs[36:38] == bytes(2) and second.full_feature, pdu
 
 
+@rule("bonus", "SPC-4 7.8.13")
+def either_port_tells_of_both(t):
+    for tag in (1, 2):
+        page, found = session(t, tag).good(p.inquiry(1024, 0x88), 1024).data, {}
+        rest = page[4:]
+        while rest:
+            number, initiators, length = struct.unpack_from(">2xH2xH2xH", rest)
+            assert initiators == 0 and rest[12:15] == b"\x53\x98\0", rest.hex()     # a name, of the port
+            found[number] = rest[16:12 + length].rstrip(b"\0").decode()
+            rest = rest[12 + length:]
+        assert found == {n: f"{t.iqn},t,0x{n:04x}" for n in (1, 2)}, found
+
+
 @rule("bonus", "RFC 7143 6.3.5, 4.2.7")
 def the_same_name_and_isid_in_another_group_is_another_nexus(t):
     one = session(t, 1, isid=ISID)
