@@ -389,12 +389,8 @@ int serve(const ServeOptions& options) {
       (*loops)->stop();
     });
   };
-  SizeLook sizes(**server, 0, (*loops)->first(), log);
-  const auto reload = [&] {
-    sizes.look();
-    if (config->port_groups) config->port_groups->reload(**server, 0, log);
-  };
-  Signals signals(stop, reload);
+  Reload reload(**server, 0, (*loops)->first(), config->port_groups ? &*config->port_groups : nullptr, log);
+  Signals signals(stop, [&] { reload.look(); });
   signals.watch((*loops)->first());
   if (Status status = (*server)->start(); !status) return complain(status.error());
   announce(options, **server, name);

@@ -57,8 +57,7 @@ scsi::PortGroups PortGroupsOption::initial() const {
   return {std::move(groups), file_.by_command};
 }
 
-void PortGroupsOption::reload(target::Server& server, std::uint32_t target, EventLog& log) {
-  auto now = read();
+void PortGroupsOption::apply(Result<config::PortGroupsFile> now, target::Server& server, std::uint32_t target, EventLog& log) {
   if (!now) {
     log.event(EventLog::Level::error, "port_groups_refused", fmt::format("reason=\"{}\" nothing is changed", now.error().message));
     return;
@@ -80,34 +79,36 @@ void PortGroupsOption::reload(target::Server& server, std::uint32_t target, Even
   file_ = std::move(*now);
 }
 
-SizeLook::~SizeLook() {
+Reload::~Reload() {
   if (thread_.joinable()) thread_.join();
 }
 
-void SizeLook::look() {
+void Reload::look() {
   again_ = thread_.joinable();
   if (again_) return;
   thread_ = runtime::posix::start_without_signals([this] {
-    loop_.post([this, sizes = measure()] { measured(sizes); });
+    loop_.post([this, seen = see()] { apply(seen); });
   });
 }
 
-SizeLook::Sizes SizeLook::measure() const {
-  Sizes sizes;
+Reload::Seen Reload::see() const {
+  Seen seen;
   for (const target::UnitSpec& unit : server_.config().targets[target_].units) {
-    if (unit.backstore != nullptr) sizes.emplace_back(unit.lun, unit.backstore->look_at_size());
+    if (unit.backstore != nullptr) seen.sizes.emplace_back(unit.lun, unit.backstore->look_at_size());
   }
-  return sizes;
+  if (port_groups_ != nullptr) seen.port_groups = port_groups_->read();
+  return seen;
 }
 
-void SizeLook::measured(const Sizes& sizes) {
+void Reload::apply(const Seen& seen) {
   thread_.join();
-  for (const auto& [lun, blocks] : sizes) {
+  for (const auto& [lun, blocks] : seen.sizes) {
     const Status status = blocks ? server_.resize_unit(target_, lun, *blocks) : tl::unexpected(blocks.error());
     if (!status) {
       log_.event(EventLog::Level::error, "resize_refused", fmt::format("lun={} reason=\"{}\"", lun, status.error().message));
     }
   }
+  if (seen.port_groups) port_groups_->apply(*seen.port_groups, server_, target_, log_);
   if (again_) look();
 }
 

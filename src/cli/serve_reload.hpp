@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// What `perilune serve` reads at the start and again when it is told to (SIGHUP). One thread (the server's first).
+// What `perilune serve` reads at the start and again when it is told to (SIGHUP). One thread (the server's first), but for what says
+// otherwise.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -24,41 +26,48 @@ class PortGroupsOption {
 
   // What a unit begins with.
   [[nodiscard]] scsi::PortGroups initial() const;
-  // Reads the file again. What it says anew is put into force for every unit of the target and logged; a file that cannot be
-  // read, or is wrong, changes nothing and is one line of the log.
-  void reload(target::Server& server, std::uint32_t target, EventLog& log);
+  // The file as it is now; fails as open() does. May block; any thread.
+  [[nodiscard]] Result<config::PortGroupsFile> read() const;
+  // What it says anew is put into force for every unit of the target and logged; a file that could not be read, or is wrong, changes
+  // nothing and is one line of the log.
+  void apply(Result<config::PortGroupsFile> now, target::Server& server, std::uint32_t target, EventLog& log);
 
  private:
   PortGroupsOption(std::string path, const std::vector<target::PortalGroup>& groups);
-  [[nodiscard]] Result<config::PortGroupsFile> read() const;
 
   std::string path_;
   std::vector<std::uint16_t> tags_;
   config::PortGroupsFile file_;  // as it was read last
 };
 
-// Looks at the sizes of the files and devices that a target serves, on a thread of its own: a file system may take its time, and may
-// be one that comes from this very server. What has grown is resized (Server::resize_unit); what cannot be is a line of the log.
-class SizeLook {
+// Looks at what may have changed, on a thread of its own: a file system may take its time, and may be one that comes from this very
+// server. Files and devices that have grown are resized (Server::resize_unit), and --port-groups is applied; what cannot be is a line
+// of the log.
+class Reload {
  public:
-  // `loop`: the server's first. All of them outlive this; and the loop has ended, or never ends, when it goes.
-  SizeLook(target::Server& server, std::uint32_t target, runtime::Loop& loop, EventLog& log)
-      : server_(server), target_(target), loop_(loop), log_(log) {}
-  ~SizeLook();
-  SizeLook(const SizeLook&) = delete;
-  SizeLook& operator=(const SizeLook&) = delete;
+  // `loop`: the server's first. `port_groups`: nullptr where there is no such file. All of them outlive this; and the loop has ended,
+  // or never ends, when it goes.
+  Reload(target::Server& server, std::uint32_t target, runtime::Loop& loop, PortGroupsOption* port_groups, EventLog& log)
+      : server_(server), target_(target), loop_(loop), port_groups_(port_groups), log_(log) {}
+  ~Reload();
+  Reload(const Reload&) = delete;
+  Reload& operator=(const Reload&) = delete;
 
   // Looks now, or again when it is looking already.
   void look();
 
  private:
-  using Sizes = std::vector<std::pair<std::uint16_t, Result<BlockCount>>>;  // by LUN
-  [[nodiscard]] Sizes measure() const;
-  void measured(const Sizes& sizes);
+  struct Seen {
+    std::vector<std::pair<std::uint16_t, Result<BlockCount>>> sizes;  // by LUN
+    std::optional<Result<config::PortGroupsFile>> port_groups;
+  };
+  [[nodiscard]] Seen see() const;
+  void apply(const Seen& seen);
 
   target::Server& server_;
   std::uint32_t target_;
   runtime::Loop& loop_;
+  PortGroupsOption* port_groups_;
   EventLog& log_;
   std::thread thread_;
   bool again_ = false;
