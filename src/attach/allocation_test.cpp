@@ -60,9 +60,13 @@ TEST(FuseDiskAllocation, NoRequestAllocates) {
   int pair[2];
   ASSERT_EQ(0, ::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair));
   const UniqueFd kernel(pair[0]);
-  auto made = FuseDisk::create(loop, disk, {});
+  const auto unit = Disk::create(disk, false);
+  ASSERT_TRUE(unit);
+  auto made = FuseDisk::create(loop, **unit, 512);
   ASSERT_TRUE(made);
-  ASSERT_TRUE((*made)->serve(UniqueFd(pair[1])));
+  std::vector<UniqueFd> descriptors;
+  descriptors.emplace_back(pair[1]);
+  ASSERT_TRUE((*made)->serve(std::move(descriptors)));
 
   fuse_read_in read{};
   read.offset = 8192;

@@ -7,7 +7,9 @@
 
 #include <atomic>
 #include <utility>
+#include <vector>
 
+#include "attach/disk.hpp"
 #include "attach/fuse_disk.hpp"
 #include "attach/host_helper.hpp"
 #include "attach/loop_device.hpp"
@@ -95,15 +97,19 @@ class HostAttachment final : public Attachment {
   Status outcome_;  // what give_up or detach will tell, after the cleaning
   int loop_number_ = -1;
   bool direct_io_ = false;
-  std::unique_ptr<FuseDisk> disk_;
+  std::unique_ptr<Disk> disk_;
+  std::unique_ptr<FrontEnd> front_end_;
   std::unique_ptr<HostHelper> helper_;
   runtime::TurnHook start_hook_;
 };
 
 void HostAttachment::begin() {
-  auto disk = FuseDisk::create(loop_, channel_, {record_.read_only, options_.pool_pages});
+  auto disk = Disk::create(channel_, record_.read_only);
   if (!disk) return give_up(disk.error());
   disk_ = std::move(*disk);
+  auto front_end = FuseDisk::create(loop_, *disk_, options_.pool_pages);
+  if (!front_end) return give_up(front_end.error());
+  front_end_ = std::move(*front_end);
   if (encode(record_).size() > max_record_bytes || record_.path.size() > max_path_bytes) {
     return give_up({Errc::invalid_argument, "the name or the folder of an attachment is too long"});
   }
@@ -176,7 +182,9 @@ void HostAttachment::on_answer(HostHelper::Answer& answer) {
 
 void HostAttachment::on_mounted(HostHelper::Answer& answer) {
   if (!answer.status) return give_up(answer.status.error());
-  if (auto served = disk_->serve(std::move(answer.fd)); !served) return give_up(served.error());
+  std::vector<UniqueFd> descriptors;
+  descriptors.push_back(std::move(answer.fd));
+  if (auto served = front_end_->serve(std::move(descriptors)); !served) return give_up(served.error());
   request(Step::bind, HelperRequest::Kind::bind);
 }
 
@@ -200,8 +208,8 @@ void HostAttachment::give_up(Error error) {
 void HostAttachment::drain() {
   helper_.reset();
   step_ = Step::drain;
-  if (disk_ == nullptr) return on_drained();
-  disk_->stop(Delegate<void()>::to<&HostAttachment::on_drained>(*this));
+  if (front_end_ == nullptr) return on_drained();
+  front_end_->stop(Delegate<void()>::to<&HostAttachment::on_drained>(*this));
 }
 
 void HostAttachment::on_drained() {

@@ -122,7 +122,7 @@ void FuseDisk::answer_lookup(const fuse_in_header& header, Bytes arguments) {
   out.entry_valid = out.attr_valid = forever_seconds;
   if (header.nodeid == root_node && name == file_name) {
     out.nodeid = disk_node;
-    out.attr = attributes(disk_node, size_bytes_, read_only_);
+    out.attr = attributes(disk_node, disk_.size_bytes(), disk_.read_only());
     return reply(header.unique, 0, bytes_of(out));
   }
   reply(header.unique, ENOENT);
@@ -132,7 +132,7 @@ void FuseDisk::answer_getattr(const fuse_in_header& header) {
   if (header.nodeid != root_node && header.nodeid != disk_node) return reply(header.unique, ENOENT);
   fuse_attr_out out{};
   out.attr_valid = forever_seconds;
-  out.attr = attributes(header.nodeid, size_bytes_, read_only_);
+  out.attr = attributes(header.nodeid, disk_.size_bytes(), disk_.read_only());
   reply(header.unique, 0, bytes_of(out));
 }
 
@@ -141,7 +141,7 @@ void FuseDisk::answer_open(const fuse_in_header& header, Bytes arguments) {
   if (arguments.size() < sizeof in) return reply(header.unique, EINVAL);
   std::memcpy(&in, arguments.data(), sizeof in);
   if (header.nodeid != disk_node) return reply(header.unique, EISDIR);
-  if (read_only_ && (in.flags & O_ACCMODE) != O_RDONLY) return reply(header.unique, EROFS);
+  if (disk_.read_only() && (in.flags & O_ACCMODE) != O_RDONLY) return reply(header.unique, EROFS);
   fuse_open_out out{};
   // No page cache here: the block device above has its own, and a flush must find nothing left behind.
   out.open_flags = FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES | FOPEN_NOFLUSH;
@@ -165,8 +165,9 @@ void FuseDisk::answer_directory(const fuse_in_header& header, Bytes arguments) {
 
 void FuseDisk::answer_statfs(const fuse_in_header& header) {
   fuse_statfs_out out{};
-  out.st.bsize = out.st.frsize = granularity_bytes_;  // the loop device takes it as its discard granularity
-  out.st.blocks = size_bytes_ / granularity_bytes_;
+  out.st.bsize = out.st.frsize =
+      disk_.granularity_bytes();  // the loop device takes it as its discard granularity
+  out.st.blocks = disk_.size_bytes() / disk_.granularity_bytes();
   out.st.files = 1;
   out.st.namelen = 255;
   reply(header.unique, 0, bytes_of(out));

@@ -9,7 +9,6 @@
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <bit>
 #include <cerrno>
 #include <cstring>
 
@@ -23,74 +22,29 @@ namespace {
 constexpr std::size_t write_prefix_bytes = sizeof(fuse_in_header) + sizeof(fuse_write_in);
 constexpr int receive_batch = 64;  // requests per turn
 
-int errno_of(const block::BlockOp& op) noexcept {
-  switch (op.status) {
-    case block::OpStatus::ok:
-      return 0;
-    case block::OpStatus::no_space:
-      return ENOSPC;
-    case block::OpStatus::write_protected:
-      return EROFS;
-    case block::OpStatus::unsupported:
-      return EOPNOTSUPP;
-    case block::OpStatus::out_of_range:
-      return EINVAL;
-    case block::OpStatus::read_error:
-    case block::OpStatus::write_error:
-    case block::OpStatus::not_ready:
-    case block::OpStatus::aborted:
-    case block::OpStatus::guard_failed:
-    case block::OpStatus::application_tag_failed:
-    case block::OpStatus::reference_tag_failed:
-      break;
-  }
-  return EIO;
-}
-
 }  // namespace
 
-Result<std::unique_ptr<FuseDisk>> FuseDisk::create(runtime::Loop& loop, block::Channel& channel,
-                                                   const FuseDiskOptions& options) {
-  const block::Geometry& geometry = channel.geometry();
-  const std::uint32_t block_size = geometry.block_size_bytes;
-  if (!std::has_single_bit(block_size) || block_size < 512 || block_size > 4096) {
-    return fail(Errc::unsupported, "a block device needs blocks of 512 to 4096 bytes, this unit has " +
-                                       std::to_string(block_size));
-  }
-  if (geometry.blocks.value() == 0 || geometry.blocks.value() > (std::uint64_t{1} << 62) / block_size) {
-    return fail(Errc::unsupported, "the unit's capacity cannot be that of a block device");
-  }
+Result<std::unique_ptr<FuseDisk>> FuseDisk::create(runtime::Loop& loop, Disk& disk,
+                                                   std::uint32_t pool_pages) {
   // The landing area, the largest read, and something to go on with.
-  auto pool = BufferPool::create(std::max(options.pool_pages, 3 * max_iovecs));
+  auto pool = BufferPool::create(std::max(pool_pages, 3 * DiskRequest::max_pages));
   if (!pool) return tl::unexpected(pool.error());
   // A helper process that is forked meanwhile has no use for payload, and would make us copy it on the next
   // write.
   const MutableBytes region = (*pool)->region();
   static_cast<void>(madvise(region.data(), region.size(), MADV_DONTFORK));
-  return std::unique_ptr<FuseDisk>(new FuseDisk(loop, channel, options, std::move(*pool)));
+  return std::unique_ptr<FuseDisk>(new FuseDisk(loop, disk, std::move(*pool)));
 }
 
-FuseDisk::FuseDisk(runtime::Loop& loop, block::Channel& channel, const FuseDiskOptions& options,
-                   std::unique_ptr<BufferPool> pool)
+FuseDisk::FuseDisk(runtime::Loop& loop, Disk& disk, std::unique_ptr<BufferPool> pool)
     : loop_(loop),
-      channel_(channel),
-      block_size_(channel.geometry().block_size_bytes),
-      size_bytes_(channel.geometry().blocks.value() * block_size_),
-      granularity_bytes_(static_cast<std::uint32_t>(std::clamp<std::uint64_t>(
-          std::uint64_t{channel.geometry().unmap_granularity_blocks} * block_size_, block_size_, 1u << 30))),
-      max_step_bytes_(
-          channel.geometry().max_transfer_blocks == 0
-              ? max_fuse_transfer_bytes
-              : std::min<std::uint64_t>(std::uint64_t{channel.geometry().max_transfer_blocks} * block_size_,
-                                        max_fuse_transfer_bytes)),
-      read_only_(options.read_only || channel.geometry().read_only),
+      disk_(disk),
       pool_(std::move(pool)),
       requests_(max_fuse_requests),
-      bounce_(block_size_),
       drained_hook_(Delegate<void()>::to<&FuseDisk::check_drained>(*this)) {
   for (Request& request : requests_) {
-    request.disk = this;
-    request.op.done = Delegate<void(block::BlockOp&)>::to<&Request::on_done>(request);
+    request.server = this;
+    request.done = Delegate<void(int)>::to<&Request::on_done>(request);
     request.pages_waiter.ready = Delegate<void()>::to<&Request::on_pages_ready>(request);
     free_.push_back(request);
   }
@@ -103,8 +57,9 @@ FuseDisk::FuseDisk(runtime::Loop& loop, block::Channel& channel, const FuseDiskO
 
 FuseDisk::~FuseDisk() { PERILUNE_ASSERT(in_flight_ == 0); }
 
-Status FuseDisk::serve(UniqueFd fd) {
-  fd_ = std::move(fd);
+Status FuseDisk::serve(std::vector<UniqueFd> descriptors) {
+  PERILUNE_ASSERT(descriptors.size() == 1);
+  fd_ = std::move(descriptors.front());
   connected_ = true;
   watch_or_pause();
   if (watch_ == nullptr) return fail(Errc::unsupported, "this event loop cannot watch /dev/fuse");
@@ -116,12 +71,6 @@ void FuseDisk::stop(Delegate<void()> drained) {
   stopping_ = true;
   kernel_gone();
   if (in_flight_ == 0) loop_.schedule(drained_hook_);
-}
-
-AttachStatistics FuseDisk::statistics() const noexcept {
-  AttachStatistics now = statistics_;
-  now.in_flight = in_flight_;
-  return now;
 }
 
 void FuseDisk::check_drained() {
@@ -220,13 +169,10 @@ FuseDisk::Request& FuseDisk::take_request(std::uint64_t unique, Kind kind, std::
   Request& request = free_.pop_front();
   request.unique = unique;
   request.kind = kind;
-  request.partial = false;
-  request.bounce_is_old = false;
   request.offset = offset;
   request.length = length;
-  request.position = 0;
-  request.step_bytes = 0;
   request.page_count = 0;
+  request.pages = {};
   ++in_flight_;
   return request;
 }
@@ -236,27 +182,33 @@ void FuseDisk::begin_read(const fuse_in_header& header, Bytes arguments) {
   if (arguments.size() < sizeof in) return reply(header.unique, EINVAL);
   std::memcpy(&in, arguments.data(), sizeof in);
   if (in.size > max_fuse_transfer_bytes) return reply(header.unique, EINVAL);
-  if (in.offset >= size_bytes_ || in.size == 0) return reply(header.unique, 0);
-  const std::uint64_t length = std::min<std::uint64_t>(in.size, size_bytes_ - in.offset);
-  ++statistics_.reads;
+  if (in.offset >= disk_.size_bytes() || in.size == 0) return reply(header.unique, 0);
+  const std::uint64_t length = std::min<std::uint64_t>(in.size, disk_.size_bytes() - in.offset);
   Request& request = take_request(header.unique, Kind::read, in.offset, length);
-  const std::uint64_t span_bytes = block_ceil(in.offset + length) - block_floor(in.offset);
-  const std::uint32_t count = BufferPool::pages_for(span_bytes);
-  if (pool_->take_shared({request.pages.data(), count})) {
-    request.page_count = count;
-    run(request);
+  const std::uint32_t count = read_pages(request);
+  if (pool_->take_shared({request.page.data(), count})) {
+    begin_in_pages(request, count);
   } else {
     pool_->wait(request.pages_waiter, count);
   }
 }
 
+std::uint32_t FuseDisk::read_pages(const Request& request) const noexcept {
+  return BufferPool::pages_for(disk_.block_ceil(request.offset + request.length) -
+                               disk_.block_floor(request.offset));
+}
+
+void FuseDisk::begin_in_pages(Request& request, std::uint32_t count) {
+  request.page_count = count;
+  request.pages = {request.page.data(), count};
+  disk_.begin(request);
+}
+
 void FuseDisk::Request::on_pages_ready() {
-  const std::uint64_t span_bytes = disk->block_ceil(offset + length) - disk->block_floor(offset);
-  const std::uint32_t count = BufferPool::pages_for(span_bytes);
-  const bool granted = disk->pool_->take_shared({pages.data(), count});
+  const std::uint32_t count = server->read_pages(*this);
+  const bool granted = server->pool_->take_shared({page.data(), count});
   PERILUNE_ASSERT(granted);
-  page_count = count;
-  disk->run(*this);
+  server->begin_in_pages(*this, count);
 }
 
 void FuseDisk::begin_write(const fuse_in_header& header, Bytes arguments, std::size_t payload_bytes) {
@@ -264,24 +216,21 @@ void FuseDisk::begin_write(const fuse_in_header& header, Bytes arguments, std::s
   if (arguments.size() < sizeof in) return reply(header.unique, EINVAL);
   std::memcpy(&in, arguments.data(), sizeof in);
   if (in.size != payload_bytes || in.size > max_fuse_transfer_bytes) return reply(header.unique, EINVAL);
-  if (read_only_) return reply(header.unique, EROFS);
-  if (in.offset > size_bytes_ || in.size > size_bytes_ - in.offset) return reply(header.unique, EFBIG);
-  ++statistics_.writes;
+  if (disk_.read_only()) return reply(header.unique, EROFS);
+  if (in.offset > disk_.size_bytes() || in.size > disk_.size_bytes() - in.offset)
+    return reply(header.unique, EFBIG);
   Request& request = take_request(header.unique, Kind::write, in.offset, in.size);
-  request.page_count = BufferPool::pages_for(in.size);
-  std::copy_n(landing_.begin(), request.page_count, request.pages.begin());
-  landing_missing_ = request.page_count;
+  const std::uint32_t count = BufferPool::pages_for(in.size);
+  std::copy_n(landing_.begin(), count, request.page.begin());
+  landing_missing_ = count;
   if (landing_missing_ != 0 && !refill_landing()) pool_->wait(landing_waiter_, landing_missing_);
-  request.partial = in.offset % block_size_ != 0 || in.size % block_size_ != 0;
-  if (request.partial) ++statistics_.unaligned_writes;
-  begin_change(request);
+  begin_in_pages(request, count);
 }
 
 // FSYNC, whether or not it asks for data only: everything acknowledged before is on stable media when it is
 // answered. A FUA write of the file system arrives as WRITE and then FSYNC, so it ends durable too.
 void FuseDisk::begin_flush(const fuse_in_header& header) {
-  ++statistics_.flushes;
-  run(take_request(header.unique, Kind::flush, 0, 1));  // one step
+  disk_.begin(take_request(header.unique, Kind::flush, 0, 0));
 }
 
 void FuseDisk::begin_fallocate(const fuse_in_header& header, Bytes arguments) {
@@ -291,192 +240,22 @@ void FuseDisk::begin_fallocate(const fuse_in_header& header, Bytes arguments) {
   constexpr std::uint32_t discard_mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
   constexpr std::uint32_t zero_mode = FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE;
   if (in.mode != discard_mode && in.mode != zero_mode) return reply(header.unique, EOPNOTSUPP);
-  if (read_only_) return reply(header.unique, EROFS);
-  const bool aligned = in.offset % block_size_ == 0 && in.length % block_size_ == 0;
-  if (!aligned || in.length == 0 || in.offset > size_bytes_ || in.length > size_bytes_ - in.offset) {
+  if (disk_.read_only()) return reply(header.unique, EROFS);
+  const std::uint64_t size = disk_.size_bytes();
+  const bool aligned = in.offset % disk_.block_size() == 0 && in.length % disk_.block_size() == 0;
+  if (!aligned || in.length == 0 || in.offset > size || in.length > size - in.offset) {
     return reply(header.unique, EINVAL);
   }
-  const bool discard = in.mode == discard_mode;
-  ++(discard ? statistics_.unmaps : statistics_.write_zeroes);
-  Request& request = take_request(header.unique, discard ? Kind::discard : Kind::zero, in.offset, in.length);
-  request.op.may_unmap = discard;
-  begin_change(request);
+  const Kind kind = in.mode == discard_mode ? Kind::punch : Kind::zero;
+  disk_.begin(take_request(header.unique, kind, in.offset, in.length));
 }
 
-// --- changes, and the order between a partial block and everything that overlaps it
-
-void FuseDisk::begin_change(Request& request) {
-  if (conflicts(request)) {
-    blocked_.push_back(request);
-    return;
-  }
-  changing_.push_back(request);
-  if (request.partial) partial_write_ = &request;
-  run(request);
-}
-
-bool FuseDisk::conflicts(const Request& request) {
-  if (!request.partial && partial_write_ == nullptr) return false;
-  if (request.partial && partial_write_ != nullptr) return true;  // one bounce block
-  const std::uint64_t begin = block_floor(request.offset);
-  const std::uint64_t end = block_ceil(request.offset + request.length);
-  const auto overlaps = [&](const Request& other) {
-    return block_floor(other.offset) < end && begin < block_ceil(other.offset + other.length);
-  };
-  if (!request.partial) return overlaps(*partial_write_);
-  return changing_.find(overlaps) != nullptr;
-}
-
-// A change has ended: those that waited for it may go, in their order.
-void FuseDisk::start_blocked() {
-  if (unblocking_) return;
-  unblocking_ = true;
-  for (bool again = true; again;) {
-    again = false;
-    if (Request* request = blocked_.find([&](const Request& waiting) { return !conflicts(waiting); })) {
-      IntrusiveList<Request>::remove(*request);
-      begin_change(*request);
-      again = true;
-    }
-  }
-  unblocking_ = false;
-}
-
-// --- operations
-
-void FuseDisk::run(Request& request) {
-  while (next_step(request)) {
-    request.op.status = block::OpStatus::ok;
-    request.op.os_errno = 0;
-    if (!channel_.submit(request.op)) return;
-    if (request.op.status != block::OpStatus::ok) return finish(request, errno_of(request.op));
-    request.position += request.step_bytes;
-  }
-  finish(request, 0);
-}
-
-void FuseDisk::Request::on_done(block::BlockOp& done) {
-  if (done.status != block::OpStatus::ok) return disk->finish(*this, errno_of(done));
-  position += step_bytes;
-  disk->run(*this);
-}
-
-// Prepares the next operation of the request; false when all are done.
-bool FuseDisk::next_step(Request& request) {
-  switch (request.kind) {
-    case Kind::read:
-      return next_read(request);
-    case Kind::write:
-      return next_write(request);
-    case Kind::discard:
-      return next_discard(request);
-    case Kind::zero:
-      return next_zero(request);
-    case Kind::flush:
-      break;
-  }
-  if (request.position == request.length) return false;
-  set_operation(request, block::OpKind::flush, 0, 0);
-  request.step_bytes = request.length;
-  return true;
-}
-
-void FuseDisk::set_operation(Request& request, block::OpKind kind, std::uint64_t from_byte,
-                             std::uint64_t bytes) {
-  request.op.kind = kind;
-  request.op.fua = false;
-  request.op.lba = Lba(from_byte / block_size_);
-  request.op.blocks = BlockCount(bytes / block_size_);
-  request.op.data = {};
-  request.step_bytes = bytes;
-}
-
-bool FuseDisk::next_read(Request& request) {
-  const std::uint64_t begin = block_floor(request.offset);
-  const std::uint64_t total = block_ceil(request.offset + request.length) - begin;
-  if (request.position == total) return false;
-  const std::uint64_t step = std::min(total - request.position, max_step_bytes_);
-  set_operation(request, block::OpKind::read, begin + request.position, step);
-  request.op.data = {request.iov.data(), map_pages(request, request.position, step, 0)};
-  return true;
-}
-
-bool FuseDisk::next_write(Request& request) {
-  if (request.position == request.length) return false;
-  const std::uint64_t at = request.offset + request.position;
-  const std::uint64_t left = request.length - request.position;
-  const std::uint64_t in_block = at % block_size_;
-  if (in_block == 0 && left >= block_size_) {
-    const std::uint64_t step = std::min(block_floor(left), max_step_bytes_);
-    set_operation(request, block::OpKind::write, at, step);
-    request.op.data = {request.iov.data(), map_pages(request, request.position, step, 0)};
-    return true;
-  }
-  if (!request.bounce_is_old) {
-    set_operation(request, block::OpKind::read, block_floor(at), block_size_);
-    request.step_bytes = 0;
-    request.bounce_is_old = true;
-  } else {
-    const std::uint64_t piece = std::min(left, block_size_ - in_block);
-    const std::size_t count = map_pages(request, request.position, piece, 0);
-    std::uint8_t* to = bounce_.data() + in_block;
-    for (std::size_t i = 0; i < count; ++i) {
-      std::memcpy(to, request.iov[i].iov_base, request.iov[i].iov_len);
-      to += request.iov[i].iov_len;
-    }
-    set_operation(request, block::OpKind::write, block_floor(at), block_size_);
-    request.step_bytes = piece;
-    request.bounce_is_old = false;
-  }
-  request.iov[0] = {bounce_.data(), block_size_};
-  request.op.data = {request.iov.data(), 1};
-  return true;
-}
-
-bool FuseDisk::next_discard(Request& request) {
-  if (!channel_.geometry().unmap_zeroes) return next_zero(request);
-  if (request.position == request.length) return false;
-  const std::uint64_t at = request.offset + request.position;
-  const std::uint64_t left = request.length - request.position;
-  const std::uint64_t into_granule = at % granularity_bytes_;
-  if (into_granule == 0 && left >= granularity_bytes_) {
-    set_operation(request, block::OpKind::unmap, at, left - left % granularity_bytes_);
-  } else {
-    set_operation(request, block::OpKind::write_zeroes, at,
-                  std::min(left, granularity_bytes_ - into_granule));
-  }
-  return true;
-}
-
-bool FuseDisk::next_zero(Request& request) {
-  if (request.position == request.length) return false;
-  set_operation(request, block::OpKind::write_zeroes, request.offset, request.length);
-  return true;
-}
-
-// The pages' bytes [from_byte, from_byte + bytes) as iovecs from `first_iovec` on. Returns how many.
-std::size_t FuseDisk::map_pages(Request& request, std::uint64_t from_byte, std::uint64_t bytes,
-                                std::size_t first_iovec) {
-  std::size_t count = 0;
-  while (bytes != 0) {
-    const std::size_t page = from_byte / BufferPool::page_size_bytes;
-    const std::size_t into = from_byte % BufferPool::page_size_bytes;
-    const std::size_t piece = std::min<std::uint64_t>(bytes, BufferPool::page_size_bytes - into);
-    PERILUNE_ASSERT(page < request.page_count && first_iovec + count < request.iov.size());
-    request.iov[first_iovec + count++] = {request.pages[page] + into, piece};
-    from_byte += piece;
-    bytes -= piece;
-  }
-  return count;
-}
+void FuseDisk::Request::on_done(int error) { server->finish(*this, error); }
 
 // --- answers
 
 void FuseDisk::answer(Request& request, int error) {
-  if (error != 0) {
-    ++statistics_.errors;
-    return reply(request.unique, error);
-  }
+  if (error != 0) return reply(request.unique, error);
   if (request.kind == Kind::write) {
     fuse_write_out out{};
     out.size = static_cast<std::uint32_t>(request.length);
@@ -488,21 +267,17 @@ void FuseDisk::answer(Request& request, int error) {
   out.unique = request.unique;
   request.iov[0] = {&out, sizeof out};
   const std::size_t count =
-      map_pages(request, request.offset - block_floor(request.offset), request.length, 1);
+      request.map_pages(request.offset - disk_.block_floor(request.offset), request.length, 1);
   write_reply({request.iov.data(), count + 1});
 }
 
 void FuseDisk::finish(Request& request, int error) {
   answer(request, error);
-  const std::span<std::uint8_t* const> pages(request.pages.data(), request.page_count);
-  request.unlink();  // from changing_
-  if (partial_write_ == &request) partial_write_ = nullptr;
-  const bool was_change = request.kind != Kind::read && request.kind != Kind::flush;
+  const std::span<std::uint8_t* const> pages(request.page.data(), request.page_count);
   if (!pages.empty()) pool_->release_shared(pages);  // may start those that waited
   request.page_count = 0;
   free_.push_front(request);
   --in_flight_;
-  if (was_change && !blocked_.empty()) start_blocked();
   if (watch_ == nullptr) watch_or_pause();
   if (stopping_ && in_flight_ == 0) loop_.schedule(drained_hook_);
 }

@@ -37,10 +37,15 @@ class FuseDiskTest : public ::testing::Test {
     int pair[2];
     ASSERT_EQ(0, ::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair));
     kernel_ = UniqueFd(pair[0]);
-    auto made = FuseDisk::create(loop_, disk, {read_only, pool_pages});
+    auto unit = Disk::create(disk, read_only);
+    ASSERT_TRUE(unit) << unit.error().message;
+    unit_ = std::move(*unit);
+    auto made = FuseDisk::create(loop_, *unit_, pool_pages);
     ASSERT_TRUE(made) << made.error().message;
     server_ = std::move(*made);
-    ASSERT_TRUE(server_->serve(UniqueFd(pair[1])));
+    std::vector<UniqueFd> descriptors;
+    descriptors.emplace_back(pair[1]);
+    ASSERT_TRUE(server_->serve(std::move(descriptors)));
   }
   void TearDown() override {
     if (server_ == nullptr) return;
@@ -117,6 +122,7 @@ class FuseDiskTest : public ::testing::Test {
   PollLoop loop_;
   std::list<RecordingDisk> disks_;
   UniqueFd kernel_;
+  std::unique_ptr<Disk> unit_;
   std::unique_ptr<FuseDisk> server_;
   std::uint64_t unique_ = 100;
   bool drained_ = false;
@@ -342,7 +348,7 @@ TEST_F(FuseDiskTest, UnalignedWriteKeepsTheBytesAroundIt) {
   EXPECT_EQ(0xee, disk.bytes()[3583]);
   EXPECT_TRUE(std::equal(data.begin(), data.end(), disk.bytes().begin() + 3584));
   EXPECT_EQ(0xee, disk.bytes()[3584 + 9000]);
-  EXPECT_EQ(1u, server_->statistics().unaligned_writes);
+  EXPECT_EQ(1u, unit_->statistics().unaligned_writes);
   send_read(3584, 9000);
   const auto read = receive();
   ASSERT_TRUE(read);
@@ -406,7 +412,7 @@ TEST_F(FuseDiskTest, ErrorsOfTheChannelReachTheCaller) {
   EXPECT_EQ(EIO, error_of(send_read(0, 512)));
   disk.fail_next(OpKind::write, block::OpStatus::no_space);
   EXPECT_EQ(ENOSPC, error_of(send_write(0, pattern(512, 0))));
-  EXPECT_EQ(2u, server_->statistics().errors);
+  EXPECT_EQ(2u, unit_->statistics().errors);
 }
 
 TEST_F(FuseDiskTest, ASmallPoolMakesRequestsWaitAndLosesNone) {
@@ -432,7 +438,7 @@ TEST_F(FuseDiskTest, ASmallPoolMakesRequestsWaitAndLosesNone) {
     while (receive()) ++answered;
   }
   EXPECT_EQ(writes + 3, answered);
-  EXPECT_EQ(0u, server_->statistics().in_flight);
+  EXPECT_EQ(0u, unit_->statistics().in_flight);
 }
 
 TEST_F(FuseDiskTest, ControlRequestsPassOperationsThatAreHeld) {
@@ -472,16 +478,15 @@ TEST_F(FuseDiskTest, StopWaitsForWhatIsOutstanding) {
   server_.reset();
 }
 
-TEST(FuseDisk, RefusesGeometriesThatNoBlockDeviceHas) {
-  PollLoop loop;
+TEST(Disk, RefusesGeometriesThatNoBlockDeviceHas) {
   for (const std::uint32_t block_size : {520u, 256u, 8192u}) {
     RecordingDisk disk(64, block_size);
-    const auto made = FuseDisk::create(loop, disk, {});
+    const auto made = Disk::create(disk, false);
     ASSERT_FALSE(made);
     EXPECT_EQ(Errc::unsupported, made.error().code);
   }
   RecordingDisk empty(0);
-  EXPECT_FALSE(FuseDisk::create(loop, empty, {}));
+  EXPECT_FALSE(Disk::create(empty, false));
 }
 
 }  // namespace
