@@ -21,6 +21,7 @@
 #include "cli/command_line.hpp"
 #include "cli/loop_options.hpp"
 #include "cli/loop_threads.hpp"
+#include "cli/serve_media.hpp"
 #include "cli/serve_portals.hpp"
 #include "cli/serve_reload.hpp"
 #include "cli/stderr_log.hpp"
@@ -181,6 +182,17 @@ std::string describe(const target::UnitSpec& unit) {
   return unit.device != nullptr ? unit.device->describe() : unit.backstore->describe();
 }
 
+// How the file behind a BACKING is opened.
+block::BackstoreOptions how_to_open(const ServeOptions& options, bool disc) {
+  if (disc) return {.block_size_bytes = 2048, .read_only = true};
+  return {.block_size_bytes = options.block_size,
+          .protection_bytes = options.protection ? 8u : 0u,
+          .read_only = options.read_only,
+          .thick = options.thick};
+}
+
+bool is_path(std::string_view backing) { return !backing.starts_with("ram:") && !backing.starts_with("null:"); }
+
 // What one BACKING becomes: cd:PATH a drive with that disc in it, pscsi:PATH a real device, everything else a disk.
 Result<target::UnitSpec> open_unit(const ServeOptions& options, std::string_view text) {
   target::UnitSpec unit;
@@ -192,18 +204,13 @@ Result<target::UnitSpec> open_unit(const ServeOptions& options, std::string_view
     real->config.identity = std::move(*named);
     return real;
   }
-  block::BackstoreOptions how;
-  if (text.starts_with(disc_prefix)) {
+  const bool disc = text.starts_with(disc_prefix);
+  const block::BackstoreOptions how = how_to_open(options, disc);
+  if (disc) {
     text.remove_prefix(disc_prefix.size());
     unit.config.type = scsi::DeviceType::cd_dvd;
     unit.config.identity.product = "VIRTUAL-CDROM";
-    how.block_size_bytes = 2048;
-    how.read_only = true;
   } else {
-    how.block_size_bytes = options.block_size;
-    how.read_only = options.read_only;
-    how.thick = options.thick;
-    how.protection_bytes = options.protection ? 8 : 0;
     unit.config.protection_type = static_cast<scsi::ProtectionType>(options.protection.value_or(0));
     unit.config.removable = options.removable;
   }
@@ -216,6 +223,16 @@ Result<target::UnitSpec> open_unit(const ServeOptions& options, std::string_view
   identity->product = unit.config.identity.product;
   unit.config.identity = std::move(*identity);
   return unit;
+}
+
+// What the operator can change the medium of: a drive, and a removable disk that is a file.
+Result<std::optional<MediumFile>> open_medium_file(const ServeOptions& options, const target::UnitSpec& unit, std::string_view text) {
+  const bool disc = text.starts_with(disc_prefix);
+  if (disc) text.remove_prefix(disc_prefix.size());
+  if (unit.backstore == nullptr || !(disc || options.removable) || !is_path(text)) return std::optional<MediumFile>();
+  auto file = MediumFile::open(unit.lun, std::string(text), how_to_open(options, disc));
+  if (!file) return tl::unexpected(file.error());
+  return std::optional(std::move(*file));
 }
 
 // Where the units keep reservations and saved pages. Made where it is missing, so that it need not be thought of before.
@@ -240,6 +257,7 @@ Result<std::string> record_name(const std::string& backing, const scsi::UnitIden
 struct Configured {
   target::ServerConfig server;
   std::optional<PortGroupsOption> port_groups;
+  std::vector<MediumFile> media;
 };
 
 Result<Configured> make_config(const ServeOptions& options) {
@@ -304,6 +322,9 @@ Result<Configured> make_config(const ServeOptions& options) {
       unit->record = std::move(*record);
     }
     if (first_identity.empty()) first_identity = text.rfind("ram:", 0) == 0 ? text : identity_text(*unit);
+    auto medium = open_medium_file(options, *unit, text);
+    if (!medium) return tl::unexpected(medium.error());
+    if (*medium) result.media.push_back(std::move(**medium));
     if (unit->backstore != nullptr && !unit->config.read_only) unit->space = config.space_watch->watch(unit->backstore);
     spec.units.push_back(std::move(*unit));
   }
@@ -389,7 +410,8 @@ int serve(const ServeOptions& options) {
       (*loops)->stop();
     });
   };
-  Reload reload(**server, 0, (*loops)->first(), config->port_groups ? &*config->port_groups : nullptr, log);
+  Reload reload(**server, 0, (*loops)->first(), config->port_groups ? &*config->port_groups : nullptr,
+                std::move(config->media), log);
   Signals signals(stop, [&] { reload.look(); });
   signals.watch((*loops)->first());
   if (Status status = (*server)->start(); !status) return complain(status.error());

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <fstream>
 
@@ -84,17 +85,37 @@ Reload::~Reload() {
 }
 
 void Reload::look() {
-  again_ = thread_.joinable();
+  again_ = thread_.joinable() || changing_ != 0;
   if (again_) return;
   thread_ = runtime::posix::start_without_signals([this] {
     loop_.post([this, seen = see()] { apply(seen); });
   });
 }
 
-Reload::Seen Reload::see() const {
+void Reload::look_again_if_asked() {
+  if (again_ && changing_ == 0) look();
+}
+
+void Reload::see_media(Seen& seen) {
+  const auto& watch = server_.config().space_watch;
+  for (MediumFile& file : media_) {
+    auto other = file.look();
+    if (!other) {
+      seen.refused.push_back(fmt::format("lun={} reason=\"{}\" the medium of before stays", file.lun(), other.error().message));
+    } else if (*other) {
+      const auto& medium = (*other)->medium;
+      const bool measured = medium != nullptr && watch != nullptr && !medium->geometry().read_only;
+      seen.media.push_back({&file, **other, measured ? watch->watch(medium) : nullptr});
+    }
+  }
+}
+
+Reload::Seen Reload::see() {
   Seen seen;
+  see_media(seen);
   for (const target::UnitSpec& unit : server_.config().targets[target_].units) {
-    if (unit.backstore != nullptr) seen.sizes.emplace_back(unit.lun, unit.backstore->look_at_size());
+    const bool other = std::any_of(seen.media.begin(), seen.media.end(), [&](const SeenMedium& each) { return each.file->lun() == unit.lun; });
+    if (unit.backstore != nullptr && !other) seen.sizes.emplace_back(unit.lun, unit.backstore->look_at_size());
   }
   if (port_groups_ != nullptr) seen.port_groups = port_groups_->read();
   return seen;
@@ -102,6 +123,9 @@ Reload::Seen Reload::see() const {
 
 void Reload::apply(const Seen& seen) {
   thread_.join();
+  for (const std::string& line : seen.refused) log_.event(EventLog::Level::error, "medium_refused", line);
+  changing_ = seen.media.size();
+  for (const SeenMedium& medium : seen.media) change(medium);
   for (const auto& [lun, blocks] : seen.sizes) {
     const Status status = blocks ? server_.resize_unit(target_, lun, *blocks) : tl::unexpected(blocks.error());
     if (!status) {
@@ -109,7 +133,27 @@ void Reload::apply(const Seen& seen) {
     }
   }
   if (seen.port_groups) port_groups_->apply(*seen.port_groups, server_, target_, log_);
-  if (again_) look();
+  look_again_if_asked();
+}
+
+void Reload::change(const SeenMedium& medium) {
+  server_.change_medium(target_, medium.file->lun(), {medium.seen.medium, medium.space}, [this, medium](const Status& status) {
+    changed(medium, status);
+    --changing_;
+    look_again_if_asked();
+  });
+}
+
+void Reload::changed(const SeenMedium& medium, const Status& status) {
+  const MediumFile& file = *medium.file;
+  if (!status) {
+    log_.event(EventLog::Level::error, "medium_refused",
+               fmt::format("lun={} reason=\"{}\" the medium of before stays", file.lun(), status.error().message));
+    return;
+  }
+  medium.file->in_place(medium.seen.identity);
+  log_.event(EventLog::Level::info, medium.seen.medium != nullptr ? "medium_changed" : "medium_removed",
+             fmt::format("lun={} {}", file.lun(), medium.seen.medium != nullptr ? medium.seen.medium->describe() : file.path()));
 }
 
 }  // namespace perilune::cli

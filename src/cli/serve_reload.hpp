@@ -12,6 +12,7 @@
 
 #include "base/event_log.hpp"
 #include "base/result.hpp"
+#include "cli/serve_media.hpp"
 #include "config/port_groups.hpp"
 #include "runtime/loop.hpp"
 #include "target/server.hpp"
@@ -41,14 +42,15 @@ class PortGroupsOption {
 };
 
 // Looks at what may have changed, on a thread of its own: a file system may take its time, and may be one that comes from this very
-// server. Files and devices that have grown are resized (Server::resize_unit), and --port-groups is applied; what cannot be is a line
-// of the log.
+// server. Media that are others now are changed (Server::change_medium), files and devices that have grown are resized
+// (Server::resize_unit), and --port-groups is applied; what cannot be is a line of the log, and is tried again the next time.
 class Reload {
  public:
-  // `loop`: the server's first. `port_groups`: nullptr where there is no such file. All of them outlive this; and the loop has ended,
-  // or never ends, when it goes.
-  Reload(target::Server& server, std::uint32_t target, runtime::Loop& loop, PortGroupsOption* port_groups, EventLog& log)
-      : server_(server), target_(target), loop_(loop), port_groups_(port_groups), log_(log) {}
+  // `loop`: the server's first. `port_groups`: nullptr where there is no such file. `media`: of the units that have one to change. All
+  // references outlive this; and the loop has ended, or never ends, when it goes.
+  Reload(target::Server& server, std::uint32_t target, runtime::Loop& loop, PortGroupsOption* port_groups, std::vector<MediumFile> media,
+         EventLog& log)
+      : server_(server), target_(target), loop_(loop), port_groups_(port_groups), media_(std::move(media)), log_(log) {}
   ~Reload();
   Reload(const Reload&) = delete;
   Reload& operator=(const Reload&) = delete;
@@ -57,19 +59,32 @@ class Reload {
   void look();
 
  private:
+  struct SeenMedium {
+    MediumFile* file;
+    MediumFile::Seen seen;
+    block::SpaceMeter* space;
+  };
   struct Seen {
+    std::vector<SeenMedium> media;
+    std::vector<std::string> refused;  // media that cannot be opened
     std::vector<std::pair<std::uint16_t, Result<BlockCount>>> sizes;  // by LUN
     std::optional<Result<config::PortGroupsFile>> port_groups;
   };
-  [[nodiscard]] Seen see() const;
+  [[nodiscard]] Seen see();
+  void see_media(Seen& seen);
   void apply(const Seen& seen);
+  void change(const SeenMedium& medium);
+  void changed(const SeenMedium& medium, const Status& status);
+  void look_again_if_asked();
 
   target::Server& server_;
   std::uint32_t target_;
   runtime::Loop& loop_;
   PortGroupsOption* port_groups_;
+  std::vector<MediumFile> media_;
   EventLog& log_;
   std::thread thread_;
+  std::size_t changing_ = 0;  // media
   bool again_ = false;
 };
 

@@ -164,6 +164,7 @@ void Device::wake_released() {
     if (!unit.claim_released_) continue;
     unit.claim_released_ = false;
     if (unit.blocked_ != 0) wake(unit);
+    if (!unit.in_force_.empty()) unit.tell_in_force();
   }
 }
 

@@ -216,7 +216,7 @@ bool party_is_ready(Task& task, LogicalUnit& unit, bool writes) noexcept {
     return false;
   }
   if (unit.port_groups().restricted() && !check_access(*task.row, unit, task)) return false;
-  if (const auto why = not_ready(unit)) {
+  if (const auto why = unit.was_for_another_medium(task) ? std::optional(asc::medium_not_present) : not_ready(unit)) {
     fail_command(task, SenseKey::not_ready, *why);
     return false;
   }

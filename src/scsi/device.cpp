@@ -151,6 +151,10 @@ void Device::set_token_key(const RodTokenKey& key) {
   tokens_ = std::make_unique<RodTokens>(key, shards_ == nullptr ? 0 : shards_->self());
 }
 
+void Device::forget_tokens(const LogicalUnit& unit) {
+  if (tokens_ != nullptr) tokens_->forget(unit);
+}
+
 void Device::space_measured(std::uint16_t number) {
   if (shards_ != nullptr) return shards_->space_measured(number);
   if (LogicalUnit* here = unit(number)) here->check_thresholds();
@@ -507,6 +511,10 @@ bool Device::start(Task& task) {
     const ReservationAccess access =
         under_way ? ReservationAccess::all : access_of(unit.reservations_, names.initiator_port, names.relative_target_port);
     if (!check_medium_operation(*task.row, unit, task) || !check_state(*task.row, unit, access, task)) return true;
+    if (unit.was_for_another_medium(task) && !task.row->allows(allow::stopped)) {
+      fail_command(task, SenseKey::not_ready, asc::medium_not_present);
+      return true;
+    }
   }
   return drive(task);
 }

@@ -256,6 +256,7 @@ class Device {
   void resume(Task& task);  // a copy that waited for its claims
   void resume_interrupted(LogicalUnit& unit);
   void forget_copies(const LogicalUnit& unit);
+  void forget_tokens(const LogicalUnit& unit);
   [[nodiscard]] bool start(Task& task);  // nothing is in its way. True: over
   [[nodiscard]] bool drive(Task& task);  // true: over
   [[nodiscard]] bool settled(Task& task);

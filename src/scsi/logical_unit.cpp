@@ -22,13 +22,13 @@ UnitIdentity UnitIdentity::from_id(std::uint64_t id) {
 
 namespace {
 
-// In the place of blocks that there are none of: no row of such a unit asks for any.
+// In the place of blocks that there are none of: no command that is served asks for any.
 class NoBlocks final : public block::Channel {
  public:
-  NoBlocks() { geometry_.write_cache = false; }
+  explicit NoBlocks(const block::Geometry& geometry) : geometry_(geometry) { geometry_.lends_memory = false; }
   [[nodiscard]] const block::Geometry& geometry() const override { return geometry_; }
   [[nodiscard]] bool submit(block::BlockOp& op) override {
-    op.status = block::OpStatus::unsupported;
+    op.status = block::OpStatus::not_ready;
     return true;
   }
 
@@ -36,8 +36,13 @@ class NoBlocks final : public block::Channel {
   block::Geometry geometry_;
 };
 
+// Of a real device, which has no blocks of ours.
 NoBlocks& no_blocks() {
-  static NoBlocks none;
+  static NoBlocks none([] {
+    block::Geometry geometry;
+    geometry.write_cache = false;
+    return geometry;
+  }());
   return none;
 }
 
@@ -77,6 +82,7 @@ void LogicalUnit::reset() noexcept {
   power_on_modes();
   state_.flush_failed = before.flush_failed;
   state_.medium_present = before.medium_present;
+  state_.tray_is_held = before.tray_is_held;
   preventing_.clear();
   reservations_.reserved_by.reset();
   triggers_.reset();
@@ -165,6 +171,10 @@ void LogicalUnit::change_port_groups(std::function<void(PortGroups&)> edit, std:
     if (groups_changed) unit.raise_for_others(nullptr, UnitAttention::access_state_changed);
     if (by_command_changed) unit.raise_for_others(nullptr, UnitAttention::inquiry_data_changed);
   };
+  change_by_operator(change, std::move(in_force));
+}
+
+void LogicalUnit::change_by_operator(const std::function<void(LogicalUnit&)>& change, std::function<void()> in_force) {
   if (device_.shards_ != nullptr) {
     device_.shards_->change(*this, change, std::move(in_force));
     return;
@@ -174,12 +184,13 @@ void LogicalUnit::change_port_groups(std::function<void(PortGroups&)> edit, std:
   tell_in_force();
 }
 
-// Called whenever a command of the unit has ended.
+// Called whenever a command of the unit has ended, or a copy has given its blocks back.
 void LogicalUnit::tell_in_force() {
   while (!in_force_.empty()) {
+    const std::uint64_t last = in_force_.front().sequence;
     const bool awaited = task_set_.find([&](const Task& task) {
-      return task.sequence <= in_force_.front().sequence && (task.phase == Task::Phase::running || task.lent);
-    }) != nullptr;
+      return task.sequence <= last && (task.phase == Task::Phase::running || task.lent);
+    }) != nullptr || claims_.find([&](const RangeClaim& claim) { return claim.held && claim.task->sequence <= last; }) != nullptr;
     if (awaited) return;
     const std::function<void()> then = std::move(in_force_.front().then);
     in_force_.erase(in_force_.begin());
@@ -210,19 +221,57 @@ void LogicalUnit::prevent_removal(const Nexus& nexus, bool prevent) {
   if (prevent) preventing_.push_back(nexus.life());
 }
 
-Status LogicalUnit::change_medium(block::Channel& channel) {
-  if (!removable()) return fail(Errc::unsupported, "the medium of this logical unit cannot be taken out");
-  if (removal_prevented()) return fail(Errc::busy, "an initiator prevents the removal of the medium");
-  if (!task_set_.empty() || !claims_.empty()) return fail(Errc::busy, "logical unit has commands in progress");
-  const bool alone = device_.shards_ == nullptr;
-  if (!alone && medium_present()) return fail(Errc::busy, "the tray is shut, and other threads may be reading");
-  if (Status status = Device::check_medium(channel.geometry(), config_.type); !status) return status;
-  attach(channel);
-  space_ = nullptr;  // that was of the other medium
-  if (!keeps_protection()) protection_.type = ProtectionType::none;
-  state_.flush_failed = false;  // that was of the other medium
-  if (alone) close_tray(nullptr);
+// The medium leaves the initiators' hands, or does not.
+Status LogicalUnit::let_go_of_medium() {
+  if (!medium_.at_rest()) return fail(Errc::busy, "SANITIZE or FORMAT UNIT works on the medium, or has failed");
+  if (medium_present() && removal_prevented()) {
+    note(MediaEvent::eject_request);
+    return fail(Errc::busy, "an initiator prevents the removal of the medium");
+  }
+  state_.tray_is_held = true;
+  if (medium_present()) open_tray();
+  ++generation_;
   return {};
+}
+
+void LogicalUnit::take_medium_out(std::function<void(Status)> out) {
+  if (!removable()) return out(fail(Errc::unsupported, "the medium of this logical unit cannot be taken out"));
+  if (keeps_protection()) return out(fail(Errc::unsupported, "with protection information, for nobody knows how another medium is formatted"));
+  const auto outcome = std::make_shared<Status>();
+  change_by_operator([outcome](LogicalUnit& unit) { *outcome = unit.let_go_of_medium(); },
+                     [outcome, out = std::move(out)] { out(*outcome); });
+}
+
+Status LogicalUnit::put_medium_in(block::Channel* channel, block::SpaceMeter* space) {
+  PERILUNE_ASSERT(state_.tray_is_held && !medium_present());
+  auto nothing = std::make_unique<NoBlocks>(geometry());
+  Status status = channel != nullptr ? Device::check_medium(channel->geometry(), config_.type) : Status();
+  if (channel != nullptr && status && (channel->geometry().block_size_bytes != block_bytes_ || channel->geometry().protection_bytes != 0)) {
+    status = fail(Errc::invalid_argument, "its blocks are not as large as those of the medium before");
+  }
+  const bool put_in = channel != nullptr && status;
+  attach(put_in ? *channel : *nothing);
+  nothing_ = put_in ? nullptr : std::move(nothing);
+  space_ = put_in ? space : nullptr;
+  triggers_.reset();
+  state_.flush_failed = false;  // that was of the other medium
+  medium_since_ = device_.sequence_;
+  ++generation_;
+  device_.forget_tokens(*this);
+  return status;
+}
+
+void LogicalUnit::shut_tray(std::function<void()> shut) {
+  change_by_operator(
+      [](LogicalUnit& unit) {
+        PERILUNE_ASSERT(unit.nothing_ == nullptr);
+        unit.state_.tray_is_held = false;
+        unit.state_.stopped = false;
+        unit.set_modes(unit.modes());  // what the medium does not have is off: WCE without a cache
+        unit.close_tray(nullptr);
+        ++unit.generation_;
+      },
+      std::move(shut));
 }
 
 void LogicalUnit::open_tray() {

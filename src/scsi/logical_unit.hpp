@@ -93,11 +93,20 @@ class LogicalUnit {
   // the nexuses that learn here: call it on each shard, once the channels of all of them show the new size.
   void resized();
 
-  // Another medium is in the drive, and the tray is closed: every nexus learns by 28/00. The channel is borrowed and outlives
-  // the unit, or the next change. Where there are several shards, it is put into the tray of each, while that is open, and is there
-  // when somebody closes it (START STOP UNIT). Fails with unsupported (not removable), busy (a command is in progress, an initiator
-  // prevents the removal, or a tray of several shards is shut), invalid_argument (a block size that the unit does not serve).
-  [[nodiscard]] Status change_medium(block::Channel& channel);
+  // --- the operator changes the medium: takes it out (on one shard), puts another in (on each of them), and shuts the tray (on one).
+  // Out: the tray is open and stays so until shut_tray(), whatever commands ask for; every nexus hears of the removal. Where it is
+  // open already, because an initiator has ejected the medium, it stays open. `out` is called, at once or later, when nothing of the
+  // medium is used any more, on any shard; or with unsupported (not removable, or with room for protection information: how another
+  // medium is formatted nobody knows), or busy (an initiator prevents the removal, and hears then that it is asked for, MMC-6
+  // 6.6.2.5; a SANITIZE or FORMAT UNIT works on the medium, or has failed); then nothing has changed. Not called when the unit is
+  // removed first.
+  void take_medium_out(std::function<void(Status)> out);
+  // Between the two others, on every shard: this lies in the tray; nullptr: nothing does. What was put off for the medium of before
+  // ends with 02/3A/00, and ROD tokens of that one are unknown. The channel is borrowed and outlives the unit, or the next change.
+  // Fails with invalid_argument: a block size that the unit does not serve, or had not before; then nothing lies in the tray.
+  [[nodiscard]] Status put_medium_in(block::Channel* channel, block::SpaceMeter* space = nullptr);
+  // A medium lies in it, on every shard: every nexus learns of it, also by 28/00. `shut`: that is so on every shard.
+  void shut_tray(std::function<void()> shut = {});
   [[nodiscard]] bool removable() const noexcept { return config_.removable || config_.type == DeviceType::cd_dvd; }
   [[nodiscard]] bool medium_present() const noexcept { return state_.medium_present; }
   [[nodiscard]] bool removal_prevented() const noexcept { return !preventing_.empty(); }  // by an initiator
@@ -131,6 +140,7 @@ class LogicalUnit {
     bool stopped = false;        // START STOP UNIT
     bool flush_failed = false;   // sticky: what a failed flush lost, the next flush cannot make good
     bool medium_present = true;  // false: the tray is open
+    bool tray_is_held = false;   // by the operator: no command shuts it
     Thresholds thresholds{};     // Logical Block Provisioning mode page
   };
   // SET TIMESTAMP: what the time was at a moment; without it, zero when the device started. Resets do not change it.
@@ -209,6 +219,10 @@ class LogicalUnit {
   void check_thresholds();
   void open_tray();
   void close_tray(const Nexus* by);  // nullptr: the operator
+  // The command was admitted before the operator put in what is in the tray now.
+  [[nodiscard]] bool was_for_another_medium(const Task& task) const noexcept {
+    return medium_since_ != 0 && task.sequence <= medium_since_;
+  }
 
  private:
   friend class Device;
@@ -220,6 +234,9 @@ class LogicalUnit {
   [[nodiscard]] bool serves_at_once(bool writes) const noexcept;
   void power_on_modes() noexcept;
   void attach(block::Channel& channel);
+  // What the operator changes, on every shard; `in_force` as set_access_state() has it.
+  void change_by_operator(const std::function<void(LogicalUnit&)>& change, std::function<void()> in_force);
+  [[nodiscard]] Status let_go_of_medium();
   void count(const Task& task) noexcept;  // a command that ended well
   void count_read(std::uint64_t blocks) noexcept {
     ++counters_->reads;
@@ -250,6 +267,8 @@ class LogicalUnit {
   std::uint16_t number_;
   UnitConfig config_;
   ProtectionRules protection_;
+  std::unique_ptr<block::Channel> nothing_;      // in the place of a medium that the operator has taken away
+  std::uint64_t medium_since_ = 0;               // commands up to this sequence were for another medium
   std::unique_ptr<ProtectedChannel> protected_;  // over the channel that was given, when that has room
   block::Channel* channel_ = nullptr;
   const block::Geometry* geometry_ = nullptr;    // of the channel: every command asks for it

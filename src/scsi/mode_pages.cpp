@@ -527,7 +527,7 @@ Progress run_start_stop(Command& command) {
     return prepare_flush(command);
   }
   if (task.step == flushing && operation_failed(command)) return Progress::over;
-  if (start && !move_tray && !unit.medium_present()) {
+  if (start && !unit.medium_present() && (!move_tray || unit.state().tray_is_held)) {
     fail_command(task, SenseKey::not_ready, asc::medium_not_present);
     return Progress::over;
   }

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <optional>
 
 #include "scsi/test_support.hpp"
 
@@ -301,31 +302,110 @@ TEST(Tray, EjectWaitsForWhatIsBeingRead) {
   EXPECT_FALSE(rig.unit.medium_present());
 }
 
+// What the operator does to one shard's unit.
+struct Operator {
+  Status take_out() {
+    unit.take_medium_out([this](const Status& status) { out = status; });
+    return out ? *out : fail(Errc::timed_out, "the medium is in use");
+  }
+  void change(block::Channel& other) {
+    ASSERT_TRUE(take_out());
+    ASSERT_TRUE(unit.put_medium_in(&other));
+    unit.shut_tray();
+  }
+  LogicalUnit& unit;
+  std::optional<Status> out = {};
+};
+
 TEST(ChangeMedium, AnotherDiscIsThereWithItsSizeAndItsNews) {
   Removable rig;
   FakeChannel other(disc(2000));
-  ASSERT_TRUE(rig.unit.change_medium(other));
+  Operator{rig.unit}.change(other);
   EXPECT_EQ(rig.run(*rig.b, Removable::ready()), medium_changed);
   rig.settle(rig.a);
   EXPECT_EQ(rig.ask({0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0}), (Data{0, 0, 0x07, 0xcf, 0, 0, 0x08, 0x00}));
   EXPECT_EQ(rig.ask(Removable::poll()), (Data{0, 6, 4, 0x10, 2, 0x02, 0, 0}));
 }
 
-TEST(ChangeMedium, IsRefusedWhereItWouldPullADiscFromUnderAnybody) {
+TEST(ChangeMedium, WithNoneInTheTrayNobodyCanShutIt) {
   Removable rig;
-  FakeChannel other(disc(2000)), wrong(FakeChannel::disk());
-  EXPECT_EQ(rig.unit.change_medium(wrong).error().code, Errc::invalid_argument);
+  ASSERT_TRUE(Operator{rig.unit}.take_out());
+  ASSERT_TRUE(rig.unit.put_medium_in(nullptr));
+  EXPECT_EQ(rig.ask(Removable::poll()), (Data{0, 6, 4, 0x10, 3, 0x01, 0, 0}));
+  EXPECT_EQ(rig.run(rig.a, Removable::ready()), no_medium);
+  EXPECT_EQ(rig.run(rig.a, Removable::load()), no_medium);
+  EXPECT_EQ(rig.run(rig.a, Removable::eject()), 0u) << "it is open";
+  TaskManagement reset;
+  reset.function = TmFunction::lun_reset;
+  reset.nexus = &rig.a;
+  ASSERT_TRUE(rig.device.manage(reset));
+  rig.settle(rig.a);
+  EXPECT_EQ(rig.run(rig.a, Removable::load()), no_medium) << "a reset does not bring a disc";
+  FakeChannel other(disc(500));
+  Operator{rig.unit}.change(other);
+  rig.settle(rig.a);
+  EXPECT_EQ(rig.ask({0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0}), (Data{0, 0, 0x01, 0xf3, 0, 0, 0x08, 0x00}));
+}
+
+TEST(ChangeMedium, AfterAnEjectTheOtherOneIsLoaded) {
+  Removable rig;
+  FakeChannel other(disc(2000));
+  EXPECT_EQ(rig.run(rig.a, Removable::eject()), 0u);
+  Operator{rig.unit}.change(other);
+  EXPECT_EQ(rig.run(rig.a, Removable::ready()), medium_changed) << "who has ejected the old one does not know";
+  EXPECT_EQ(rig.run(rig.a, Removable::ready()), 0u);
+}
+
+TEST(ChangeMedium, IsRefusedWhileAnInitiatorHoldsIt) {
+  Removable rig;
   EXPECT_EQ(rig.run(*rig.b, Removable::prevent(true)), 0u);
-  EXPECT_EQ(rig.unit.change_medium(other).error().code, Errc::busy);
+  EXPECT_EQ(Operator{rig.unit}.take_out().error().code, Errc::busy);
+  EXPECT_EQ(rig.ask(Removable::poll()), (Data{0, 6, 4, 0x10, 1, 0x02, 0, 0})) << "it is told that somebody wishes it";
+  EXPECT_EQ(rig.run(rig.a, Removable::ready()), 0u);
   EXPECT_EQ(rig.run(*rig.b, Removable::prevent(false)), 0u);
+  EXPECT_TRUE(Operator{rig.unit}.take_out());
+  Removable fixed(FakeChannel::disk(), fixed_disk());
+  EXPECT_EQ(Operator{fixed.unit}.take_out().error().code, Errc::unsupported);
+}
+
+TEST(ChangeMedium, WaitsForWhatIsBeingReadAndNothingMoreBegins) {
+  Removable rig;
   rig.channel.hold = true;
   Io read(rig.device, rig.a, {0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0}, {}, 2048);
   read.run();
-  EXPECT_EQ(rig.unit.change_medium(other).error().code, Errc::busy);
+  Operator by{rig.unit};
+  EXPECT_FALSE(by.take_out());
+  EXPECT_EQ(rig.run(*rig.b, {0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0}), no_medium);
+  rig.channel.hold = false;
   rig.channel.release_all();
-  EXPECT_TRUE(rig.unit.change_medium(other));
-  Removable fixed(FakeChannel::disk(), fixed_disk());
-  EXPECT_EQ(fixed.unit.change_medium(other).error().code, Errc::unsupported);
+  EXPECT_EQ(read.status(), ScsiStatus::good);
+  ASSERT_TRUE(by.out && *by.out);
+  FakeChannel other(disc(2000));
+  EXPECT_TRUE(rig.unit.put_medium_in(&other));
+}
+
+TEST(ChangeMedium, OfAnotherBlockSizeIsNotTaken) {
+  Removable rig;
+  FakeChannel wrong(FakeChannel::disk());
+  ASSERT_TRUE(Operator{rig.unit}.take_out());
+  EXPECT_EQ(rig.unit.put_medium_in(&wrong).error().code, Errc::invalid_argument);
+  EXPECT_EQ(rig.run(rig.a, Removable::ready()), no_medium);
+}
+
+// The new one is smaller, and belongs to somebody else.
+TEST(ChangeMedium, AWriteThatWasForTheMediumOfBeforeDoesNotLandOnTheOther) {
+  Removable rig(FakeChannel::disk(), removable_disk());
+  Io late(rig.device, rig.a, {0x2a, 0, 0, 0, 0, 0x07, 0, 0, 1, 0}, bytes(512, 0xab));
+  late.admit();  // its data has not come
+  FakeChannel other(FakeChannel::disk(16));
+  Operator{rig.unit}.change(other);
+  late.execute();
+  EXPECT_EQ(late.sense(), no_medium);
+  EXPECT_EQ(other.memory, bytes(16 * 512, 0));
+  rig.settle(rig.a);
+  Io next(rig.device, rig.a, {0x2a, 0, 0, 0, 0, 0x07, 0, 0, 1, 0}, bytes(512, 0xcd));
+  EXPECT_EQ(next.run().status(), ScsiStatus::good);
+  EXPECT_EQ(other.memory[7 * 512], 0xcd);
 }
 
 TEST(RemovableDisk, IsADiskWithATray) {

@@ -21,7 +21,7 @@ class LogicalUnit;
 struct NexusCopies;
 
 // What an initiator that polls for events has not been told about a removable medium (MMC-6, GET EVENT STATUS NOTIFICATION).
-enum class MediaEvent : std::uint8_t { none = 0, inserted = 2, removed = 3 };
+enum class MediaEvent : std::uint8_t { none = 0, eject_request = 1, inserted = 2, removed = 3 };
 
 // Names are bytes: for iSCSI `<InitiatorName>,i,0x<ISID>` and `<TargetName>,t,0x<TPGT>` (RFC 7143 4.2.7.2).
 struct NexusNames {

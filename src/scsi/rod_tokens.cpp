@@ -145,6 +145,14 @@ void RodTokens::remove(std::uint64_t identifier) noexcept {
   if (RodToken* token = known(identifier)) token->deleted = true;
 }
 
+void RodTokens::forget(const LogicalUnit& unit) noexcept {
+  const auto of_it = [&](const RodToken& token) { return token.unit_number == unit.number() && token.unit_id == unit.identity().naa_id; };
+  for (RodToken& token : tokens_) {
+    if (of_it(token)) token.identifier = 0;
+  }
+  std::erase_if(others_, [&](const auto& entry) { return of_it(entry.second); });
+}
+
 void RodTokens::learn(const RodToken& token, std::uint64_t in_place_of) {
   others_.erase(in_place_of);
   RodToken& copy = others_[token.identifier];

@@ -99,6 +99,7 @@ class RodTokens {
   // The token that somebody has brought. It has been used then.
   [[nodiscard]] Found use(Bytes brought, std::uint64_t now_ms);
   void remove(std::uint64_t identifier) noexcept;  // DEL_TKN
+  void forget(const LogicalUnit& unit) noexcept;   // all that stand for blocks of it: its medium is another
   // Another shard has made one, or one has been used there.
   void learn(const RodToken& token, std::uint64_t in_place_of);
   void used(std::uint64_t identifier, std::uint64_t now_ms) noexcept;

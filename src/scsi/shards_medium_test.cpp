@@ -3,6 +3,8 @@
 // sessions of the others see.
 #include <gtest/gtest.h>
 
+#include <optional>
+
 #include "scsi/copy_test_support.hpp"
 #include "scsi/rod_tokens.hpp"
 #include "scsi/shard_test_support.hpp"
@@ -282,16 +284,72 @@ TEST(ShardsTray, OpeningAndShuttingItIsSeenOnEveryShard) {
   EXPECT_EQ(sense_of(rig, 0, eject), 0u);
   EXPECT_EQ(sense_of(rig, 1, test_unit_ready), no_medium);
   EXPECT_EQ(rig.nexus(1).take_media_event(rig.unit(1)), MediaEvent::removed);
-  FakeChannel other(FakeChannel::disk(1024)), same(FakeChannel::disk(1024), &other.memory);
-  ASSERT_TRUE(rig.unit(0).change_medium(other));
-  ASSERT_TRUE(rig.unit(1).change_medium(same));
-  EXPECT_EQ(sense_of(rig, 1, test_unit_ready), no_medium) << "it is in the tray, and that is open";
   EXPECT_EQ(sense_of(rig, 1, load), 0u);
   EXPECT_EQ(rig.attention(0), medium_changed);
   EXPECT_EQ(rig.nexus(0).take_media_event(rig.unit(0)), MediaEvent::inserted);
   EXPECT_EQ(rig.attention(1), 0u) << "who shut it knows";
-  EXPECT_EQ(load_be32(rig.io(0, {0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0}, {}, 8).run().data_in().data()), 1023u);
-  EXPECT_EQ(rig.unit(0).change_medium(other).error().code, Errc::busy) << "the tray is shut";
+}
+
+TEST(ShardsTray, TheOperatorChangesTheMediumOnAllOfThem) {
+  ShardRig rig;
+  rig.take_attentions();
+  rig.channel(1).hold = true;
+  Io reading = rig.io(1, read(0), {}, 512);
+  reading.run();
+  std::optional<Status> out;
+  rig.unit(0).take_medium_out([&](const Status& status) { out = status; });
+  rig.deliver_all();
+  EXPECT_FALSE(out) << "another shard reads";
+  rig.channel(1).hold = false;
+  rig.settle();
+  EXPECT_EQ(reading.status(), ScsiStatus::good);
+  ASSERT_TRUE(out && *out);
+  Io late = rig.io(1, write(200), bytes(512, 0xab));  // is refused, whatever becomes of the medium
+  EXPECT_EQ(late.run().sense(), no_medium);
+  FakeChannel other(FakeChannel::disk(64)), same(FakeChannel::disk(64), &other.memory);
+  ASSERT_TRUE(rig.unit(0).put_medium_in(&other));
+  EXPECT_EQ(sense_of(rig, 0, load), no_medium) << "it is not in the tray of the other one";
+  ASSERT_TRUE(rig.unit(1).put_medium_in(&same));
+  EXPECT_EQ(sense_of(rig, 1, load), no_medium) << "the operator has the tray";
+  bool shut = false;
+  rig.unit(0).shut_tray([&] { shut = true; });
+  rig.settle();
+  EXPECT_TRUE(shut);
+  for (std::uint32_t shard = 0; shard < 2; ++shard) {
+    EXPECT_EQ(rig.attention(shard), medium_changed);
+    EXPECT_EQ(rig.nexus(shard).take_media_event(rig.unit(shard)), MediaEvent::inserted);
+    EXPECT_EQ(load_be32(rig.io(shard, {0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0}, {}, 8).run().data_in().data()), 63u);
+  }
+}
+
+TEST(ShardsTray, TheOperatorIsRefusedWhileANexusOfAnyShardPreventsIt) {
+  ShardRig rig;
+  rig.take_attentions();
+  EXPECT_EQ(sense_of(rig, 1, {0x1e, 0, 0, 0, 1, 0}), 0u);
+  std::optional<Status> out;
+  rig.unit(0).take_medium_out([&](const Status& status) { out = status; });
+  rig.settle();
+  ASSERT_TRUE(out);
+  EXPECT_EQ(out->error().code, Errc::busy);
+  EXPECT_EQ(rig.nexus(1).take_media_event(rig.unit(1)), MediaEvent::eject_request);
+  EXPECT_EQ(sense_of(rig, 0, test_unit_ready), 0u);
+}
+
+TEST(ShardsTray, WhatWaitedForItsDataWhenTheMediumWentDoesNotLandOnTheOther) {
+  ShardRig rig;
+  rig.take_attentions();
+  Io late = rig.io(1, write(7), bytes(512, 0xab));
+  late.admit();
+  rig.unit(0).take_medium_out([](const Status&) {});
+  rig.settle();
+  FakeChannel other(FakeChannel::disk(64)), same(FakeChannel::disk(64), &other.memory);
+  ASSERT_TRUE(rig.unit(0).put_medium_in(&other));
+  ASSERT_TRUE(rig.unit(1).put_medium_in(&same));
+  rig.unit(0).shut_tray();
+  rig.settle();
+  late.execute();
+  EXPECT_EQ(late.sense(), no_medium);
+  EXPECT_EQ(other.memory, bytes(64 * 512, 0));
 }
 
 TEST(ShardsTray, AnEjectWaitsForReadsOfOtherShards) {
@@ -397,6 +455,23 @@ TEST(ShardsTokens, UseOnOneShardKeepsItAliveOnAllAndDeletingEndsItOnAll) {
   EXPECT_EQ(tokens.use(1, another, 0x02), 0u);  // DEL_TKN
   for (std::uint32_t shard = 0; shard < 3; ++shard)
     EXPECT_EQ(tokens.use(shard, another), token_deleted) << shard;
+}
+
+TEST(ShardsTokens, AnotherMediumMakesThemUnknown) {
+  Tokens tokens;
+  const Data of_zero = tokens.make(0), of_one = tokens.make(1, 2);
+  tokens.rig.unit(0).take_medium_out([](const Status&) {});
+  tokens.rig.settle();
+  FakeChannel other(FakeChannel::disk()), same(FakeChannel::disk(), &other.memory);
+  ASSERT_TRUE(tokens.rig.unit(0).put_medium_in(&other));
+  ASSERT_TRUE(tokens.rig.unit(1).put_medium_in(&same));
+  tokens.rig.unit(0).shut_tray();
+  tokens.rig.settle();
+  tokens.rig.take_attentions();
+  for (std::uint32_t shard = 0; shard < 2; ++shard) {
+    EXPECT_EQ(tokens.use(shard, of_zero), token_unknown) << shard;
+    EXPECT_EQ(tokens.use(shard, of_one), token_unknown) << shard;
+  }
 }
 
 TEST(ShardsTokens, OneThatHadToGoIsUnknownEverywhere) {

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <mutex>
 
 #include "base/assert.hpp"
 #include "target/connection.hpp"
@@ -67,13 +68,21 @@ Server::~Server() {
 
 void Server::hear_of_space(bool heard) {
   for (std::uint32_t target = 0; target < config_.targets.size(); ++target) {
-    for (const UnitSpec& unit : config_.targets[target].units) {
-      if (unit.space == nullptr) continue;
-      unit.space->on_measured(!heard ? std::function<void()>() : [this, target, lun = unit.lun] {
-        send_to_device(0, target, [lun](scsi::Device& device) { device.space_measured(lun); });
-      });
-    }
+    for (const UnitSpec& unit : config_.targets[target].units) hear_of_space(target, unit, heard);
   }
+}
+
+void Server::hear_of_space(std::uint32_t target, const UnitSpec& unit, bool heard) {
+  if (unit.space == nullptr) return;
+  unit.space->on_measured(!heard ? std::function<void()>() : [this, target, lun = unit.lun] {
+    send_to_device(0, target, [lun](scsi::Device& device) { device.space_measured(lun); });
+  });
+}
+
+UnitSpec* Server::find_unit(std::uint32_t target, std::uint16_t lun) {
+  auto& units = config_.targets[target].units;
+  const auto spec = std::find_if(units.begin(), units.end(), [lun](const UnitSpec& unit) { return unit.lun == lun; });
+  return spec != units.end() ? &*spec : nullptr;
 }
 
 // All of them before the first unit: devices may send to each other from the beginning.
@@ -299,12 +308,11 @@ void Server::on_every_shard(const std::function<void(Shard&)>& work, std::functi
 }
 
 Status Server::resize_unit(std::uint32_t target, std::uint16_t lun, BlockCount blocks) {
-  const auto& units = config_.targets[target].units;
-  const auto spec = std::find_if(units.begin(), units.end(), [lun](const UnitSpec& unit) { return unit.lun == lun; });
-  if (spec == units.end()) return fail(Errc::not_found, fmt::format("there is no logical unit {}", lun));
-  if (spec->backstore == nullptr) return fail(Errc::unsupported, "the size of a real device is its own");
-  const auto& open = shards_.front()->node(target).channels;
-  const auto here = std::find_if(open.begin(), open.end(), [lun](const TargetNode::OpenChannel& channel) { return channel.lun == lun; });
+  const UnitSpec* spec = find_unit(target, lun);
+  if (spec == nullptr) return fail(Errc::not_found, fmt::format("there is no logical unit {}", lun));
+  if (spec->backstore == nullptr) return fail(Errc::unsupported, "its size is not ours: it is a real device, or has no medium");
+  const TargetNode::OpenChannel* here = shards_.front()->node(target).find_channel(lun);
+  if (here == nullptr || here->channel == nullptr) return fail(Errc::not_found, "there is no medium");
   block::Geometry geometry = here->channel->geometry();
   if (blocks == geometry.blocks) return {};
   if (blocks < geometry.blocks) {
@@ -322,6 +330,82 @@ Status Server::resize_unit(std::uint32_t target, std::uint16_t lun, BlockCount b
   on_every_shard([target, lun, blocks](Shard& shard) { shard.set_unit_blocks(target, lun, blocks); },
                  [this, target, lun] { on_every_shard([target, lun](Shard& shard) { shard.unit_resized(target, lun); }, [] {}); });
   return {};
+}
+
+// ---- another medium
+
+struct Server::MediumChange {
+  std::uint32_t target;
+  std::uint16_t lun;
+  Medium medium;
+  std::function<void(Status)> done;
+  std::mutex mutex;  // of the outcome: the shards' threads have one each
+  Status outcome;    // the first that failed
+  void note(const Status& status) {
+    const std::lock_guard lock(mutex);
+    if (!status && outcome) outcome = status;
+  }
+};
+
+// What can be known to fail before the medium of now is touched fails here.
+Status Server::check_next_medium(const scsi::LogicalUnit& unit, const Medium& medium) {
+  if (medium.store == nullptr) return {};
+  const block::Geometry& next = medium.store->geometry();
+  if (Status status = scsi::Device::check_medium(next, unit.type()); !status) return status;
+  if (next.block_size_bytes == unit.geometry().block_size_bytes) return {};
+  return fail(Errc::invalid_argument, "its blocks are not as large as those of the medium before");
+}
+
+void Server::change_medium(std::uint32_t target, std::uint16_t lun, Medium medium, std::function<void(Status)> done) {
+  const UnitSpec* spec = find_unit(target, lun);
+  if (spec == nullptr || spec->device != nullptr) return done(fail(Errc::not_found, fmt::format("there is no disk or disc {}", lun)));
+  auto change = std::make_shared<MediumChange>();
+  change->target = target;
+  change->lun = lun;
+  change->done = std::move(done);
+  change->medium = std::move(medium);
+  on_every_shard([change](Shard& shard) { change->note(shard.open_medium(change->target, change->lun, change->medium.store)); },
+                 [this, change] { take_medium_out(change); });
+}
+
+// Nothing has changed.
+void Server::give_up_medium(std::shared_ptr<MediumChange> change) {
+  on_every_shard([change](Shard& shard) { shard.forget_medium(change->target, change->lun); },
+                 [change] { change->done(change->outcome); });
+}
+
+void Server::take_medium_out(std::shared_ptr<MediumChange> change) {
+  scsi::LogicalUnit* unit = shards_.front()->node(change->target).device->unit(change->lun);
+  change->note(unit != nullptr ? check_next_medium(*unit, change->medium) : fail(Errc::not_found, "the unit has been removed"));
+  if (!change->outcome) return give_up_medium(change);
+  unit->take_medium_out([this, change](const Status& status) {
+    change->note(status);
+    if (!status) return give_up_medium(change);
+    shards_.front()->flush_unit(change->target, change->lun, [this, change](const Status& flushed) {
+      if (!flushed) {
+        shards_.front()->log.event(EventLog::Level::error, "medium_not_flushed",
+                                   fmt::format("lun={} reason=\"{}\"", change->lun, flushed.error().message));
+      }
+      replace_medium(change);
+    });
+  });
+}
+
+void Server::replace_medium(std::shared_ptr<MediumChange> change) {
+  if (UnitSpec* spec = find_unit(change->target, change->lun)) {
+    hear_of_space(change->target, *spec, false);
+    spec->space = change->medium.space;
+    hear_of_space(change->target, *spec, true);
+  }
+  on_every_shard([change](Shard& shard) { change->note(shard.put_medium_in(change->target, change->lun, change->medium.space)); },
+                 [this, change] { shut_tray(change); });
+}
+
+void Server::shut_tray(std::shared_ptr<MediumChange> change) {
+  scsi::LogicalUnit* unit = shards_.front()->node(change->target).device->unit(change->lun);
+  if (UnitSpec* spec = find_unit(change->target, change->lun)) spec->backstore = change->medium.store;
+  if (unit == nullptr || !change->outcome || change->medium.store == nullptr) return change->done(change->outcome);
+  unit->shut_tray([change] { change->done({}); });
 }
 
 void Server::change_port_groups(std::uint32_t target, const std::function<void(scsi::PortGroups&)>& edit) {

@@ -57,6 +57,16 @@ class Server {
   // has made a file long again.
   [[nodiscard]] Status resize_unit(std::uint32_t target, std::uint16_t lun, BlockCount blocks);
 
+  // The operator puts another medium into a unit whose medium can be taken out, or none (`medium.store` is nullptr): the medium of
+  // before leaves the unit, is flushed and let go, and the other one is there, over all shards (LogicalUnit::take_medium_out and what
+  // follows). `done`, at once or later, with not_found, what open_channel and take_medium_out fail with (then nothing has changed), or
+  // invalid_argument (a medium that the unit does not serve: it has none now). One at a time for each unit.
+  struct Medium {
+    std::shared_ptr<block::Backstore> store;
+    block::SpaceMeter* space = nullptr;  // of it (UnitSpec::space)
+  };
+  void change_medium(std::uint32_t target, std::uint16_t lun, Medium medium, std::function<void(Status)> done);
+
   // Who may use the target, and what of it, from now on. Sessions whose initiator may not be here any more end; of the others, those
   // that see other LUNs learn by 3F/0E, and nothing else happens to them. Credentials count for logins to come. Fails with what
   // check_access() says; then nothing has changed.
@@ -107,6 +117,15 @@ class Server {
   void end_session(std::uint32_t shard, std::uint16_t tsih, std::string_view reason);
 
  private:
+  struct MediumChange;
+  [[nodiscard]] UnitSpec* find_unit(std::uint32_t target, std::uint16_t lun);
+  void hear_of_space(std::uint32_t target, const UnitSpec& unit, bool heard);
+  [[nodiscard]] static Status check_next_medium(const scsi::LogicalUnit& unit, const Medium& medium);
+  void take_medium_out(std::shared_ptr<MediumChange> change);
+  void give_up_medium(std::shared_ptr<MediumChange> change);
+  void replace_medium(std::shared_ptr<MediumChange> change);
+  void shut_tray(std::shared_ptr<MediumChange> change);
+
   // A portal that is bound. What comes in through it knows its number.
   class Portal final : public runtime::AcceptHandler {
    public:

@@ -20,20 +20,38 @@ std::uint64_t milliseconds(void* loop) {
 
 }  // namespace
 
+TargetNode::OpenChannel* TargetNode::find_channel(std::uint16_t lun) noexcept {
+  const auto open = std::find_if(channels.begin(), channels.end(), [lun](const OpenChannel& each) { return each.lun == lun; });
+  return open != channels.end() ? &*open : nullptr;
+}
+
 struct Shard::Flush {
   struct Unit {
     block::BlockOp op;
     Flush* flush = nullptr;
   };
-  std::vector<std::unique_ptr<Unit>> units;
-  std::size_t left = 0;
-  Status outcome;
+  explicit Flush(Shard& of, std::function<void(Status)> callback) : shard(of), flushed(std::move(callback)) {}
+  Shard& shard;
   std::function<void(Status)> flushed;
+  std::vector<std::unique_ptr<Unit>> units;
+  std::size_t left = 1;  // so that it cannot end while we start them
+  Status outcome;
 
+  void start(block::Channel& channel) {
+    if (channel.geometry().read_only) return;
+    Unit& unit = *units.emplace_back(std::make_unique<Unit>());
+    unit.flush = this;
+    unit.op.kind = block::OpKind::flush;
+    unit.op.done = Delegate<void(block::BlockOp&)>::raw(&unit, &Flush::ended);
+    ++left;
+    if (channel.submit(unit.op)) ended(&unit, unit.op);
+  }
   void one_over() {
     if (--left != 0) return;
     const auto callback = std::move(flushed);
-    callback(outcome);
+    const Status status = outcome;
+    std::erase_if(shard.flushes_, [this](const auto& flush) { return flush.get() == this; });
+    callback(status);
   }
   static void ended(void* context, block::BlockOp& op) {
     Flush& flush = *static_cast<Unit*>(context)->flush;
@@ -102,7 +120,7 @@ Status Shard::open_unit(TargetNode& target, const UnitSpec& unit) {
   }
   auto channel = unit.backstore->open_channel(loop);
   if (!channel) return tl::unexpected(channel.error());
-  target.channels.push_back({unit.lun, *unit.backstore, std::move(*channel)});
+  target.channels.push_back({unit.lun, unit.backstore, std::move(*channel)});
   const auto added = target.device->add_unit(unit.lun, std::move(config), *target.channels.back().channel);
   return added ? Status() : tl::unexpected(added.error());
 }
@@ -275,13 +293,40 @@ void Shard::cold_reset(std::uint32_t target) {
 }
 
 void Shard::set_unit_blocks(std::uint32_t target, std::uint16_t lun, BlockCount blocks) {
-  for (TargetNode::OpenChannel& open : nodes_[target]->channels) {
-    if (open.lun == lun) open.store.set_blocks(*open.channel, blocks);
-  }
+  TargetNode::OpenChannel* open = nodes_[target]->find_channel(lun);
+  if (open != nullptr && open->channel != nullptr) open->store->set_blocks(*open->channel, blocks);
 }
 
 void Shard::unit_resized(std::uint32_t target, std::uint16_t lun) {
   if (scsi::LogicalUnit* unit = nodes_[target]->device->unit(lun)) unit->resized();
+}
+
+Status Shard::open_medium(std::uint32_t target, std::uint16_t lun, const std::shared_ptr<block::Backstore>& medium) {
+  if (medium == nullptr) return {};
+  auto channel = medium->open_channel(loop);
+  if (!channel) return tl::unexpected(channel.error());
+  nodes_[target]->next_media.push_back({lun, medium, std::move(*channel)});
+  return {};
+}
+
+Status Shard::put_medium_in(std::uint32_t target, std::uint16_t lun, block::SpaceMeter* space) {
+  TargetNode& node = *nodes_[target];
+  scsi::LogicalUnit* unit = node.device->unit(lun);
+  TargetNode::OpenChannel* open = node.find_channel(lun);
+  if (unit == nullptr || open == nullptr) return fail(Errc::not_found, "the unit has been removed");
+  TargetNode::OpenChannel next{lun, nullptr, nullptr};
+  for (TargetNode::OpenChannel& each : node.next_media) {
+    if (each.lun == lun) next = std::move(each);
+  }
+  forget_medium(target, lun);
+  Status status = unit->put_medium_in(next.channel.get(), space);
+  if (!status) next = {lun, nullptr, nullptr};
+  *open = std::move(next);  // what was in use before is not any more
+  return status;
+}
+
+void Shard::forget_medium(std::uint32_t target, std::uint16_t lun) {
+  std::erase_if(nodes_[target]->next_media, [lun](const TargetNode::OpenChannel& each) { return each.lun == lun; });
 }
 
 void Shard::set_access(std::uint32_t target, std::shared_ptr<const Access> access) {
@@ -379,22 +424,25 @@ void Shard::close_all() {
   });
 }
 
+Shard::Flush& Shard::begin_flush(std::function<void(Status)> flushed) {
+  return *flushes_.emplace_back(std::make_unique<Flush>(*this, std::move(flushed)));
+}
+
 void Shard::flush_units(std::function<void(Status)> flushed) {
-  flush_ = std::make_unique<Flush>();
-  flush_->flushed = std::move(flushed);
-  flush_->left = 1;  // so that it cannot end while we start them
+  Flush& flush = begin_flush(std::move(flushed));
   for (const auto& target : nodes_) {
-    for (const auto& [lun, store, channel] : target->channels) {
-      if (channel->geometry().read_only) continue;
-      auto& unit = *flush_->units.emplace_back(std::make_unique<Flush::Unit>());
-      unit.flush = flush_.get();
-      unit.op.kind = block::OpKind::flush;
-      unit.op.done = Delegate<void(block::BlockOp&)>::raw(&unit, &Flush::ended);
-      ++flush_->left;
-      if (channel->submit(unit.op)) Flush::ended(&unit, unit.op);
+    for (const auto& open : target->channels) {
+      if (open.channel != nullptr) flush.start(*open.channel);
     }
   }
-  flush_->one_over();
+  flush.one_over();
+}
+
+void Shard::flush_unit(std::uint32_t target, std::uint16_t lun, std::function<void(Status)> flushed) {
+  Flush& flush = begin_flush(std::move(flushed));
+  const TargetNode::OpenChannel* open = nodes_[target]->find_channel(lun);
+  if (open != nullptr && open->channel != nullptr) flush.start(*open->channel);
+  flush.one_over();
 }
 
 }  // namespace perilune::target

@@ -53,10 +53,12 @@ struct TargetNode {
   runtime::Timer next_turn;
   struct OpenChannel {
     std::uint16_t lun;
-    block::Backstore& store;  // of the unit's UnitSpec
-    std::unique_ptr<block::Channel> channel;
+    std::shared_ptr<block::Backstore> store;
+    std::unique_ptr<block::Channel> channel;  // nullptr: the operator has taken the medium away
   };
+  [[nodiscard]] OpenChannel* find_channel(std::uint16_t lun) noexcept;
   std::vector<OpenChannel> channels;
+  std::vector<OpenChannel> next_media;  // open, and not in their units yet
   std::vector<std::unique_ptr<scsi::PassthroughPort>> ports;
   std::vector<std::unique_ptr<UnitRecord>> records;
   std::unique_ptr<DeviceLink> link;  // nullptr when there is one shard
@@ -87,6 +89,11 @@ class Shard {
   void set_unit_blocks(std::uint32_t target, std::uint16_t lun, BlockCount blocks);
   // The channels of all shards have: its nexuses here learn.
   void unit_resized(std::uint32_t target, std::uint16_t lun);
+  // Another medium (Server::change_medium): it is open here; it is what lies in the unit's tray, and what lay there is let go; that which
+  // is open does not come into the unit.
+  [[nodiscard]] Status open_medium(std::uint32_t target, std::uint16_t lun, const std::shared_ptr<block::Backstore>& medium);
+  [[nodiscard]] Status put_medium_in(std::uint32_t target, std::uint16_t lun, block::SpaceMeter* space);
+  void forget_medium(std::uint32_t target, std::uint16_t lun);
   // Who may use the target, and what of it, is another now: its sessions here follow.
   void set_access(std::uint32_t target, std::shared_ptr<const Access> access);
   // An operator's wishes (Server); nothing happens when the session, or the connection, is gone.
@@ -99,6 +106,7 @@ class Shard {
   void stop();
   // Makes what was written durable, through this shard's channels; `flushed` hears of the first error.
   void flush_units(std::function<void(Status)> flushed);
+  void flush_unit(std::uint32_t target, std::uint16_t lun, std::function<void(Status)> flushed);
 
   // --- for Connection and Session ---
   // Whether this connection may join the session that its login names: decides now, or when a place is free.
@@ -131,6 +139,7 @@ class Shard {
     const Session* session = nullptr;
   };
   struct Flush;
+  Flush& begin_flush(std::function<void(Status)> flushed);
 
   [[nodiscard]] Status open_unit(TargetNode& target, const UnitSpec& unit);
   [[nodiscard]] Session* find_session(std::uint16_t tsih) noexcept;
@@ -155,7 +164,7 @@ class Shard {
   State state_ = State::serving;
   runtime::Timer stop_timer_;
   runtime::Instant stop_deadline_;
-  std::unique_ptr<Flush> flush_;
+  std::vector<std::unique_ptr<Flush>> flushes_;  // in progress
 };
 
 }  // namespace perilune::target

@@ -14,13 +14,14 @@ using Clock = std::chrono::steady_clock;
 
 class SpaceWatch::Meter final : public block::SpaceMeter {
  public:
-  Meter(SpaceWatch& watch, std::shared_ptr<block::Backstore> store)
-      : watch_(watch), store_(std::move(store)) {}
+  Meter(SpaceWatch& watch, const std::shared_ptr<block::Backstore>& store) : watch_(watch), store_(store) {}
 
   // False, and the level stays as it was: nobody can tell.
   bool measure() {
     settle();
-    const auto level = store_->measure_space();
+    const auto store = store_.lock();
+    if (store == nullptr) return false;
+    const auto level = store->measure_space();
     if (level) publish(*level);
     return level.has_value();
   }
@@ -41,7 +42,7 @@ class SpaceWatch::Meter final : public block::SpaceMeter {
 
  private:
   SpaceWatch& watch_;
-  std::shared_ptr<block::Backstore> store_;
+  std::weak_ptr<block::Backstore> store_;  // that may be taken away (a medium)
   std::mutex tell_mutex_;
   std::function<void()> tell_;
 };
@@ -57,8 +58,8 @@ SpaceWatch::~SpaceWatch() {
   if (thread_.joinable()) thread_.join();
 }
 
-block::SpaceMeter* SpaceWatch::watch(std::shared_ptr<block::Backstore> store) {
-  auto meter = std::make_unique<Meter>(*this, std::move(store));
+block::SpaceMeter* SpaceWatch::watch(const std::shared_ptr<block::Backstore>& store) {
+  auto meter = std::make_unique<Meter>(*this, store);
   if (!meter->measure()) return nullptr;
   const std::lock_guard lock(mutex_);
   meters_.push_back(std::move(meter));

@@ -71,6 +71,27 @@ TEST(SpaceWatch, MeasuresWhenItBeginsAndWhenSomethingHasMoved) {
   meter->on_measured({});
 }
 
+TEST(SpaceWatch, AStoreThatIsGoneIsNotMeasuredAndNotKept) {
+  auto store = std::make_shared<Store>();
+  const std::weak_ptr<Store> seen = store;
+  SpaceWatch watch(0ms);
+  block::SpaceMeter* const meter = watch.watch(store);
+  const auto other = std::make_shared<Store>();
+  block::SpaceMeter* const of_other = watch.watch(other);
+  Heard heard, heard_of_other;
+  meter->on_measured([&] { heard(); });
+  of_other->on_measured([&] { heard_of_other(); });
+  store.reset();
+  EXPECT_TRUE(seen.expired());
+  meter->moved();
+  of_other->moved();
+  heard_of_other.wait_for(1);
+  meter->on_measured({});
+  of_other->on_measured({});
+  EXPECT_EQ(heard.times, 0);
+  EXPECT_EQ(meter->level().used_bytes, 5u);
+}
+
 TEST(SpaceWatch, WhatMovesDuringAMeasurementIsMeasuredAfterIt) {
   const auto store = std::make_shared<Store>();
   SpaceWatch watch(0ms);
