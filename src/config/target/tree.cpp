@@ -227,12 +227,15 @@ class TreeBuilder {
 
 class TreePrinter {
  public:
-  explicit TreePrinter(std::size_t width) : width_(width) {}
+  explicit TreePrinter(const TreeStyle& style) : style_(style) {}
 
   // `margin` stands before the node, `inner` before its children: a pipe leads past what lies below a node
   // that has brothers behind it.
   void print(const TreeNode& node, const std::string& margin, const std::string& inner, std::size_t depth) {
     line(node, margin);
+    print_below(node, inner, depth);
+  }
+  void print_below(const TreeNode& node, const std::string& inner, std::size_t depth) {
     if (depth == 0) return;
     for (std::size_t i = 0; i < node.children.size(); ++i) {
       const bool last = i + 1 == node.children.size();
@@ -243,15 +246,22 @@ class TreePrinter {
 
  private:
   void line(const TreeNode& node, const std::string& margin) {
-    std::string summary = node.summary;
-    if (summary.empty()) summary = !node.healthy ? "..." : *node.healthy ? "OK" : "ERROR";
-    std::string text = margin + "o- " + node.name + " ";
-    const std::size_t used = text.size() + summary.size() + 3;
-    if (used < width_) text.append(width_ - used, '.');
-    out_ += text + " [" + summary + "]\n";
+    std::string text = margin + (style_.round_nodes ? "o- " : "+- ") + node.name;
+    if (style_.show_summaries) text += " " + summary(node, text.size() + 1);
+    out_ += text + "\n";
   }
 
-  std::size_t width_;
+  // With the dots before it; `used`: what stands on the line already.
+  std::string summary(const TreeNode& node, std::size_t used) const {
+    std::string shown = node.summary;
+    if (shown.empty()) shown = !node.healthy ? "..." : *node.healthy ? "OK" : "ERROR";
+    used += shown.size() + 3;
+    const std::string dots(used < style_.width ? style_.width - used : 0, '.');
+    if (style_.colour && node.healthy) shown = (*node.healthy ? "\x1b[32m" : "\x1b[31m") + shown + "\x1b[0m";
+    return dots + " [" + shown + "]";
+  }
+
+  TreeStyle style_;
   std::string out_;
 };
 
@@ -278,10 +288,20 @@ const TreeNode* find_node(const TreeNode& root, std::string_view path) {
   return node;
 }
 
-std::string render_tree(const TreeNode& node, std::optional<std::size_t> depth, std::size_t width) {
-  TreePrinter printer(width);
-  printer.print(node, "", "  ", depth.value_or(SIZE_MAX));
+std::string render_tree(const TreeNode& node, std::optional<std::size_t> depth, const TreeStyle& style) {
+  TreePrinter printer(style);
+  if (style.show_root) {
+    printer.print(node, "", "  ", depth.value_or(SIZE_MAX));
+  } else {
+    printer.print_below(node, "", depth.value_or(SIZE_MAX));
+  }
   return printer.take();
+}
+
+std::string render_tree(const TreeNode& node, std::optional<std::size_t> depth, std::size_t width) {
+  TreeStyle style;
+  style.width = width;
+  return render_tree(node, depth, style);
 }
 
 std::string human_size(std::uint64_t bytes) {

@@ -37,8 +37,19 @@ struct TreeFacts {
 
 inline constexpr std::size_t tree_width = 132;  // where the output is no terminal
 
+// How a tree looks: targetcli's preferences, and its terminal.
+struct TreeStyle {
+  std::size_t width = tree_width;
+  bool colour = false;         // summaries of what is well are green, of what is not red (ECMA-48 8.3.117)
+  bool round_nodes = true;     // "o-" before a node, else "+-"
+  bool show_root = true;       // the node at which it begins
+  bool show_summaries = true;  // and the dots before them
+};
+
 // Lines with their ends. `depth`: how many levels below the node, nullopt for all. A line that does not fit
 // has no dots.
+[[nodiscard]] std::string render_tree(const TreeNode& node, std::optional<std::size_t> depth,
+                                      const TreeStyle& style);
 [[nodiscard]] std::string render_tree(const TreeNode& node, std::optional<std::size_t> depth = std::nullopt,
                                       std::size_t width = tree_width);
 
