@@ -18,6 +18,7 @@ int run_readcap(int argc, char** argv);   // initiator_tools.cpp
 int run_bench(int argc, char** argv);     // bench.cpp
 int run_attach(int argc, char** argv);    // attach.cpp
 int run_detach(int argc, char** argv);    // attach.cpp
+int run_targetcli(int argc, char** argv); // targetcli.cpp
 int run_help(int argc, char** argv);      // help.cpp
 int run_version(int argc, char** argv);   // help.cpp
 
