@@ -4,6 +4,8 @@
 // world).
 #pragma once
 
+#include <array>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -35,6 +37,15 @@ class TurnHook : public ListNode<TurnHook> {
 class FdWatch {
  public:
   virtual ~FdWatch() = default;
+};
+
+// A command that a character device takes from a ring (IORING_OP_URING_CMD; ublk's queues). Embedded by its owner, alive
+// until `done`.
+struct DeviceCommand {
+  int fd = -1;
+  std::uint32_t operation = 0;
+  std::array<std::uint8_t, 16> argument{};
+  Delegate<void(int result)> done;  // what the device answered, or -errno; from a later turn
 };
 
 class Loop {
@@ -74,6 +85,22 @@ class Loop {
     (void)fd; (void)ready;
     return nullptr;
   }
+
+  // A stream out of a connected stream socket of any family that somebody else made; `fd` is the stream's then. nullptr,
+  // and `fd` stays the caller's, when this loop has no sockets of the system.
+  [[nodiscard]] virtual std::unique_ptr<Stream> adopt_socket(int fd) {
+    (void)fd;
+    return nullptr;
+  }
+
+  // Hands the command over. False, and nothing happens, when this loop cannot: it has no ring, or was made without
+  // LoopOptions::device_commands.
+  [[nodiscard]] virtual bool submit(DeviceCommand& command) {
+    (void)command;
+    return false;
+  }
+  // Asks for a submitted command's end; `done` comes in any case.
+  virtual void cancel(DeviceCommand& command) { (void)command; }
 };
 
 }  // namespace perilune::runtime

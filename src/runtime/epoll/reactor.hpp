@@ -37,6 +37,7 @@ class Reactor final : public EpollLoop {
                                                              const OpenOptions& options) override;
   void register_buffers(BufferPool&) override {}
   [[nodiscard]] std::unique_ptr<FdWatch> watch_readable(int fd, Delegate<void()> ready) override;
+  [[nodiscard]] std::unique_ptr<Stream> adopt_socket(int fd) override;
 
   // For the objects of this folder.
   [[nodiscard]] Poller& poller() noexcept { return poller_; }

@@ -223,6 +223,11 @@ std::unique_ptr<Stream> Reactor::adopt(std::unique_ptr<DetachedStream> detached)
   return std::make_unique<EpollStream>(*this, std::move(from.fd), from.local, from.peer);
 }
 
+std::unique_ptr<Stream> Reactor::adopt_socket(int fd) {
+  posix::set_waiting(fd, posix::Waiting::non_blocking);
+  return std::make_unique<EpollStream>(*this, posix::UniqueFd(fd), Endpoint(), Endpoint());
+}
+
 std::unique_ptr<FdWatch> Reactor::watch_readable(int fd, Delegate<void()> ready) {
   auto watch = std::make_unique<EpollWatch>(*this, ready);
   watch->start(fd);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/posix/sockets.hpp"
 
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 
@@ -96,6 +97,13 @@ Endpoint peer_endpoint(int fd) noexcept {
   SocketAddress address;
   (void)::getpeername(fd, address.get(), &address.length);
   return to_endpoint(address);
+}
+
+void set_waiting(int fd, Waiting waiting) noexcept {
+  const int flags = ::fcntl(fd, F_GETFL);
+  if (flags < 0) return;
+  const int wanted = waiting == Waiting::non_blocking ? flags | O_NONBLOCK : flags & ~O_NONBLOCK;
+  if (wanted != flags) static_cast<void>(::fcntl(fd, F_SETFL, wanted));
 }
 
 Result<UniqueFd> make_socket(const Endpoint& family_of, const SocketOptions& options, Waiting waiting) {

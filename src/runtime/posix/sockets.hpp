@@ -33,6 +33,8 @@ enum class Waiting : std::uint8_t { blocking, non_blocking };
                                            Waiting waiting);
 [[nodiscard]] Result<UniqueFd> make_listener(const Endpoint& local, const SocketOptions& options,
                                              Waiting waiting);
+// For a socket that somebody else made.
+void set_waiting(int fd, Waiting waiting) noexcept;
 // make_socket for a connection, bound to options.bind_address when there is one.
 [[nodiscard]] Result<UniqueFd> make_caller(const Endpoint& peer, const SocketOptions& options,
                                            Waiting waiting);

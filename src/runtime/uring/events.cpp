@@ -4,6 +4,8 @@
 #include <sys/socket.h>
 
 #include <cerrno>
+#include <cstddef>
+#include <cstring>
 #include <optional>
 #include <string>
 
@@ -172,6 +174,24 @@ std::unique_ptr<Stream> Reactor::adopt(std::unique_ptr<DetachedStream> detached)
   auto& from = static_cast<posix::DetachedSocket&>(*detached);  // the contract: of a loop of the same kind
   return std::make_unique<UringStream>(*this, std::move(from.fd), from.local, from.peer);
 }
+
+std::unique_ptr<Stream> Reactor::adopt_socket(int fd) {
+  posix::set_waiting(fd, posix::Waiting::blocking);
+  return std::make_unique<UringStream>(*this, posix::UniqueFd(fd), Endpoint(), Endpoint());
+}
+
+bool Reactor::submit(DeviceCommand& command) {
+  if (!options_.device_commands) return false;
+  io_uring_sqe& sqe = ring_->entry(Kind::command, &command);
+  io_uring_prep_rw(IORING_OP_URING_CMD, &sqe, command.fd, nullptr, 0, 0);
+  sqe.cmd_op = command.operation;
+  std::memcpy(reinterpret_cast<std::uint8_t*>(&sqe) + offsetof(io_uring_sqe, cmd), command.argument.data(),
+              command.argument.size());
+  trace_prepared("URING_CMD", sqe.user_data);
+  return true;
+}
+
+void Reactor::cancel(DeviceCommand& command) { ring_->cancel(Kind::command, &command); }
 
 std::unique_ptr<FdWatch> Reactor::watch_readable(int fd, Delegate<void()> ready) {
   EventPtr<Watcher> watcher(new Watcher(*this, fd, ready));

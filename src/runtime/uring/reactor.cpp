@@ -173,6 +173,10 @@ void Reactor::dispatch() {
         useful = true;
         object_of<Event>(cqe.user_data)->deliver(cqe.res, cqe.flags);
         break;
+      case Kind::command:
+        useful = true;
+        object_of<DeviceCommand>(cqe.user_data)->done(cqe.res);
+        break;
       case Kind::ignored:
         break;
     }

@@ -40,6 +40,9 @@ class Reactor final : public UringLoop {
   [[nodiscard]] Result<std::unique_ptr<BlockFile>> open_file(const std::string& path, const OpenOptions& options) override;
   void register_buffers(BufferPool& pool) override;
   [[nodiscard]] std::unique_ptr<FdWatch> watch_readable(int fd, Delegate<void()> ready) override;
+  [[nodiscard]] std::unique_ptr<Stream> adopt_socket(int fd) override;
+  [[nodiscard]] bool submit(DeviceCommand& command) override;
+  void cancel(DeviceCommand& command) override;
 
   // For the objects of this folder.
   [[nodiscard]] Ring& ring() noexcept { return *ring_; }

@@ -80,12 +80,14 @@ Status Ring::set_up(const UringOptions& options) {
 
 void Ring::restrict_operations(const UringOptions& options) {
   std::vector<io_uring_restriction> rules;
-  for (const std::uint8_t op : operations_used) {
+  const auto allow = [&rules](std::uint8_t op) {
     io_uring_restriction rule{};
     rule.opcode = IORING_RESTRICTION_SQE_OP;
     rule.sqe_op = op;
     rules.push_back(rule);
-  }
+  };
+  for (const std::uint8_t op : operations_used) allow(op);
+  if (options.device_commands) allow(IORING_OP_URING_CMD);
   for (const std::uint8_t op : registrations_used) {
     io_uring_restriction rule{};
     rule.opcode = IORING_RESTRICTION_REGISTER_OP;

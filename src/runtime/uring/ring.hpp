@@ -18,7 +18,7 @@
 namespace perilune::runtime::uring {
 
 // The low three bits of user_data; the rest is the address of the object that the completion belongs to.
-enum class Kind : std::uint64_t { ignored = 0, receive = 1, send = 2, file = 3, event = 4 };
+enum class Kind : std::uint64_t { ignored = 0, receive = 1, send = 2, file = 3, event = 4, command = 5 };
 
 [[nodiscard]] inline std::uint64_t user_data(Kind kind, const void* object) noexcept {
   return reinterpret_cast<std::uint64_t>(object) | static_cast<std::uint64_t>(kind);
