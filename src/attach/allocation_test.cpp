@@ -11,7 +11,10 @@
 
 #include "attach/attach_test_support.hpp"
 #include "attach/fuse_disk.hpp"
+#include "attach/nbd_disk.hpp"
+#include "attach/ublk_disk.hpp"
 #include "base/sanitizer.hpp"
+#include "runtime/native/native_loop.hpp"
 
 namespace {
 std::atomic<std::uint64_t> allocations{0};
@@ -103,6 +106,128 @@ TEST(FuseDiskAllocation, NoRequestAllocates) {
   EXPECT_EQ(5u * 2000, answered);
   EXPECT_EQ(before, after);
 
+  bool drained = false;
+  (*made)->stop(Delegate<void()>::raw(&drained, on_drained));
+  for (int i = 0; i < 10 && !drained; ++i) loop.turn();
+  EXPECT_TRUE(drained);
+}
+
+class EndOfTurn {
+ public:
+  explicit EndOfTurn(runtime::ThreadLoop& loop)
+      : loop_(loop), timer_(loop.timers(), Delegate<void()>::to<&EndOfTurn::end>(*this)) {}
+  void turn() {
+    timer_.arm(loop_.now() + std::chrono::microseconds(200));
+    loop_.run();
+  }
+
+ private:
+  void end() { loop_.stop(); }
+  runtime::ThreadLoop& loop_;
+  runtime::Timer timer_;
+};
+
+TEST(NbdDiskAllocation, NoRequestAllocates) {
+  if (PERILUNE_SANITIZED) GTEST_SKIP() << "a sanitizer's allocator cannot be counted";
+  auto loop = runtime::make_native_loop(runtime::Runtime::automatic, {});
+  ASSERT_TRUE(loop);
+  testing::RecordingDisk disk(1024, 4096);
+  int pair[2];
+  ASSERT_EQ(0, ::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair));
+  const UniqueFd kernel(pair[0]);
+  const auto unit = Disk::create(disk, false);
+  ASSERT_TRUE(unit);
+  auto made = NbdDisk::create(**loop, **unit, 512);
+  ASSERT_TRUE(made);
+  std::vector<UniqueFd> descriptors;
+  descriptors.emplace_back(pair[1]);
+  ASSERT_TRUE((*made)->serve(std::move(descriptors)));
+
+  struct Step {
+    std::array<std::uint8_t, 28 + 32768> message{};
+    std::size_t size = 28, answer = 16;
+  };
+  static std::array<Step, 5> steps;
+  const auto fill = [](Step& step, std::uint8_t command, std::uint32_t length, std::size_t data,
+                       std::size_t answer) {
+    store_be32(step.message.data(), 0x25609513);
+    step.message[7] = command;
+    store_be32(step.message.data() + 24, length);
+    step.size = 28 + data;
+    step.answer = 16 + answer;
+  };
+  fill(steps[0], 0, 8192, 0, 8192);
+  fill(steps[1], 1, 8192, 8192, 0);
+  fill(steps[2], 1, 32768, 32768, 0);
+  fill(steps[3], 3, 0, 0, 0);
+  fill(steps[4], 6, 8192, 0, 0);
+  EndOfTurn clock(**loop);
+  static std::array<std::uint8_t, 65536> answer;
+  const auto rounds = [&](int count) {
+    unsigned answered = 0;
+    for (int i = 0; i < count; ++i) {
+      for (const Step& step : steps) {
+        if (::send(kernel.get(), step.message.data(), step.size, 0) != static_cast<ssize_t>(step.size))
+          return 0u;
+        std::size_t got = 0;
+        for (int turns = 0; got < step.answer && turns < 10000; ++turns) {
+          clock.turn();
+          const ssize_t n = ::recv(kernel.get(), answer.data(), answer.size(), MSG_DONTWAIT);
+          if (n > 0) got += static_cast<std::size_t>(n);
+        }
+        if (got == step.answer) ++answered;
+      }
+    }
+    return answered;
+  };
+  ASSERT_EQ(5u * 50, rounds(50));
+  const std::uint64_t before = allocations.load();
+  const unsigned answered = rounds(200);
+  const std::uint64_t after = allocations.load();
+  EXPECT_EQ(5u * 200, answered);
+  EXPECT_EQ(before, after);
+
+  bool drained = false;
+  (*made)->stop(Delegate<void()>::raw(&drained, on_drained));
+  for (int i = 0; i < 1000 && !drained; ++i) clock.turn();
+  EXPECT_TRUE(drained);
+}
+
+// The kernel's side of a queue: keeps the command of each tag.
+class Queue final : public testing::PollLoop {
+ public:
+  bool submit(runtime::DeviceCommand& command) override {
+    commands[command.argument[2]] = &command;
+    return true;
+  }
+  std::array<runtime::DeviceCommand*, 128> commands{};
+};
+
+TEST(UblkDiskAllocation, NoRequestAllocates) {
+  if (PERILUNE_SANITIZED) GTEST_SKIP() << "a sanitizer's allocator cannot be counted";
+  Queue loop;
+  testing::RecordingDisk disk(1024, 4096);
+  const auto unit = Disk::create(disk, false);
+  ASSERT_TRUE(unit);
+  auto made = UblkDisk::create(loop, **unit);
+  ASSERT_TRUE(made);
+  static std::array<ublksrv_io_desc, 128> descriptors;
+  ASSERT_TRUE((*made)->serve_queue(0, descriptors.data()));
+  const auto rounds = [&](int count) {
+    for (int i = 0; i < count; ++i) {
+      for (const std::uint32_t operation : {0u, 1u, 2u, 3u, 5u}) {
+        descriptors[3] = {operation, operation == 2 ? 0u : 64u, 0, 0};
+        std::exchange(loop.commands[3], nullptr)->done(0);
+        if (loop.commands[3] == nullptr || (loop.commands[3]->argument[7] & 0x80) != 0) return false;
+      }
+    }
+    return true;
+  };
+  ASSERT_TRUE(rounds(10));
+  const std::uint64_t before = allocations.load();
+  EXPECT_TRUE(rounds(2000));
+  EXPECT_EQ(before, allocations.load());
+  for (runtime::DeviceCommand* command : loop.commands) command->done(-ENODEV);
   bool drained = false;
   (*made)->stop(Delegate<void()>::raw(&drained, on_drained));
   for (int i = 0; i < 10 && !drained; ++i) loop.turn();

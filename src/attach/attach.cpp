@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// The order of things: helper -> mount -> serve -> bind -> record -> ready; and back.
+// The order of things: helper -> prepare -> serve -> bind -> record -> ready; and back: detach -> stop
+// serving -> remove.
 #include "attach/attach.hpp"
 
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <utility>
 #include <vector>
@@ -12,8 +14,9 @@
 #include "attach/disk.hpp"
 #include "attach/fuse_disk.hpp"
 #include "attach/host_helper.hpp"
-#include "attach/loop_device.hpp"
+#include "attach/nbd_disk.hpp"
 #include "attach/state_file.hpp"
+#include "attach/ublk_disk.hpp"
 #include "base/assert.hpp"
 
 namespace perilune::attach {
@@ -24,10 +27,9 @@ constexpr std::size_t max_record_bytes = 4096;  // leaves room for a refusal
 constexpr std::size_t max_refusal_bytes = 512;
 constexpr std::size_t max_path_bytes = 400;
 
-// Unlike that of any process before, so that nothing a killed one left stands in the way.
 std::string new_id(pid_t pid, std::uint64_t start_time) {
   static std::atomic<unsigned> sequence{0};
-  return std::to_string(pid) + "-" + std::to_string(start_time) + "-" + std::to_string(sequence.fetch_add(1));
+  return make_record_id(pid, start_time, sequence.fetch_add(1));
 }
 
 // This thread completes the kernel's writeback: while it allocates, the kernel must not wait for that same
@@ -54,6 +56,7 @@ class HostAttachment final : public Attachment {
     record_.target = options_.target;
     record_.lun = options_.lun;
     record_.read_only = options_.read_only || channel_.geometry().read_only;
+    record_.driver = to_string(options_.driver);
     record_.mount_point = options_.run_dir + "/" + record_.id;
     record_.path = record_.mount_point + ".json";
     loop_.schedule(start_hook_);
@@ -65,6 +68,7 @@ class HostAttachment final : public Attachment {
   void detach(DetachMode mode, DetachCallback done) override;
   [[nodiscard]] AttachState state() const override { return state_; }
   [[nodiscard]] const std::string& device() const override { return record_.device; }
+  [[nodiscard]] Driver driver() const override { return driver_; }
   [[nodiscard]] const std::string& state_file() const override { return record_.path; }
   [[nodiscard]] bool direct_io() const override { return direct_io_; }
   [[nodiscard]] AttachStatistics statistics() const override {
@@ -72,18 +76,23 @@ class HostAttachment final : public Attachment {
   }
 
  private:
-  enum class Step : std::uint8_t { none, mount, bind, record, detach, record_refusal, undo, drain };
+  enum class Step : std::uint8_t { none, prepare, bind, record, detach, record_refusal, undo, drain, remove };
 
   void begin();
   [[nodiscard]] Status open_helper();
   void request(Step step, HelperRequest::Kind kind, bool force = false);
   void on_answer(HostHelper::Answer& answer);
-  void on_mounted(HostHelper::Answer& answer);
+  void on_prepared(HostHelper::Answer& answer);
+  [[nodiscard]] Status make_front_end();
+  template <class Made>
+  [[nodiscard]] Status take(Made made);
+  void describe(HelperRequest::Device& device) const;
   void on_bound(const HostHelper::Answer& answer);
   void on_detach_answer(const HostHelper::Answer& answer);
   void give_up(Error error);
   void drain();
   void on_drained();
+  void end();
   void end_detach(Status status);
 
   runtime::Loop& loop_;
@@ -95,7 +104,8 @@ class HostAttachment final : public Attachment {
   AttachState state_ = AttachState::starting;
   Step step_ = Step::none;
   Status outcome_;  // what give_up or detach will tell, after the cleaning
-  int loop_number_ = -1;
+  Driver driver_ = Driver::automatic;
+  int number_ = -1;  // of the device
   bool direct_io_ = false;
   std::unique_ptr<Disk> disk_;
   std::unique_ptr<FrontEnd> front_end_;
@@ -107,14 +117,12 @@ void HostAttachment::begin() {
   auto disk = Disk::create(channel_, record_.read_only);
   if (!disk) return give_up(disk.error());
   disk_ = std::move(*disk);
-  auto front_end = FuseDisk::create(loop_, *disk_, options_.pool_pages);
-  if (!front_end) return give_up(front_end.error());
-  front_end_ = std::move(*front_end);
   if (encode(record_).size() > max_record_bytes || record_.path.size() > max_path_bytes) {
     return give_up({Errc::invalid_argument, "the name or the folder of an attachment is too long"});
   }
   declare_io_flusher();
-  request(Step::mount, HelperRequest::Kind::mount);
+  driver_ = options_.driver;
+  request(Step::prepare, HelperRequest::Kind::prepare);
 }
 
 Status HostAttachment::open_helper() {
@@ -126,18 +134,15 @@ Status HostAttachment::open_helper() {
 
 void HostAttachment::request(Step step, HelperRequest::Kind kind, bool force) {
   step_ = step;
-  const block::Geometry& geometry = channel_.geometry();
   auto message = std::make_unique<HelperRequest>();
   message->kind = kind;
-  message->loop_number = loop_number_;
-  message->block_size_bytes = geometry.block_size_bytes;
-  message->max_read_bytes = max_fuse_transfer_bytes;
-  message->read_only = record_.read_only;
-  message->scan_partitions = options_.scan_partitions;
-  message->direct_io = options_.direct_io;
-  message->rotational = geometry.rotational;
+  message->driver = driver_;
+  message->device_commands = options_.device_commands;
+  message->number = number_;
+  message->server = record_.pid;
   message->force = force;
-  const bool fits = HostHelper::put(message->label, loop_label_prefix + record_.id) &&
+  if (disk_) describe(message->device);
+  const bool fits = HostHelper::put(message->label, std::string(device_label_prefix) + record_.id) &&
                     HostHelper::put(message->mount_point, record_.mount_point) &&
                     HostHelper::put(message->record_path, record_.path) &&
                     HostHelper::put(message->record, encode(record_));
@@ -157,8 +162,8 @@ void HostAttachment::request(Step step, HelperRequest::Kind kind, bool force) {
 
 void HostAttachment::on_answer(HostHelper::Answer& answer) {
   switch (std::exchange(step_, Step::none)) {
-    case Step::mount:
-      return on_mounted(answer);
+    case Step::prepare:
+      return on_prepared(answer);
     case Step::bind:
       return on_bound(answer);
     case Step::record: {
@@ -174,46 +179,87 @@ void HostAttachment::on_answer(HostHelper::Answer& answer) {
       return end_detach(std::exchange(outcome_, Status{}));
     case Step::undo:
       return drain();
+    case Step::remove:
+      return end();
     case Step::none:
     case Step::drain:
       return;
   }
 }
 
-void HostAttachment::on_mounted(HostHelper::Answer& answer) {
+void HostAttachment::describe(HelperRequest::Device& device) const {
+  const block::Geometry& geometry = channel_.geometry();
+  device.size_bytes = disk_->size_bytes();
+  device.block_size_bytes = disk_->block_size();
+  device.physical_block_size_bytes = geometry.physical_block_size_bytes;
+  device.discard_granularity_bytes = geometry.thin ? disk_->granularity_bytes() : 0;
+  device.connections = std::clamp(options_.nbd_connections, 1u, max_nbd_connections);
+  device.nbd_flags = nbd_transmission_flags(*disk_);
+  device.read_only = record_.read_only;
+  device.write_cache = geometry.write_cache;
+  device.fua = geometry.fua;
+  device.rotational = geometry.rotational;
+  device.scan_partitions = options_.scan_partitions;
+  device.direct_io = options_.direct_io;
+}
+
+void HostAttachment::on_prepared(HostHelper::Answer& answer) {
   if (!answer.status) return give_up(answer.status.error());
-  std::vector<UniqueFd> descriptors;
-  descriptors.push_back(std::move(answer.fd));
-  if (auto served = front_end_->serve(std::move(descriptors)); !served) return give_up(served.error());
+  driver_ = answer.driver;
+  number_ = answer.number;
+  record_.driver = to_string(driver_);
+  if (auto made = make_front_end(); !made) return give_up(made.error());
+  if (auto served = front_end_->serve(std::move(answer.descriptors)); !served) return give_up(served.error());
   request(Step::bind, HelperRequest::Kind::bind);
+}
+
+template <class Made>
+Status HostAttachment::take(Made made) {
+  if (!made) return tl::unexpected(made.error());
+  front_end_ = std::move(*made);
+  return {};
+}
+
+Status HostAttachment::make_front_end() {
+  switch (driver_) {
+    case Driver::ublk:
+      return take(UblkDisk::create(loop_, *disk_));
+    case Driver::nbd:
+      return take(NbdDisk::create(loop_, *disk_, options_.pool_pages));
+    case Driver::automatic:
+    case Driver::fuse:
+      break;
+  }
+  return take(FuseDisk::create(loop_, *disk_, options_.pool_pages));
 }
 
 void HostAttachment::on_bound(const HostHelper::Answer& answer) {
   if (!answer.status) return give_up(answer.status.error());
-  loop_number_ = answer.loop_number;
+  number_ = answer.number;
   direct_io_ = answer.direct_io;
-  record_.device = loop_device(loop_number_);
+  record_.device = answer.device;
   request(Step::record, HelperRequest::Kind::write_record);
 }
 
 // A start that failed: takes back what was done, then says why.
 void HostAttachment::give_up(Error error) {
-  const bool nothing_done = helper_ == nullptr;
   outcome_ = tl::unexpected(std::move(error));
   record_.device.clear();
-  if (nothing_done) return drain();
+  if (helper_ == nullptr) return end();  // nothing was done
   request(Step::undo, HelperRequest::Kind::undo);
 }
 
 void HostAttachment::drain() {
-  helper_.reset();
   step_ = Step::drain;
   if (front_end_ == nullptr) return on_drained();
   front_end_->stop(Delegate<void()>::to<&HostAttachment::on_drained>(*this));
 }
 
-void HostAttachment::on_drained() {
+void HostAttachment::on_drained() { request(Step::remove, HelperRequest::Kind::remove); }
+
+void HostAttachment::end() {
   step_ = Step::none;
+  helper_.reset();
   if (ready_) {
     state_ = AttachState::failed;
     return std::exchange(ready_, nullptr)(tl::unexpected(outcome_.error()));
@@ -260,6 +306,27 @@ std::string_view to_string(AttachState state) noexcept {
       return "failed";
   }
   return "unknown";
+}
+
+std::string_view to_string(Driver driver) noexcept {
+  switch (driver) {
+    case Driver::automatic:
+      return "auto";
+    case Driver::fuse:
+      return "fuse";
+    case Driver::nbd:
+      return "nbd";
+    case Driver::ublk:
+      return "ublk";
+  }
+  return "unknown";
+}
+
+Result<Driver> parse_driver(std::string_view text) {
+  for (const Driver driver : {Driver::automatic, Driver::fuse, Driver::nbd, Driver::ublk}) {
+    if (to_string(driver) == text) return driver;
+  }
+  return fail(Errc::invalid_argument, "drivers are auto, fuse, nbd and ublk");
 }
 
 std::unique_ptr<Attachment> Attachment::start(runtime::Loop& loop, block::Channel& channel,

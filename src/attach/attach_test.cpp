@@ -150,7 +150,7 @@ class Served {
 
 // Whether the loop device still serves this attachment; by now the number may be another test's.
 bool is_bound_to(int number, const AttachRecord& record) {
-  return loop_label(number) == loop_label_prefix + record.id;
+  return loop_label(number) == std::string(device_label_prefix) + record.id;
 }
 
 class AttachTest : public ::testing::Test {
@@ -174,6 +174,7 @@ class AttachTest : public ::testing::Test {
   AttachOptions options() const {
     AttachOptions made;
     made.name = "ram:test";
+    made.driver = Driver::fuse;
     made.run_dir = run_dir_;
     return made;
   }

@@ -23,7 +23,7 @@
 
 namespace perilune::attach::testing {
 
-class PollLoop final : public runtime::Loop {
+class PollLoop : public runtime::Loop {
  public:
   PollLoop() : event_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {}
   ~PollLoop() override { ::close(event_); }
@@ -55,7 +55,9 @@ class PollLoop final : public runtime::Loop {
                                                runtime::ConnectHandler&) override {
     return nullptr;
   }
-  std::unique_ptr<runtime::Stream> adopt(std::unique_ptr<runtime::DetachedStream>) override { return nullptr; }
+  std::unique_ptr<runtime::Stream> adopt(std::unique_ptr<runtime::DetachedStream>) override {
+    return nullptr;
+  }
   Result<std::unique_ptr<runtime::BlockFile>> open_file(const std::string&,
                                                         const runtime::OpenOptions&) override {
     return fail(Errc::unsupported, "no files");
@@ -145,11 +147,12 @@ class RecordingDisk final : public block::Channel {
 
   const block::Geometry& geometry() const override { return geometry_; }
   block::Geometry& geometry_for_change() { return geometry_; }
-  // The stored bytes, for one expression. Their order with the operations comes through the kernel, which a race detector
-  // does not see: the lock, held to the end of the expression, tells it.
+  // The stored bytes, for one expression. Their order with the operations comes through the kernel, which a
+  // race detector does not see: the lock, held to the end of the expression, tells it.
   class LockedBytes {
    public:
-    LockedBytes(std::recursive_mutex& mutex, std::vector<std::uint8_t>& bytes) : guard_(mutex), bytes_(bytes) {}
+    LockedBytes(std::recursive_mutex& mutex, std::vector<std::uint8_t>& bytes)
+        : guard_(mutex), bytes_(bytes) {}
     std::uint8_t* data() const { return bytes_.data(); }
     auto begin() const { return bytes_.begin(); }
     auto end() const { return bytes_.end(); }
@@ -207,6 +210,8 @@ class RecordingDisk final : public block::Channel {
     return static_cast<unsigned>(std::count_if(entries.begin(), entries.end(),
                                                [&](const Entry& e) { return e.kind == kind && e.ended; }));
   }
+  [[nodiscard]] unsigned fua_operations() const { return fua_operations_; }
+  [[nodiscard]] bool last_may_unmap() const { return last_may_unmap_; }
   void forget() {
     const std::lock_guard guard(mutex_);
     entries_.clear();
@@ -219,6 +224,8 @@ class RecordingDisk final : public block::Channel {
 
   void record(const block::BlockOp& op, bool ended) {
     const std::lock_guard guard(mutex_);
+    if (op.fua && !ended) ++fua_operations_;
+    last_may_unmap_ = op.may_unmap;
     if (entries_.size() < entries_.capacity())
       entries_.push_back({op.kind, op.lba.value(), op.blocks.value(), ended});
   }
@@ -252,6 +259,8 @@ class RecordingDisk final : public block::Channel {
   block::OpStatus fail_status_ = block::OpStatus::ok;
   mutable std::recursive_mutex mutex_;
   std::vector<Entry> entries_;
+  std::atomic<unsigned> fua_operations_{0};
+  std::atomic<bool> last_may_unmap_{false};
 };
 
 }  // namespace perilune::attach::testing

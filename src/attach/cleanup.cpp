@@ -18,7 +18,9 @@
 
 #include "attach/fuse_disk.hpp"
 #include "attach/loop_device.hpp"
+#include "attach/nbd_netlink.hpp"
 #include "attach/state_file.hpp"
+#include "attach/ublk_control.hpp"
 #include "attach/unique_fd.hpp"
 
 namespace perilune::attach {
@@ -37,6 +39,10 @@ class Cleaner {
     for (const int number : all_loops()) {
       if (is_leftover(number)) remove_loop(number);
     }
+    for (const int number : all_nbds()) {
+      if (is_leftover_nbd(number)) remove_nbd(number);
+    }
+    remove_ublk_devices();
     for (const std::string& mount_point : dead_mounts_) remove_mount(mount_point);
     for (const AttachRecord& record : dead_records_) remove_record(record);
     remove_stray_folders();
@@ -77,8 +83,69 @@ class Cleaner {
     const std::string place = file.substr(0, file.size() - tail.size());
     if (!place.empty()) return dead_places_.contains(place);
     const auto label = loop_label(number);
-    return label && label->starts_with(loop_label_prefix) &&
-           !living_ids_.contains(label->substr(std::string_view(loop_label_prefix).size()));
+    return label && label->starts_with(device_label_prefix) &&
+           !living_ids_.contains(label->substr(device_label_prefix.size()));
+  }
+
+  // Records of other folders have living servers, too.
+  [[nodiscard]] static bool is_leftover_nbd(int number) {
+    const std::string label = nbd_identifier(number);
+    return label.starts_with(device_label_prefix) &&
+           !is_alive(std::string_view(label).substr(device_label_prefix.size()));
+  }
+
+  void remove_nbd(int number) {
+    const std::string device = "/dev/" + nbd_name(number), label = nbd_identifier(number);
+    if (auto uses = uses_of_disk(nbd_name(number))) {
+      for (const Use& use : *uses) remove_use(use);
+    }
+    if (const auto done = nbd_disconnect(number); !done) return failed(device + ": " + done.error().message);
+    if (!wait_patiently([&] { return nbd_identifier(number) != label; })) {
+      return failed(device + ": still held open, goes away with its last user");
+    }
+    remove_partition_nodes(nbd_name(number));
+    removed("detached " + device);
+  }
+
+  // The kernel takes a dead server's block device away; its file systems and its queue stay.
+  void remove_ublk_devices() {
+    if (all_ublk_devices().empty()) return unmount_lost_disks();
+    auto control = UblkControl::open();
+    if (!control) return;
+    for (const int number : all_ublk_devices()) {
+      const std::uint64_t owner = control->owner_of(number);
+      const bool dead =
+          std::any_of(dead_records_.begin(), dead_records_.end(), [&](const AttachRecord& record) {
+            return label_number(std::string(device_label_prefix) + record.id) == owner;
+          });
+      if (!dead) continue;
+      const std::string device = "/dev/" + ublk_name(number);
+      static_cast<void>(control->stop(number));
+      unmount_lost_disks();
+      if (const auto done = control->remove(number); !done)
+        failed(device + ": " + done.error().message);
+      else
+        removed("detached " + device);
+    }
+    unmount_lost_disks();
+  }
+
+  // File systems on a device of a dead record that is no more.
+  void unmount_lost_disks() {
+    auto mounts = read_mounts();
+    if (!mounts) return;
+    std::reverse(mounts->begin(), mounts->end());
+    for (const AttachRecord& record : dead_records_) {
+      struct stat st {};
+      const std::string name =
+          record.device.substr(std::min(record.device.size(), std::string_view("/dev/").size()));
+      if (record.driver != "ublk" || name.empty() || ::stat(("/sys/block/" + name).c_str(), &st) == 0)
+        continue;
+      for (const Mount& mount : *mounts) {
+        if (mount.source != record.device && !mount.source.starts_with(record.device + "p")) continue;
+        remove_use({Use::Kind::mount, mount.source, mount.mount_point});
+      }
+    }
   }
 
   void remove_loop(int number) {

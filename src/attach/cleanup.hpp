@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What killed servers left on the host: file systems on their dead devices, loop devices, FUSE mounts,
-// folders, records. Nothing of a living server is touched. Waits for the kernel; not for a reactor thread.
+// What killed servers left on the host: file systems on their dead devices, loop, NBD and ublk devices, FUSE
+// mounts, folders, records. Nothing of a living server is touched. Waits for the kernel; not for a reactor
+// thread.
 #pragma once
 
 #include <cstdint>

@@ -14,9 +14,9 @@
 #include <cstdio>
 #include <cstring>
 
-#include "attach/fuse_disk.hpp"
-#include "attach/loop_device.hpp"
+#include "attach/host_driver.hpp"
 #include "attach/mounts.hpp"
+#include "attach/nbd_disk.hpp"
 #include "attach/state_file.hpp"
 #include "base/assert.hpp"
 
@@ -26,38 +26,38 @@ namespace {
 
 // --- what the helper process does, request by request
 
-Result<UniqueFd> do_mount(const HelperRequest& request) {
-  if (auto written = write_record_text(request.record_path.data(), request.record.data()); !written) {
-    return tl::unexpected(written.error());
-  }
-  if (::mkdir(request.mount_point.data(), 0700) != 0) return fail_errno(errno, request.mount_point.data());
-  UniqueFd fuse(::open("/dev/fuse", O_RDWR | O_CLOEXEC | O_NONBLOCK));
-  if (!fuse.valid()) return fail_errno(errno, "/dev/fuse");
-  char options[160];
-  std::snprintf(options, sizeof options, "fd=%d,rootmode=%o,user_id=%u,group_id=%u,max_read=%u", fuse.get(),
-                static_cast<unsigned>(S_IFDIR), ::geteuid(), ::getegid(), request.max_read_bytes);
-  unsigned long flags = MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME;
-  if (request.read_only) flags |= MS_RDONLY;
-  const std::string type(fuse_type);
-  if (::mount("perilune", request.mount_point.data(), type.c_str(), flags, options) != 0) {
-    return fail_errno(errno, "mount of a FUSE file system");
-  }
-  return fuse;
+// Which drivers are tried, and in which order: docs/performance/attach.md has the measurements.
+std::vector<Driver> candidates(const HelperRequest& request) {
+  if (request.driver != Driver::automatic) return {request.driver};
+  std::vector<Driver> drivers;
+  if (request.device_commands) drivers.push_back(Driver::ublk);
+  drivers.push_back(Driver::nbd);
+  drivers.push_back(Driver::fuse);
+  return drivers;
 }
 
-Result<BoundLoop> do_bind(const HelperRequest& request) {
-  LoopSettings settings;
-  settings.block_size_bytes = request.block_size_bytes;
-  settings.read_only = request.read_only;
-  settings.scan_partitions = request.scan_partitions;
-  settings.direct_io = request.direct_io;
-  settings.rotational = request.rotational;
-  settings.label = request.label.data();
-  return bind_loop(std::string(request.mount_point.data()) + "/" + FuseDisk::file_name, settings);
+Status do_prepare(const HelperRequest& request, HelperReply& reply, std::vector<UniqueFd>& hand_over) {
+  if (auto written = write_record_text(request.record_path.data(), request.record.data()); !written)
+    return written;
+  Status outcome;
+  for (const Driver driver : candidates(request)) {
+    hand_over.clear();
+    reply.driver = driver;
+    outcome = host_driver(driver).prepare(request, reply, hand_over);
+    if (outcome) return outcome;
+  }
+  return outcome;  // of the last one, which is the only one or FUSE
 }
 
-Status unmount_users(int loop_number, bool force) {
-  auto uses = uses_of_disk(loop_name(loop_number));
+Status do_bind(const HelperRequest& request, HelperReply& reply) {
+  HostDriver& driver = host_driver(request.driver);
+  if (auto bound = driver.bind(request, reply); !bound) return bound;
+  static_cast<void>(HostHelper::put(reply.device, "/dev/" + driver.disk_name(reply.number)));
+  return {};
+}
+
+Status unmount_users(const std::string& disk, bool force) {
+  auto uses = uses_of_disk(disk);
   if (!uses) return tl::unexpected(uses.error());
   std::string refusal;
   for (const Use& use : *uses) {
@@ -70,35 +70,22 @@ Status unmount_users(int loop_number, bool force) {
   return {};
 }
 
-// Somebody may have taken the loop device away from us (losetup -d) and given its number to another file.
-bool owns_loop(const HelperRequest& request) {
-  if (request.loop_number < 0 || !loop_is_bound(request.loop_number)) return false;
-  const std::string file = std::string(request.mount_point.data()) + "/" + FuseDisk::file_name;
-  return loop_backing_file(request.loop_number) == file ||
-         loop_label(request.loop_number) == request.label.data();
-}
-
-void remove_mount(const HelperRequest& request) {
-  if (::umount2(request.mount_point.data(), UMOUNT_NOFOLLOW) != 0 && errno == EBUSY) {
-    static_cast<void>(::umount2(request.mount_point.data(), MNT_DETACH | UMOUNT_NOFOLLOW));
-  }
-  ::rmdir(request.mount_point.data());
-  ::unlink(request.record_path.data());
-}
-
 Status do_detach(const HelperRequest& request) {
-  if (owns_loop(request)) {
-    if (auto unused = unmount_users(request.loop_number, request.force); !unused) return unused;
-    const ReleaseMode mode = request.force ? ReleaseMode::force : ReleaseMode::exclusive;
-    if (auto released = release_loop(request.loop_number, mode); !released) return released;
-  }
-  remove_mount(request);
-  return {};
+  HostDriver& driver = host_driver(request.driver);
+  if (!driver.owns(request)) return {};
+  if (auto unused = unmount_users(driver.disk_name(request.number), request.force); !unused) return unused;
+  return driver.release(request, request.force ? ReleaseMode::force : ReleaseMode::exclusive);
 }
 
 Status do_undo(const HelperRequest& request) {
-  if (owns_loop(request)) static_cast<void>(release_loop(request.loop_number, ReleaseMode::force));
-  remove_mount(request);
+  HostDriver& driver = host_driver(request.driver);
+  if (driver.owns(request)) static_cast<void>(driver.release(request, ReleaseMode::force));
+  return {};
+}
+
+Status do_remove(const HelperRequest& request) {
+  if (request.driver != Driver::automatic) host_driver(request.driver).remove(request);
+  ::unlink(request.record_path.data());
   return {};
 }
 
@@ -110,62 +97,54 @@ void report(HelperReply& reply, const Error& error) {
   static_cast<void>(HostHelper::put(reply.message, message));
 }
 
-UniqueFd serve(const HelperRequest& request, HelperReply& reply) {
-  Status status;
+Status perform(const HelperRequest& request, HelperReply& reply, std::vector<UniqueFd>& hand_over) {
   switch (request.kind) {
-    case HelperRequest::Kind::mount: {
-      auto fuse = do_mount(request);
-      if (fuse) return std::move(*fuse);
-      report(reply, fuse.error());
-      return {};
-    }
-    case HelperRequest::Kind::bind: {
-      auto bound = do_bind(request);
-      if (bound) {
-        reply.loop_number = bound->number;
-        reply.direct_io = bound->direct_io;
-      } else {
-        report(reply, bound.error());
-      }
-      return {};
-    }
+    case HelperRequest::Kind::prepare:
+      return do_prepare(request, reply, hand_over);
+    case HelperRequest::Kind::bind:
+      return do_bind(request, reply);
     case HelperRequest::Kind::write_record:
-      status = write_record_text(request.record_path.data(), request.record.data());
-      break;
+      return write_record_text(request.record_path.data(), request.record.data());
     case HelperRequest::Kind::detach:
-      status = do_detach(request);
-      break;
+      return do_detach(request);
     case HelperRequest::Kind::undo:
-      status = do_undo(request);
-      break;
+      return do_undo(request);
+    case HelperRequest::Kind::remove:
+      return do_remove(request);
   }
-  if (!status) report(reply, status.error());
   return {};
 }
 
 // --- messages; a descriptor may travel with a reply
 
-bool send_reply(int socket, HelperReply& reply, int fd) {
+constexpr std::size_t max_descriptors = 8;
+static_assert(max_descriptors >= max_nbd_connections);
+
+bool send_reply(int socket, HelperReply& reply, const std::vector<UniqueFd>& descriptors) {
   iovec iov{&reply, sizeof reply};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof fd)] = {};
+  alignas(cmsghdr) char control[CMSG_SPACE(max_descriptors * sizeof(int))] = {};
   msghdr message{};
   message.msg_iov = &iov;
   message.msg_iovlen = 1;
-  if (fd >= 0) {
+  if (!descriptors.empty()) {
+    const std::size_t bytes = descriptors.size() * sizeof(int);
     message.msg_control = control;
-    message.msg_controllen = sizeof control;
+    message.msg_controllen = CMSG_SPACE(bytes);
     cmsghdr* header = CMSG_FIRSTHDR(&message);
     header->cmsg_level = SOL_SOCKET;
     header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof fd);
-    std::memcpy(CMSG_DATA(header), &fd, sizeof fd);
+    header->cmsg_len = CMSG_LEN(bytes);
+    for (std::size_t i = 0; i < descriptors.size(); ++i) {
+      const int fd = descriptors[i].get();
+      std::memcpy(CMSG_DATA(header) + i * sizeof fd, &fd, sizeof fd);
+    }
   }
   return ::sendmsg(socket, &message, MSG_NOSIGNAL) == static_cast<ssize_t>(sizeof reply);
 }
 
-ssize_t receive_reply(int socket, HelperReply& reply, UniqueFd& fd) {
+ssize_t receive_reply(int socket, HelperReply& reply, std::vector<UniqueFd>& descriptors) {
   iovec iov{&reply, sizeof reply};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  alignas(cmsghdr) char control[CMSG_SPACE(max_descriptors * sizeof(int))] = {};
   msghdr message{};
   message.msg_iov = &iov;
   message.msg_iovlen = 1;
@@ -174,10 +153,11 @@ ssize_t receive_reply(int socket, HelperReply& reply, UniqueFd& fd) {
   const ssize_t n = ::recvmsg(socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
   if (n < 0) return -errno;
   for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr; header = CMSG_NXTHDR(&message, header)) {
-    if (header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS) {
+    if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
+    for (std::size_t at = 0; CMSG_LEN(at) < header->cmsg_len; at += sizeof(int)) {
       int received = -1;
-      std::memcpy(&received, CMSG_DATA(header), sizeof received);
-      fd = UniqueFd(received);
+      std::memcpy(&received, CMSG_DATA(header) + at, sizeof received);
+      descriptors.emplace_back(received);
     }
   }
   return n;
@@ -205,12 +185,39 @@ ssize_t receive_reply(int socket, HelperReply& reply, UniqueFd& fd) {
     if (n < 0 && errno == EINTR) continue;
     if (n != static_cast<ssize_t>(sizeof request)) ::_exit(0);  // our server has gone
     HelperReply reply;
-    const UniqueFd fd = serve(request, reply);
-    if (!send_reply(socket, reply, fd.get())) ::_exit(0);
+    std::vector<UniqueFd> hand_over;
+    if (auto done = perform(request, reply, hand_over); !done) {
+      hand_over.clear();
+      report(reply, done.error());
+    }
+    if (!send_reply(socket, reply, hand_over)) ::_exit(0);
   }
 }
 
 }  // namespace
+
+HostDriver& host_driver(Driver driver) {
+  switch (driver) {
+    case Driver::nbd:
+      return nbd_host();
+    case Driver::ublk:
+      return ublk_host();
+    case Driver::automatic:
+    case Driver::fuse:
+      break;
+  }
+  return fuse_host();
+}
+
+void load_module(const char* name) {
+  if (::access((std::string("/sys/module/") + name).c_str(), F_OK) == 0) return;
+  for (const char* program : {"/sbin/modprobe", "/usr/sbin/modprobe"}) {
+    if (::access(program, X_OK) != 0) continue;
+    const char* const words[] = {program, "-q", name, nullptr};
+    static_cast<void>(run_program(words));
+    return;
+  }
+}
 
 Result<std::unique_ptr<HostHelper>> HostHelper::start(runtime::Loop& loop, Answered answered) {
   int pair[2];
@@ -247,18 +254,21 @@ void HostHelper::send(const HelperRequest& request) {
 void HostHelper::on_readable() {
   HelperReply reply;
   Answer answer;
-  const ssize_t n = receive_reply(socket_.get(), reply, answer.fd);
+  const ssize_t n = receive_reply(socket_.get(), reply, answer.descriptors);
   if (n == -EAGAIN || n == -EINTR) return;
   if (n != static_cast<ssize_t>(sizeof reply)) {
     watch_.reset();
     if (!outstanding_) return;
-    answer.status = fail(Errc::internal, "the helper process for mounts and loop devices has gone");
+    answer.status = fail(Errc::internal, "the helper process for block devices has gone");
   } else if (reply.failed != 0) {
     reply.message.back() = 0;
     answer.status = fail(reply.code, reply.message.data(), reply.os_errno);
   }
-  answer.loop_number = reply.loop_number;
+  answer.number = reply.number;
+  answer.driver = reply.driver;
   answer.direct_io = reply.direct_io;
+  reply.device.back() = 0;
+  answer.device = reply.device.data();
   outstanding_ = false;
   answered_(answer);  // may destroy this
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The process that does for an attachment what its reactor must never do: mount, open the served file, loop
-// ioctls and the partition scan, umount. It has a fixed set of requests, one at a time, and hands the
-// descriptor of /dev/fuse over, so that it may become the privileged one of the two.
+// ioctls, netlink and ublk's control commands, the partition scan, umount. It has a fixed set of requests,
+// one at a time, and hands over the descriptors that the server needs, so that it may become the privileged
+// one of the two.
 //
 // Why a process and not a thread: a thread that waits in the kernel for an answer of its own process keeps
 // the process's descriptor table alive when that is killed, /dev/fuse with it, and so waits for ever. This
@@ -14,8 +15,11 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <string_view>
+#include <vector>
 
+#include "attach/attach.hpp"
 #include "attach/unique_fd.hpp"
 #include "base/delegate.hpp"
 #include "base/result.hpp"
@@ -25,21 +29,34 @@ namespace perilune::attach {
 
 struct HelperRequest {
   enum class Kind : std::uint32_t {
-    mount,  // make the folders, write the record, mount; answers with the descriptor
-    bind,   // loop device on the mounted file
+    prepare,  // write the record, make what the server needs; answers with its descriptors and the driver
+    bind,     // the block device appears
     write_record,
-    detach,  // free the loop device, umount, remove folder and record
+    detach,  // take the block device from the host
     undo,    // the same after a start that failed, by force, with what there is
+    remove,  // what is left when nobody serves any more, and the record
   };
-  Kind kind = Kind::mount;
-  std::int32_t loop_number = -1;
-  std::uint32_t block_size_bytes = 512;
-  std::uint32_t max_read_bytes = 0;
-  bool read_only = false;
-  bool scan_partitions = false;
-  bool direct_io = false;
-  bool rotational = false;
+  struct Device {
+    std::uint64_t size_bytes = 0;
+    std::uint32_t block_size_bytes = 512;
+    std::uint32_t physical_block_size_bytes = 512;
+    std::uint32_t discard_granularity_bytes = 0;  // 0: no discards
+    std::uint32_t connections = 1;                // NBD
+    std::uint16_t nbd_flags = 0;
+    bool read_only = false;
+    bool write_cache = false;
+    bool fua = false;
+    bool rotational = false;
+    bool scan_partitions = false;
+    bool direct_io = false;
+  };
+  Kind kind = Kind::prepare;
+  Driver driver = Driver::fuse;  // automatic for prepare alone: the first of those that work
+  bool device_commands = false;  // prepare: the server's loop could serve ublk
   bool force = false;
+  std::int32_t number = -1;  // of the device
+  std::int32_t server = 0;   // process
+  Device device;
   std::array<char, 64> label{};
   std::array<char, 512> mount_point{};
   std::array<char, 512> record_path{};
@@ -50,8 +67,10 @@ struct HelperReply {
   std::uint32_t failed = 0;
   Errc code = Errc::internal;
   std::int32_t os_errno = 0;
-  std::int32_t loop_number = -1;
+  std::int32_t number = -1;
+  Driver driver = Driver::fuse;
   bool direct_io = false;
+  std::array<char, 64> device{};  // "/dev/loop0", by bind
   std::array<char, 1024> message{};
 };
 
@@ -59,9 +78,11 @@ class HostHelper {
  public:
   struct Answer {
     Status status;
-    int loop_number = -1;
+    int number = -1;
+    Driver driver = Driver::fuse;
     bool direct_io = false;
-    UniqueFd fd;
+    std::string device;
+    std::vector<UniqueFd> descriptors;
   };
   // Called on the loop's thread, once per request. When the helper dies, the outstanding request ends with an
   // error.

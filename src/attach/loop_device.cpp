@@ -4,19 +4,13 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/loop.h>
-#include <spawn.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
-#include <sys/wait.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
-#include <chrono>
-#include <cstdio>
 #include <cstring>
-#include <ctime>
 
 #include "attach/mounts.hpp"
 #include "attach/unique_fd.hpp"
@@ -26,85 +20,6 @@ namespace perilune::attach {
 namespace {
 
 constexpr int max_bind_attempts = 64;  // others take free devices too
-constexpr auto release_patience = std::chrono::seconds(10);
-
-void pause_briefly() {
-  const timespec tick{0, 20'000'000};
-  ::nanosleep(&tick, nullptr);
-}
-
-std::optional<dev_t> device_number(const std::string& name) {
-  const std::string text = read_small_file("/sys/class/block/" + name + "/dev");
-  unsigned major = 0, minor = 0;
-  if (std::sscanf(text.c_str(), "%u:%u", &major, &minor) != 2) return std::nullopt;
-  return makedev(major, minor);
-}
-
-// Where neither devtmpfs nor udev works (containers), nobody makes the node but us.
-void make_node(const std::string& name) {
-  const std::string path = "/dev/" + name;
-  struct stat st {};
-  const auto number = device_number(name);
-  if (!number) return;
-  if (::stat(path.c_str(), &st) == 0) {
-    if (S_ISBLK(st.st_mode) && st.st_rdev == *number) return;
-    ::unlink(path.c_str());  // left over from an earlier device
-  }
-  static_cast<void>(::mknod(path.c_str(), S_IFBLK | 0600, *number));
-}
-
-void make_partition_nodes(int number) {
-  for (const std::string& name : disk_and_partitions(loop_name(number))) make_node(name);
-}
-
-// Nodes of partitions that the kernel no longer knows.
-void remove_partition_nodes(int number) {
-  const std::string prefix = loop_name(number) + "p";
-  DIR* dir = ::opendir("/dev");
-  if (dir == nullptr) return;
-  while (const dirent* entry = ::readdir(dir)) {
-    const std::string name = entry->d_name;
-    struct stat st {};
-    const std::string path = "/dev/" + name;
-    if (name.starts_with(prefix) && !device_number(name) && ::lstat(path.c_str(), &st) == 0 &&
-        S_ISBLK(st.st_mode)) {
-      ::unlink(path.c_str());
-    }
-  }
-  ::closedir(dir);
-}
-
-// Kernels built without partition parsers find none by themselves; util-linux reads the table and tells the
-// kernel. Without that program the partitions stay unknown, as on any other disk of such a machine.
-void add_partitions_from_user_space(int number) {
-  if (disk_and_partitions(loop_name(number)).size() > 1) return;
-  std::string program = "partx", verb = "--add", device = loop_device(number);
-  char* arguments[] = {program.data(), verb.data(), device.data(), nullptr};
-  char path[] = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
-  char* environment[] = {path, nullptr};
-  pid_t child = -1;
-  for (const char* file : {"/usr/bin/partx", "/bin/partx", "/usr/sbin/partx"}) {
-    if (::posix_spawn(&child, file, nullptr, nullptr, arguments, environment) != 0) continue;
-    while (::waitpid(child, nullptr, 0) < 0 && errno == EINTR) {
-    }
-    return;
-  }
-}
-
-void write_setting(const std::string& path, std::string_view value) {
-  const UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
-  if (fd.valid()) static_cast<void>(!::write(fd.get(), value.data(), value.size()));
-}
-
-// Limits that the loop driver does not set itself. What the kernel refuses stays as it was.
-void set_queue_limits(int number, const LoopSettings& settings) {
-  const std::string queue = "/sys/block/" + loop_name(number) + "/queue/";
-  const std::string possible = read_small_file(queue + "max_hw_sectors_kb");
-  unsigned hardware_kb = 0;
-  std::from_chars(possible.data(), possible.data() + possible.size(), hardware_kb);
-  if (hardware_kb != 0) write_setting(queue + "max_sectors_kb", std::to_string(std::min(hardware_kb, 1024u)));
-  write_setting(queue + "rotational", settings.rotational ? "1" : "0");
-}
 
 Result<UniqueFd> open_loop(int number, int flags) {
   const std::string path = loop_device(number);
@@ -138,17 +53,12 @@ void keep_bound(int fd) {
 
 // Ends when the device no longer serves `file`: the number may belong to somebody else the next moment.
 Status wait_until_free(int number, const std::string& file, ReleaseMode mode) {
-  const auto deadline = std::chrono::steady_clock::now() + release_patience;
-  while (loop_serves(number, file)) {
-    if (std::chrono::steady_clock::now() < deadline) {
-      pause_briefly();
-      continue;
-    }
-    if (mode == ReleaseMode::force) break;  // its last user will take it along
+  const bool free = wait_patiently([&] { return !loop_serves(number, file); });
+  if (!free && mode != ReleaseMode::force) {  // by force, its last user will take it along
     if (auto fd = open_loop(number, O_RDONLY)) keep_bound(fd->get());
     return fail(Errc::busy, loop_device(number) + " is held open by another process", EBUSY);
   }
-  if (!loop_is_bound(number)) remove_partition_nodes(number);
+  if (!loop_is_bound(number)) remove_partition_nodes(loop_name(number));
   return {};
 }
 
@@ -216,10 +126,9 @@ Result<BoundLoop> bind_loop(const std::string& file, const LoopSettings& setting
       if (errno == EBUSY) continue;  // somebody else took it in between
       return fail_errno(errno, "LOOP_CONFIGURE " + loop_device(number));
     }
-    set_queue_limits(number, settings);
+    set_queue(loop_name(number), {settings.rotational, false});
     if (settings.scan_partitions) {
-      add_partitions_from_user_space(number);
-      make_partition_nodes(number);
+      find_partitions(loop_name(number));
     }
     return BoundLoop{number, read_small_file("/sys/block/" + loop_name(number) + "/loop/dio") == "1"};
   }

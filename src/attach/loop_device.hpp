@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "attach/block_node.hpp"
 #include "base/result.hpp"
 
 namespace perilune::attach {
@@ -26,18 +27,12 @@ struct BoundLoop {
   bool direct_io = false;  // what the kernel granted
 };
 
-inline constexpr const char* loop_label_prefix = "perilune:";
-
 // Takes a free loop device for the file. Partition nodes that do not appear by themselves are made. busy when
 // none is free.
 [[nodiscard]] Result<BoundLoop> bind_loop(const std::string& file, const LoopSettings& settings);
 
-enum class ReleaseMode : std::uint8_t {
-  exclusive,  // only when nobody else claims it, after a flush that worked
-  force,      // whatever happens; goes away with its last user
-};
-
-// Ends when it no longer serves its file, its nodes of partitions removed. busy: it is in use and stays as it was.
+// Ends when it no longer serves its file, its nodes of partitions removed. busy: it is in use and stays as it
+// was.
 [[nodiscard]] Status release_loop(int number, ReleaseMode mode);
 
 [[nodiscard]] bool loop_is_bound(int number);

@@ -106,6 +106,8 @@ Result<std::vector<Mount>> read_mounts() {
   return parse_mountinfo(*text);
 }
 
+std::vector<std::string> all_disks() { return entries_of("/sys/block"); }
+
 std::vector<std::string> disk_and_partitions(const std::string& disk) {
   std::vector<std::string> names{disk};
   for (const std::string& entry : entries_of("/sys/block/" + disk)) {

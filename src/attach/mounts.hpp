@@ -26,6 +26,8 @@ struct Mount {
 // The lines of a mountinfo file (proc(5)); lines that are not understood are left out.
 [[nodiscard]] std::vector<Mount> parse_mountinfo(std::string_view text);
 
+[[nodiscard]] std::vector<std::string> all_disks();  // "loop0", "nbd3", "sda" ...
+
 // A block device and its partitions by name: "loop0", "loop0p1" …
 [[nodiscard]] std::vector<std::string> disk_and_partitions(const std::string& disk);
 

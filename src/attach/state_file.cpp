@@ -45,6 +45,7 @@ std::string encode(const AttachRecord& record) {
       {"lun", record.lun},
       {"read_only", record.read_only},
       {"mount_point", record.mount_point},
+      {"driver", record.driver},
       {"device", record.device},
       {"refusal", record.refusal},
       {"refusals", record.refusals},
@@ -66,6 +67,7 @@ Result<AttachRecord> decode(std::string_view text) {
     record.lun = json.at("lun").get<std::uint64_t>();
     record.read_only = json.at("read_only").get<bool>();
     record.mount_point = json.at("mount_point").get<std::string>();
+    record.driver = json.value("driver", std::string("fuse"));  // what the first version made
     record.device = json.at("device").get<std::string>();
     record.refusal = json.at("refusal").get<std::string>();
     record.refusals = json.at("refusals").get<std::uint64_t>();
@@ -131,6 +133,20 @@ std::uint64_t process_start_time(pid_t pid) {
   std::uint64_t ticks = 0;
   std::from_chars(stat.data() + at + 1, stat.data() + stat.size(), ticks);
   return ticks;
+}
+
+std::string make_record_id(pid_t pid, std::uint64_t start_time, unsigned number) {
+  return std::to_string(pid) + "-" + std::to_string(start_time) + "-" + std::to_string(number);
+}
+
+bool is_alive(std::string_view record_id) {
+  const char* const end = record_id.data() + record_id.size();
+  pid_t pid = 0;
+  const auto first = std::from_chars(record_id.data(), end, pid);
+  if (first.ec != std::errc{} || first.ptr == end || *first.ptr != '-') return true;
+  std::uint64_t start_time = 0;
+  if (std::from_chars(first.ptr + 1, end, start_time).ec != std::errc{}) return true;
+  return process_start_time(pid) == start_time;
 }
 
 bool is_alive(const AttachRecord& record) {

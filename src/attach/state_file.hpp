@@ -14,6 +14,9 @@
 
 namespace perilune::attach {
 
+// What a device is called towards the kernel: this and the id of its record.
+inline constexpr std::string_view device_label_prefix = "perilune:";
+
 struct AttachRecord {
   std::string id;
   pid_t pid = 0;
@@ -24,6 +27,7 @@ struct AttachRecord {
   std::uint64_t lun = 0;
   bool read_only = false;
   std::string mount_point;
+  std::string driver;          // "fuse", "nbd", "ublk"; "auto" until it is known
   std::string device;          // empty until there is one
   std::string refusal;         // why the last request to detach was refused
   std::uint64_t refusals = 0;  // how many there were
@@ -42,5 +46,9 @@ struct AttachRecord {
 // 0 when there is no such process.
 [[nodiscard]] std::uint64_t process_start_time(pid_t pid);
 [[nodiscard]] bool is_alive(const AttachRecord& record);
+// "PID-START_TIME-N": unlike that of any process before, so that nothing a killed one left stands in the way.
+[[nodiscard]] std::string make_record_id(pid_t pid, std::uint64_t start_time, unsigned number);
+// Whether the process of such an id lives; true for what is none.
+[[nodiscard]] bool is_alive(std::string_view record_id);
 
 }  // namespace perilune::attach

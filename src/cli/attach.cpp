@@ -20,7 +20,6 @@
 
 #include "attach/attach.hpp"
 #include "attach/cleanup.hpp"
-#include "attach/loop_device.hpp"
 #include "attach/mounts.hpp"
 #include "attach/state_file.hpp"
 #include "attach/unique_fd.hpp"
@@ -42,6 +41,7 @@ struct AttachArguments {
   std::string what;
   bool read_only = false;
   bool foreground = false;
+  attach::Driver driver = attach::Driver::automatic;
   std::string run_dir = attach::AttachOptions().run_dir;
 };
 
@@ -91,6 +91,8 @@ class AttachServer {
     options.name = source_->name();
     options.target = source_->target();
     options.lun = source_->lun();
+    options.driver = arguments_.driver;
+    options.device_commands = true;
     options.read_only = arguments_.read_only;
     options.run_dir = arguments_.run_dir;
     attachment_ = Attachment::start(loop_, channel, std::move(options), [this](Result<std::string> device) {
@@ -106,7 +108,9 @@ class AttachServer {
       exit_code_ = static_cast<int>(device.error().code);
       return loop_.stop();
     }
-    log_.event(EventLog::Level::info, "attached", fmt::format("device={} name={}", *device, source_->name()));
+    log_.event(EventLog::Level::info, "attached",
+               fmt::format("device={} driver={} name={}", *device, attach::to_string(attachment_->driver()),
+                           source_->name()));
     if (wanted_) detach(*std::exchange(wanted_, std::nullopt));
   }
 
@@ -181,6 +185,7 @@ int serve_device(const AttachArguments& arguments, EventLog& log, const AttachSe
   const UniqueFd signals(::signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC));
 
   runtime::LoopOptions loop_options;
+  loop_options.device_commands = true;
   loop_options.notice = [&log](std::string_view line) {
     log.event(EventLog::Level::warning, "reactor", line);
   };
@@ -284,14 +289,12 @@ int attach_in_foreground(const AttachArguments& arguments) {
 // --- detach
 
 std::optional<AttachRecord> find_record(const std::string& run_dir, const std::string& what) {
-  const auto number = attach::parse_loop_device(what);
+  const std::string device = what.starts_with("/") ? what : "/dev/" + what;
   std::string name = what;
-  if (!number) {
-    if (auto known = attach_name(what)) name = *known;
-  }
+  if (auto known = attach_name(what)) name = *known;
   std::optional<AttachRecord> found;
   for (AttachRecord& record : attach::read_records(run_dir)) {
-    const bool matches = number ? record.device == attach::loop_device(*number) : record.name == name;
+    const bool matches = record.device == device || record.name == name;
     if (matches && (!found || attach::is_alive(record))) found = std::move(record);
   }
   return found;
@@ -349,8 +352,8 @@ int detach_one(const std::string& run_dir, const std::string& what, bool force, 
         {ToolExit::failed,
          fmt::format("the server of {} is gone; perilune detach --cleanup takes the rest away", what)});
   }
-  if (const auto number = attach::parse_loop_device(record->device); number && !force) {
-    const auto uses = attach::uses_of_disk(attach::loop_name(*number));
+  if (!record->device.empty() && !force) {
+    const auto uses = attach::uses_of_disk(record->device.substr(std::string_view("/dev/").size()));
     if (uses && !uses->empty()) return refuse_used(*record, *uses);
   }
   if (::syscall(SYS_pidfd_send_signal, process.get(), force ? SIGUSR1 : SIGTERM, nullptr, 0) != 0) {
@@ -376,10 +379,16 @@ int run_attach(int argc, char** argv) {
   app.add_option("WHAT", arguments.what, "iscsi:// URL of a unit, a file or block device, or ram:SIZE")
       ->required();
   app.add_flag("--read-only", arguments.read_only, "refuse writes");
+  std::string driver = "auto";
+  app.add_option("--driver", driver, "auto, ublk, nbd or fuse: by which driver of the kernel")
+      ->capture_default_str();
   app.add_flag("--foreground", arguments.foreground, "stay in the foreground until SIGTERM or SIGINT");
   app.add_option("--run-dir", arguments.run_dir, "where mount points and records are")->capture_default_str();
   app.footer(std::string(url_help));
   if (const auto code = parse_arguments(app, argc, argv, static_cast<int>(ToolExit::usage))) return *code;
+  const auto parsed = attach::parse_driver(driver);
+  if (!parsed) return report("attach", {ToolExit::usage, parsed.error().message});
+  arguments.driver = *parsed;
   return arguments.foreground ? attach_in_foreground(arguments) : attach_in_background(arguments);
 }
 
@@ -390,7 +399,7 @@ int run_detach(int argc, char** argv) {
   unsigned timeout_seconds = 120;
   CLI::App app("Take away a block device that perilune attach made; returns when it is gone.",
                "perilune detach");
-  auto* target = app.add_option("WHAT", what, "the device (/dev/loop0), or what was attached");
+  auto* target = app.add_option("WHAT", what, "the device (/dev/ublkb0), or what was attached");
   app.add_flag("--force", force, "unmount file systems on it first");
   auto* clean =
       app.add_flag("--cleanup", cleanup, "remove what killed servers left, one line for each thing");
