@@ -34,7 +34,7 @@ def start_target():
 
 
 def a_target_on_a_device_that_can_lose_power():
-    global sectors, disk
+    global sectors
     for module in ("dm_mod", "dm_flakey"):
         sh(["modprobe", module], show=False)
     sectors = int(lab.sysfs("/dev/vdb", "size"))
@@ -45,13 +45,17 @@ def a_target_on_a_device_that_can_lose_power():
     sh("truncate -s 64M /srv/disk; sync")
     start_target()
     lab.guest_wire("127.0.0.1", 3260)
+    lab.allow(r"EXT4-fs warning \(device dm-", r"EXT4-fs error \(device dm-", r"dm-\d+.*(I/O error|JBD2)", r"JBD2: .*dm-")
+
+
+def logged_in():
+    global disk
     lab.iscsid()
     lab.discover(target)
     lab.update(target, node__session__timeo__replacement_timeout=60, **{"node__conn[0]__timeo__noop_out_interval": 5,
                                                                         "node__conn[0]__timeo__noop_out_timeout": 10})
     disk = lab.login(target)
-    lab.allow(r"detected conn error", r"EXT4-fs warning \(device dm-", r"EXT4-fs error \(device dm-", r"dm-\d+.*(I/O error|JBD2)",
-              r"JBD2: .*dm-")
+    lab.allow(r"detected conn error")
 
 
 def mount():
@@ -132,4 +136,4 @@ def nothing_flushed_is_lost():
 
 
 if __name__ == "__main__":
-    lab.main(a_target_on_a_device_that_can_lose_power, nothing_flushed_is_lost)
+    lab.main(a_target_on_a_device_that_can_lose_power, logged_in, nothing_flushed_is_lost)
