@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // INQUIRY (SPC-4 6.6) and the vital product data pages (SPC-4 7.8, SBC-3 6.5).
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <string_view>
 
@@ -99,12 +100,23 @@ void well_known_page(Device& device, Task& task) {
   reply(task, load_be16(task.cdb.data() + 3));
 }
 
+struct Naa {
+  std::array<std::uint8_t, 16> bytes{};
+  std::size_t size = 8;
+};
+Naa naa_of(const LogicalUnit& unit) noexcept {
+  if (unit.identity().naa6) return {*unit.identity().naa6, 16};
+  Naa naa;
+  store_be64(naa.bytes.data(), naa_designator(unit));
+  return naa;
+}
+
 void device_identification(Buffer& out, const Command& command) {
   const NexusNames& names = command.task.nexus->names();
   const std::uint8_t protocol = names.protocol_identifier;
-  designator(out, code_binary, of_unit, type_naa, 8, protocol);
-  out.resize(out.size() + 8);
-  store_be64(out.data() + out.size() - 8, naa_designator(command.unit));
+  const Naa naa = naa_of(command.unit);
+  designator(out, code_binary, of_unit, type_naa, static_cast<std::uint8_t>(naa.size), protocol);
+  out.insert(out.end(), naa.bytes.begin(), naa.bytes.begin() + static_cast<std::ptrdiff_t>(naa.size));
 
   const std::string_view serial = serial_of(command.unit);
   designator(out, code_ascii, of_unit, type_t10, static_cast<std::uint8_t>(vendor.size() + serial.size()), protocol);
@@ -246,7 +258,10 @@ void append_scsi_ports(std::vector<std::uint8_t>& out, const Command& command) {
 
 bool designates(const LogicalUnit& unit, std::uint8_t code_set, std::uint8_t type, Bytes wanted) noexcept {
   if (unit.forwarder() != nullptr) return false;  // no copy reaches a real device
-  if (code_set == code_binary && type == type_naa) return wanted.size() == 8 && load_be64(wanted.data()) == naa_designator(unit);
+  if (code_set == code_binary && type == type_naa) {
+    const Naa naa = naa_of(unit);
+    return std::equal(wanted.begin(), wanted.end(), naa.bytes.begin(), naa.bytes.begin() + static_cast<std::ptrdiff_t>(naa.size));
+  }
   if (code_set != code_ascii || type != type_t10) return false;
   const std::string_view text = as_text(wanted);
   return text.starts_with(vendor) && text.substr(vendor.size()) == serial_of(unit);

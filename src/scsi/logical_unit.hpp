@@ -3,9 +3,11 @@
 // the channel's Geometry. One thread (the shard's).
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -37,7 +39,8 @@ struct UnitIdentity {
   std::string product = "VIRTUAL-DISK";  // at most 16 characters, ASCII 20h..7Eh; others become spaces
   std::string revision = "0001";         // 4
   std::string serial;                    // VPD 80 and the T10 vendor id designator; at most 64
-  std::uint64_t naa_id = 0;              // low 60 bits of the NAA 3h (locally assigned) designator of VPD 83
+  std::uint64_t naa_id = 0;              // low 60 bits of the NAA 3h (locally assigned) designator of VPD 83; unique in any case
+  std::optional<std::array<std::uint8_t, 16>> naa6 = std::nullopt;  // the NAA 6h designator, in the place of that one
 
   // Serial and NAA from one number of 60 bits.
   [[nodiscard]] static UnitIdentity from_id(std::uint64_t id);
