@@ -87,8 +87,8 @@ Reload::~Reload() {
 void Reload::look() {
   again_ = thread_.joinable() || changing_ != 0;
   if (again_) return;
-  thread_ = runtime::posix::start_without_signals([this] {
-    loop_.post([this, seen = see()] { apply(seen); });
+  thread_ = runtime::posix::start_without_signals([this, units = server_.units(target_)] {
+    loop_.post([this, seen = see(units)] { apply(seen); });
   });
 }
 
@@ -110,12 +110,12 @@ void Reload::see_media(Seen& seen) {
   }
 }
 
-Reload::Seen Reload::see() {
+Reload::Seen Reload::see(const Units& units) {
   Seen seen;
   see_media(seen);
-  for (const target::UnitSpec& unit : server_.config().targets[target_].units) {
-    const bool other = std::any_of(seen.media.begin(), seen.media.end(), [&](const SeenMedium& each) { return each.file->lun() == unit.lun; });
-    if (unit.backstore != nullptr && !other) seen.sizes.emplace_back(unit.lun, unit.backstore->look_at_size());
+  for (const auto& unit : units) {
+    const bool other = std::any_of(seen.media.begin(), seen.media.end(), [&](const SeenMedium& each) { return each.file->lun() == unit->lun; });
+    if (unit->backstore != nullptr && !other) seen.sizes.emplace_back(unit->lun, unit->backstore->look_at_size());
   }
   if (port_groups_ != nullptr) seen.port_groups = port_groups_->read();
   return seen;

@@ -70,7 +70,8 @@ class Reload {
     std::vector<std::pair<std::uint16_t, Result<BlockCount>>> sizes;  // by LUN
     std::optional<Result<config::PortGroupsFile>> port_groups;
   };
-  [[nodiscard]] Seen see();
+  using Units = std::vector<std::shared_ptr<const target::UnitSpec>>;
+  [[nodiscard]] Seen see(const Units& units);
   void see_media(Seen& seen);
   void apply(const Seen& seen);
   void change(const SeenMedium& medium);

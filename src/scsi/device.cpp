@@ -118,21 +118,24 @@ LogicalUnit* Device::put_in_map(std::unique_ptr<LogicalUnit> unit) {
 Status Device::remove_unit(std::uint16_t number) {
   const auto place = units_.begin() + (place_of(number) - units_.cbegin());
   if (place == units_.end() || (*place)->number() != number) return fail(Errc::not_found, "no such logical unit");
-  const LogicalUnit& unit = **place;
-  if (!unit.task_set_.empty() || !unit.claims_.empty() || !unit.standing_.empty() || unit.medium().running() ||
-      (shards_ != nullptr && shards_->has_claim_on(unit))) {
-    return fail(Errc::busy, "logical unit has commands in progress");
-  }
+  if (!unit_idle(number)) return fail(Errc::busy, "logical unit has commands in progress");
   const std::unique_ptr<LogicalUnit> removed = std::move(*place);
   units_.erase(place);
   map_changed();
   return {};
 }
 
+bool Device::unit_idle(std::uint16_t number) const noexcept {
+  const auto place = place_of(number);
+  if (place == units_.end() || (*place)->number() != number) return true;
+  const LogicalUnit& unit = **place;
+  return unit.task_set_.empty() && unit.claims_.empty() && unit.standing_.empty() && unit.adopting_.empty() && !unit.medium().running() &&
+         (shards_ == nullptr || !shards_->has_claim_on(unit));
+}
+
 void Device::map_changed() {
   nexuses_.for_each([](Nexus& nexus) {
-    nexus.refresh_map(UnitAttention::power_on);
-    nexus.raise_on_all(UnitAttention::reported_luns_changed);
+    if (nexus.refresh_map(UnitAttention::power_on)) nexus.raise_on_all(UnitAttention::reported_luns_changed);
   });
 }
 

@@ -108,18 +108,21 @@ class Device {
   Device(const Device&) = delete;
   Device& operator=(const Device&) = delete;
 
-  // Control path. The channel is borrowed and outlives the unit. Other nexuses learn by 3F/0E.
+  // Control path. The channel is borrowed and outlives the unit. Nexuses that see it learn by 3F/0E.
   // Fails with already_exists, invalid_argument (block size, capacity).
   [[nodiscard]] Result<LogicalUnit*> add_unit(std::uint16_t number, UnitConfig config, block::Channel& channel);
   // A real device, reached through `port`, which outlives the unit. Fails with already_exists.
   [[nodiscard]] Result<LogicalUnit*> add_unit(std::uint16_t number, UnitConfig config, PassthroughPort& port);
-  // Fails with not_found, or busy while a task is in its task set (reset it first).
+  // Fails with not_found, or busy while a task is in its task set (reset it first). Of several shards, all are idle before the first
+  // removes it, and no nexus sees it any more.
   [[nodiscard]] Status remove_unit(std::uint16_t number);
+  // Nothing is in progress on the unit here, or it is not there.
+  [[nodiscard]] bool unit_idle(std::uint16_t number) const noexcept;
   [[nodiscard]] LogicalUnit* unit(std::uint16_t number) noexcept;
   // Whether a unit of this type can serve such a medium; fails with invalid_argument and the reason.
   [[nodiscard]] static Status check_medium(const block::Geometry& geometry, DeviceType type);
   [[nodiscard]] const std::string& name() const noexcept { return name_; }
-  // All target ports of the device, for VPD 88h; without this call it tells of the one that is asked through. Before the first command.
+  // All target ports of the device, for VPD 88h; without this call it tells of the one that is asked through.
   void set_ports(std::vector<TargetPort> ports) { ports_ = std::move(ports); }
   [[nodiscard]] const std::vector<TargetPort>& ports() const noexcept { return ports_; }
   // The meter of a unit (UnitConfig::space) has been read anew: nexuses may have to learn of a threshold. On one shard, any.

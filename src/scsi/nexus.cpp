@@ -13,7 +13,7 @@ namespace perilune::scsi {
 
 Nexus::Nexus(Device& device, NexusNames names, std::optional<std::vector<LunMapping>> map)
     : device_(device), names_(std::move(names)), life_(device.greet(*this)), map_(std::move(map)) {
-  refresh_map(device_.first_attention(names_));
+  (void)refresh_map(device_.first_attention(names_));
   device_.nexuses_.push_back(*this);
 }
 
@@ -29,7 +29,7 @@ NexusCopies& Nexus::copies() {
 
 void Nexus::set_map(std::optional<std::vector<LunMapping>> map) {
   map_ = std::move(map);
-  refresh_map(UnitAttention::power_on);
+  (void)refresh_map(UnitAttention::power_on);
   raise_on_all(UnitAttention::reported_luns_changed);
   for (const auto& unit : device_.units_) {
     const bool seen = find_unit([&](const LogicalUnit& each) { return &each == unit.get(); }) != nullptr;
@@ -76,7 +76,7 @@ bool Nexus::may_write_to(const LogicalUnit& unit) const noexcept {
   return std::any_of(slots_.begin(), slots_.end(), [&](const Slot& slot) { return slot.unit == &unit && !slot.read_only; });
 }
 
-void Nexus::refresh_map(UnitAttention for_new_units) {
+bool Nexus::refresh_map(UnitAttention for_new_units) {
   std::vector<Slot> fresh;
   auto place = [&](std::uint16_t lun, LogicalUnit* unit, bool read_only) {
     if (unit == nullptr) return;
@@ -94,7 +94,10 @@ void Nexus::refresh_map(UnitAttention for_new_units) {
   } else {
     for (const auto& unit : device_.units_) place(unit->number(), unit.get(), false);
   }
+  const bool changed = !std::equal(fresh.begin(), fresh.end(), slots_.begin(), slots_.end(),
+                                   [](const Slot& now, const Slot& before) { return now.unit == before.unit; });
   slots_ = std::move(fresh);
+  return changed;
 }
 
 }  // namespace perilune::scsi

@@ -95,7 +95,7 @@ class Nexus : public ListNode<Nexus> {
   }
   void raise(const LogicalUnit& unit, UnitAttention attention) noexcept;
   void raise_on_all(UnitAttention attention) noexcept;
-  void refresh_map(UnitAttention for_new_units);
+  bool refresh_map(UnitAttention for_new_units);  // true: other units stand in it than before
 
   Device& device_;
   NexusNames names_;

@@ -39,14 +39,18 @@ const NodeAcl* AccessSpec::find(std::string_view initiator_name) const noexcept 
   return found == acls.end() ? nullptr : &*found;
 }
 
-Status check_access(const AccessSpec& access, std::span<const std::uint16_t> units) {
+Status check_access(const AccessSpec& access, std::span<const std::uint16_t> units, bool secrets) {
   std::set<std::string_view> names;
+  if (access.demo_luns) {
+    const NodeAcl others{"demo mode", *access.demo_luns, std::nullopt};
+    if (Status status = check_luns(others, units); !status) return status;
+  }
   for (const NodeAcl& acl : access.acls) {
     if (!names.insert(acl.initiator_name).second) {
       return fail(Errc::invalid_argument, fmt::format("{} has an ACL already", acl.initiator_name));
     }
     if (Status status = check_luns(acl, units); !status) return status;
-    if (Status status = check_auth(acl); !status) return status;
+    if (Status status = secrets ? check_auth(acl) : Status(); !status) return status;
   }
   return {};
 }
@@ -54,8 +58,8 @@ Status check_access(const AccessSpec& access, std::span<const std::uint16_t> uni
 Access::Access(const AccessSpec& spec, std::span<const std::uint16_t> units) {
   for (const NodeAcl& acl : spec.acls) maps_.emplace(acl.initiator_name, acl.luns);
   if (!spec.demo_mode) return;
-  others_.emplace();
-  if (!spec.demo_mode_read_only) return;
+  others_.emplace(spec.demo_luns);
+  if (spec.demo_luns || !spec.demo_mode_read_only) return;
   auto& luns = others_->emplace();
   for (const std::uint16_t unit : units) luns.push_back({.lun = unit, .unit = unit, .read_only = true});
 }
@@ -64,6 +68,22 @@ const Access::Map* Access::map_of(std::string_view initiator_name) const noexcep
   const auto own = maps_.find(initiator_name);
   if (own != maps_.end()) return &own->second;
   return others_ ? &*others_ : nullptr;
+}
+
+bool Access::shows(std::uint16_t unit) const noexcept {
+  const auto has = [unit](const Map& map) {
+    return !map || std::any_of(map->begin(), map->end(), [unit](const scsi::LunMapping& mapping) { return mapping.unit == unit; });
+  };
+  return (others_ && has(*others_)) || std::any_of(maps_.begin(), maps_.end(), [&](const auto& entry) { return has(entry.second); });
+}
+
+const Access::Map* TargetAccess::map_of(std::uint16_t tag, std::string_view initiator_name) const noexcept {
+  const auto group = groups_.find(tag);
+  return group == groups_.end() ? nullptr : group->second->map_of(initiator_name);
+}
+
+bool TargetAccess::shows(std::uint16_t unit) const noexcept {
+  return std::any_of(groups_.begin(), groups_.end(), [unit](const auto& group) { return group.second->shows(unit); });
 }
 
 }  // namespace perilune::target

@@ -22,6 +22,8 @@ namespace perilune::target {
 struct AuthSpec {
   std::vector<iscsi::ChapCredentials> accounts;          // empty: nobody has to prove anything
   std::optional<iscsi::ChapCredentials> target_account;  // mutual CHAP
+  // Whether one may do without: nullopt: where there is no account. false without an account: nobody gets in.
+  std::optional<bool> allow_none = std::nullopt;
 };
 
 struct NodeAcl {
@@ -36,13 +38,16 @@ struct AccessSpec {
   // refused (0202h).
   bool demo_mode = true;
   bool demo_mode_read_only = false;
+  // What they see in the place of that.
+  std::optional<std::vector<scsi::LunMapping>> demo_luns = std::nullopt;
 
   [[nodiscard]] const NodeAcl* find(std::string_view initiator_name) const noexcept;
 };
 
 // invalid_argument: two ACLs of one initiator, a LUN mapped twice in one, a unit that there is none of, credentials that
 // check_chap() refuses.
-[[nodiscard]] Status check_access(const AccessSpec& access, std::span<const std::uint16_t> units);
+// `secrets`: false: weak ones are the administrator's to choose, as LIO has it.
+[[nodiscard]] Status check_access(const AccessSpec& access, std::span<const std::uint16_t> units, bool secrets = true);
 
 class Access {
  public:
@@ -53,10 +58,27 @@ class Access {
 
   // What this initiator sees; nullptr: it has no business here.
   [[nodiscard]] const Map* map_of(std::string_view initiator_name) const noexcept;
+  // Somebody may see the unit.
+  [[nodiscard]] bool shows(std::uint16_t unit) const noexcept;
 
  private:
   std::map<std::string, Map, std::less<>> maps_;  // by initiator name
   std::optional<Map> others_;
+};
+
+// The same for a whole target: each of its portal groups says who may come through it.
+class TargetAccess {
+ public:
+  using Groups = std::map<std::uint16_t, std::shared_ptr<const Access>>;  // by tag; a group that is closed is not there
+  TargetAccess() = default;
+  explicit TargetAccess(Groups groups) : groups_(std::move(groups)) {}
+
+  [[nodiscard]] const Access::Map* map_of(std::uint16_t tag, std::string_view initiator_name) const noexcept;
+  [[nodiscard]] bool shows(std::uint16_t unit) const noexcept;
+  [[nodiscard]] const Groups& groups() const noexcept { return groups_; }
+
+ private:
+  Groups groups_;
 };
 
 }  // namespace perilune::target

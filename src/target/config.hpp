@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -33,6 +34,17 @@ struct UnitSpec {
   block::SpaceMeter* space = nullptr;  // of the backstore, by ServerConfig::space_watch; nullptr: nobody tells what it uses
   std::shared_ptr<passthrough::RealDevice> device;  // in the place of a backstore: commands are forwarded to it
   std::string record;  // its name in ServerConfig::records, of no other unit; empty: the unit keeps nothing
+  bool record_is_read = false;  // config.durable is what that record holds; otherwise it is read when the unit is opened
+};
+
+// What one portal group says of itself, in the place of what its target says of all.
+struct GroupRules {
+  AuthSpec auth;
+  AccessSpec access;
+  std::optional<iscsi::WantedParams> params = std::nullopt;  // nullopt: the server's. FirstBurstLength: at most the server's
+  std::string alias;
+  bool open = true;    // false: it is as if the group were not there, but that a login hears of it (0301h); sessions in it end
+  bool admits = true;  // false: no login (0301h); sessions go on
 };
 
 struct TargetSpec {
@@ -42,6 +54,7 @@ struct TargetSpec {
   AuthSpec auth;
   AccessSpec access;
   std::vector<UnitSpec> units;
+  std::map<std::uint16_t, GroupRules> rules = {};  // by tag, of groups that do not follow the target's alias, auth and access
 };
 
 inline constexpr std::uint32_t max_shards = 64;  // threads of a server

@@ -237,7 +237,7 @@ void Connection::enter_full_feature() {
   shard_.logged_in(*this);
   // Its right may have gone while it logged in.
   session_->access_changed();
-  if (closing_) return;
+  if (closing_ || end_after_sending_) return;
   if (server_.config().ping_interval.count() > 0) {
     arm_timer(server_.config().ping_interval);
   } else {

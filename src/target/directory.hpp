@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where the targets of a server are to be had, and how SendTargets is answered from that (RFC 7143 appendix C). Immutable: a
-// change makes another one, and each shard has the latest that it was told of. Any thread.
+// Where the targets of a server are to be had, and how SendTargets is answered from that (RFC 7143 appendix C). Each shard has its
+// own, and is told of changes. One thread at a time.
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -25,7 +27,7 @@ class Directory {
   struct Target {
     std::string name;
     std::vector<PortalGroup> portal_groups;
-    std::shared_ptr<const Access> access;  // nullptr: everybody may use it
+    std::shared_ptr<const TargetAccess> access;  // nullptr: everybody may use it
   };
   // Who asks. `local`: this end of the connection, an address that the initiator can reach for certain.
   struct Asker {
@@ -37,19 +39,25 @@ class Directory {
 
   Directory() = default;
   // `host_addresses`: what a portal on every address is reached by, beside the address asked.
-  Directory(std::vector<Portal> portals, std::vector<Target> targets, std::vector<runtime::Endpoint> host_addresses)
-      : portals_(std::move(portals)), targets_(std::move(targets)), host_addresses_(std::move(host_addresses)) {}
+  Directory(std::vector<Portal> portals, std::vector<Target> targets, std::vector<runtime::Endpoint> host_addresses);
+
+  void set_portals(std::vector<Portal> portals) { portals_ = std::move(portals); }
+  void set_host_addresses(std::vector<runtime::Endpoint> addresses) { host_addresses_ = std::move(addresses); }
+  // Adds it, or puts it in the place of the one of the same name.
+  void set_target(std::shared_ptr<const Target> target) { targets_[target->name] = std::move(target); }
+  void remove_target(const std::string& name) { targets_.erase(name); }
 
   // `asked`: the value of SendTargets: All, the name of a target, or empty (the session's own). Every target with every portal of
-  // each of its groups that the initiator may be able to reach; the address asked comes first. No record for a target without one, or one
-  // that the initiator may not log in to.
+  // each of its groups that the initiator may be able to reach and log in through; the address asked comes first. No record for a target
+  // without one. In the order of their names.
   [[nodiscard]] std::vector<iscsi::SendTargetsRecord> answer(const Asker& asker, std::string_view asked) const;
 
  private:
   [[nodiscard]] std::vector<std::string> addresses(const Target& target, const Asker& asker) const;
+  [[nodiscard]] static std::optional<std::uint16_t> group_of(const Target& target, std::uint32_t portal, const Asker& asker);
 
   std::vector<Portal> portals_;
-  std::vector<Target> targets_;
+  std::map<std::string, std::shared_ptr<const Target>, std::less<>> targets_;  // by name
   std::vector<runtime::Endpoint> host_addresses_;
 };
 

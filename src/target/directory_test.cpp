@@ -54,11 +54,16 @@ TEST(Directory, ATargetIsListedForThoseWhoMayUseIt) {
   AccessSpec access;
   access.demo_mode = false;
   access.acls.push_back({"iqn.2026-11.io.perilune:friend", {}, {}});
-  const Directory closed({{0, endpoint("192.0.2.1:3260")}}, {{one, {{.tag = 1}}, std::make_shared<const Access>(access, std::vector<std::uint16_t>{})}}, {});
+  // Its group 2 is closed.
+  const auto groups = std::make_shared<const TargetAccess>(
+      TargetAccess::Groups{{1, std::make_shared<const Access>(access, std::vector<std::uint16_t>{})}});
+  const Directory closed({{0, endpoint("192.0.2.1:3260")}, {1, endpoint("192.0.2.2:3260")}}, {{one, {{.tag = 1, .portals = {0}}, {.tag = 2, .portals = {1}}}, groups}}, {});
   const auto records = [&](std::string_view who, std::string_view asked) {
     return closed.answer({0, endpoint("192.0.2.1:3260"), {}, who}, asked).size();
   };
   EXPECT_EQ(records("iqn.2026-11.io.perilune:friend", "All"), 1u);
+  EXPECT_EQ(closed.answer({0, endpoint("192.0.2.1:3260"), {}, "iqn.2026-11.io.perilune:friend"}, "All").front().target_addresses,
+            (Texts{"192.0.2.1:3260,1"}));
   EXPECT_EQ(records("iqn.2026-11.io.perilune:stranger", "All"), 0u);
   EXPECT_EQ(records("iqn.2026-11.io.perilune:stranger", one), 0u) << "nor by its name";
 }

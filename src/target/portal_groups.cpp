@@ -33,6 +33,7 @@ Status check_portal_groups(std::span<const PortalGroup> groups, std::size_t port
       return fail(Errc::invalid_argument, fmt::format("portal group {} beside others needs portals of its own", group.tag));
     }
     for (const std::uint32_t portal : group.portals) {
+      if (portal == no_portal) continue;
       if (portal >= portals) return fail(Errc::invalid_argument, fmt::format("portal group {}: no portal {}", group.tag, portal));
       if (!taken.insert(portal).second) {
         return fail(Errc::invalid_argument, fmt::format("portal group {}: portal {} stands in two", group.tag, portal));

@@ -15,9 +15,13 @@
 
 namespace perilune::target {
 
+// Alone in PortalGroup::portals: the group has none yet.
+inline constexpr std::uint32_t no_portal = ~std::uint32_t{0};
+
 struct PortalGroup {
   std::uint16_t tag = 1;               // not 0, which no SCSI target port may have
-  std::vector<std::uint32_t> portals = {};  // their numbers, the places in ServerConfig::portals; empty: all of them
+  // Their numbers, the places in ServerConfig::portals or what Server::add_portal() has given; empty: all of them.
+  std::vector<std::uint32_t> portals = {};
   friend bool operator==(const PortalGroup&, const PortalGroup&) = default;
 };
 

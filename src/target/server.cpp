@@ -18,10 +18,10 @@ std::uint32_t smallest_buffer_pool_pages(const ServerConfig& config) {
 
 namespace {
 
-std::vector<std::uint16_t> units_of(const TargetSpec& target) {
-  std::vector<std::uint16_t> units;
-  for (const UnitSpec& unit : target.units) units.push_back(unit.lun);
-  return units;
+std::vector<std::uint16_t> numbers_of(const std::vector<UnitSpec>& units) {
+  std::vector<std::uint16_t> numbers;
+  for (const UnitSpec& unit : units) numbers.push_back(unit.lun);
+  return numbers;
 }
 
 Status check(const ServerConfig& config) {
@@ -38,13 +38,30 @@ Status check(const ServerConfig& config) {
   }
   for (const TargetSpec& target : config.targets) {
     Status status = check_portal_groups(target.portal_groups, config.portals.size());
-    if (status) status = check_access(target.access, units_of(target));
+    if (status) status = check_access(target.access, numbers_of(target.units));
+    for (const auto& [tag, rules] : target.rules) {
+      if (status) status = check_access(rules.access, numbers_of(target.units));
+    }
     if (!status) return fail(Errc::invalid_argument, fmt::format("{}: {}", target.name, status.error().message));
   }
   return {};
 }
 
 }  // namespace
+
+// Of each group that is open.
+std::shared_ptr<const TargetAccess> Server::access_of(const Served& target) const {
+  TargetAccess::Groups groups;
+  const std::vector<std::uint16_t> units = units_of(target);
+  std::shared_ptr<const Access> common;
+  for (const PortalGroup& group : target.spec.portal_groups) {
+    const GroupRules* const rules = rules_of(target.spec, group.tag);
+    if (target.leaving || (rules != nullptr && !rules->open)) continue;
+    if (rules == nullptr && common == nullptr) common = std::make_shared<const Access>(target.spec.access, units);
+    groups[group.tag] = rules == nullptr ? common : std::make_shared<const Access>(rules->access, units);
+  }
+  return std::make_shared<const TargetAccess>(std::move(groups));
+}
 
 Result<std::unique_ptr<Server>> Server::create(runtime::Loop& loop, ServerConfig config, EventLog& log) {
   runtime::Loop* const loops[] = {&loop};
@@ -62,14 +79,11 @@ Result<std::unique_ptr<Server>> Server::create(std::span<runtime::Loop* const> l
 Server::Server(ServerConfig config, std::uint32_t shards) : config_(std::move(config)), registry_(*this, shards) {}
 
 Server::~Server() {
-  hear_of_space(false);
-  portals_.clear();
-}
-
-void Server::hear_of_space(bool heard) {
-  for (std::uint32_t target = 0; target < config_.targets.size(); ++target) {
-    for (const UnitSpec& unit : config_.targets[target].units) hear_of_space(target, unit, heard);
+  for (const auto& [number, target] : targets_) {
+    for (const auto& [lun, unit] : target->units) hear_of_space(number, *unit, false);
   }
+  removals_.clear();
+  portals_.clear();
 }
 
 void Server::hear_of_space(std::uint32_t target, const UnitSpec& unit, bool heard) {
@@ -79,10 +93,51 @@ void Server::hear_of_space(std::uint32_t target, const UnitSpec& unit, bool hear
   });
 }
 
-UnitSpec* Server::find_unit(std::uint32_t target, std::uint16_t lun) {
-  auto& units = config_.targets[target].units;
-  const auto spec = std::find_if(units.begin(), units.end(), [lun](const UnitSpec& unit) { return unit.lun == lun; });
-  return spec != units.end() ? &*spec : nullptr;
+std::vector<std::uint16_t> Server::units_of(const Served& target) const {
+  std::vector<std::uint16_t> units;
+  for (const auto& [lun, unit] : target.units) units.push_back(lun);
+  return units;
+}
+
+std::vector<std::shared_ptr<const UnitSpec>> Server::units(std::uint32_t number) const {
+  std::vector<std::shared_ptr<const UnitSpec>> units;
+  for (const auto& [lun, unit] : targets_.at(number)->units) units.push_back(unit);
+  return units;
+}
+
+std::vector<scsi::TargetPort> Server::ports_of(const TargetSpec& target) {
+  std::vector<scsi::TargetPort> ports;
+  for (const PortalGroup& group : target.portal_groups) ports.push_back({group.tag, target_port_name(target.name, group.tag)});
+  return ports;
+}
+
+const GroupRules* Server::rules_of(const TargetSpec& target, std::uint16_t tag) const {
+  const auto found = target.rules.find(tag);
+  return found == target.rules.end() ? nullptr : &found->second;
+}
+
+Server::Served& Server::add_served(TargetSpec spec) {
+  const std::uint32_t number = next_target_++;
+  numbers_[spec.name] = number;
+  Served& target = *targets_.emplace(number, std::make_unique<Served>(std::move(spec))).first->second;
+  shards_.front()->loop.random().fill(target.token_key);
+  return target;
+}
+
+const UnitSpec* Server::find_unit(std::uint32_t target, std::uint16_t lun) const {
+  const auto served = targets_.find(target);
+  if (served == targets_.end()) return nullptr;
+  const auto unit = served->second->units.find(lun);
+  return unit != served->second->units.end() ? unit->second.get() : nullptr;
+}
+
+// Others may look at it as it was.
+void Server::change_unit(std::uint32_t target, std::uint16_t lun, const std::function<void(UnitSpec&)>& edit) {
+  const UnitSpec* const now = find_unit(target, lun);
+  if (now == nullptr) return;
+  auto changed = std::make_shared<UnitSpec>(*now);
+  edit(*changed);
+  targets_.at(target)->units[lun] = std::move(changed);
 }
 
 // All of them before the first unit: devices may send to each other from the beginning.
@@ -94,15 +149,30 @@ Status Server::make_shards(std::span<runtime::Loop* const> loops, EventLog& log)
     (*pool)->set_min_shared(static_cast<std::uint32_t>(Command::max_pages));
     shards_.push_back(std::make_unique<Shard>(*this, shard_count(), *loop, std::move(*pool), log));
   }
-  token_keys_.resize(config_.targets.size());
-  for (scsi::RodTokenKey& key : token_keys_) loops.front()->random().fill(key);
-  for (const TargetSpec& target : config_.targets) {
-    accesses_.push_back(std::make_shared<const Access>(target.access, units_of(target)));
+  for (TargetSpec& spec : config_.targets) {
+    Served& target = add_served(std::move(spec));
+    for (UnitSpec& unit : target.spec.units) {
+      const std::uint16_t lun = unit.lun;
+      if (!target.units.emplace(lun, std::make_shared<const UnitSpec>(std::move(unit))).second) {
+        return fail(Errc::already_exists, "logical unit number in use");
+      }
+    }
+    target.spec.units.clear();
+    target.access = access_of(target);
   }
+  config_.targets.clear();
   for (const auto& shard : shards_) {
-    if (Status status = shard->open_targets(config_.targets); !status) return status;
+    for (const auto& [number, target] : targets_) {
+      shard->make_target(number, target->spec.name, target->access, ports_of(target->spec));
+      shard->start_target(number, target->token_key);
+      for (const auto& [lun, unit] : target->units) {
+        if (Status status = shard->open_unit(number, *unit, target->spec.portal_groups); !status) return status;
+      }
+    }
   }
-  hear_of_space(true);
+  for (const auto& [number, target] : targets_) {
+    for (const auto& [lun, unit] : target->units) hear_of_space(number, *unit, true);
+  }
   return {};
 }
 
@@ -120,16 +190,25 @@ Status Server::Portal::bind(runtime::Loop& loop, const runtime::SocketOptions& o
 Status Server::start() {
   Status status = bind_portals();
   if (status) status = check_redirects();
-  if (!status) portals_.clear();
-  else publish_directory();
-  return status;
+  if (!status) {
+    portals_.clear();
+    next_portal_ = 0;
+    return status;
+  }
+  for (const auto& there : shards_) {
+    send(*shards_.front(), *there,
+         [shard = there.get(), addresses = config_.host_addresses] { shard->directory.set_host_addresses(addresses); });
+  }
+  publish_portals();
+  for (const auto& [number, target] : targets_) publish_target(number);
+  return {};
 }
 
 Status Server::bind_portals() {
   for (const runtime::Endpoint& endpoint : config_.portals) {
-    auto portal = std::make_unique<Portal>(*this, static_cast<std::uint32_t>(portals_.size()), endpoint);
+    auto portal = std::make_unique<Portal>(*this, next_portal_, endpoint);
     if (Status status = portal->bind(shards_.front()->loop, config_.socket); !status) return status;
-    portals_.push_back(std::move(portal));
+    portals_.emplace(next_portal_++, std::move(portal));
   }
   return {};
 }
@@ -139,10 +218,10 @@ BoundPortal Server::portal_of(const TargetSpec& target, const Portal& portal) co
 }
 
 Status Server::check_redirects() const {
-  for (const TargetSpec& target : config_.targets) {
+  for (const auto& [number, target] : targets_) {
     std::vector<BoundPortal> portals;
-    for (const auto& portal : portals_) portals.push_back(portal_of(target, *portal));
-    Status status = check_redirect_loops(config_.redirects, portals, config_.host_addresses, target.name);
+    for (const auto& [place, portal] : portals_) portals.push_back(portal_of(target->spec, *portal));
+    Status status = check_redirect_loops(config_.redirects, portals, config_.host_addresses, target->spec.name);
     if (!status) return status;
   }
   return {};
@@ -150,20 +229,29 @@ Status Server::check_redirects() const {
 
 std::vector<runtime::Endpoint> Server::bound_portals() const {
   std::vector<runtime::Endpoint> bound;
-  for (const auto& portal : portals_) bound.push_back(portal->bound());
+  for (const auto& [number, portal] : portals_) bound.push_back(portal->bound());
   return bound;
 }
 
-void Server::publish_directory() {
+void Server::publish_portals() {
   std::vector<Directory::Portal> portals;
-  for (const auto& portal : portals_) portals.push_back({portal->number(), portal->bound()});
-  std::vector<Directory::Target> targets;
-  for (std::size_t i = 0; i < config_.targets.size(); ++i) {
-    targets.push_back({config_.targets[i].name, config_.targets[i].portal_groups, accesses_[i]});
-  }
-  const auto directory = std::make_shared<const Directory>(std::move(portals), std::move(targets), config_.host_addresses);
+  for (const auto& [number, portal] : portals_) portals.push_back({number, portal->bound()});
   for (const auto& there : shards_) {
-    send(*shards_.front(), *there, [shard = there.get(), directory] { shard->directory = directory; });
+    send(*shards_.front(), *there, [shard = there.get(), portals] { shard->directory.set_portals(portals); });
+  }
+}
+
+void Server::publish_target(std::uint32_t number) {
+  Served& target = *targets_.at(number);
+  target.access = access_of(target);
+  const auto told =
+      std::make_shared<const Directory::Target>(Directory::Target{target.spec.name, target.spec.portal_groups, target.access});
+  for (const auto& there : shards_) {
+    send(*shards_.front(), *there, [shard = there.get(), number, told, gone = target.leaving] {
+      if (gone) shard->directory.remove_target(told->name);
+      else shard->directory.set_target(told);
+      shard->set_access(number, told->access);
+    });
   }
 }
 
@@ -180,7 +268,8 @@ void Server::send(const Shard& from, Shard& to, std::function<void()> work) {
 void Server::send_to_device(std::uint32_t number, std::uint32_t target, std::function<void(scsi::Device&)> work) {
   Shard& there = shard(number);
   there.loop.post([alive = std::weak_ptr(alive_), &there, target, work = std::move(work)] {
-    if (!alive.expired()) work(*there.node(target).device);
+    if (alive.expired()) return;
+    if (TargetNode* node = there.find_node(target)) work(*node->device);  // else it is gone
   });
 }
 
@@ -199,45 +288,53 @@ void Server::accepted(std::unique_ptr<runtime::Stream> stream, std::uint32_t por
 
 const RedirectRule* Server::redirect_of(const TargetSpec& target, std::uint32_t portal) const {
   // A portal that is bound no more sends nobody on.
-  if (config_.redirects.empty() || portal >= portals_.size()) return nullptr;
-  return find_redirect(config_.redirects, portal_of(target, *portals_[portal]), target.name);
+  if (config_.redirects.empty()) return nullptr;
+  const auto bound = portals_.find(portal);
+  if (bound == portals_.end()) return nullptr;
+  return find_redirect(config_.redirects, portal_of(target, *bound->second), target.name);
 }
 
 iscsi::TargetDecision Server::find_target(const iscsi::TargetQuery& query, const Connection& connection) {
   iscsi::TargetDecision decision;
   const AuthSpec* auth = &config_.discovery_auth;
+  decision.params = config_.params;
   if (query.session_type == iscsi::SessionType::normal) {
-    const auto target = std::find_if(config_.targets.begin(), config_.targets.end(),
-                                     [&](const TargetSpec& spec) { return spec.name == query.target_name; });
-    if (target == config_.targets.end()) {
+    const auto number = numbers_.find(query.target_name);
+    const Served* const served = number == numbers_.end() ? nullptr : targets_.at(number->second).get();
+    // A target that is elsewhere is to be found by those who discover it.
+    const auto tag = served == nullptr || served->leaving ? std::nullopt
+                                                          : portal_group_of(served->spec.portal_groups, connection.portal());
+    if (!tag) {
       decision.status = iscsi::LoginStatus::not_found;
       return decision;
     }
-    const auto tag = portal_group_of(target->portal_groups, connection.portal());
-    if (!tag) {  // a target that is elsewhere is to be found by those who discover it
-      decision.status = iscsi::LoginStatus::not_found;
+    const TargetSpec& target = served->spec;
+    const GroupRules* const rules = rules_of(target, *tag);
+    if (rules != nullptr && !(rules->open && rules->admits)) {
+      decision.status = iscsi::LoginStatus::service_unavailable;
       return decision;
     }
-    const NodeAcl* acl = target->access.find(query.initiator_name);
-    if (acl == nullptr && !target->access.demo_mode) {
+    const AccessSpec& access = rules != nullptr ? rules->access : target.access;
+    const NodeAcl* acl = access.find(query.initiator_name);
+    if (acl == nullptr && !access.demo_mode) {
       decision.status = iscsi::LoginStatus::authorization_failure;
       return decision;
     }
-    const RedirectRule* elsewhere = redirect_of(*target, connection.portal());
+    const RedirectRule* elsewhere = redirect_of(target, connection.portal());
     if (elsewhere != nullptr) {
       decision.status = elsewhere->permanent ? iscsi::LoginStatus::target_moved_permanently
                                              : iscsi::LoginStatus::target_moved_temporarily;
       decision.redirect_address = elsewhere->address;
       return decision;
     }
-    auth = acl != nullptr && acl->auth ? &*acl->auth : &target->auth;
+    auth = acl != nullptr && acl->auth ? &*acl->auth : rules != nullptr ? &rules->auth : &target.auth;
     decision.target_portal_group_tag = *tag;
-    decision.target_alias = target->alias;
+    decision.target_alias = rules != nullptr ? rules->alias : target.alias;
+    if (rules != nullptr && rules->params) decision.params = *rules->params;
   }
-  decision.allow_none = auth->accounts.empty();
+  decision.allow_none = auth->allow_none.value_or(auth->accounts.empty());
   for (const auto& account : auth->accounts) decision.accounts.push_back(account.clone());
   if (auth->target_account) decision.target_account = auth->target_account->clone();
-  decision.params = config_.params;
   return decision;
 }
 
@@ -283,14 +380,10 @@ void Server::cold_reset(const Shard& from, std::uint32_t target) {
 // ---- an operator's wishes ----
 
 Status Server::set_access(std::uint32_t target, AccessSpec access) {
-  TargetSpec& spec = config_.targets[target];
-  if (Status status = check_access(access, units_of(spec)); !status) return status;
-  spec.access = std::move(access);
-  accesses_[target] = std::make_shared<const Access>(spec.access, units_of(spec));
-  for (const auto& there : shards_) {
-    send(*shards_.front(), *there, [shard = there.get(), target, now = accesses_[target]] { shard->set_access(target, now); });
-  }
-  publish_directory();
+  Served& served = *targets_.at(target);
+  if (Status status = check_access(access, units_of(served)); !status) return status;
+  served.spec.access = std::move(access);
+  publish_target(target);
   return {};
 }
 
@@ -325,7 +418,7 @@ Status Server::resize_unit(std::uint32_t target, std::uint16_t lun, BlockCount b
     return fail(Errc::unsupported, status.error().message);
   }
   shards_.front()->log.event(EventLog::Level::info, "unit_resized",
-                             fmt::format("target={} lun={} blocks {} -> {}", config_.targets[target].name, lun,
+                             fmt::format("target={} lun={} blocks {} -> {}", targets_.at(target)->spec.name, lun,
                                          here->channel->geometry().blocks.value(), blocks.value()));
   on_every_shard([target, lun, blocks](Shard& shard) { shard.set_unit_blocks(target, lun, blocks); },
                  [this, target, lun] { on_every_shard([target, lun](Shard& shard) { shard.unit_resized(target, lun); }, [] {}); });
@@ -346,6 +439,11 @@ struct Server::MediumChange {
     if (!status && outcome) outcome = status;
   }
 };
+
+scsi::LogicalUnit* Server::unit_of(const MediumChange& change) {
+  TargetNode* const node = shards_.front()->find_node(change.target);
+  return node != nullptr ? node->device->unit(change.lun) : nullptr;
+}
 
 // What can be known to fail before the medium of now is touched fails here.
 Status Server::check_next_medium(const scsi::LogicalUnit& unit, const Medium& medium) {
@@ -375,7 +473,7 @@ void Server::give_up_medium(std::shared_ptr<MediumChange> change) {
 }
 
 void Server::take_medium_out(std::shared_ptr<MediumChange> change) {
-  scsi::LogicalUnit* unit = shards_.front()->node(change->target).device->unit(change->lun);
+  scsi::LogicalUnit* unit = unit_of(*change);
   change->note(unit != nullptr ? check_next_medium(*unit, change->medium) : fail(Errc::not_found, "the unit has been removed"));
   if (!change->outcome) return give_up_medium(change);
   unit->take_medium_out([this, change](const Status& status) {
@@ -392,27 +490,30 @@ void Server::take_medium_out(std::shared_ptr<MediumChange> change) {
 }
 
 void Server::replace_medium(std::shared_ptr<MediumChange> change) {
-  if (UnitSpec* spec = find_unit(change->target, change->lun)) {
+  if (const UnitSpec* spec = find_unit(change->target, change->lun)) {
     hear_of_space(change->target, *spec, false);
-    spec->space = change->medium.space;
-    hear_of_space(change->target, *spec, true);
+    change_unit(change->target, change->lun, [&](UnitSpec& changed) { changed.space = change->medium.space; });
+    hear_of_space(change->target, *find_unit(change->target, change->lun), true);
   }
   on_every_shard([change](Shard& shard) { change->note(shard.put_medium_in(change->target, change->lun, change->medium.space)); },
                  [this, change] { shut_tray(change); });
 }
 
 void Server::shut_tray(std::shared_ptr<MediumChange> change) {
-  scsi::LogicalUnit* unit = shards_.front()->node(change->target).device->unit(change->lun);
-  if (UnitSpec* spec = find_unit(change->target, change->lun)) spec->backstore = change->medium.store;
+  scsi::LogicalUnit* unit = unit_of(*change);
+  change_unit(change->target, change->lun, [&](UnitSpec& spec) { spec.backstore = change->medium.store; });
   if (unit == nullptr || !change->outcome || change->medium.store == nullptr) return change->done(change->outcome);
   unit->shut_tray([change] { change->done({}); });
 }
 
 void Server::change_port_groups(std::uint32_t target, const std::function<void(scsi::PortGroups&)>& edit) {
-  scsi::Device& device = *shards_.front()->node(target).device;
-  for (const UnitSpec& unit : config_.targets[target].units) {
-    if (scsi::LogicalUnit* changed = device.unit(unit.lun)) changed->change_port_groups(edit);
-  }
+  for (const auto& [lun, unit] : targets_.at(target)->units) change_port_groups(target, lun, edit);
+}
+
+void Server::change_port_groups(std::uint32_t target, std::uint16_t lun, const std::function<void(scsi::PortGroups&)>& edit) {
+  TargetNode* const node = shards_.front()->find_node(target);
+  if (node == nullptr) return;
+  if (scsi::LogicalUnit* changed = node->device->unit(lun)) changed->change_port_groups(edit);
 }
 
 bool Server::to_shard_of(std::uint16_t tsih, std::function<void(Shard&)> work) {

@@ -11,6 +11,8 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <list>
+#include <map>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -49,6 +51,7 @@ class Server {
   // Changes the port groups of every unit of the target, as one change of each (LogicalUnit::change_port_groups). `edit` may be called
   // after the return.
   void change_port_groups(std::uint32_t target, const std::function<void(scsi::PortGroups&)>& edit);
+  void change_port_groups(std::uint32_t target, std::uint16_t lun, const std::function<void(scsi::PortGroups&)>& edit);  // of one
 
   // The backing of the unit has so many blocks now (Backstore::look_at_size). Grown: they are there on all shards, and then every
   // nexus learns by 2A/09. Unchanged: nothing happens. Fails with not_found; unsupported: it is no disk of a backstore, or has
@@ -72,7 +75,35 @@ class Server {
   // check_access() says; then nothing has changed.
   [[nodiscard]] Status set_access(std::uint32_t target, AccessSpec access);
   // The same for who has to prove what: logins to come.
-  void set_auth(std::uint32_t target, AuthSpec auth) { config_.targets[target].auth = std::move(auth); }
+  void set_auth(std::uint32_t target, AuthSpec auth) { targets_.at(target)->spec.auth = std::move(auth); }
+  void set_discovery_auth(AuthSpec auth) { config_.discovery_auth = std::move(auth); }
+
+  // --- what comes and goes while it serves (server_changes.cpp). Nothing here disturbs what it does not name. `done` is called on
+  // this thread, at once or later. Numbers of targets and portals are not given twice. ---
+  using Done = std::function<void(Status)>;
+  // A target without units, whose groups may have no portal. `done` with its number. Fails with already_exists (also while one of the
+  // name is still going), invalid_argument.
+  void add_target(TargetSpec spec, std::function<void(Result<std::uint32_t>)> done);
+  // Logins to it find nothing, its sessions end as those of a group that closes, its units go: then `done`. not_found.
+  void remove_target(std::uint32_t target, Done done);
+  // Puts a portal group in the place of the one of its tag, or adds it: where it is to be reached and what it says of itself.
+  // Sessions follow as with set_access(). Fails with not_found, invalid_argument; then nothing has changed.
+  [[nodiscard]] Status set_group(std::uint32_t target, PortalGroup group, GroupRules rules);
+  [[nodiscard]] Status remove_group(std::uint32_t target, std::uint16_t tag);
+  // Opens the unit on every shard; those who see every unit learn by 3F/0E, for the others it is there when a map shows it. Fails with
+  // what opening it says, already_exists, not_found; then nothing has changed.
+  void add_unit(std::uint32_t target, UnitSpec unit, Done done);
+  // Nobody sees the unit any more (set_group()): what is in progress on it ends, then it goes from all shards, and its channels close: then
+  // `done`. Its meter (UnitSpec::space) is for the caller to forget, where that may block. Fails with not_found, busy (somebody may see it).
+  void remove_unit(std::uint32_t target, std::uint16_t lun, Done done);
+  // Listens there. Fails with busy, permission, invalid_argument. It serves the groups that name its number, and those that name none.
+  [[nodiscard]] Result<std::uint32_t> add_portal(const runtime::Endpoint& endpoint);
+  // No more; connections that came through it go on. Groups that name it are the caller's to change.
+  void remove_portal(std::uint32_t number);
+  // Normal sessions, in no order.
+  void list_sessions(std::function<void(std::vector<SessionView>)> done);
+  // Every session of the group is asked to log out; those that have not in time are dropped, with an announcement.
+  void request_logouts(std::uint32_t target, std::uint16_t tag, std::chrono::seconds within);
 
   // --- what an operator may ask of the initiator of a session (RFC 7143 11.9.1). False: there is no such session ---
   // All its connections are asked for a Logout; those for which none comes in time are dropped, with an announcement.
@@ -85,12 +116,15 @@ class Server {
   [[nodiscard]] std::size_t session_count() const noexcept { return registry_.session_count(); }
   [[nodiscard]] const Registry& registry() const noexcept { return registry_; }
 
+  // As it is now.
+  [[nodiscard]] const TargetSpec& target(std::uint32_t number) const { return targets_.at(number)->spec; }  // but for its units
+  [[nodiscard]] std::vector<std::shared_ptr<const UnitSpec>> units(std::uint32_t number) const;
+
   // --- any thread: what does not change after start() ---
+  // But for targets (none: target() has them), portals and discovery_auth.
   [[nodiscard]] const ServerConfig& config() const noexcept { return config_; }
   [[nodiscard]] std::uint32_t shard_count() const noexcept { return static_cast<std::uint32_t>(shards_.size()); }
   [[nodiscard]] Shard& shard(std::uint32_t number = 0) noexcept { return *shards_[number]; }
-  [[nodiscard]] std::shared_ptr<const Access> access(std::uint32_t target) const { return accesses_[target]; }  // while shards are made
-  [[nodiscard]] const scsi::RodTokenKey& token_key(std::uint32_t target) const noexcept { return token_keys_[target]; }
   // Calls `work` on the thread of `to`: at once when that is the caller's own (`from`), else from a later turn there, in
   // order for each pair of shards. Never once the server is gone. Control path: it allocates.
   void send(const Shard& from, Shard& to, std::function<void()> work);
@@ -101,6 +135,7 @@ class Server {
   void login_over(const Shard& from);
   void session_gone(const Shard& from, std::uint16_t tsih);
   void cold_reset(const Shard& from, std::uint32_t target);
+  [[nodiscard]] bool stopping() const noexcept { return shutdown_ != nullptr; }  // the first shard's thread
   void shard_stopped(const Shard& from);
 
   // --- for logins, which run on the first shard ---
@@ -118,8 +153,9 @@ class Server {
 
  private:
   struct MediumChange;
-  [[nodiscard]] UnitSpec* find_unit(std::uint32_t target, std::uint16_t lun);
-  void hear_of_space(std::uint32_t target, const UnitSpec& unit, bool heard);
+  [[nodiscard]] scsi::LogicalUnit* unit_of(const MediumChange& change);
+  [[nodiscard]] const UnitSpec* find_unit(std::uint32_t target, std::uint16_t lun) const;
+  void change_unit(std::uint32_t target, std::uint16_t lun, const std::function<void(UnitSpec&)>& edit);
   [[nodiscard]] static Status check_next_medium(const scsi::LogicalUnit& unit, const Medium& medium);
   void take_medium_out(std::shared_ptr<MediumChange> change);
   void give_up_medium(std::shared_ptr<MediumChange> change);
@@ -144,6 +180,17 @@ class Server {
     std::unique_ptr<runtime::Listener> listener_;
   };
 
+  struct Served {
+    explicit Served(TargetSpec target) : spec(std::move(target)) {}
+    TargetSpec spec;  // without its units
+    scsi::RodTokenKey token_key{};  // the same on all shards
+    std::shared_ptr<const TargetAccess> access;
+    std::map<std::uint16_t, std::shared_ptr<const UnitSpec>> units;
+    bool leaving = false;
+  };
+  // A unit on its way out.
+  class Removal;
+
   // Does `work` on every shard, and `then` here when all have.
   void on_every_shard(const std::function<void(Shard&)>& work, std::function<void()> then);
   bool to_shard_of(std::uint16_t tsih, std::function<void(Shard&)> work);
@@ -154,22 +201,40 @@ class Server {
   };
 
   Server(ServerConfig config, std::uint32_t shards);
-  // What the space watch finds out reaches the devices; `heard` false: no more.
-  void hear_of_space(bool heard);
+  // What the space watch finds out of a unit reaches its devices; `heard` false: no more.
+  void hear_of_space(std::uint32_t target, const UnitSpec& unit, bool heard);
+  [[nodiscard]] Served& add_served(TargetSpec spec);
+  [[nodiscard]] std::shared_ptr<const TargetAccess> access_of(const Served& target) const;
+  [[nodiscard]] const GroupRules* rules_of(const TargetSpec& target, std::uint16_t tag) const;
+  [[nodiscard]] std::vector<std::uint16_t> units_of(const Served& target) const;
+  [[nodiscard]] static std::vector<scsi::TargetPort> ports_of(const TargetSpec& target);
+  // What the portal groups of the target say now is so on every shard.
+  void publish_target(std::uint32_t number);
+  void publish_portals();
+  void open_on_every_shard(std::uint32_t target, std::shared_ptr<const UnitSpec> unit, Done done);
+  void remove_when_empty(std::uint32_t target, Done done);
+  void drop_target(std::uint32_t target, const Done& done);
+  void publish_ports(std::uint32_t number);  // for VPD 88h
+  void later(std::function<void()> work);
+  void begin_removal(std::uint32_t target, std::uint16_t lun, Done done);
+  void removal_over(Removal& removal);
+  void close_unit(Removal& removal);
   [[nodiscard]] Status make_shards(std::span<runtime::Loop* const> loops, EventLog& log);
   [[nodiscard]] Status bind_portals();
   [[nodiscard]] Status check_redirects() const;
   [[nodiscard]] const RedirectRule* redirect_of(const TargetSpec& target, std::uint32_t portal) const;
   [[nodiscard]] BoundPortal portal_of(const TargetSpec& target, const Portal& portal) const;
-  // Every shard answers SendTargets with what is so now.
-  void publish_directory();
 
-  ServerConfig config_;
+  ServerConfig config_;  // but for its targets
   Registry registry_;
-  std::vector<std::shared_ptr<const Access>> accesses_;  // by target
-  std::vector<scsi::RodTokenKey> token_keys_;  // by target, the same on all shards
+  std::map<std::uint32_t, std::unique_ptr<Served>> targets_;  // by number
+  std::map<std::string, std::uint32_t, std::less<>> numbers_;  // of the targets, by name
+  std::uint32_t next_target_ = 0;
   std::vector<std::unique_ptr<Shard>> shards_;
-  std::vector<std::unique_ptr<Portal>> portals_;  // by number
+  std::map<std::uint32_t, std::unique_ptr<Portal>> portals_;  // by number
+  std::uint32_t next_portal_ = 0;
+  std::list<std::shared_ptr<Removal>> removals_;
+  std::vector<std::shared_ptr<void>> pending_;  // what later() was given
   std::uint64_t next_connection_id_ = 1;
   std::unique_ptr<Shutdown> shutdown_;
   std::shared_ptr<const int> alive_ = std::make_shared<const int>(0);  // messages that come later find it gone

@@ -45,14 +45,14 @@ bool tells_of_aborts(const scsi::Task& task) noexcept {
 scsi::NexusNames nexus_names(const TargetNode& node, const iscsi::TargetLoginResult& login) {
   scsi::NexusNames names;
   names.initiator_port = initiator_port_name(login.initiator_name, login.isid);
-  names.target_port = target_port_name(node.spec.name, login.target_portal_group_tag);
+  names.target_port = target_port_name(node.name, login.target_portal_group_tag);
   names.relative_target_port = login.target_portal_group_tag;
   return names;
 }
 
 // Somebody who has lost its right while it logged in sees nothing, until its session has ended.
 Access::Map map_of(const TargetNode& node, const iscsi::TargetLoginResult& login) {
-  const Access::Map* map = node.access->map_of(login.initiator_name);
+  const Access::Map* map = node.access->map_of(login.target_portal_group_tag, login.initiator_name);
   return map != nullptr ? *map : Access::Map(std::in_place);
 }
 
@@ -70,6 +70,7 @@ Session::Session(Server& server, Shard& shard, TargetNode* node, const iscsi::Ta
       node_(node),
       type_(login.session_type),
       initiator_name_(login.initiator_name),
+      initiator_alias_(login.initiator_alias),
       user_(login.user),
       isid_(login.isid),
       portal_group_tag_(login.target_portal_group_tag),
@@ -82,14 +83,25 @@ Session::Session(Server& server, Shard& shard, TargetNode* node, const iscsi::Ta
 }
 
 void Session::access_changed() {
-  if (node_ == nullptr || ending()) return;
-  const Access::Map* map = node_->access->map_of(initiator_name_);
-  if (map == nullptr) end("access withdrawn");
+  if (ending() || withdrawn_ || type_ == iscsi::SessionType::discovery) return;
+  if (node_ == nullptr) return end("target removed");  // while it logged in
+  const Access::Map* map = node_->access->map_of(portal_group_tag_, initiator_name_);
+  if (map == nullptr) withdraw("access withdrawn");
   else if (nexus_->map() != *map) nexus_->set_map(*map);
 }
 
+// What it has in progress goes on until its connections have gone, with an announcement (RFC 7143 11.9.1); nothing begins any more.
+void Session::withdraw(std::string_view reason) {
+  withdrawn_ = true;
+  engine_.expire_all();
+  nexus_->set_map(Access::Map(std::in_place));
+  if (connections_.empty()) return end(reason);
+  const std::vector<Connection*> all = connections_;
+  for (Connection* connection : all) connection->drop_announced(reason);
+}
+
 std::string_view Session::target_name() const noexcept {
-  return node_ != nullptr ? std::string_view(node_->spec.name) : std::string_view();
+  return node_ != nullptr ? std::string_view(node_->name) : std::string_view();
 }
 
 Session::~Session() {
@@ -503,7 +515,7 @@ void Session::on_text(iscsi::TargetConnection& connection, const iscsi::TextRequ
   iscsi::TargetText& text = driver.text();
   auto step = text.receive(request, data);
   if (step == iscsi::TargetText::Step::ask_targets) {
-    step = text.answer_targets(shard_.directory->answer({driver.portal(), driver.local(), target_name(), initiator_name_}, text.send_targets()));
+    step = text.answer_targets(shard_.directory.answer({driver.portal(), driver.local(), target_name(), initiator_name_}, text.send_targets()));
   }
   if (step == iscsi::TargetText::Step::respond) {
     connection.send_text_response(text.response(), text.data());

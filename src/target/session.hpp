@@ -38,6 +38,7 @@ class Session final : public iscsi::TargetHost, public ListNode<Session> {
   [[nodiscard]] std::string_view target_name() const noexcept;  // empty in a discovery session
   [[nodiscard]] std::uint16_t portal_group_tag() const noexcept { return portal_group_tag_; }
   [[nodiscard]] iscsi::SessionType type() const noexcept { return type_; }
+  [[nodiscard]] const std::string& initiator_alias() const noexcept { return initiator_alias_; }
   [[nodiscard]] const std::string& user() const noexcept { return user_; }  // CHAP_N of its first connection
   [[nodiscard]] const std::vector<Connection*>& connections() const noexcept { return connections_; }
   [[nodiscard]] Connection* find_connection(std::uint16_t cid) const noexcept;
@@ -47,8 +48,10 @@ class Session final : public iscsi::TargetHost, public ListNode<Session> {
   // Drops the connections and ends every command; the server destroys the session when the last is over.
   void end(std::string_view reason);
   // The shard has another TargetNode::access: what the initiator sees is what that says, and the session of one who may not be here
-  // any more ends.
+  // any more ends, with an announcement.
   void access_changed();
+  // It ends because its initiator may not be here any more: nothing waits for it.
+  [[nodiscard]] bool withdrawn() const noexcept { return withdrawn_; }
   [[nodiscard]] bool ending() const noexcept { return engine_.shutting_down(); }
 
   // --- recovery level 2 (session_recovery.cpp) ---
@@ -91,6 +94,7 @@ class Session final : public iscsi::TargetHost, public ListNode<Session> {
     runtime::Instant deadline;
   };
 
+  void withdraw(std::string_view reason);
   void on_recovery_timer();
   void wait_no_longer();
   [[nodiscard]] bool may_lend(const Command& command) const noexcept;
@@ -118,6 +122,7 @@ class Session final : public iscsi::TargetHost, public ListNode<Session> {
   TargetNode* node_;
   iscsi::SessionType type_;
   std::string initiator_name_;
+  std::string initiator_alias_;
   std::string user_;
   iscsi::Isid isid_;
   std::uint16_t portal_group_tag_;
@@ -132,6 +137,7 @@ class Session final : public iscsi::TargetHost, public ListNode<Session> {
   runtime::Timer recovery_timer_{shard_.loop.timers(), Delegate<void()>::to<&Session::on_recovery_timer>(*this)};
   std::vector<Lost> lost_;  // the next to end first
   bool waits_alone_ = false;
+  bool withdrawn_ = false;
   runtime::Timer data_wait_timer_{shard_.loop.timers(), Delegate<void()>::to<&Session::data_wait_expired>(*this)};
   std::vector<Connection*> connections_;
 };

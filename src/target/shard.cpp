@@ -11,15 +11,6 @@
 #include "target/session.hpp"
 
 namespace perilune::target {
-namespace {
-
-std::uint64_t milliseconds(void* loop) {
-  const auto now = static_cast<runtime::Loop*>(loop)->now().time_since_epoch();
-  return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(now).count());
-}
-
-}  // namespace
-
 TargetNode::OpenChannel* TargetNode::find_channel(std::uint16_t lun) noexcept {
   const auto open = std::find_if(channels.begin(), channels.end(), [lun](const OpenChannel& each) { return each.lun == lun; });
   return open != channels.end() ? &*open : nullptr;
@@ -79,52 +70,6 @@ Shard::~Shard() {
   while (!sessions_.empty()) delete &sessions_.front();
 }
 
-Status Shard::open_targets(const std::vector<TargetSpec>& targets) {
-  for (const TargetSpec& spec : targets) {
-    auto owned = std::make_unique<TargetNode>(spec, static_cast<std::uint32_t>(nodes_.size()), loop);
-    TargetNode& target = *owned;
-    if (server_.shard_count() > 1) target.link = std::make_unique<DeviceLink>(server_, number_, target.index);
-    target.device = std::make_unique<scsi::Device>(spec.name, target.link.get());
-    target.access = server_.access(target.index);
-    std::vector<scsi::TargetPort> ports;
-    for (const PortalGroup& group : spec.portal_groups) ports.push_back({group.tag, target_port_name(spec.name, group.tag)});
-    target.device->set_ports(std::move(ports));
-    target.device->set_clock(Delegate<std::uint64_t()>::raw(&loop, milliseconds));
-    target.device->set_token_key(server_.token_key(target.index));
-    target.device->set_later(Delegate<void()>::to<&TargetNode::ask_for_turn>(target));
-    for (const UnitSpec& unit : spec.units) {
-      if (Status status = open_unit(target, unit); !status) return status;
-    }
-    nodes_.push_back(std::move(owned));
-  }
-  return {};
-}
-
-Status Shard::open_unit(TargetNode& target, const UnitSpec& unit) {
-  scsi::UnitConfig config = unit.config;
-  config.space = unit.space;
-  if (!knows_all(config.port_groups, target.spec.portal_groups)) config.port_groups = port_groups_of(target.spec.portal_groups);
-  const auto& records = server_.config().records;
-  if (records != nullptr && !unit.record.empty()) {
-    auto record = UnitRecord::open(*records, loop, unit.record, log, config.durable);
-    if (!record) return tl::unexpected(record.error());
-    config.store = record->get();
-    target.records.push_back(std::move(*record));
-  }
-  if (unit.device != nullptr) {
-    auto port = unit.device->open_port(loop);
-    if (!port) return tl::unexpected(port.error());
-    target.ports.push_back(std::move(*port));
-    const auto added = target.device->add_unit(unit.lun, std::move(config), *target.ports.back());
-    return added ? Status() : tl::unexpected(added.error());
-  }
-  auto channel = unit.backstore->open_channel(loop);
-  if (!channel) return tl::unexpected(channel.error());
-  target.channels.push_back({unit.lun, unit.backstore, std::move(*channel)});
-  const auto added = target.device->add_unit(unit.lun, std::move(config), *target.channels.back().channel);
-  return added ? Status() : tl::unexpected(added.error());
-}
-
 // ---- connections and logins ----
 
 void Shard::accept(std::unique_ptr<runtime::Stream> stream, std::uint64_t id, std::uint32_t portal) {
@@ -161,7 +106,7 @@ void Shard::decide_join(Connection& connection, const iscsi::SessionQuery& query
   Session* session = find_session(query.tsih);
   const bool known = session != nullptr && !session->ending() && session->type() == query.session_type &&
                      session->initiator_name() == query.initiator_name && session->isid() == query.isid &&
-                     (session->node() == nullptr || (session->node()->spec.name == query.target_name &&
+                     (session->node() == nullptr || (session->node()->name == query.target_name &&
                                                       session->portal_group_tag() == query.target_portal_group_tag));
   if (!known) {
     decision.status = iscsi::LoginStatus::session_does_not_exist;
@@ -209,8 +154,8 @@ void Shard::retry_joins() {
 Session* Shard::open_session(Connection& connection, const iscsi::TargetLoginResult& login) {
   TargetNode* target = nullptr;
   if (login.session_type == iscsi::SessionType::normal) {
-    for (const auto& candidate : nodes_) {
-      if (candidate->spec.name == login.target_name) target = candidate.get();
+    for (const auto& [index, candidate] : nodes_) {
+      if (candidate->name == login.target_name) target = candidate.get();
     }
   }
   auto* session = new Session(server_, *this, target, login, server_.config().command_window);  // reap() deletes it
@@ -245,7 +190,7 @@ void Shard::connection_closing(Connection& connection) {
 
 void Shard::connection_left(Session& session) {
   const bool alone = session.connections().empty() && !awaited(session);
-  if (alone && (state_ != State::serving || !session.wait_for_recovery())) session.end({});
+  if (alone && (state_ != State::serving || session.withdrawn() || !session.wait_for_recovery())) session.end({});
   else loop.schedule(reap_hook_);
 }
 
@@ -264,7 +209,7 @@ void Shard::reap() {
   IntrusiveList<Session> gone;
   sessions_.for_each([&](Session& session) {
     if (!session.connections().empty()) return;
-    const bool waits = state_ == State::serving && session.waits_for_recovery();
+    const bool waits = state_ == State::serving && !session.withdrawn() && session.waits_for_recovery();
     if (!session.ending() && !awaited(session) && !waits) session.end({});
     if (!session.ending() || !session.engine().idle()) return;
     IntrusiveList<Session>::remove(session);
@@ -293,29 +238,34 @@ void Shard::cold_reset(std::uint32_t target) {
 }
 
 void Shard::set_unit_blocks(std::uint32_t target, std::uint16_t lun, BlockCount blocks) {
-  TargetNode::OpenChannel* open = nodes_[target]->find_channel(lun);
+  TargetNode* const node = find_node(target);
+  TargetNode::OpenChannel* open = node != nullptr ? node->find_channel(lun) : nullptr;
   if (open != nullptr && open->channel != nullptr) open->store->set_blocks(*open->channel, blocks);
 }
 
 void Shard::unit_resized(std::uint32_t target, std::uint16_t lun) {
-  if (scsi::LogicalUnit* unit = nodes_[target]->device->unit(lun)) unit->resized();
+  TargetNode* const node = find_node(target);
+  scsi::LogicalUnit* const unit = node != nullptr ? node->device->unit(lun) : nullptr;
+  if (unit != nullptr) unit->resized();
 }
 
 Status Shard::open_medium(std::uint32_t target, std::uint16_t lun, const std::shared_ptr<block::Backstore>& medium) {
+  TargetNode* const node = find_node(target);
+  if (node == nullptr) return fail(Errc::not_found, "the target has been removed");
   if (medium == nullptr) return {};
   auto channel = medium->open_channel(loop);
   if (!channel) return tl::unexpected(channel.error());
-  nodes_[target]->next_media.push_back({lun, medium, std::move(*channel)});
+  node->next_media.push_back({lun, medium, std::move(*channel)});
   return {};
 }
 
 Status Shard::put_medium_in(std::uint32_t target, std::uint16_t lun, block::SpaceMeter* space) {
-  TargetNode& node = *nodes_[target];
-  scsi::LogicalUnit* unit = node.device->unit(lun);
-  TargetNode::OpenChannel* open = node.find_channel(lun);
+  TargetNode* const node = find_node(target);
+  scsi::LogicalUnit* unit = node != nullptr ? node->device->unit(lun) : nullptr;
+  TargetNode::OpenChannel* open = node != nullptr ? node->find_channel(lun) : nullptr;
   if (unit == nullptr || open == nullptr) return fail(Errc::not_found, "the unit has been removed");
   TargetNode::OpenChannel next{lun, nullptr, nullptr};
-  for (TargetNode::OpenChannel& each : node.next_media) {
+  for (TargetNode::OpenChannel& each : node->next_media) {
     if (each.lun == lun) next = std::move(each);
   }
   forget_medium(target, lun);
@@ -326,13 +276,17 @@ Status Shard::put_medium_in(std::uint32_t target, std::uint16_t lun, block::Spac
 }
 
 void Shard::forget_medium(std::uint32_t target, std::uint16_t lun) {
-  std::erase_if(nodes_[target]->next_media, [lun](const TargetNode::OpenChannel& each) { return each.lun == lun; });
+  TargetNode* const node = find_node(target);
+  if (node == nullptr) return;
+  std::erase_if(node->next_media, [lun](const TargetNode::OpenChannel& each) { return each.lun == lun; });
 }
 
-void Shard::set_access(std::uint32_t target, std::shared_ptr<const Access> access) {
-  nodes_[target]->access = std::move(access);
+void Shard::set_access(std::uint32_t target, std::shared_ptr<const TargetAccess> access) {
+  TargetNode* const node = find_node(target);
+  if (node == nullptr) return;
+  node->access = std::move(access);
   sessions_.for_each([&](Session& session) {
-    if (session.node() == nodes_[target].get()) session.access_changed();
+    if (session.node() == node) session.access_changed();
   });
 }
 
@@ -407,7 +361,7 @@ void Shard::stop_step() {
 // Tells what outlives its command to stop; it does so when its block operation under way has ended.
 bool Shard::units_at_work() {
   bool any = false;
-  for (const auto& target : nodes_) {
+  for (const auto& [index, target] : nodes_) {
     target->device->stop_background_work();
     any = any || target->device->background_work();
   }
@@ -430,7 +384,7 @@ Shard::Flush& Shard::begin_flush(std::function<void(Status)> flushed) {
 
 void Shard::flush_units(std::function<void(Status)> flushed) {
   Flush& flush = begin_flush(std::move(flushed));
-  for (const auto& target : nodes_) {
+  for (const auto& [index, target] : nodes_) {
     for (const auto& open : target->channels) {
       if (open.channel != nullptr) flush.start(*open.channel);
     }
@@ -440,7 +394,8 @@ void Shard::flush_units(std::function<void(Status)> flushed) {
 
 void Shard::flush_unit(std::uint32_t target, std::uint16_t lun, std::function<void(Status)> flushed) {
   Flush& flush = begin_flush(std::move(flushed));
-  const TargetNode::OpenChannel* open = nodes_[target]->find_channel(lun);
+  TargetNode* const node = find_node(target);
+  const TargetNode::OpenChannel* open = node != nullptr ? node->find_channel(lun) : nullptr;
   if (open != nullptr && open->channel != nullptr) flush.start(*open->channel);
   flush.one_over();
 }

@@ -7,7 +7,11 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <list>
+#include <map>
 #include <memory>
+#include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -40,15 +44,15 @@ class Session;
 // A target that is served, as one shard has it: its channels, its records and its link to the other shards (before the device
 // that borrows them), its SCSI device.
 struct TargetNode {
-  TargetNode(const TargetSpec& target, std::uint32_t number, runtime::Loop& of_shard)
-      : spec(target), index(number), loop(of_shard), next_turn(of_shard.timers(), Delegate<void()>::to<&TargetNode::go_on>(*this)) {}
+  TargetNode(std::string target, std::uint32_t number, runtime::Loop& of_shard)
+      : name(std::move(target)), index(number), loop(of_shard), next_turn(of_shard.timers(), Delegate<void()>::to<&TargetNode::go_on>(*this)) {}
   // What the device has put off goes on in the next turn: after what has come in by then.
   void ask_for_turn() { next_turn.arm(loop.now() + runtime::Duration(1)); }
   void go_on() { device->go_on(); }
 
-  const TargetSpec& spec;  // of the server's configuration
-  std::uint32_t index;     // there
-  std::shared_ptr<const Access> access;  // as the server has told last
+  const std::string name;
+  const std::uint32_t index;  // Server's number of it
+  std::shared_ptr<const TargetAccess> access;  // as the server has told last
   runtime::Loop& loop;
   runtime::Timer next_turn;
   struct OpenChannel {
@@ -59,10 +63,32 @@ struct TargetNode {
   [[nodiscard]] OpenChannel* find_channel(std::uint16_t lun) noexcept;
   std::vector<OpenChannel> channels;
   std::vector<OpenChannel> next_media;  // open, and not in their units yet
-  std::vector<std::unique_ptr<scsi::PassthroughPort>> ports;
-  std::vector<std::unique_ptr<UnitRecord>> records;
+  template <class Owned>
+  struct OfUnit {
+    std::uint16_t lun;
+    std::unique_ptr<Owned> owned;
+  };
+  std::vector<OfUnit<scsi::PassthroughPort>> ports;
+  std::vector<OfUnit<UnitRecord>> records;
   std::unique_ptr<DeviceLink> link;  // nullptr when there is one shard
   std::unique_ptr<scsi::Device> device;
+};
+
+// A session, for people.
+struct ConnectionView {
+  std::uint16_t cid = 0;
+  runtime::Endpoint peer;
+  bool logging_out = false;
+};
+struct SessionView {
+  std::uint32_t target = 0;  // Server's number
+  std::uint16_t portal_group_tag = 1;
+  std::string initiator_name;
+  std::string initiator_alias;
+  iscsi::Isid isid{};
+  std::uint16_t tsih = 0;
+  std::string user;  // CHAP_N; empty: it has not proved itself
+  std::vector<ConnectionView> connections;
 };
 
 class Shard {
@@ -73,12 +99,33 @@ class Shard {
   Shard(const Shard&) = delete;
   Shard& operator=(const Shard&) = delete;
 
-  // Opens every unit on the loop. While nothing runs. Fails with what open_channel and add_unit say.
-  [[nodiscard]] Status open_targets(const std::vector<TargetSpec>& targets);
-
   [[nodiscard]] std::uint32_t number() const noexcept { return number_; }
-  [[nodiscard]] TargetNode& node(std::size_t index) noexcept { return *nodes_[index]; }
+  [[nodiscard]] TargetNode& node(std::uint32_t target) noexcept { return *nodes_.at(target); }
+  [[nodiscard]] TargetNode* find_node(std::uint32_t target) noexcept {
+    const auto found = nodes_.find(target);
+    return found == nodes_.end() ? nullptr : found->second.get();
+  }
   [[nodiscard]] std::size_t session_count() const noexcept { return session_count_; }
+
+  // --- targets and units: messages, or while nothing runs ---
+  // A target with no unit, in two steps: its devices of all shards are there before the first says something to another.
+  void make_target(std::uint32_t target, const std::string& name, std::shared_ptr<const TargetAccess> access,
+                   std::vector<scsi::TargetPort> ports);
+  void start_target(std::uint32_t target, const scsi::RodTokenKey& token_key);
+  // Nothing refers to it any more: no session, no unit at work.
+  void drop_target(std::uint32_t target);
+  void set_target_ports(std::uint32_t target, std::vector<scsi::TargetPort> ports);
+  // Opens the unit on the loop; `groups`: of its target. Fails with what open_channel and add_unit say; then nothing is left of it here.
+  [[nodiscard]] Status open_unit(std::uint32_t target, const UnitSpec& unit, std::span<const PortalGroup> groups);
+  // No command of the unit is in progress here; work on its whole medium is told to stop.
+  [[nodiscard]] bool unit_idle(std::uint32_t target, std::uint16_t lun);
+  // Every shard is idle, and nobody sees the unit: it goes. False: it has become busy.
+  [[nodiscard]] bool take_out_unit(std::uint32_t target, std::uint16_t lun);
+  // Nothing that is still to be sent lies in memory that the unit has lent.
+  [[nodiscard]] bool memory_is_idle(std::uint32_t target, std::uint16_t lun);
+  void close_unit(std::uint32_t target, std::uint16_t lun);  // precondition: taken out, and memory_is_idle()
+  [[nodiscard]] std::size_t sessions_of(std::uint32_t target) noexcept;
+  void list_sessions(std::vector<SessionView>& views);
 
   // --- messages ---
   void accept(std::unique_ptr<runtime::Stream> stream, std::uint64_t id, std::uint32_t portal);
@@ -95,7 +142,7 @@ class Shard {
   [[nodiscard]] Status put_medium_in(std::uint32_t target, std::uint16_t lun, block::SpaceMeter* space);
   void forget_medium(std::uint32_t target, std::uint16_t lun);
   // Who may use the target, and what of it, is another now: its sessions here follow.
-  void set_access(std::uint32_t target, std::shared_ptr<const Access> access);
+  void set_access(std::uint32_t target, std::shared_ptr<const TargetAccess> access);
   // An operator's wishes (Server); nothing happens when the session, or the connection, is gone.
   void request_logout(std::uint16_t tsih, std::chrono::seconds within);
   void request_negotiation(std::uint16_t tsih, std::chrono::seconds within);
@@ -129,7 +176,7 @@ class Shard {
   GatherPool gathers;
   Retention retention{loop, *pool};
   WaitingSessions waiting_sessions;
-  std::shared_ptr<const Directory> directory = std::make_shared<const Directory>();  // what the server has told last
+  Directory directory;  // what the server has told last
   std::uint32_t window_slots = 0;  // commands that all sessions together may have in progress
 
  private:
@@ -141,7 +188,8 @@ class Shard {
   struct Flush;
   Flush& begin_flush(std::function<void(Status)> flushed);
 
-  [[nodiscard]] Status open_unit(TargetNode& target, const UnitSpec& unit);
+  [[nodiscard]] Status open_record(TargetNode& target, const UnitSpec& unit, scsi::UnitConfig& config);
+  [[nodiscard]] Status open_device(TargetNode& target, const UnitSpec& unit, scsi::UnitConfig config);
   [[nodiscard]] Session* find_session(std::uint16_t tsih) noexcept;
   [[nodiscard]] bool awaited(const Session& session) const noexcept;
   void reap();
@@ -154,7 +202,7 @@ class Shard {
 
   Server& server_;
   std::uint32_t number_;
-  std::vector<std::unique_ptr<TargetNode>> nodes_;
+  std::map<std::uint32_t, std::unique_ptr<TargetNode>> nodes_;  // by the server's number of the target
   IntrusiveList<Connection> connections_;
   IntrusiveList<Connection, LoggingIn> logging_in_;  // those accepted here, the oldest first
   IntrusiveList<Session> sessions_;

@@ -70,6 +70,12 @@ block::SpaceMeter* SpaceWatch::watch(const std::shared_ptr<block::Backstore>& st
   return meters_.back().get();
 }
 
+void SpaceWatch::forget(const block::SpaceMeter& meter) {
+  std::unique_lock lock(mutex_);
+  measured_.wait(lock, [&] { return measuring_ != &meter; });
+  meters_.remove_if([&](const auto& each) { return each.get() == &meter; });
+}
+
 void SpaceWatch::ask(Meter& meter) noexcept {
   {
     const std::lock_guard lock(mutex_);
@@ -101,12 +107,15 @@ void SpaceWatch::run() {
       continue;
     }
     meter->asked = false;
+    measuring_ = meter;
     lock.unlock();
     const bool measured = meter->measure();
     const auto end = Clock::now();
     if (measured) meter->tell();
     lock.lock();
     meter->due = end + std::max<Clock::duration>(pause_, (end - begin) * share);
+    measuring_ = nullptr;
+    measured_.notify_all();
   }
 }
 

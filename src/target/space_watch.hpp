@@ -27,6 +27,8 @@ class SpaceWatch {
   // Measures at once, on the caller's thread (any that may block). nullptr where nobody can tell what the store uses. The
   // meter lives as long as this; the store need not, and is not measured any more when it is gone.
   [[nodiscard]] block::SpaceMeter* watch(const std::shared_ptr<block::Backstore>& store);
+  // Nobody uses the meter any more: it goes. Waits for a measurement in progress.
+  void forget(const block::SpaceMeter& meter);
 
  private:
   class Meter;
@@ -38,6 +40,8 @@ class SpaceWatch {
   const std::chrono::milliseconds pause_;
   std::mutex mutex_;  // of what follows
   std::condition_variable wake_;
+  std::condition_variable measured_;
+  const Meter* measuring_ = nullptr;
   std::list<std::unique_ptr<Meter>> meters_;
   bool ending_ = false;
   std::thread thread_;  // last: it uses the others. Begins with the first meter

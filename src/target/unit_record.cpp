@@ -10,9 +10,18 @@ namespace perilune::target {
 Result<std::unique_ptr<UnitRecord>> UnitRecord::open(runtime::RecordWriter& records, runtime::Loop& loop,
                                                      std::string name, EventLog& log,
                                                      scsi::DurableState& state) {
-  std::unique_ptr<UnitRecord> self(new UnitRecord(records, loop, std::move(name), log));
-  const auto bytes = records.get(self->name_);
-  if (!bytes && bytes.error().code == Errc::not_found) return self;
+  if (Status status = read(records, name, state); !status) return tl::unexpected(status.error());
+  return known(records, loop, std::move(name), log);
+}
+
+std::unique_ptr<UnitRecord> UnitRecord::known(runtime::RecordWriter& records, runtime::Loop& loop, std::string name,
+                                              EventLog& log) {
+  return std::unique_ptr<UnitRecord>(new UnitRecord(records, loop, std::move(name), log));
+}
+
+Status UnitRecord::read(runtime::RecordWriter& records, const std::string& name, scsi::DurableState& state) {
+  const auto bytes = records.get(name);
+  if (!bytes && bytes.error().code == Errc::not_found) return {};
   if (!bytes) return tl::unexpected(bytes.error());
   auto decoded = scsi::decode_durable_state(*bytes);
   if (!decoded) {
@@ -20,10 +29,10 @@ Result<std::unique_ptr<UnitRecord>> UnitRecord::open(runtime::RecordWriter& reco
         Errc::io,
         fmt::format("the record {} of reservations and saved pages is not usable: {}. Put back a good one, "
                     "or remove it to start without",
-                    self->name_, decoded.error().message));
+                    name, decoded.error().message));
   }
   state = std::move(*decoded);
-  return self;
+  return {};
 }
 
 void UnitRecord::save(std::vector<std::uint8_t> record, std::function<void(bool)> done) {

@@ -2,6 +2,7 @@
 #include "iscsi/pdu/tx_queue.hpp"
 
 #include <algorithm>
+#include <functional>
 
 #include "base/assert.hpp"
 #include "crypto/crc32c.hpp"
@@ -230,6 +231,13 @@ void TxQueue::rest_when_empty() {
     free_chunks_.push_back(current_);
     current_ = no_chunk;
   }
+}
+
+bool TxQueue::refers_to(const std::uint8_t* memory, std::size_t bytes) const noexcept {
+  return std::any_of(pieces_.begin() + static_cast<std::ptrdiff_t>(first_), pieces_.end(), [&](const Piece& piece) {
+    return std::less_equal<const std::uint8_t*>()(memory, piece.at) &&
+           std::less<const std::uint8_t*>()(piece.at, memory + bytes);
+  });
 }
 
 void TxQueue::clear() {

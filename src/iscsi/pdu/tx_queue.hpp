@@ -97,6 +97,9 @@ class TxQueue {
     return (chunks_.size() - free_chunks_.size()) * TxChunkPool::chunk_bytes;
   }
 
+  // Something of what is to be sent, or is being sent, lies there. Control path: it looks at every piece.
+  [[nodiscard]] bool refers_to(const std::uint8_t* memory, std::size_t bytes) const noexcept;
+
   // The front of the queue as at most out.size() iovecs. What it names stays put until sent(). Returns the count.
   [[nodiscard]] std::size_t gather(std::span<iovec> out) noexcept;
   // The send that gather() prepared took this many bytes (0 or more).
