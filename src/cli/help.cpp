@@ -14,6 +14,12 @@ constexpr Verb table[] = {
 #ifdef PERILUNE_VERB_SERVE
     {"serve", run_serve, "BACKING...", "serve files, block devices or memory as iSCSI disks"},
 #endif
+#ifdef PERILUNE_VERB_TARGETCLI
+    {"targetcli", run_targetcli, "[PATH] [COMMAND]", "configure the target daemon, as LIO's targetcli does"},
+#endif
+#ifdef PERILUNE_VERB_TARGETD
+    {"targetd", run_targetd, "[OPTIONS]", "the target daemon behind targetcli and tgtadm"},
+#endif
 #ifdef PERILUNE_VERB_ISCSIADM
     {"iscsiadm", run_iscsiadm, "-m MODE ...", "discover targets, log in and out, manage records"},
 #endif
@@ -103,7 +109,7 @@ int run_help(int argc, char** argv) {
 
 int dispatch(int argc, char** argv) {
   const std::string_view called_as = argc > 0 ? base_name(argv[0]) : std::string_view();
-  if (called_as == "iscsiadm" || called_as == "iscsid") {
+  if (called_as == "iscsiadm" || called_as == "iscsid" || called_as == "targetcli") {
     if (const Verb* verb = find_verb(called_as)) return run_verb(*verb, std::string(called_as), argc, argv);
   }
   if (argc < 2) {
@@ -118,8 +124,8 @@ int dispatch(int argc, char** argv) {
     fmt::print(stderr, "perilune: there is no verb '{}'; `perilune help` lists them\n", word);
     return 2;
   }
-  // iscsiadm and iscsid speak under their own names, as the scripts that read them expect.
-  const bool plain = word == "iscsiadm" || word == "iscsid";
+  // iscsiadm, iscsid and targetcli speak under their own names, as the scripts that read them expect.
+  const bool plain = word == "iscsiadm" || word == "iscsid" || word == "targetcli";
   return run_verb(*verb, plain ? std::string(word) : fmt::format("perilune {}", word), argc - 1, argv + 1);
 }
 

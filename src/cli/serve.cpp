@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // `perilune serve`: a target from the command line, without configuration files.
 #include <fmt/format.h>
-#include <ifaddrs.h>
-#include <netinet/in.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -19,6 +17,7 @@
 #include "block/file_record_store.hpp"
 #include "block/open_backstore.hpp"
 #include "cli/command_line.hpp"
+#include "cli/host_addresses.hpp"
 #include "cli/loop_options.hpp"
 #include "cli/loop_threads.hpp"
 #include "cli/serve_media.hpp"
@@ -138,27 +137,6 @@ Result<std::string> target_name(const ServeOptions& options, const std::string& 
   if (::gethostname(host, sizeof host - 1) != 0) host[0] = '\0';
   const std::string machine = read_small_file("/etc/machine-id");
   return iscsi::default_name(host, as_bytes(machine), first_identity);
-}
-
-std::vector<runtime::Endpoint> host_addresses() {
-  std::vector<runtime::Endpoint> result;
-  ifaddrs* list = nullptr;
-  if (::getifaddrs(&list) != 0) return result;
-  for (const ifaddrs* entry = list; entry != nullptr; entry = entry->ifa_next) {
-    if (entry->ifa_addr == nullptr) continue;
-    runtime::Endpoint endpoint;
-    if (entry->ifa_addr->sa_family == AF_INET) {
-      std::memcpy(endpoint.address.data(), &reinterpret_cast<const sockaddr_in*>(entry->ifa_addr)->sin_addr, 4);
-    } else if (entry->ifa_addr->sa_family == AF_INET6) {
-      endpoint.is_ipv6 = true;
-      std::memcpy(endpoint.address.data(), &reinterpret_cast<const sockaddr_in6*>(entry->ifa_addr)->sin6_addr, 16);
-    } else {
-      continue;
-    }
-    result.push_back(endpoint);
-  }
-  ::freeifaddrs(list);
-  return result;
 }
 
 constexpr std::string_view disc_prefix = "cd:";

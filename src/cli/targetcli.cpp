@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include "cli/front_end_client.hpp"
+#include "control/server.hpp"
 #include "cli/verbs.hpp"
 #include "config/target/tree.hpp"
 
@@ -72,11 +73,6 @@ void print_usage() {
       "was refused; then nothing was changed.\n");
 }
 
-std::string default_socket() {
-  const char* const own = std::getenv("PERILUNE_TARGETD_SOCKET");
-  return own != nullptr && *own != '\0' ? own : "/run/perilune/targetd.sock";
-}
-
 std::string working_folder() {
   char path[4096];
   return ::getcwd(path, sizeof path) == nullptr ? std::string() : std::string(path);
@@ -95,7 +91,7 @@ Json session_of_terminal() {
 
 int run_targetcli(int argc, char** argv) {
   Command command;
-  command.socket_path = default_socket();
+  command.socket_path = control::ControlServer::default_path("targetd");
   if (!parse(argc, argv, command)) return 1;
   if (command.version) {
     fmt::print("targetcli version {}\n", PERILUNE_VERSION);

@@ -11,6 +11,7 @@ namespace perilune::cli {
 
 int run_serve(int argc, char** argv);     // serve.cpp
 int run_iscsid(int argc, char** argv);    // iscsid.cpp
+int run_targetd(int argc, char** argv);   // targetd.cpp
 int run_iscsiadm(int argc, char** argv);  // iscsiadm.cpp
 int run_ls(int argc, char** argv);        // initiator_tools.cpp
 int run_inq(int argc, char** argv);       // initiator_tools.cpp

@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cctype>
 #include <cerrno>
 #include <chrono>
 #include <cstdlib>
@@ -77,6 +78,10 @@ class SocketExchange final : public Exchange {
   void fail(int code, const std::string& message) override {
     if (!done_.exchange(true)) outbox_->put({{"error", {{"code", code}, {"message", message}}}}, true);
   }
+  [[nodiscard]] bool gone() const override {
+    const std::lock_guard<std::mutex> hold(outbox_->mutex);
+    return outbox_->closed || outbox_->overflow;
+  }
 
  private:
   std::shared_ptr<Outbox> outbox_;
@@ -87,13 +92,13 @@ struct Connection {
   Fd fd;
   FrameReader reader{max_request_bytes};
   std::shared_ptr<Outbox> outbox;
+  ucred peer{};
   bool busy = false;       // a request is being worked on
   bool ending = false;     // close when the output is sent
   Clock::time_point last_byte;
 };
 
-bool peer_is_allowed(int fd) {
-  ucred peer{};
+bool peer_is_allowed(int fd, ucred& peer) {
   socklen_t size = sizeof peer;
   if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return false;
   return peer.uid == 0 || peer.uid == ::geteuid();
@@ -184,7 +189,7 @@ class ControlServer::Impl {
     auto connection = std::make_unique<Connection>();
     connection->outbox = std::make_shared<Outbox>(bell_);
     connection->last_byte = Clock::now();
-    if (!peer_is_allowed(fd.get())) {
+    if (!peer_is_allowed(fd.get(), connection->peer)) {
       connection->outbox->put({{"error", {{"code", iscsi_err_access}, {"message", "only root may use this socket"}}}}, true);
       connection->ending = true;
     }
@@ -214,7 +219,7 @@ class ControlServer::Impl {
     const Json& json = **message;
     const auto version = number_of(json, "version");
     if (version != protocol_version) return refuse(connection, "the protocol version is not 1");
-    Request request{text_of(json, "op"), json.value("args", Json::object())};
+    Request request{text_of(json, "op"), json.value("args", Json::object()), connection.peer.uid, connection.peer.pid};
     if (request.op.empty() || !request.args.is_object()) return refuse(connection, "a request has op and args");
     connection.busy = true;
     {
@@ -265,9 +270,14 @@ class ControlServer::Impl {
   std::thread thread_;  // last: everything above is there when it starts
 };
 
-std::string ControlServer::default_path() {
-  const char* given = std::getenv("PERILUNE_SOCKET");
-  return given != nullptr && *given != '\0' ? given : "/run/perilune/iscsid.sock";
+std::string ControlServer::default_path(const std::string& daemon) {
+  std::string own = "PERILUNE_" + daemon + "_SOCKET";
+  std::transform(own.begin(), own.end(), own.begin(), [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
+  for (const char* const name : {own.c_str(), "PERILUNE_SOCKET"}) {
+    const char* const given = std::getenv(name);
+    if (given != nullptr && *given != '\0') return given;
+  }
+  return "/run/perilune/" + daemon + ".sock";
 }
 
 Result<std::unique_ptr<ControlServer>> ControlServer::start(const std::string& path, Handler handler) {

@@ -3,6 +3,7 @@
 // answers. It never waits for the daemon's loop, nor the loop for it.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -15,6 +16,8 @@ namespace perilune::control {
 struct Request {
   std::string op;
   Json args;  // an object
+  std::uint32_t uid = 0;  // of the peer
+  std::int32_t pid = 0;
 };
 
 // The answering side of one request. Any thread; keep it until finish() or fail(), which count once. What is said to a
@@ -25,6 +28,8 @@ class Exchange {
   virtual void progress(const Json& line) = 0;
   virtual void finish(const Json& result) = 0;
   virtual void fail(int code, const std::string& message) = 0;
+  // The client does not listen any more: it has gone, or has not read what was said.
+  [[nodiscard]] virtual bool gone() const = 0;
 };
 
 class ControlServer {
@@ -32,8 +37,8 @@ class ControlServer {
   // Called on the control thread; hands the work on (Loop::post) and returns at once.
   using Handler = std::function<void(Request, std::shared_ptr<Exchange>)>;
 
-  // --socket, else PERILUNE_SOCKET, else /run/perilune/iscsid.sock.
-  [[nodiscard]] static std::string default_path();
+  // PERILUNE_DAEMON_SOCKET (as PERILUNE_TARGETD_SOCKET), else PERILUNE_SOCKET, else /run/perilune/DAEMON.sock.
+  [[nodiscard]] static std::string default_path(const std::string& daemon = "iscsid");
 
   // Binds `path` with mode 0600, replacing a socket that nobody listens on (busy when somebody does). Peers must be root or
   // our own user. The folder is made when it is not there.

@@ -18,8 +18,9 @@ tl::unexpected<Error> no_target() { return fail(Errc::not_found, "there is no su
 
 }  // namespace
 
-// A unit that nobody sees any more goes in three steps, each of which all shards have done before the next: nothing is in progress on
-// it; its devices let go of it; what its memory was lent for has been sent, and its channels close.
+// A unit that nobody sees any more goes in three steps, each of which all shards have done before the next:
+// nothing is in progress on it; its devices let go of it; what its memory was lent for has been sent, and its
+// channels close.
 class Server::Removal {
  public:
   Removal(Server& server, std::uint32_t target, std::uint16_t lun, Done done)
@@ -38,7 +39,9 @@ class Server::Removal {
         },
         [this, all] { looked(all->load()); });
   }
-  [[nodiscard]] bool concerns(std::uint32_t target, std::uint16_t lun) const noexcept { return target == target_ && lun == lun_; }
+  [[nodiscard]] bool concerns(std::uint32_t target, std::uint16_t lun) const noexcept {
+    return target == target_ && lun == lun_;
+  }
   [[nodiscard]] std::uint32_t target() const noexcept { return target_; }
   [[nodiscard]] std::uint16_t lun() const noexcept { return lun_; }
   [[nodiscard]] Done take_done() { return std::move(done_); }
@@ -49,7 +52,8 @@ class Server::Removal {
   static bool did(Shard& shard, Step step, std::uint32_t target, std::uint16_t lun) {
     switch (step) {
       case Step::idle:
-      case Step::settled:  // once more: what was under way between the shards when the first look was taken has arrived
+      case Step::settled:  // once more: what was under way between the shards when the first look was taken
+                           // has arrived
         return shard.unit_idle(target, lun);
       case Step::taken_out:
         return shard.take_out_unit(target, lun);
@@ -81,13 +85,13 @@ class Server::Removal {
 
 void Server::add_target(TargetSpec spec, std::function<void(Result<std::uint32_t>)> done) {
   PERILUNE_ASSERT(spec.units.empty());
-  if (numbers_.contains(spec.name)) return done(fail(Errc::already_exists, fmt::format("{} is there already", spec.name)));
+  if (numbers_.contains(spec.name))
+    return done(fail(Errc::already_exists, fmt::format("{} is there already", spec.name)));
   Served& target = add_served(std::move(spec));
   const std::uint32_t number = numbers_.at(target.spec.name);
   target.access = access_of(target);
-  const auto make = [number, name = target.spec.name, access = target.access, ports = ports_of(target.spec)](Shard& shard) {
-    shard.make_target(number, name, access, ports);
-  };
+  const auto make = [number, name = target.spec.name, access = target.access, ports = ports_of(target.spec)](
+                        Shard& shard) { shard.make_target(number, name, access, ports); };
   const auto start = [number, key = target.token_key](Shard& shard) { shard.start_target(number, key); };
   on_every_shard(make, [this, number, start, done = std::move(done)] {
     on_every_shard(start, [this, number, done] {
@@ -111,7 +115,9 @@ void Server::remove_when_empty(std::uint32_t number, Done done) {
   on_every_shard([number, left](Shard& shard) { left->fetch_add(shard.sessions_of(number)); },
                  [this, number, left, done = std::move(done)]() mutable {
                    if (left->load() != 0) {
-                     later([this, number, done = std::move(done)]() mutable { remove_when_empty(number, std::move(done)); });
+                     later([this, number, done = std::move(done)]() mutable {
+                       remove_when_empty(number, std::move(done));
+                     });
                      return;
                    }
                    drop_target(number, done);
@@ -122,7 +128,8 @@ void Server::drop_target(std::uint32_t number, const Done& done) {
   Served& target = *targets_.at(number);
   if (!target.units.empty()) {
     const std::uint16_t lun = target.units.begin()->first;
-    const bool going = std::any_of(removals_.begin(), removals_.end(), [&](const auto& each) { return each->concerns(number, lun); });
+    const bool going = std::any_of(removals_.begin(), removals_.end(),
+                                   [&](const auto& each) { return each->concerns(number, lun); });
     if (going) {
       later([this, number, done] { drop_target(number, done); });
       return;
@@ -143,12 +150,16 @@ void Server::later(std::function<void()> work) {
   struct Once {
     Once(runtime::Loop& loop, std::function<void()> what)
         : timer(loop.timers(), Delegate<void()>::to<&Once::fire>(*this)), work(std::move(what)) {}
-    void fire() { over = true; work(); }
+    void fire() {
+      over = true;
+      work();
+    }
     runtime::Timer timer;
     std::function<void()> work;
     bool over = false;
   };
-  std::erase_if(pending_, [](const std::shared_ptr<void>& each) { return static_cast<Once*>(each.get())->over; });
+  std::erase_if(pending_,
+                [](const std::shared_ptr<void>& each) { return static_cast<Once*>(each.get())->over; });
   const auto once = std::make_shared<Once>(shards_.front()->loop, std::move(work));
   once->timer.arm(shards_.front()->loop.now() + look_again);
   pending_.push_back(once);
@@ -159,13 +170,17 @@ Status Server::set_group(std::uint32_t number, PortalGroup group, GroupRules rul
   if (found == targets_.end()) return no_target();
   Served& target = *found->second;
   std::vector<PortalGroup> groups = target.spec.portal_groups;
-  const auto place = std::find_if(groups.begin(), groups.end(), [&](const PortalGroup& each) { return each.tag == group.tag; });
+  const auto place = std::find_if(groups.begin(), groups.end(),
+                                  [&](const PortalGroup& each) { return each.tag == group.tag; });
   const bool known = place != groups.end();
-  if (known) *place = group;
-  else groups.push_back(group);
+  if (known)
+    *place = group;
+  else
+    groups.push_back(group);
   Status status = check_portal_groups(groups, next_portal_);
   if (status) status = check_access(rules.access, units_of(target), false);
-  if (!status) return fail(status.error().code, fmt::format("{}: {}", target.spec.name, status.error().message));
+  if (!status)
+    return fail(status.error().code, fmt::format("{}: {}", target.spec.name, status.error().message));
   target.spec.portal_groups = std::move(groups);
   target.spec.rules.insert_or_assign(group.tag, std::move(rules));
   if (!known) publish_ports(number);
@@ -189,7 +204,8 @@ Status Server::remove_group(std::uint32_t number, std::uint16_t tag) {
 void Server::publish_ports(std::uint32_t number) {
   const auto ports = ports_of(targets_.at(number)->spec);
   for (const auto& there : shards_) {
-    send(*shards_.front(), *there, [shard = there.get(), number, ports] { shard->set_target_ports(number, ports); });
+    send(*shards_.front(), *there,
+         [shard = there.get(), number, ports] { shard->set_target_ports(number, ports); });
   }
 }
 
@@ -202,7 +218,8 @@ void Server::add_unit(std::uint32_t number, UnitSpec unit, Done done) {
   const std::uint16_t lun = unit.lun;
   const auto shared = std::make_shared<const UnitSpec>(std::move(unit));
   if (!target.units.emplace(lun, shared).second) {
-    return done(fail(Errc::already_exists, fmt::format("{} has a logical unit {} already", target.spec.name, lun)));
+    return done(
+        fail(Errc::already_exists, fmt::format("{} has a logical unit {} already", target.spec.name, lun)));
   }
   open_on_every_shard(number, shared, [this, number, shared, done = std::move(done)](Status status) {
     if (!status) {  // of the shards on which it was opened it has to go again
@@ -217,10 +234,13 @@ void Server::add_unit(std::uint32_t number, UnitSpec unit, Done done) {
 
 void Server::open_on_every_shard(std::uint32_t number, std::shared_ptr<const UnitSpec> unit, Done done) {
   const auto outcomes = std::make_shared<std::vector<Status>>(shards_.size());
-  const auto groups = std::make_shared<const std::vector<PortalGroup>>(targets_.at(number)->spec.portal_groups);
-  on_every_shard([number, unit, outcomes, groups](Shard& shard) { (*outcomes)[shard.number()] = shard.open_unit(number, *unit, *groups); },
+  const auto groups =
+      std::make_shared<const std::vector<PortalGroup>>(targets_.at(number)->spec.portal_groups);
+  on_every_shard([number, unit, outcomes, groups](
+                     Shard& shard) { (*outcomes)[shard.number()] = shard.open_unit(number, *unit, *groups); },
                  [outcomes, done = std::move(done)] {
-                   const auto failed = std::find_if(outcomes->begin(), outcomes->end(), [](const Status& each) { return !each; });
+                   const auto failed = std::find_if(outcomes->begin(), outcomes->end(),
+                                                    [](const Status& each) { return !each; });
                    done(failed == outcomes->end() ? Status() : *failed);
                  });
 }
@@ -230,9 +250,11 @@ void Server::remove_unit(std::uint32_t number, std::uint16_t lun, Done done) {
   if (target == targets_.end() || !target->second->units.contains(lun)) {
     return done(fail(Errc::not_found, fmt::format("there is no logical unit {}", lun)));
   }
-  const bool going = std::any_of(removals_.begin(), removals_.end(), [&](const auto& each) { return each->concerns(number, lun); });
+  const bool going = std::any_of(removals_.begin(), removals_.end(),
+                                 [&](const auto& each) { return each->concerns(number, lun); });
   if (going || target->second->access->shows(lun)) {
-    return done(fail(Errc::busy, fmt::format("logical unit {} is {}", lun, going ? "going already" : "still to be seen")));
+    return done(fail(
+        Errc::busy, fmt::format("logical unit {} is {}", lun, going ? "going already" : "still to be seen")));
   }
   begin_removal(number, lun, std::move(done));
 }
@@ -249,7 +271,8 @@ void Server::removal_over(Removal& removal) {
   shards_.front()->flush_unit(number, lun, [this, &removal, number, lun](const Status& flushed) {
     if (!flushed) {
       shards_.front()->log.event(EventLog::Level::error, "unit_not_flushed",
-                                 fmt::format("target={} lun={} reason=\"{}\"", targets_.at(number)->spec.name, lun, flushed.error().message));
+                                 fmt::format("target={} lun={} reason=\"{}\"", targets_.at(number)->spec.name,
+                                             lun, flushed.error().message));
     }
     // Not from inside a callback of the channel that goes.
     shards_.front()->loop.post([this, alive = std::weak_ptr(alive_), &removal] {
@@ -278,7 +301,8 @@ void Server::close_unit(Removal& removal) {
 Result<std::uint32_t> Server::add_portal(const runtime::Endpoint& endpoint) {
   if (stopping()) return fail(Errc::busy, "the server is ending");
   auto portal = std::make_unique<Portal>(*this, next_portal_, endpoint);
-  if (Status status = portal->bind(shards_.front()->loop, config_.socket); !status) return tl::unexpected(status.error());
+  if (Status status = portal->bind(shards_.front()->loop, config_.socket); !status)
+    return tl::unexpected(status.error());
   portals_.emplace(next_portal_, std::move(portal));
   publish_portals();
   return next_portal_++;

@@ -28,8 +28,8 @@ Lent lent_by(block::Channel& channel) {
 
 }  // namespace
 
-void Shard::make_target(std::uint32_t target, const std::string& name, std::shared_ptr<const TargetAccess> access,
-                        std::vector<scsi::TargetPort> ports) {
+void Shard::make_target(std::uint32_t target, const std::string& name,
+                        std::shared_ptr<const TargetAccess> access, std::vector<scsi::TargetPort> ports) {
   auto node = std::make_unique<TargetNode>(name, target, loop);
   if (server_.shard_count() > 1) node->link = std::make_unique<DeviceLink>(server_, number_, target);
   node->device = std::make_unique<scsi::Device>(name, node->link.get());
@@ -84,7 +84,8 @@ Status Shard::open_device(TargetNode& target, const UnitSpec& unit, scsi::UnitCo
 
 Status Shard::open_unit(std::uint32_t target, const UnitSpec& unit, std::span<const PortalGroup> groups) {
   TargetNode& there = node(target);
-  if (there.device->unit(unit.lun) != nullptr) return fail(Errc::already_exists, "logical unit number in use");
+  if (there.device->unit(unit.lun) != nullptr)
+    return fail(Errc::already_exists, "logical unit number in use");
   scsi::UnitConfig config = unit.config;
   config.space = unit.space;
   if (!knows_all(config.port_groups, groups)) config.port_groups = port_groups_of(groups);
@@ -117,7 +118,8 @@ bool Shard::memory_is_idle(std::uint32_t target, std::uint16_t lun) {
     const Lent lent = lent_by(*open.channel);
     if (lent.begin == nullptr) continue;
     connections_.for_each([&](Connection& connection) {
-      idle = idle && (connection.engine() == nullptr || !connection.engine()->tx().refers_to(lent.begin, lent.bytes));
+      idle = idle &&
+             (connection.engine() == nullptr || !connection.engine()->tx().refers_to(lent.begin, lent.bytes));
     });
   }
   return idle;
@@ -133,7 +135,8 @@ void Shard::close_unit(std::uint32_t target, std::uint16_t lun) {
 
 std::size_t Shard::sessions_of(std::uint32_t target) noexcept {
   std::size_t count = 0;
-  sessions_.for_each([&](Session& session) { count += session.node() != nullptr && session.node()->index == target; });
+  sessions_.for_each(
+      [&](Session& session) { count += session.node() != nullptr && session.node()->index == target; });
   return count;
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Targets, portal groups, portals and logical units that come and go while the target serves (Server, server_changes.cpp), with two
-// shards and somebody who writes all the while.
+// Targets, portal groups, portals and logical units that come and go while the target serves (Server,
+// server_changes.cpp), with two shards and somebody who writes all the while.
 #include <gtest/gtest.h>
 
 #include "block/open_backstore.hpp"
@@ -44,7 +44,8 @@ class LiveChanges : public ::testing::TestWithParam<std::uint32_t> {
         GetParam());
     target->start();
     ASSERT_EQ(target->problem(), "");
-    machine = std::make_unique<InitiatorMachine>(world, world.add_host("initiator", {"10.0.1.1"}), ScenarioOptions{}, pairing.session());
+    machine = std::make_unique<InitiatorMachine>(world, world.add_host("initiator", {"10.0.1.1"}),
+                                                 ScenarioOptions{}, pairing.session());
     machine->start();
     ASSERT_TRUE(world.run_until([&] { return machine->unit() != nullptr; }, 60s));
     WorkloadShape shape;
@@ -83,7 +84,8 @@ class LiveChanges : public ::testing::TestWithParam<std::uint32_t> {
     return now([&](const target::Server::Done& done) { done(server().set_access(0, std::move(spec))); });
   }
   std::string add_unit(std::uint32_t number, target::UnitSpec unit) {
-    return now([&](target::Server::Done done) { server().add_unit(number, std::move(unit), std::move(done)); });
+    return now(
+        [&](target::Server::Done done) { server().add_unit(number, std::move(unit), std::move(done)); });
   }
   std::string remove_unit(std::uint16_t lun) {
     return now([&](target::Server::Done done) { server().remove_unit(0, lun, std::move(done)); });
@@ -103,7 +105,9 @@ class LiveChanges : public ::testing::TestWithParam<std::uint32_t> {
     return number;
   }
   std::string set_group(std::uint32_t number, target::PortalGroup group, target::GroupRules rules) {
-    return now([&](const target::Server::Done& done) { done(server().set_group(number, std::move(group), std::move(rules))); });
+    return now([&](const target::Server::Done& done) {
+      done(server().set_group(number, std::move(group), std::move(rules)));
+    });
   }
 
   World world{1};
@@ -124,7 +128,8 @@ TEST_P(LiveChanges, AUnitComesAndGoesAndTellsThoseWhoSeeIt) {
   }
   for (std::uint16_t unit = 1; unit <= 4; ++unit) {
     ASSERT_EQ(add_unit(0, memory(unit)), "");
-    for (Client* client : {&a, &b}) EXPECT_EQ(client->run(test_unit_ready, 0), 0u) << "it does not see the unit";
+    for (Client* client : {&a, &b})
+      EXPECT_EQ(client->run(test_unit_ready, 0), 0u) << "it does not see the unit";
     ASSERT_EQ(set_access(access({{.lun = 0, .unit = 0}, {.lun = 9, .unit = unit}})), "");
     for (Client* client : {&a, &b}) {
       EXPECT_EQ(client->run(test_unit_ready, 0), luns_changed);
@@ -161,7 +166,8 @@ TEST_P(LiveChanges, AUnitGoesWhenWhatIsInProgressOnItHasEnded) {
   EXPECT_EQ(a.run(read_10, 1, 512), 0u);
   ASSERT_EQ(set_access(access({{.lun = 0, .unit = 0}})), "");
   bool gone = false;
-  server().shard().loop.post([&] { server().remove_unit(0, 1, [&](const Status& status) { gone = status.has_value(); }); });
+  server().shard().loop.post(
+      [&] { server().remove_unit(0, 1, [&](const Status& status) { gone = status.has_value(); }); });
   EXPECT_FALSE(world.run_until([&] { return gone; }, 3s)) << "a write is in progress";
   EXPECT_EQ(a.run(read_10, 1, 512), not_there) << "nothing new begins";
   EXPECT_EQ(add_unit(0, memory(1)), std::string(target_name) + " has a logical unit 1 already");
@@ -171,11 +177,13 @@ TEST_P(LiveChanges, AUnitGoesWhenWhatIsInProgressOnItHasEnded) {
 }
 
 TEST_P(LiveChanges, AUnitThatCannotBeOpenedLeavesNothingBehind) {
-  EXPECT_NE(add_unit(0, [] {
-              target::UnitSpec unit = memory(3);
-              unit.config.protection_type = scsi::ProtectionType::type_1;  // for which there is no room
-              return unit;
-            }()),
+  EXPECT_NE(add_unit(0,
+                     [] {
+                       target::UnitSpec unit = memory(3);
+                       unit.config.protection_type =
+                           scsi::ProtectionType::type_1;  // for which there is no room
+                       return unit;
+                     }()),
             "");
   EXPECT_EQ(add_unit(0, memory(3)), "");
 }

@@ -14,11 +14,13 @@ namespace perilune::sim {
 // An initiator that sends one command after the other.
 class Client final : public PduClient::Observer {
  public:
-  Client(World& world, const char* name, std::uint8_t isid, const char* user = nullptr, const char* secret = nullptr,
-         const std::string& target = target_name, const char* portal = "10.0.0.1:3260")
+  Client(World& world, const char* name, std::uint8_t isid, const char* user = nullptr,
+         const char* secret = nullptr, const std::string& target = target_name,
+         const char* portal = "10.0.0.1:3260")
       : world_(world),
         host_(world.add_host(name + std::to_string(isid), {"10.0.2." + std::to_string(isid)})),
-        client_(host_.add_loop(), *runtime::Endpoint::parse(portal, 0), config(name, isid, user, secret, target), *this) {
+        client_(host_.add_loop(), *runtime::Endpoint::parse(portal, 0),
+                config(name, isid, user, secret, target), *this) {
     world_.run_until([this] { return client_.logged_in() || over_; }, std::chrono::seconds(60));
   }
   ~Client() override { host_.crash(Crash::process); }
@@ -27,17 +29,20 @@ class Client final : public PduClient::Observer {
   [[nodiscard]] std::uint16_t status() const { return status_; }  // of the login: class and detail
 
   // The status, and the sense as key, ASC, ASCQ.
-  std::uint32_t run(std::vector<std::uint8_t> cdb, std::uint8_t lun, std::uint32_t in = 0, std::vector<std::uint8_t> out = {}) {
+  std::uint32_t run(std::vector<std::uint8_t> cdb, std::uint8_t lun, std::uint32_t in = 0,
+                    std::vector<std::uint8_t> out = {}) {
     begin(std::move(cdb), lun, in, out, out);
     world_.run_until([this] { return ended_ || over_; }, std::chrono::seconds(60));
     return over_ ? ~0u : outcome_;
   }
   // A write whose data never comes.
-  void hang(std::vector<std::uint8_t> cdb, std::uint8_t lun) { begin(std::move(cdb), lun, 0, std::vector<std::uint8_t>(512), {}); }
+  void hang(std::vector<std::uint8_t> cdb, std::uint8_t lun) {
+    begin(std::move(cdb), lun, 0, std::vector<std::uint8_t>(512), {});
+  }
   void drop() { client_.drop(); }
 
-  void begin(std::vector<std::uint8_t> cdb, std::uint8_t lun, std::uint32_t in, const std::vector<std::uint8_t>& out,
-             const std::vector<std::uint8_t>& sent) {
+  void begin(std::vector<std::uint8_t> cdb, std::uint8_t lun, std::uint32_t in,
+             const std::vector<std::uint8_t>& out, const std::vector<std::uint8_t>& sent) {
     iscsi::ScsiCommand command;
     command.read = in != 0;
     command.write = !out.empty();
@@ -61,24 +66,28 @@ class Client final : public PduClient::Observer {
   void on_pdu(PduClient&, const std::uint8_t* bhs, Bytes payload) override {
     const bool data_in = iscsi::opcode(bhs) == iscsi::Opcode::data_in;
     if (data_in) data.insert(data.end(), payload.begin(), payload.end());
-    if (data_in ? (bhs[1] & 1) == 0 : iscsi::opcode(bhs) != iscsi::Opcode::scsi_response) return;  // a ping is left unanswered: no test lasts so long
+    if (data_in ? (bhs[1] & 1) == 0 : iscsi::opcode(bhs) != iscsi::Opcode::scsi_response)
+      return;  // a ping is left unanswered: no test lasts so long
     ++exp_stat_sn_;
     outcome_ = bhs[3];
     if (!data_in && payload.size() > 2 + 13) {
-      outcome_ = static_cast<std::uint32_t>((payload[2 + 2] & 0xf) << 16 | payload[2 + 12] << 8 | payload[2 + 13]);
+      outcome_ =
+          static_cast<std::uint32_t>((payload[2 + 2] & 0xf) << 16 | payload[2 + 12] << 8 | payload[2 + 13]);
     }
     ended_ = true;
   }
   void on_end(PduClient& client) override {
     over_ = true;
-    if (exp_stat_sn_ == StatSn()) status_ = static_cast<std::uint16_t>(client.login_failure().status.value_or(iscsi::LoginStatus::success));
+    if (exp_stat_sn_ == StatSn())
+      status_ =
+          static_cast<std::uint16_t>(client.login_failure().status.value_or(iscsi::LoginStatus::success));
   }
 
   std::vector<std::uint8_t> data;
 
  private:
-  static iscsi::InitiatorLoginConfig config(const char* name, std::uint8_t isid, const char* user, const char* secret,
-                                            const std::string& target) {
+  static iscsi::InitiatorLoginConfig config(const char* name, std::uint8_t isid, const char* user,
+                                            const char* secret, const std::string& target) {
     iscsi::InitiatorLoginConfig login;
     login.initiator_name = name;
     login.target_name = target;
@@ -99,6 +108,7 @@ class Client final : public PduClient::Observer {
 };
 
 inline const std::vector<std::uint8_t> test_unit_ready(6), report_luns{0xa0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0};
-inline const std::vector<std::uint8_t> read_10{0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0}, write_10{0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0};
+inline const std::vector<std::uint8_t> read_10{0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0},
+    write_10{0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0};
 
 }  // namespace perilune::sim

@@ -95,22 +95,33 @@ Status StateStore::write_record(const std::string& record) {
   return {};
 }
 
-Result<config::target::Changes> StateStore::commit(const Transaction& transaction) {
+Result<config::target::Changes> StateStore::commit(const Transaction& transaction, const Prepare& prepare) {
   const std::string record = journal_record(sequence_ + 1, transaction);
   if (journal_bytes_ + record.size() > max_state_file_bytes) {
     return fail(Errc::limit, "the journal is full; compact it");
   }
   auto inverses = config::target::apply_all(configuration_, transaction.changes);
   if (!inverses) return inverses;
-  if (auto written = write_record(record); !written) {
+  Status written = prepare ? prepare(*inverses) : Status();
+  const bool prepared = written.has_value();
+  if (written) written = write_record(record);
+  if (!written) {
     const auto undone = config::target::apply_all(configuration_, *inverses);
     PERILUNE_ASSERT(undone.has_value());
-    (void)take_back();  // or the next commit does
+    if (prepared) (void)take_back();  // or the next commit does
     return tl::unexpected<Error>(std::move(written.error()));
   }
   ++sequence_;
   journal_bytes_ += record.size();
   return inverses;
+}
+
+Status StateStore::check(const config::target::Changes& changes) {
+  const auto inverses = config::target::apply_all(configuration_, changes);
+  if (!inverses) return tl::unexpected<Error>(inverses.error());
+  const auto undone = config::target::apply_all(configuration_, *inverses);
+  PERILUNE_ASSERT(undone.has_value());
+  return {};
 }
 
 Status StateStore::compact() {

@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: Apache-2.0
+// `perilune targetd`: the process around control::serving::TargetDaemon. The loops of the server run on this
+// thread and its like, the daemon on a thread of its own, which may wait for a disk.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cerrno>
+#include <csignal>
+#include <cstdlib>
+#include <functional>
+#include <optional>
+#include <string>
+#include <thread>
+
+#include "block/file_record_store.hpp"
+#include "cli/command_line.hpp"
+#include "cli/host_addresses.hpp"
+#include "cli/loop_options.hpp"
+#include "cli/loop_threads.hpp"
+#include "cli/stderr_log.hpp"
+#include "cli/targetd.hpp"
+#include "cli/verbs.hpp"
+#include "control/serving/target_daemon.hpp"
+#include "runtime/posix/thread.hpp"
+#include "target/record_thread.hpp"
+#include "target/server.hpp"
+
+namespace perilune::cli {
+namespace {
+
+// LIO's folder, whose file and backups an administrator looks for there.
+constexpr const char* default_config_folder = "/etc/target";
+constexpr const char* default_state_folder = "/var/lib/perilune/target";
+// How long the end may take before what is left is given up.
+constexpr std::chrono::seconds shut_down_limit{30};
+
+struct TargetdOptions {
+  std::string config_folder;
+  std::string state_folder;
+  std::string socket_path = control::ControlServer::default_path("targetd");
+  std::string log_file;
+  bool foreground = false;
+  bool verbose = false;
+  std::uint32_t threads = 1;
+  std::uint32_t buffer_mib = 64;
+  runtime::Polling polling = runtime::Polling::adaptive;
+  runtime::Runtime loop_kind = runtime::Runtime::automatic;
+};
+
+int complain(const Error& error) {
+  fmt::print(stderr, "targetd: {}\n", error.message);
+  return 1;
+}
+
+// SIGTERM, SIGINT and SIGHUP as readable events of a loop.
+class Signals {
+ public:
+  Signals() {
+    sigset_t set;
+    sigemptyset(&set);
+    for (const int number : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&set, number);
+    ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
+    std::signal(SIGPIPE, SIG_IGN);
+    fd_ = control::Fd(::signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC));
+  }
+  void watch(runtime::Loop& loop, std::function<void()> stop, std::function<void()> reload) {
+    stop_ = std::move(stop);
+    reload_ = std::move(reload);
+    watch_ = loop.watch_readable(fd_.get(), Delegate<void()>::to<&Signals::on_readable>(*this));
+  }
+  void end() { watch_.reset(); }  // before the loop goes
+
+ private:
+  void on_readable() {
+    signalfd_siginfo info;
+    while (::read(fd_.get(), &info, sizeof info) == static_cast<ssize_t>(sizeof info)) {
+      (info.ssi_signo == SIGHUP ? reload_ : stop_)();
+    }
+  }
+  control::Fd fd_;
+  std::function<void()> stop_, reload_;
+  std::unique_ptr<runtime::FdWatch> watch_;
+};
+
+Status make_folder(const std::string& path) {
+  for (std::size_t slash = path.find('/', 1);; slash = path.find('/', slash + 1)) {
+    const std::string part = path.substr(0, slash);
+    if (::mkdir(part.c_str(), slash == std::string::npos ? 0700 : 0755) != 0 && errno != EEXIST)
+      return fail_errno(errno, part);
+    if (slash == std::string::npos) return {};
+  }
+}
+
+Result<target::ServerConfig> server_config(const TargetdOptions& options) {
+  target::ServerConfig config;
+  config.host_addresses = host_addresses();
+  config.params.first_burst_length = 262144;
+  config.params.max_burst_length = 1048576;
+  config.params.max_connections = limits::default_session_connections;
+  config.params.protocol_level = 2;
+  config.params.task_reporting = {iscsi::TaskReporting::rfc3720, iscsi::TaskReporting::response_fence,
+                                  iscsi::TaskReporting::fast_abort};
+  config.buffer_pages = static_cast<std::uint32_t>(std::uint64_t{options.buffer_mib} * 1024 * 1024 /
+                                                   BufferPool::page_size_bytes);
+  config.space_watch = std::make_shared<target::SpaceWatch>();
+  const std::string units = options.state_folder + "/units";  // reservations and saved pages
+  if (Status status = make_folder(units); !status) return tl::unexpected(status.error());
+  auto store = block::FileRecordStore::open(units);
+  if (!store) return tl::unexpected(store.error());
+  config.records = std::make_shared<target::RecordThread>(std::move(*store));
+  return config;
+}
+
+// What a daemon in the background tells the one who started it.
+class StartReport {
+ public:
+  explicit StartReport(int fd) : fd_(fd) {}
+  void ready() { send("+"); }
+  void failed(const Error& error) { send("-" + error.message); }
+
+ private:
+  void send(const std::string& text) {
+    if (!fd_.valid()) return;
+    [[maybe_unused]] const ssize_t n = ::write(fd_.get(), text.data(), text.size());
+    fd_.reset();
+  }
+  control::Fd fd_;
+};
+
+class Process {
+ public:
+  Process(const TargetdOptions& options, StartReport& report)
+      : options_(options),
+        report_(report),
+        log_(options.verbose ? EventLog::Level::debug : EventLog::Level::info),
+        tap_(log_) {}
+
+  int run() {
+    Signals signals;
+    runtime::LoopOptions loop_options;
+    loop_options.polling = options_.polling;
+    loop_options.notice = [this](std::string_view line) {
+      log_.event(EventLog::Level::warning, "reactor", line);
+    };
+    auto loops = LoopThreads::create(options_.threads, options_.loop_kind, loop_options);
+    if (!loops) return refuse(loops.error());
+    auto config = server_config(options_);
+    if (!config) return refuse(config.error());
+    auto server = target::Server::create((*loops)->all(), std::move(*config), tap_);
+    if (!server) return refuse(server.error());
+    if (Status status = (*server)->start(); !status) return refuse(status.error());
+    control::serving::TargetDaemon daemon({.config_folder = options_.config_folder,
+                                           .state_folder = options_.state_folder,
+                                           .socket_path = options_.socket_path,
+                                           .version = PERILUNE_VERSION,
+                                           .front_ends = target_front_ends()},
+                                          **server, (*loops)->first(), log_, tap_);
+    runtime::Loop& first = (*loops)->first();
+    runtime::Timer limit(first.timers(), Delegate<void()>::to<&Process::give_up>(*this));
+    loops_ = loops->get();
+    signals.watch(
+        first,
+        [&] {
+          ::sd_notify(0, "STOPPING=1");
+          limit.arm(first.now() + shut_down_limit);
+          daemon.stop();
+        },
+        [&] { daemon.reload(); });
+    std::thread control = runtime::posix::start_without_signals([&] {
+      const Status status = daemon.run([&] {
+        log_.event(EventLog::Level::info, "ready", fmt::format("socket={}", options_.socket_path));
+        ::sd_notify(0, "READY=1");
+        report_.ready();
+      });
+      if (!status) exit_code_ = refuse(status.error());
+      first.post([&] {
+        (*server)->stop([&](const Status& flushed) {
+          if (!flushed) exit_code_ = complain(flushed.error());
+          loops_->stop();
+        });
+      });
+    });
+    loops_->run();
+    control.join();
+    signals.end();
+    log_.event(EventLog::Level::info, "ended", "");
+    return exit_code_;
+  }
+
+ private:
+  int refuse(const Error& error) {
+    report_.failed(error);
+    return complain(error);
+  }
+  // Commands are left that do not end: nothing may be taken apart under them.
+  void give_up() {
+    log_.event(EventLog::Level::error, "given_up", "commands are in progress that do not end");
+    ::_exit(1);
+  }
+
+  const TargetdOptions& options_;
+  StartReport& report_;
+  StderrLog log_;
+  control::serving::EventTap tap_;
+  LoopThreads* loops_ = nullptr;
+  int exit_code_ = 0;
+};
+
+// In the parent: waits for the report and returns the exit code. In the child: nullopt, and the pipe.
+std::optional<int> go_to_background(const TargetdOptions& options, int& report_fd) {
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) return complain(fail_errno(errno, "cannot make a pipe").value());
+  const int log =
+      ::open(options.log_file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600);
+  if (log < 0) return complain(fail_errno(errno, "cannot open " + options.log_file).value());
+  const pid_t pid = ::fork();
+  if (pid < 0) return complain(fail_errno(errno, "cannot fork").value());
+  if (pid == 0) {
+    ::close(ends[0]);
+    ::setsid();
+    const int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (null >= 0) ::dup2(null, STDIN_FILENO);
+    ::dup2(log, STDOUT_FILENO);
+    ::dup2(log, STDERR_FILENO);
+    report_fd = ends[1];
+    return std::nullopt;
+  }
+  ::close(ends[1]);
+  std::string text;
+  char buffer[512];
+  for (;;) {
+    const ssize_t n = ::read(ends[0], buffer, sizeof buffer);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) break;
+    text.append(buffer, static_cast<std::size_t>(n));
+  }
+  if (text == "+") return 0;
+  fmt::print(stderr, "targetd: {}\n", text.empty() ? "it ended before it was ready" : text.substr(1));
+  return 1;
+}
+
+std::string folder_of(const std::string& path) {
+  const auto slash = path.rfind('/');
+  return slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
+}
+
+int run(TargetdOptions options) {
+  const char* given = std::getenv("PERILUNE_CONFIG");
+  const bool own_folder = !options.config_folder.empty() || (given != nullptr && *given != '\0');
+  if (options.config_folder.empty()) options.config_folder = own_folder ? given : default_config_folder;
+  if (options.state_folder.empty())
+    options.state_folder = own_folder ? options.config_folder + "/state" : default_state_folder;
+  if (options.log_file.empty()) options.log_file = folder_of(options.socket_path) + "/targetd.log";
+  for (const std::string& folder :
+       {options.config_folder, options.state_folder, folder_of(options.socket_path)}) {
+    if (Status status = make_folder(folder); !status) return complain(status.error());
+  }
+  int report_fd = -1;
+  if (!options.foreground) {
+    if (const auto code = go_to_background(options, report_fd)) return *code;
+  }
+  StartReport report(report_fd);
+  Process process(options, report);
+  return process.run();
+}
+
+}  // namespace
+
+int run_targetd(int argc, char** argv) {
+  CLI::App app{"The target daemon: serves the disks that targetcli and tgtadm configure, until SIGTERM.",
+               argv[0]};
+  TargetdOptions options;
+  app.add_option("-c,--config", options.config_folder,
+                 fmt::format("folder of saveconfig.json and its backups (PERILUNE_CONFIG; default: {})",
+                             default_config_folder));
+  app.add_option("--state", options.state_folder,
+                 fmt::format("folder of the journal, of reservations and saved pages (default: {}; "
+                             "CONFIG/state where CONFIG is given)",
+                             default_state_folder));
+  app.add_option("-s,--socket", options.socket_path, "control socket (PERILUNE_SOCKET)")
+      ->capture_default_str();
+  app.add_flag("-f,--foreground", options.foreground, "stay in the foreground, log to stderr");
+  app.add_option("-l,--log", options.log_file,
+                 "log of a daemon in the background (default: targetd.log beside the socket)");
+  app.add_option("--threads", options.threads, "threads that serve sessions, each session on one of them")
+      ->check(CLI::Range(1, int{target::max_shards}))
+      ->capture_default_str();
+  app.add_option("--buffers", options.buffer_mib, "MiB of memory for data under way")
+      ->check(CLI::Range(16, 65536))
+      ->capture_default_str();
+  add_polling_option(app, options.polling,
+                     "never: sleep until there is work; adaptive: spin for a moment while requests "
+                     "keep coming; always: never sleep");
+  add_runtime_option(app, options.loop_kind);
+  app.add_flag("--verbose", options.verbose, "log more");
+  bool version = false;
+  app.add_flag("-v,--version", version, "show the version");
+  if (const auto code = parse_arguments(app, argc, argv, 2)) return *code;
+  if (version) return run_version(argc, argv);
+  return run(std::move(options));
+}
+
+}  // namespace perilune::cli

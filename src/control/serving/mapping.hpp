@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the configuration's objects mean to a target server: LIO's words as target:: and block:: values. Pure
+// but for what it says of time; any thread.
+//
+// What has no effect here, and is kept: aio, write_back (a disk tells of a write cache where there is one),
+// iser, offload, the limits of a device that LIO lets an administrator lower, timeouts of connections,
+// cache_dynamic_acls, prod_mode_write_protect, T10-PI formats. A parameter of a portal group that has LIO's
+// default means ours, which is at least as large; one that was set is kept to.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "block/open_backstore.hpp"
+#include "config/target/configuration.hpp"
+#include "target/config.hpp"
+
+namespace perilune::control::serving {
+
+// "/srv/disk", "ram:1048576", "null:1048576": for block::open_backstore().
+[[nodiscard]] std::string backing_of(const config::target::StorageKey& key,
+                                     const config::target::StorageObject& object);
+[[nodiscard]] block::BackstoreOptions backing_options(const config::target::StorageKey& key,
+                                                      const config::target::StorageObject& object);
+// What is served differs, so that the object has to be opened anew.
+[[nodiscard]] bool is_same_backing(const config::target::StorageObject& a,
+                                   const config::target::StorageObject& b, config::target::Plugin plugin);
+
+// Serial and NAA as LIO derives them, so that WWIDs survive a migration (lio_naa()). pscsi: none, the device
+// has its own.
+[[nodiscard]] scsi::UnitIdentity identity_of(const config::target::StorageKey& key,
+                                             const config::target::StorageObject& object);
+
+// The ALUA groups of a storage object as the units of `target` have them: each with the tags of the portal
+// groups that export it so; other portal groups of the target in the object's default group.
+[[nodiscard]] scsi::PortGroups port_groups_of(const config::target::Configuration& configuration,
+                                              const config::target::TargetKey& target,
+                                              const config::target::StorageKey& object);
+// What an operator's change from `before` to `wanted` makes of the groups as they are: initiators may have
+// changed states meanwhile.
+void change_port_groups(const scsi::PortGroups& before, const scsi::PortGroups& wanted,
+                        scsi::PortGroups& now);
+
+// The number of the server's unit behind a LUN; nullopt: it is not served (its backing could not be opened).
+using UnitOf =
+    std::function<std::optional<std::uint16_t>(const config::target::LunKey&, const config::target::Lun&)>;
+// Everything that a portal group says of itself. `params`: the server's, which bound them.
+[[nodiscard]] target::GroupRules rules_of(const config::target::Configuration& configuration,
+                                          const config::target::PortalGroupKey& key, const UnitOf& unit_of,
+                                          const iscsi::WantedParams& params);
+[[nodiscard]] target::AuthSpec discovery_auth_of(const config::target::Configuration& configuration);
+
+}  // namespace perilune::control::serving

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "control/serving/protocol.hpp"
+
+#include <fmt/format.h>
+
+#include "config/target/codec.hpp"
+#include "control/serving/files_of_host.hpp"
+
+namespace perilune::control::serving {
+
+using namespace config::target;
+
+namespace {
+constexpr int first_error = 100;
+constexpr std::size_t max_words = 4096;
+}  // namespace
+
+int error_number(Errc code) noexcept { return first_error + static_cast<int>(code); }
+
+std::string who_of(const Request& request) {
+  return fmt::format("{} (pid {})", name_of_user(request.uid), request.pid);
+}
+
+Result<targetd::FrontEndRequest> front_end_request(const Request& request) {
+  const Json& args = request.args;
+  targetd::FrontEndRequest asked;
+  asked.front_end = text_of(args, "front_end");
+  asked.uid = request.uid;
+  asked.pid = request.pid;
+  asked.who = who_of(request);
+  const auto words = args.find("arguments");
+  if (words != args.end()) {
+    if (!words->is_array() || words->size() > max_words)
+      return fail(Errc::invalid_argument, "arguments must be a list of words");
+    for (const Json& word : *words) {
+      if (!word.is_string()) return fail(Errc::invalid_argument, "arguments must be words");
+      asked.arguments.push_back(word.get<std::string>());
+    }
+  }
+  const auto input = args.find("input");
+  if (input != args.end() && input->is_string()) asked.input = input->get<std::string>();
+  const auto session = args.find("session");
+  if (session != args.end() && session->is_object()) asked.session = *session;
+  return asked;
+}
+
+Result<Changes> changes_of(const Json& args) {
+  const auto list = args.find("changes");
+  if (list == args.end() || !list->is_array()) return fail(Errc::invalid_argument, "changes must be a list");
+  Changes changes;
+  for (const Json& each : *list) {
+    auto change = change_from_json(each);
+    if (!change) return tl::unexpected(change.error());
+    changes.push_back(std::move(*change));
+  }
+  return changes;
+}
+
+Result<PortalGroupKey> group_of(const Json& args) {
+  const std::string target = text_of(args, "target");
+  const std::int64_t tag = number_of(args, "tag", 1);
+  if (target.empty() || tag < 0 || tag > 65535)
+    return fail(Errc::invalid_argument, "target and tag name a portal group");
+  return PortalGroupKey{{target}, static_cast<std::uint16_t>(tag)};
+}
+
+Json to_json(const targetd::SessionInfo& info) {
+  Json connections = Json::array();
+  for (const targetd::ConnectionInfo& each : info.connections) {
+    connections.push_back(
+        {{"cid", each.cid}, {"address", each.address}, {"port", each.port}, {"state", each.state}});
+  }
+  return {{"target", info.group.parent.wwn},
+          {"tag", info.group.tag},
+          {"initiator", info.initiator},
+          {"alias", info.alias},
+          {"isid", info.isid},
+          {"tsih", info.tsih},
+          {"state", info.state},
+          {"user", info.chap_user},
+          {"connections", std::move(connections)}};
+}
+
+Json transaction_event(const targetd::PastTransaction& past) {
+  Json changes = Json::array();
+  for (const Change& change : past.changes) changes.push_back(describe(change));
+  return {{"event", "transaction"},
+          {"sequence", past.sequence},
+          {"time_ms", past.time_ms},
+          {"who", past.who},
+          {"changes", std::move(changes)}};
+}
+
+Json session_event(const std::string& event, const std::string& fields) {
+  Json json{{"event", event}};
+  std::size_t at = 0;
+  while (at < fields.size()) {
+    const std::size_t end = std::min(fields.find(' ', at), fields.size());
+    const std::string_view field = std::string_view(fields).substr(at, end - at);
+    const std::size_t equals = field.find('=');
+    if (equals != std::string_view::npos && equals != 0)
+      json[std::string(field.substr(0, equals))] = field.substr(equals + 1);
+    at = end + 1;
+  }
+  return json;
+}
+
+}  // namespace perilune::control::serving

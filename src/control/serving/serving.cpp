@@ -1,0 +1,520 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "control/serving/serving.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <mutex>
+
+#include "passthrough/open_device.hpp"
+#include "target/unit_record.hpp"
+
+namespace perilune::control::serving {
+
+using namespace config::target;
+
+namespace {
+
+// A unit goes when what is in progress on it has ended; a device that never answers must not keep the
+// administrator.
+constexpr std::chrono::milliseconds removal_patience = std::chrono::seconds(10);
+
+tl::unexpected<Error> named(const std::string& object, const Error& error) {
+  const bool tells = error.message.starts_with(object);
+  return fail(error.code, tells ? error.message : object + ": " + error.message, error.os_errno);
+}
+
+}  // namespace
+
+Serving::~Serving() = default;
+
+// ---- waiting for the server
+
+Status Serving::call(const std::function<void(target::Server::Done)>& work,
+                     std::chrono::milliseconds within) const {
+  struct Answer {
+    std::mutex mutex;
+    std::condition_variable wake;
+    std::optional<Status> status;
+  };
+  const auto answer = std::make_shared<Answer>();
+  loop_.post([answer, work] {
+    work([answer](Status status) {
+      const std::lock_guard lock(answer->mutex);
+      answer->status = std::move(status);
+      answer->wake.notify_one();
+    });
+  });
+  std::unique_lock lock(answer->mutex);
+  if (!answer->wake.wait_for(lock, within, [&] { return answer->status.has_value(); })) {
+    return fail(Errc::timed_out, "the server has not answered in time");
+  }
+  return *answer->status;
+}
+
+void Serving::run(const std::function<void()>& work) const {
+  (void)call([&work](const target::Server::Done& done) {
+    work();
+    done({});
+  });
+}
+
+// ---- what changes touch
+
+void Serving::collect_all(const Configuration& configuration, const Changes& changes) {
+  for (const Change& each : changes) {
+    std::visit([&](const auto& change) { collect(configuration, change); }, each);
+  }
+}
+
+template <class Changed>
+void Serving::collect(const Configuration& configuration, const Changed& change) {
+  using Key = std::decay_t<decltype(change.key)>;
+  if constexpr (std::is_same_v<Key, DiscoveryKey>) {
+    work_.discovery = true;
+  } else if constexpr (std::is_same_v<Key, StorageKey>) {
+    work_.objects.insert(change.key);
+  } else if constexpr (std::is_same_v<Key, AluaGroupKey>) {
+    for (const LunKey& lun : configuration.luns_of(change.key.parent))
+      work_.units.insert({lun.parent.parent, change.key.parent});
+  } else if constexpr (std::is_same_v<Key, TargetKey>) {
+    work_.targets.insert(change.key);
+  } else if constexpr (std::is_same_v<Key, PortalGroupKey>) {
+    work_.groups.insert(change.key);
+  } else if constexpr (std::is_same_v<Key, PortalKey>) {
+    work_.groups.insert(change.key.parent);
+    if (change.action == Action::add) ++work_.portals[{change.key.address, change.key.port}];
+  } else if constexpr (std::is_same_v<Key, LunKey>) {
+    work_.groups.insert(change.key.parent);
+    if (change.action != Action::remove) work_.units.insert({change.key.parent.parent, change.value.object});
+  } else if constexpr (std::is_same_v<Key, NodeAclKey>) {
+    work_.groups.insert(change.key.parent);
+  } else if constexpr (std::is_same_v<Key, MappedLunKey>) {
+    work_.groups.insert(change.key.parent.parent);
+  }
+}
+
+bool Serving::wanted(const Configuration& configuration, const UnitKey& key) {
+  const auto luns = configuration.luns_of(key.second);
+  return std::any_of(luns.begin(), luns.end(),
+                     [&](const LunKey& lun) { return lun.parent.parent == key.first; });
+}
+
+Status Serving::judge(Status status) {
+  if (status || !work_.lenient) return status;
+  log_.event(EventLog::Level::error, "not_served", fmt::format("reason=\"{}\"", status.error().message));
+  return {};
+}
+
+// ---- what can fail
+
+Status Serving::prepare(const Configuration& configuration, const Changes& changes, const Changes& inverses,
+                        bool lenient) {
+  work_ = Work{};
+  work_.lenient = lenient;
+  // The inverses have the values of before, and add what was removed.
+  collect_all(configuration, inverses);
+  for (auto& [endpoint, users] : work_.portals) users = -users;
+  collect_all(configuration, changes);
+  Status status = prepare_portals();
+  if (status) status = prepare_objects(configuration);
+  if (status) status = prepare_targets(configuration);
+  if (status) status = prepare_units(configuration);
+  if (!status) undo();
+  return status;
+}
+
+void Serving::undo() {
+  while (!work_.undo.empty()) {
+    const auto step = std::move(work_.undo.back());
+    work_.undo.pop_back();
+    step();
+  }
+  work_ = Work{};
+}
+
+Status Serving::bind(const Endpoint& endpoint) {
+  const auto where = runtime::Endpoint::parse(
+      endpoint.first.find(':') == std::string::npos ? endpoint.first : "[" + endpoint.first + "]",
+      endpoint.second);
+  if (!where) return tl::unexpected(where.error());
+  std::uint32_t number = 0;
+  Status status = call([&](const target::Server::Done& done) {
+    const auto bound = server_.add_portal(*where);
+    if (bound) number = *bound;
+    done(bound ? Status() : tl::unexpected(bound.error()));
+  });
+  if (status) portals_[endpoint].number = number;
+  return status;
+}
+
+// What nobody listens on any more goes first: a portal of one address may come in the place of one of all
+// addresses.
+Status Serving::prepare_portals() {
+  for (const bool binds : {false, true}) {
+    for (const auto& [endpoint, change] : work_.portals) {
+      const auto there = portals_.find(endpoint);
+      const bool bound = there != portals_.end();
+      const std::int64_t before = bound ? there->second.users : 0;
+      const std::int64_t after = before + change;
+      if (change == 0 || (after > before) != binds) continue;
+      if (after == 0) {
+        run([&] { server_.remove_portal(there->second.number); });
+        portals_.erase(there);
+        work_.undo.push_back([this, endpoint = endpoint, before] {
+          if (Status status = bind(endpoint); !status) {
+            log_.event(EventLog::Level::error, "portal_lost",
+                       fmt::format("reason=\"{}\"", status.error().message));
+          }
+          portals_[endpoint].users = static_cast<std::uint32_t>(before);
+        });
+        continue;
+      }
+      if (!bound) {
+        Status status = bind(endpoint);
+        if (!status && !work_.lenient) return status;
+        (void)judge(status);
+        if (!status) portals_[endpoint].number = target::no_portal;
+      }
+      portals_[endpoint].users = static_cast<std::uint32_t>(after);
+      work_.undo.push_back([this, endpoint = endpoint, before] {
+        Portal& portal = portals_[endpoint];
+        portal.users = static_cast<std::uint32_t>(before);
+        if (before != 0) return;
+        run([&] { server_.remove_portal(portal.number); });
+        portals_.erase(endpoint);
+      });
+    }
+  }
+  return {};
+}
+
+Status Serving::prepare_objects(const Configuration& configuration) {
+  for (const StorageKey& key : work_.objects) {
+    const StorageObject* const value = configuration.find<StorageObject>(key);
+    if (value == nullptr) continue;  // goes at the end
+    if (Status status = judge(prepare_object(key, *value)); !status)
+      return named(path_of(key), status.error());
+  }
+  return {};
+}
+
+Status Serving::prepare_object(const StorageKey& key, const StorageObject& value) {
+  const auto there = objects_.find(key);
+  if (there != objects_.end()) {
+    Object& object = there->second;
+    if (is_same_backing(object.value, value, key.plugin)) {
+      work_.undo.push_back([this, key, before = object.value] { objects_.at(key).value = before; });
+      object.value = value;
+      return {};
+    }
+    if (object.users != 0) {
+      return fail(Errc::busy, path_of(key) + " is exported: delete its LUNs, change it, and export it again");
+    }
+    // The new one may be the same file, which is locked as long as the old one is open.
+    const StorageObject before = object.value;
+    close(object);
+    objects_.erase(there);
+    work_.undo.push_back([this, key, before] {
+      if (auto again = open(key, before)) objects_[key] = std::move(*again);
+    });
+  }
+  auto object = open(key, value);
+  if (!object) return tl::unexpected(object.error());
+  objects_[key] = std::move(*object);
+  work_.undo.push_back([this, key] {
+    close(objects_.at(key));
+    objects_.erase(key);
+  });
+  return {};
+}
+
+Result<Serving::Object> Serving::open(const StorageKey& key, const StorageObject& value) {
+  Object object;
+  object.value = value;
+  if (key.plugin == Plugin::pscsi) {
+    auto device = passthrough::open_device(value.dev, {.read_only = value.readonly, .unrestricted = false});
+    if (!device) return tl::unexpected(device.error());
+    object.device = std::move(*device);
+    return object;
+  }
+  auto store = block::open_backstore(backing_of(key, value), backing_options(key, value));
+  if (!store) return tl::unexpected(store.error());
+  object.store = std::move(*store);
+  const block::Geometry& geometry = object.store->geometry();
+  object.size_bytes = geometry.blocks.value() * (geometry.block_size_bytes - geometry.protection_bytes);
+  const auto& watch = server_.config().space_watch;
+  if (watch != nullptr && !geometry.read_only) object.meter = watch->watch(object.store);
+  return object;
+}
+
+void Serving::close(Object& object) {
+  if (object.meter != nullptr && !object.lingers) server_.config().space_watch->forget(*object.meter);
+  object.meter = nullptr;
+  object.store.reset();
+  object.device.reset();
+}
+
+Status Serving::prepare_targets(const Configuration& configuration) {
+  for (const TargetKey& key : work_.targets) {
+    if (configuration.find<config::target::Target>(key) == nullptr || targets_.contains(key)) continue;
+    std::uint32_t number = 0;
+    const Status status = call([&](const target::Server::Done& done) {
+      target::TargetSpec spec;
+      spec.name = key.wwn;
+      spec.portal_groups.clear();
+      server_.add_target(std::move(spec), [&number, done](const Result<std::uint32_t>& made) {
+        if (made) number = *made;
+        done(made ? Status() : tl::unexpected(made.error()));
+      });
+    });
+    if (!status) return named(path_of(key), status.error());
+    targets_[key].number = number;
+    target_names_[number] = key;
+    work_.undo.push_back([this, key, number] {
+      (void)call(
+          [this, number](target::Server::Done done) { server_.remove_target(number, std::move(done)); });
+      targets_.erase(key);
+      target_names_.erase(number);
+    });
+  }
+  return {};
+}
+
+Status Serving::prepare_units(const Configuration& configuration) {
+  for (const UnitKey& key : work_.units) {
+    if (units_.contains(key) || !wanted(configuration, key)) continue;
+    if (!work_.lenient && !healthy(key.second)) {
+      return fail(Errc::busy, path_of(key.second) + " is not served: its backing could not be opened");
+    }
+    if (!healthy(key.second)) continue;
+    if (Status status = judge(prepare_unit(configuration, key)); !status)
+      return named(path_of(key.second), status.error());
+  }
+  return {};
+}
+
+Result<target::UnitSpec> Serving::spec_of(const Configuration& configuration, const UnitKey& key,
+                                          const Object& object, std::uint16_t number) {
+  target::UnitSpec spec;
+  spec.lun = number;
+  spec.config.identity = identity_of(key.second, object.value);
+  spec.config.read_only = object.value.readonly;
+  if (object.device == nullptr)
+    spec.config.port_groups = port_groups_of(configuration, key.first, key.second);
+  spec.backstore = object.store;
+  spec.device = object.device;
+  spec.space = object.meter;
+  const auto& records = server_.config().records;
+  if (records != nullptr && object.store != nullptr && key.second.plugin != Plugin::ramdisk &&
+      !object.value.readonly) {
+    // One target exports what is written to, so the name is of one unit.
+    spec.record = "unit-" + spec.config.identity.serial;
+    if (Status status = target::UnitRecord::read(*records, spec.record, spec.config.durable); !status) {
+      return tl::unexpected(status.error());
+    }
+    spec.record_is_read = true;
+  }
+  return spec;
+}
+
+Status Serving::prepare_unit(const Configuration& configuration, const UnitKey& key) {
+  Object& object = objects_.at(key.second);
+  // Two targets would be two logical units, whose reservations do not know of each other, over one set of
+  // blocks.
+  if (object.users != 0 && !object.value.readonly) {
+    return fail(
+        Errc::unsupported,
+        path_of(key.second) +
+            " is exported by another target already; export it through several portal groups of one target");
+  }
+  Target& target = targets_.at(key.first);
+  std::uint16_t number = target.last_unit;
+  do ++number;
+  while (std::any_of(units_.lower_bound({key.first, {}}), units_.end(), [&](const auto& unit) {
+    return unit.first.first == key.first && unit.second.number == number;
+  }));
+  auto spec = spec_of(configuration, key, object, number);
+  if (!spec) return tl::unexpected(spec.error());
+  const scsi::PortGroups groups = spec->config.port_groups;
+  const std::uint32_t target_number = target.number;
+  const auto shared = std::make_shared<target::UnitSpec>(std::move(*spec));
+  const Status status = call([this, target_number, shared](target::Server::Done done) {
+    server_.add_unit(target_number, std::move(*shared), std::move(done));
+  });
+  if (!status) return status;
+  target.last_unit = number;
+  units_[key] = {number, groups};
+  ++object.users;
+  work_.undo.push_back([this, key] { remove_unit(key); });
+  return {};
+}
+
+// ---- what cannot
+
+void Serving::finish(const Configuration& configuration) {
+  if (work_.discovery) {
+    run([&] { server_.set_discovery_auth(discovery_auth_of(configuration)); });
+  }
+  for (const PortalGroupKey& key : work_.groups) finish_group(configuration, key);
+  for (const UnitKey& key : work_.units) finish_unit(configuration, key);
+  for (const TargetKey& key : work_.targets) {
+    const auto gone = targets_.find(key);
+    if (gone == targets_.end() || configuration.find<config::target::Target>(key) != nullptr) continue;
+    const std::uint32_t number = gone->second.number;
+    const Status status =
+        call([this, number](target::Server::Done done) { server_.remove_target(number, std::move(done)); },
+             removal_patience);
+    if (!status) log_.event(EventLog::Level::warning, "slow_removal", fmt::format("target={}", key.wwn));
+    targets_.erase(gone);
+    target_names_.erase(number);
+  }
+  for (const StorageKey& key : work_.objects) {
+    const auto gone = objects_.find(key);
+    if (gone == objects_.end() || configuration.find<StorageObject>(key) != nullptr) continue;
+    close(gone->second);
+    objects_.erase(gone);
+  }
+  work_ = Work{};
+}
+
+void Serving::finish_group(const Configuration& configuration, const PortalGroupKey& key) {
+  const auto target = targets_.find(key.parent);
+  if (target == targets_.end()) return;
+  const std::uint32_t number = target->second.number;
+  if (configuration.find<PortalGroup>(key) == nullptr) {
+    paused_.erase(key);
+    run([&] { (void)server_.remove_group(number, key.tag); });
+    return;
+  }
+  target::GroupRules rules = rules_of(
+      configuration, key,
+      [&](const LunKey&, const Lun& lun) -> std::optional<std::uint16_t> {
+        const auto unit = units_.find({key.parent, lun.object});
+        return unit == units_.end() ? std::nullopt : std::optional(unit->second.number);
+      },
+      server_.config().params);
+  rules.admits = !paused_.contains(key);
+  target::PortalGroup group{.tag = key.tag, .portals = {}};
+  for (const auto& [portal, value] : configuration.below<config::target::Portal>(key)) {
+    const auto bound = portals_.find({portal.address, portal.port});
+    if (bound != portals_.end() && bound->second.number != target::no_portal)
+      group.portals.push_back(bound->second.number);
+  }
+  if (group.portals.empty()) group.portals.push_back(target::no_portal);
+  const Status status = call([&](const target::Server::Done& done) {
+    done(server_.set_group(number, std::move(group), std::move(rules)));
+  });
+  if (!status) {
+    log_.event(EventLog::Level::error, "group_refused",
+               fmt::format("group={} reason=\"{}\"", path_of(key), status.error().message));
+  }
+}
+
+void Serving::finish_unit(const Configuration& configuration, const UnitKey& key) {
+  const auto unit = units_.find(key);
+  if (unit == units_.end()) return;
+  if (!wanted(configuration, key)) return remove_unit(key);
+  if (objects_.at(key.second).device != nullptr) return;
+  scsi::PortGroups now = port_groups_of(configuration, key.first, key.second);
+  if (now == unit->second.port_groups) return;
+  const std::uint32_t target = targets_.at(key.first).number;
+  run([&] {
+    server_.change_port_groups(target, unit->second.number,
+                               [before = unit->second.port_groups, now](scsi::PortGroups& groups) {
+                                 change_port_groups(before, now, groups);
+                               });
+  });
+  unit->second.port_groups = std::move(now);
+}
+
+void Serving::remove_unit(const UnitKey& key) {
+  const auto unit = units_.find(key);
+  const std::uint32_t target = targets_.at(key.first).number;
+  const std::uint16_t number = unit->second.number;
+  const Status status =
+      call([this, target,
+            number](target::Server::Done done) { server_.remove_unit(target, number, std::move(done)); },
+           removal_patience);
+  if (!status) {
+    log_.event(EventLog::Level::warning, "slow_removal",
+               fmt::format("target={} object={} reason=\"{}\"", key.first.wwn, path_of(key.second),
+                           status.error().message));
+    objects_.at(key.second).lingers = true;
+  }
+  --objects_.at(key.second).users;
+  units_.erase(unit);
+}
+
+// ---- questions
+
+bool Serving::healthy(const StorageKey& key) const {
+  const auto object = objects_.find(key);
+  return object != objects_.end() && (object->second.store != nullptr || object->second.device != nullptr);
+}
+
+block::Backstore* Serving::backstore(const StorageKey& key) const {
+  const auto object = objects_.find(key);
+  return object == objects_.end() ? nullptr : object->second.store.get();
+}
+
+std::uint64_t Serving::size_of(const StorageKey& key) const {
+  const auto object = objects_.find(key);
+  return object == objects_.end() ? 0 : object->second.size_bytes;
+}
+
+Status Serving::resize(const Configuration& configuration, const StorageKey& key) {
+  const auto object = objects_.find(key);
+  if (object == objects_.end()) return fail(Errc::not_found, path_of(key) + " is not served");
+  if (object->second.store == nullptr) return {};
+  const auto blocks = object->second.store->look_at_size();
+  if (!blocks) return named(path_of(key), blocks.error());
+  std::set<TargetKey> targets;
+  for (const LunKey& lun : configuration.luns_of(key)) targets.insert(lun.parent.parent);
+  for (const TargetKey& target : targets) {
+    const auto unit = units_.find({target, key});
+    if (unit == units_.end()) continue;
+    const Status status = call([&](const target::Server::Done& done) {
+      done(server_.resize_unit(targets_.at(target).number, unit->second.number, *blocks));
+    });
+    if (!status) return named(path_of(key), status.error());
+  }
+  const block::Geometry& geometry = object->second.store->geometry();
+  object->second.size_bytes = std::max(
+      object->second.size_bytes, blocks->value() * (geometry.block_size_bytes - geometry.protection_bytes));
+  return {};
+}
+
+std::vector<std::pair<PortalGroupKey, target::SessionView>> Serving::sessions() const {
+  std::vector<target::SessionView> views;
+  (void)call([&](const target::Server::Done& done) {
+    server_.list_sessions([&views, done](std::vector<target::SessionView> found) {
+      views = std::move(found);
+      done({});
+    });
+  });
+  std::vector<std::pair<PortalGroupKey, target::SessionView>> result;
+  for (target::SessionView& view : views) {
+    const auto name = target_names_.find(view.target);
+    if (name == target_names_.end()) continue;
+    const PortalGroupKey group{name->second, view.portal_group_tag};
+    result.emplace_back(group, std::move(view));
+  }
+  return result;
+}
+
+void Serving::set_admits(const Configuration& configuration, const PortalGroupKey& key, bool admits) {
+  if (admits)
+    paused_.erase(key);
+  else
+    paused_.insert(key);
+  finish_group(configuration, key);
+}
+
+void Serving::request_logouts(const PortalGroupKey& key, std::uint32_t seconds) {
+  const std::uint32_t number = targets_.at(key.parent).number;
+  run([&] { server_.request_logouts(number, key.tag, std::chrono::seconds(seconds)); });
+}
+
+}  // namespace perilune::control::serving

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+// Puts changes of the configuration into force on a server that runs. The daemon's control thread, which
+// waits for the server; the server's loops never wait for it.
+//
+//   prepare(): everything that can fail, and that no initiator notices: backings are opened, portals bound,
+//   targets and units made that nobody sees yet. Then either finish(), when the transaction is durable:
+//   portal groups say what they say now, and what is not served any more goes, when what is in progress on it
+//   has ended; or undo().
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/event_log.hpp"
+#include "config/target/configuration.hpp"
+#include "control/serving/mapping.hpp"
+#include "passthrough/real_device.hpp"
+#include "runtime/loop.hpp"
+#include "target/server.hpp"
+
+namespace perilune::control::serving {
+
+class Serving {
+ public:
+  // The server, its first loop (which another thread runs, until this is gone) and the log outlive this.
+  Serving(target::Server& server, runtime::Loop& loop, EventLog& log)
+      : server_(server), loop_(loop), log_(log) {}
+  ~Serving();
+  Serving(const Serving&) = delete;
+  Serving& operator=(const Serving&) = delete;
+
+  // `changes` have been made in `configuration`, and `inverses` would undo them. The error names the object;
+  // then everything is as it was before. `lenient`: at the start: what cannot be opened or bound is a line in
+  // the log and is not served.
+  [[nodiscard]] Status prepare(const config::target::Configuration& configuration,
+                               const config::target::Changes& changes,
+                               const config::target::Changes& inverses, bool lenient = false);
+  void finish(const config::target::Configuration& configuration);
+  void undo();
+
+  // nullptr: it could not be opened.
+  [[nodiscard]] block::Backstore* backstore(const config::target::StorageKey& key) const;
+  [[nodiscard]] bool healthy(const config::target::StorageKey& key) const;
+  [[nodiscard]] std::uint64_t size_of(const config::target::StorageKey& key) const;  // bytes; 0: not known
+  // Serves what the backing has become, if that is more.
+  [[nodiscard]] Status resize(const config::target::Configuration& configuration,
+                              const config::target::StorageKey& key);
+
+  [[nodiscard]] std::vector<std::pair<config::target::PortalGroupKey, target::SessionView>> sessions() const;
+  void set_admits(const config::target::Configuration& configuration,
+                  const config::target::PortalGroupKey& key, bool admits);
+  void request_logouts(const config::target::PortalGroupKey& key, std::uint32_t seconds);
+
+ private:
+  struct Object {  // a storage object
+    config::target::StorageObject value;
+    std::shared_ptr<block::Backstore> store;
+    std::shared_ptr<passthrough::RealDevice> device;
+    block::SpaceMeter* meter = nullptr;
+    std::uint64_t size_bytes = 0;
+    std::uint32_t users = 0;  // units
+    bool lingers = false;     // one of them is still on its way out
+  };
+  struct Target {
+    std::uint32_t number = 0;
+    std::uint16_t last_unit = 0;
+  };
+  struct Unit {
+    std::uint16_t number = 0;
+    scsi::PortGroups port_groups;
+  };
+  using UnitKey = std::pair<config::target::TargetKey, config::target::StorageKey>;
+  using Endpoint = std::pair<std::string, std::uint16_t>;
+  struct Portal {
+    std::uint32_t number = 0;
+    std::uint32_t users = 0;
+  };
+  // What the changes at hand touch, and what undoes what has been prepared for them.
+  struct Work {
+    std::set<config::target::StorageKey> objects;
+    std::set<config::target::TargetKey> targets;
+    std::set<config::target::PortalGroupKey> groups;
+    std::set<UnitKey> units;
+    std::map<Endpoint, int> portals;
+    bool discovery = false;
+    bool lenient = false;
+    std::vector<std::function<void()>> undo;
+  };
+
+  template <class Change>
+  void collect(const config::target::Configuration& configuration, const Change& change);
+  void collect_all(const config::target::Configuration& configuration,
+                   const config::target::Changes& changes);
+  [[nodiscard]] Status prepare_portals();
+  [[nodiscard]] Status bind(const Endpoint& endpoint);
+  [[nodiscard]] Status prepare_objects(const config::target::Configuration& configuration);
+  [[nodiscard]] Status prepare_object(const config::target::StorageKey& key,
+                                      const config::target::StorageObject& value);
+  [[nodiscard]] Result<Object> open(const config::target::StorageKey& key,
+                                    const config::target::StorageObject& value);
+  [[nodiscard]] Status prepare_targets(const config::target::Configuration& configuration);
+  [[nodiscard]] Status prepare_units(const config::target::Configuration& configuration);
+  [[nodiscard]] Status prepare_unit(const config::target::Configuration& configuration, const UnitKey& key);
+  [[nodiscard]] Result<target::UnitSpec> spec_of(const config::target::Configuration& configuration,
+                                                 const UnitKey& key, const Object& object,
+                                                 std::uint16_t number);
+  // With `lenient`, a failure is a line in the log.
+  [[nodiscard]] Status judge(Status status);
+  void finish_group(const config::target::Configuration& configuration,
+                    const config::target::PortalGroupKey& key);
+  void finish_unit(const config::target::Configuration& configuration, const UnitKey& key);
+  void remove_unit(const UnitKey& key);
+  void close(Object& object);
+  [[nodiscard]] static bool wanted(const config::target::Configuration& configuration, const UnitKey& key);
+
+  // Does `work` on the server's thread and waits until it calls `done`.
+  [[nodiscard]] Status call(const std::function<void(target::Server::Done)>& work,
+                            std::chrono::milliseconds within = std::chrono::hours(1)) const;
+  void run(const std::function<void()>& work) const;  // the same for what is over when it returns
+
+  target::Server& server_;
+  runtime::Loop& loop_;
+  EventLog& log_;
+  std::map<config::target::StorageKey, Object> objects_;
+  std::map<config::target::TargetKey, Target> targets_;
+  std::map<std::uint32_t, config::target::TargetKey> target_names_;  // by number
+  std::map<UnitKey, Unit> units_;
+  std::map<Endpoint, Portal> portals_;
+  std::set<config::target::PortalGroupKey> paused_;
+  Work work_;
+};
+
+}  // namespace perilune::control::serving

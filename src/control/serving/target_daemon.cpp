@@ -1,0 +1,407 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "control/serving/target_daemon.hpp"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <ctime>
+
+#include "config/target/codec.hpp"
+#include "config/target/json_text.hpp"
+#include "config/target/saveconfig.hpp"
+#include "control/serving/files_of_host.hpp"
+#include "control/serving/protocol.hpp"
+
+namespace perilune::control::serving {
+
+using namespace config::target;
+using targetd::SessionInfo;
+
+namespace {
+
+constexpr std::size_t max_jobs = 1024;
+constexpr std::size_t max_subscribers = 32;
+
+std::int64_t now_ms() {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return std::chrono::duration_cast<std::chrono::milliseconds>(now).count();
+}
+
+std::chrono::local_seconds local_now() {
+  const std::time_t now = std::time(nullptr);
+  std::tm parts{};
+  ::localtime_r(&now, &parts);
+  return std::chrono::local_seconds(std::chrono::seconds(now + parts.tm_gmtoff));
+}
+
+SessionInfo info_of(const PortalGroupKey& group, const target::SessionView& view) {
+  SessionInfo info;
+  info.group = group;
+  info.initiator = view.initiator_name;
+  info.alias = view.initiator_alias;
+  for (const std::uint8_t byte : view.isid) info.isid += fmt::format("{:02x}", byte);
+  info.tsih = view.tsih;
+  info.chap_user = view.user;
+  info.state = view.connections.empty() ? "FAILED" : "LOGGED_IN";
+  for (const target::ConnectionView& connection : view.connections) {
+    info.connections.push_back({connection.cid, connection.peer.address_string(), connection.peer.port,
+                                connection.logging_out ? "IN_LOGOUT" : "LOGGED_IN"});
+  }
+  return info;
+}
+
+}  // namespace
+
+TargetDaemon::TargetDaemon(TargetDaemonOptions options, target::Server& server, runtime::Loop& loop,
+                           EventLog& log, EventTap& tap)
+    : options_(std::move(options)), loop_(loop), log_(log), tap_(tap), serving_(server, loop, log) {
+  tap_.on_session([this](const std::string& event, const std::string& fields) {
+    post([this, event, fields] { tell(session_event(event, fields)); });
+  });
+}
+
+TargetDaemon::~TargetDaemon() = default;
+
+// ---- the control thread
+
+Status TargetDaemon::run(const std::function<void()>& ready) {
+  if (Status status = load(); !status) return status;
+  // Requests wait in the queue, which is there before the socket and goes after it.
+  auto server =
+      ControlServer::start(options_.socket_path, [this](Request request, std::shared_ptr<Exchange> exchange) {
+        post([this, request = std::move(request), exchange] {
+          if (request.op == "subscribe")
+            subscribe(exchange);
+          else
+            answer(request, *exchange);
+        });
+      });
+  if (!server) return tl::unexpected(server.error());
+  ready();
+  work();
+  subscribers_.clear();
+  return {};
+}
+
+void TargetDaemon::post(std::function<void()> job) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (stopping_ || jobs_.size() >= max_jobs) return;  // an Exchange that is let go of answers by itself
+    jobs_.push_back(std::move(job));
+  }
+  wake_.notify_one();
+}
+
+void TargetDaemon::work() {
+  for (;;) {
+    std::function<void()> job;
+    {
+      std::unique_lock lock(mutex_);
+      wake_.wait(lock, [this] { return stopping_ || !jobs_.empty(); });
+      if (stopping_) {
+        jobs_.clear();
+        return;
+      }
+      job = std::move(jobs_.front());
+      jobs_.pop_front();
+    }
+    job();
+  }
+}
+
+void TargetDaemon::stop() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  wake_.notify_one();
+}
+
+void TargetDaemon::reload() {
+  post([this] { look_at_sizes(); });
+}
+
+Status TargetDaemon::load() {
+  auto folder = targetd::LockedFolder::open(options_.state_folder);
+  if (!folder) return tl::unexpected(folder.error());
+  folder_ = std::move(*folder);
+  auto store = targetd::StateStore::open(*folder_);
+  if (!store)
+    return fail(store.error().code, options_.state_folder + ": " + store.error().message,
+                store.error().os_errno);
+  store_.emplace(std::move(*store));
+  if (store_->torn_bytes() != 0) {
+    log_.event(EventLog::Level::warning, "journal_torn",
+               fmt::format("bytes={} kept in journal.torn", store_->torn_bytes()));
+  }
+  if (Status status = serving_.prepare(configuration(), diff({}, configuration()), {}, true); !status)
+    return status;
+  serving_.finish(configuration());
+  log_.event(EventLog::Level::info, "loaded",
+             fmt::format("sequence={} objects={}", sequence(), configuration().objects()));
+  return {};
+}
+
+// ---- changes
+
+Result<std::uint64_t> TargetDaemon::commit(const std::string& who, const Changes& changes) {
+  if (changes.empty()) return sequence();
+  targetd::Transaction transaction{now_ms(), who, changes};
+  bool prepared = false;
+  auto inverses = store_->commit(transaction, [&](const Changes& back) {
+    Status status = serving_.prepare(configuration(), changes, back);
+    prepared = status.has_value();
+    return status;
+  });
+  if (!inverses) {
+    if (prepared) serving_.undo();
+    return tl::unexpected(inverses.error());
+  }
+  serving_.finish(configuration());
+  history_.push_back(
+      {sequence(), transaction.time_ms, who, std::move(transaction.changes), std::move(*inverses)});
+  if (history_.size() > targetd::max_history) history_.pop_front();
+  log_.event(EventLog::Level::info, "transaction",
+             fmt::format("sequence={} changes={} who=\"{}\"", sequence(), changes.size(), who));
+  tell(transaction_event(history_.back()));
+  if (store_->wants_compaction()) {
+    if (Status status = store_->compact(); !status) {
+      log_.event(EventLog::Level::warning, "not_compacted",
+                 fmt::format("reason=\"{}\"", status.error().message));
+    }
+  }
+  return sequence();
+}
+
+Status TargetDaemon::check(const Changes& changes) {
+  // Made and undone in memory: nobody else looks at it meanwhile.
+  return store_->check(changes);
+}
+
+// ---- questions
+
+Result<std::vector<SessionInfo>> TargetDaemon::sessions() const {
+  std::vector<SessionInfo> infos;
+  for (const auto& [group, view] : serving_.sessions()) infos.push_back(info_of(group, view));
+  return infos;
+}
+
+Result<std::vector<SessionInfo>> TargetDaemon::sessions_of(const PortalGroupKey& group) const {
+  if (Status status = known(group); !status) return tl::unexpected(status.error());
+  auto infos = sessions();
+  std::erase_if(*infos, [&](const SessionInfo& info) { return info.group != group; });
+  return infos;
+}
+
+Status TargetDaemon::known(const PortalGroupKey& group) const {
+  if (configuration().find<PortalGroup>(group) != nullptr) return {};
+  return fail(Errc::not_found, "there is no " + path_of(group));
+}
+
+Result<std::uint64_t> TargetDaemon::size_of(const StorageKey& key) const {
+  const StorageObject* const object = configuration().find<StorageObject>(key);
+  if (object == nullptr) return fail(Errc::not_found, "there is no " + path_of(key));
+  const std::uint64_t served = serving_.size_of(key);
+  return served != 0 ? served : object->size_bytes;
+}
+
+void TargetDaemon::look_at_sizes() {
+  for (const auto& [key, object] : configuration().all<StorageObject>()) {
+    if (!serving_.healthy(key)) continue;
+    if (Status status = serving_.resize(configuration(), key); !status) {
+      log_.event(EventLog::Level::error, "resize_refused",
+                 fmt::format("reason=\"{}\"", status.error().message));
+    }
+  }
+}
+
+// ---- files
+
+targetd::FileProbe TargetDaemon::probe(const std::string& path) const {
+  targetd::FileProbe probe = probe_file(path);
+  if (const auto object = configuration().by_dev(path)) probe.used_by = "in use by " + path_of(*object);
+  return probe;
+}
+
+Status TargetDaemon::create_file(const std::string& path, std::uint64_t size_bytes, bool sparse) {
+  return create_disk_file(path, size_bytes, sparse);
+}
+
+Status TargetDaemon::remove_file(const std::string& path) {
+  if (const auto object = configuration().by_dev(path))
+    return fail(Errc::busy, path + " is in use by " + path_of(*object));
+  return remove_disk_file(path);
+}
+
+Result<targetd::Saved> TargetDaemon::save(const targetd::SaveOptions& options) {
+  targetd::Saved saved;
+  saved.path = options.path.empty() ? default_save_path() : options.path;
+  if (saved.path != default_save_path()) {
+    if (Status status = write_text_file(saved.path, write_saveconfig(configuration())); !status)
+      return tl::unexpected(status.error());
+    return saved;
+  }
+  auto folder = targetd::LockedFolder::open(options_.config_folder);
+  if (!folder) return tl::unexpected(folder.error());
+  const std::string backup_folder = options_.config_folder + "/backup";
+  auto backups = targetd::LockedFolder::open(backup_folder);
+  if (!backups) return tl::unexpected(backups.error());
+  targetd::ExportOptions how;
+  how.overwrite_with_nothing = options.overwrite_with_nothing;
+  how.max_backups = options.max_backups;
+  const auto now = local_now();
+  const auto exported = targetd::export_saveconfig(**folder, **backups, configuration(), now, how);
+  if (!exported) return tl::unexpected(exported.error());
+  saved.backed_up = exported->backed_up;
+  if (saved.backed_up) saved.backup_path = backup_folder + "/" + targetd::backup_name(now);
+  return saved;
+}
+
+bool TargetDaemon::is_saved() const {
+  const auto text = read_text_file(default_save_path(), max_json_bytes);
+  return text && *text == write_saveconfig(configuration());
+}
+
+Result<std::string> TargetDaemon::read_file(const std::string& path, std::size_t max_bytes) const {
+  return read_text_file(path, max_bytes);
+}
+
+std::vector<std::string> TargetDaemon::host_addresses() const { return addresses_of_host(); }
+
+// ---- who may come, for the time being
+
+Status TargetDaemon::pause(const PortalGroupKey& group) {
+  if (Status status = known(group); !status) return status;
+  serving_.set_admits(configuration(), group, false);
+  return {};
+}
+
+Status TargetDaemon::drain(const PortalGroupKey& group, std::uint32_t seconds) {
+  if (Status status = pause(group); !status) return status;
+  serving_.request_logouts(group, seconds);
+  return {};
+}
+
+Status TargetDaemon::resume(const PortalGroupKey& group) {
+  if (Status status = known(group); !status) return status;
+  serving_.set_admits(configuration(), group, true);
+  return {};
+}
+
+// ---- the socket
+
+void TargetDaemon::answer(const Request& request, Exchange& exchange) {
+  auto result = carry_out(request);
+  if (result)
+    exchange.finish(*result);
+  else
+    exchange.fail(error_number(result.error().code), result.error().message);
+}
+
+void TargetDaemon::subscribe(std::shared_ptr<Exchange> exchange) {
+  subscribers_.remove_if([](const auto& each) { return each->gone(); });
+  if (subscribers_.size() >= max_subscribers) {
+    return exchange->fail(error_number(Errc::limit),
+                          fmt::format("{} subscribers are listening already", max_subscribers));
+  }
+  exchange->progress({{"event", "subscribed"}, {"sequence", sequence()}});
+  subscribers_.push_back(std::move(exchange));
+}
+
+void TargetDaemon::tell(const Json& event) {
+  subscribers_.remove_if([](const auto& each) { return each->gone(); });
+  for (const auto& each : subscribers_) each->progress(event);
+}
+
+Result<Json> TargetDaemon::command(const Request& request) {
+  auto asked = front_end_request(request);
+  if (!asked) return tl::unexpected(asked.error());
+  const auto front_end = options_.front_ends.find(asked->front_end);
+  if (front_end == options_.front_ends.end())
+    return fail(Errc::unsupported, "this daemon knows no command " + asked->front_end);
+  const targetd::FrontEndAnswer answer = front_end->second(*asked, *this);
+  return Json{
+      {"out", answer.out}, {"err", answer.err}, {"code", answer.exit_code}, {"session", answer.session}};
+}
+
+Result<Json> TargetDaemon::carry_out(const Request& request) {
+  const Json& args = request.args;
+  const auto done = [](const Status& status) -> Result<Json> {
+    if (!status) return tl::unexpected(status.error());
+    return Json::object();
+  };
+  if (request.op == "command") return command(request);
+  if (request.op == "version") return Json{{"version", version()}, {"protocol", protocol_version}};
+  if (request.op == "configuration")
+    return Json{{"sequence", sequence()}, {"saveconfig", write_saveconfig(configuration())}};
+  if (request.op == "sessions") {
+    const auto infos = sessions();
+    Json list = Json::array();
+    for (const SessionInfo& info : *infos) list.push_back(to_json(info));
+    return Json{{"sessions", std::move(list)}};
+  }
+  if (request.op == "history") {
+    Json list = Json::array();
+    for (const auto& past : history_) list.push_back(transaction_event(past));
+    return Json{{"transactions", std::move(list)}};
+  }
+  if (request.op == "commit" || request.op == "check") {
+    auto changes = changes_of(args);
+    if (!changes) return tl::unexpected(changes.error());
+    if (request.op == "check") return done(check(*changes));
+    const std::string why = text_of(args, "why");
+    const auto number = commit(who_of(request) + (why.empty() ? "" : ": " + why), *changes);
+    if (!number) return tl::unexpected(number.error());
+    return Json{{"sequence", *number}};
+  }
+  if (request.op == "restore") return restore(request);
+  if (request.op == "save") {
+    const auto saved =
+        save({text_of(args, "path"), flag_of(args, "overwrite_with_nothing"), targetd::default_max_backups});
+    if (!saved) return tl::unexpected(saved.error());
+    return Json{{"path", saved->path}, {"backup", saved->backup_path}};
+  }
+  if (request.op == "reload") {
+    look_at_sizes();
+    return Json::object();
+  }
+  if (request.op == "pause" || request.op == "drain" || request.op == "resume") {
+    const auto group = group_of(args);
+    if (!group) return tl::unexpected(group.error());
+    if (request.op == "pause") return done(pause(*group));
+    if (request.op == "resume") return done(resume(*group));
+    const auto seconds = number_of(args, "seconds", 10);
+    if (seconds < 1 || seconds > 3600) return fail(Errc::invalid_argument, "seconds must be 1 to 3600");
+    return done(drain(*group, static_cast<std::uint32_t>(seconds)));
+  }
+  return fail(Errc::unsupported, "there is no operation " + request.op.substr(0, 64));
+}
+
+// The difference between what is and what the text says, as one transaction.
+Result<Json> TargetDaemon::restore(const Request& request) {
+  const std::string path = text_of(request.args, "path");
+  auto text = path.empty() ? Result<std::string>(text_of(request.args, "saveconfig"))
+                           : read_file(path, max_json_bytes);
+  if (!text) return tl::unexpected(text.error());
+  auto loaded = read_saveconfig(*text);
+  if (!loaded) return fail(loaded.error().code, (path.empty() ? "" : path + ": ") + loaded.error().message);
+  const Changes changes = diff(configuration(), loaded->configuration);
+  Json plan = Json::array();
+  for (const Change& change : changes) plan.push_back(describe(change));
+  Json result{{"plan", std::move(plan)}, {"warnings", loaded->warnings}, {"sequence", sequence()}};
+  if (flag_of(request.args, "dry_run")) {
+    if (Status status = check(changes); !status) return tl::unexpected(status.error());
+    return result;
+  }
+  if (loaded->configuration.serves_nothing() && !configuration().serves_nothing() &&
+      !flag_of(request.args, "overwrite_with_nothing")) {
+    return fail(Errc::busy,
+                "this would take away all that is served; say overwrite_with_nothing if that is meant");
+  }
+  const auto number = commit(who_of(request) + ": restore " + path, changes);
+  if (!number) return tl::unexpected(number.error());
+  result["sequence"] = *number;
+  return result;
+}
+
+}  // namespace perilune::control::serving
