@@ -115,6 +115,7 @@ class Worker final : public SessionObserver {
   std::vector<std::unique_ptr<Slot>> slots_;
   std::vector<std::uint8_t> memory_;
   std::uint64_t first_ = 0, count_ = 0, position_ = 0;  // in units of the bench's block
+  std::uint64_t blocks_ = 0;  // of the disk in one of them
   std::uint64_t random_;
   unsigned active_ = 0;
   bool prefilling_ = false;
@@ -182,6 +183,7 @@ void Worker::on_logged_in() {
     const std::uint64_t part = count_ / options.sessions;
     first_ = parts ? part * number_ : 0;
     if (parts) count_ = part;
+    blocks_ = options.block_bytes / info.geometry.block_size_bytes;
     unit_.emplace(session_, std::move(info), depth_);
     if (options.idle) return bench_.worker_ready();  // it holds no memory
     memory_.resize(std::size_t{depth_} * options.block_bytes);
@@ -225,11 +227,11 @@ void Worker::idle() {
 
 void Worker::prefill_next(Slot& slot) {
   if (position_ >= count_ || bench_.error_) return idle();
-  const std::uint64_t at = (first_ + position_++) * bench_.options_.block_bytes;
+  const std::uint64_t at = first_ + position_++;
   slot.op.kind = OpKind::write;
-  slot.op.lba = Lba(at / unit_->geometry().block_size_bytes);
-  slot.op.blocks = BlockCount(bench_.options_.block_bytes / unit_->geometry().block_size_bytes);
-  fill_pattern(static_cast<std::uint8_t*>(slot.iov.iov_base), at, bench_.options_.block_bytes);
+  slot.op.lba = Lba(at * blocks_);
+  slot.op.blocks = BlockCount(blocks_);
+  fill_pattern(static_cast<std::uint8_t*>(slot.iov.iov_base), at * bench_.options_.block_bytes, bench_.options_.block_bytes);
   submit(slot);
 }
 
@@ -248,11 +250,13 @@ std::uint64_t Worker::choose() noexcept {
 void Worker::next(Slot& slot, Clock::time_point now) {
   if (bench_.phase_ == Bench::Phase::drain || bench_.error_) return idle();
   const Options& options = bench_.options_;
-  const std::uint64_t at = choose() * options.block_bytes;
+  const std::uint64_t at = choose();
   slot.op.kind = writes_ ? OpKind::write : OpKind::read;
-  slot.op.lba = Lba(at / unit_->geometry().block_size_bytes);
-  slot.op.blocks = BlockCount(options.block_bytes / unit_->geometry().block_size_bytes);
-  if (options.verify && writes_) fill_pattern(static_cast<std::uint8_t*>(slot.iov.iov_base), at, options.block_bytes);
+  slot.op.lba = Lba(at * blocks_);
+  slot.op.blocks = BlockCount(blocks_);
+  if (options.verify && writes_) {
+    fill_pattern(static_cast<std::uint8_t*>(slot.iov.iov_base), at * options.block_bytes, options.block_bytes);
+  }
   slot.begun = now;
   submit(slot);
 }

@@ -67,6 +67,7 @@ class LogicalUnit::Impl {
 
   [[nodiscard]] bool check(BlockOp& op) const;
   void pump();
+  void send_next(BlockOp& op);
   void issue(Part& part, BlockOp& op);
   std::uint64_t fill_rw(Part& part, const BlockOp& op, std::uint64_t lba, std::uint64_t left);
   std::uint64_t fill_unmap(Part& part, std::uint64_t lba, std::uint64_t left);
@@ -147,6 +148,10 @@ bool LogicalUnit::Impl::submit(BlockOp& op) {
     if (!state.sync_after) return true;
     state.issued_all = true;  // only the flush is left
   }
+  if (waiting_.empty() && !free_parts_.empty()) {
+    send_next(op);
+    if (state.issued_all) return false;
+  }
   waiting_.push_back(op);
   pump();
   return false;
@@ -154,14 +159,19 @@ bool LogicalUnit::Impl::submit(BlockOp& op) {
 
 void LogicalUnit::Impl::pump() {
   while (!waiting_.empty() && !free_parts_.empty()) {
-    Part& part = *free_parts_.back();
-    free_parts_.pop_back();
-    ++busy_parts_;
     BlockOp& op = waiting_.front();
-    issue(part, op);
+    send_next(op);
     if (state_of(op).issued_all) IntrusiveList<BlockOp>::remove(op);
-    session_.submit(part.request);
   }
+}
+
+// The next command of the operation, by a part that is free.
+void LogicalUnit::Impl::send_next(BlockOp& op) {
+  Part& part = *free_parts_.back();
+  free_parts_.pop_back();
+  ++busy_parts_;
+  issue(part, op);
+  session_.submit(part.request);
 }
 
 // Prepares the next command of the operation.
@@ -273,6 +283,10 @@ void LogicalUnit::Impl::fill_sync(Part& part) {
 
 void LogicalUnit::Impl::part_done(Part& part) {
   const ScsiRequest& request = part.request;
+  if (!request.error_code && request.status == status_good && request.transferred_bytes == part.expected_bytes) {
+    finish_part(part);
+    return;
+  }
   SenseCode sense;
   if (!request.error_code && request.status == status_check_condition) {
     sense = decode_sense(Bytes(request.sense.data(), request.sense_length));

@@ -224,6 +224,7 @@ class SessionImpl final {
     bool gone = false;   // another unit stands there now
   };
   std::map<std::uint64_t, Watched> watched_;
+  bool any_gone_ = false;
   std::map<std::uint64_t, Watched>::iterator verify_at_;
   ScsiRequest verify_request_;
   std::vector<std::uint8_t> verify_data_;

@@ -40,7 +40,7 @@ void SessionImpl::submit(ScsiRequest& request) {
 }
 
 void SessionImpl::hand_over(ScsiRequest& request) {
-  if (!watched_.empty() && !request.internal_) {
+  if (any_gone_ && !request.internal_) {
     const auto watched = watched_.find(request.lun);
     if (watched != watched_.end() && watched->second.gone) {
       refuse(request, Errc::not_found);

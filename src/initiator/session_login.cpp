@@ -186,6 +186,7 @@ void SessionImpl::session_attached() {
   ++info_.reconnects;
   verifying_ = true;
   verify_at_ = watched_.begin();
+  any_gone_ = false;
   verify_tries_ = 0;
   verify_next_identity();
 }
@@ -467,6 +468,7 @@ void SessionImpl::identity_read(ScsiRequest& request) {
   }
   const auto now = good ? unit_designators(Bytes(verify_data_).first(request.transferred_bytes)) : std::vector<std::uint8_t>{};
   verify_at_->second.gone = now != verify_at_->second.designators;
+  any_gone_ = any_gone_ || verify_at_->second.gone;
   verify_tries_ = 0;
   ++verify_at_;
   verify_next_identity();

@@ -48,6 +48,9 @@ bool InitiatorConnection::broken(const char* text) noexcept {
 bool InitiatorConnection::receive(Bytes input) {
   if (fault_ != Fault::none) return false;
   for (;;) {
+    if (!recovers_ && decoder_.idle()) {
+      while (take_at_once(input)) {}
+    }
     switch (decoder_.next(input)) {
       case PduDecoder::Event::need_more:
         session_.pump();

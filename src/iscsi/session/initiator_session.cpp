@@ -147,6 +147,12 @@ bool InitiatorSession::submit(InitiatorCommand& command) {
   command.open_bursts_ = command.open_r2ts_ = 0;
   command.asks_ = command.attempts_ = 0;
   command.has_status_ = command.data_gone_ = command.removed_ = command.reassigned_ = false;
+  if (pending_count_ == 0 && suspended_ == 0 && may_send()) {
+    if (InitiatorConnection* connection = pick()) {
+      send(command, *connection);
+      return true;
+    }
+  }
   command.state_ = InitiatorCommand::State::pending;
   pending_.push_back(command);
   ++pending_count_;
@@ -164,23 +170,26 @@ InitiatorConnection* InitiatorSession::pick() const noexcept {
 
 void InitiatorSession::pump() {
   if (suspended_ != 0) recover_more();
-  while (!pending_.empty() && window_open() && !free_command_slots_.empty()) {
+  while (!pending_.empty() && may_send()) {
     InitiatorConnection* connection = pick();
     if (connection == nullptr) return;
-    InitiatorCommand& command = pending_.pop_front();
     --pending_count_;
-    command.itt_ = allocate(Kind::command);
-    find(command.itt_)->command = &command;
-    command.cmd_sn_ = next_cmd_sn_;
-    ++next_cmd_sn_;
-    command.state_ = InitiatorCommand::State::sent;
-    live_.push_back(command);
-    ++outstanding_;
-    command.connection_ = connection;
-    ++connection->commands_;
-    command.hold_.retain();  // until finish()
-    connection->send_command(command);
+    send(pending_.pop_front(), *connection);
   }
+}
+
+void InitiatorSession::send(InitiatorCommand& command, InitiatorConnection& connection) {
+  command.itt_ = allocate(Kind::command);
+  slots_[slot_index(command.itt_)].command = &command;
+  command.cmd_sn_ = next_cmd_sn_;
+  ++next_cmd_sn_;
+  command.state_ = InitiatorCommand::State::sent;
+  live_.push_back(command);
+  ++outstanding_;
+  command.connection_ = &connection;
+  ++connection.commands_;
+  command.hold_.retain();  // until finish()
+  connection.send_command(command);
 }
 
 bool InitiatorSession::withdraw(InitiatorCommand& command) noexcept {

@@ -177,6 +177,8 @@ class InitiatorSession {
   [[nodiscard]] bool window_open() const noexcept { return max_cmd_sn_.ahead_of(next_cmd_sn_) >= 0; }
   void update_window(CmdSn exp, CmdSn max) noexcept;
   void pump();
+  [[nodiscard]] bool may_send() const noexcept { return window_open() && !free_command_slots_.empty(); }
+  void send(InitiatorCommand& command, InitiatorConnection& connection);
   [[nodiscard]] InitiatorConnection* pick() const noexcept;  // for the next command; nullptr: none takes any
   void suspend(InitiatorCommand& command, std::uint16_t cid) noexcept;
   void recover_more();
@@ -184,6 +186,7 @@ class InitiatorSession {
   void reassign_answered(Itt itt, TmfResponse response);
   void drop_requests(const InitiatorConnection& connection);
   void finish(InitiatorCommand& command, InitiatorOutcome outcome);
+  void finish_at_once(Slot& slot, InitiatorCommand& command);
   void released(InitiatorCommand& command) noexcept;
   void finish_task(Itt itt, InitiatorOutcome outcome, TmfResponse response);
   void end_covered(const InitiatorTask& task);
@@ -267,6 +270,8 @@ class InitiatorConnection {
   // Each returns false after broken().
   bool on_header();
   bool on_pdu();
+  // The fast path (initiator_at_once.cpp). False: nothing was taken.
+  [[nodiscard]] bool take_at_once(Bytes& input);
   bool on_data_in_header();
   bool on_data_in();
   bool on_scsi_response();
