@@ -137,7 +137,7 @@ void HostAttachment::request(Step step, HelperRequest::Kind kind, bool force) {
   auto message = std::make_unique<HelperRequest>();
   message->kind = kind;
   message->driver = driver_;
-  message->device_commands = options_.device_commands;
+  message->device_commands = loop_.takes_device_commands();
   message->number = number_;
   message->server = record_.pid;
   message->force = force;

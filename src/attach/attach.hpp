@@ -34,8 +34,7 @@ struct AttachOptions {
   std::uint64_t lun = 0;
   std::string owner = "attach";  // who serves it and must be asked to end it: "attach" or "iscsid"
   Driver driver = Driver::automatic;
-  bool device_commands = false;  // the loop was made with LoopOptions::device_commands: ublk can be served
-  bool read_only = false;        // in addition to what the channel's geometry says
+  bool read_only = false;  // in addition to what the channel's geometry says
   bool scan_partitions = true;
   bool direct_io =
       true;  // let the loop device bypass the page cache of the FUSE file, where the kernel allows

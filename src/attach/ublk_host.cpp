@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The host's side of ublk.
-#include <fcntl.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
-#include <optional>
+#include <csignal>
 
 #include "attach/host_driver.hpp"
 #include "attach/ublk_control.hpp"
@@ -45,7 +45,7 @@ class UblkHost final : public HostDriver {
   Status bind(const HelperRequest& request, HelperReply& reply) override {
     auto control = UblkControl::open();
     if (!control) return tl::unexpected(control.error());
-    if (auto started = control->start(request.number, request.server); !started) return started;
+    if (auto started = start(*control, request); !started) return started;
     reply.number = request.number;
     const std::string name = ublk_name(request.number);
     make_node(name);
@@ -78,6 +78,17 @@ class UblkHost final : public HostDriver {
   }
 
   std::string disk_name(int number) const override { return ublk_name(number); }
+
+ private:
+  // A start waits for its server without end, and keeps the device from being deleted: it goes with the
+  // server.
+  static Status start(UblkControl& control, const HelperRequest& request) {
+    static_cast<void>(::prctl(PR_SET_PDEATHSIG, SIGKILL));
+    if (::getppid() != request.server) return fail(Errc::internal, "the server has gone");
+    auto started = control.start(request.number, request.server);
+    static_cast<void>(::prctl(PR_SET_PDEATHSIG, 0));
+    return started;
+  }
 };
 
 }  // namespace

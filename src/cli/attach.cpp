@@ -42,6 +42,7 @@ struct AttachArguments {
   bool read_only = false;
   bool foreground = false;
   attach::Driver driver = attach::Driver::automatic;
+  std::uint32_t queues = attach::AttachOptions().nbd_connections;
   std::string run_dir = attach::AttachOptions().run_dir;
 };
 
@@ -92,7 +93,7 @@ class AttachServer {
     options.target = source_->target();
     options.lun = source_->lun();
     options.driver = arguments_.driver;
-    options.device_commands = true;
+    options.nbd_connections = arguments_.queues;
     options.read_only = arguments_.read_only;
     options.run_dir = arguments_.run_dir;
     attachment_ = Attachment::start(loop_, channel, std::move(options), [this](Result<std::string> device) {
@@ -381,6 +382,9 @@ int run_attach(int argc, char** argv) {
   app.add_flag("--read-only", arguments.read_only, "refuse writes");
   std::string driver = "auto";
   app.add_option("--driver", driver, "auto, ublk, nbd or fuse: by which driver of the kernel")
+      ->capture_default_str();
+  app.add_option("--queues", arguments.queues, "nbd: connections to the kernel, each a queue of the device")
+      ->check(CLI::Range(1, 8))
       ->capture_default_str();
   app.add_flag("--foreground", arguments.foreground, "stay in the foreground until SIGTERM or SIGINT");
   app.add_option("--run-dir", arguments.run_dir, "where mount points and records are")->capture_default_str();

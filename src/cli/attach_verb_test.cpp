@@ -58,7 +58,7 @@ class AttachVerb : public ::testing::Test {
     return run;
   }
   std::string attach_disk(const std::string& what) const {
-    const Outcome run = call(run_attach, {"attach", what});
+    const Outcome run = call(run_attach, {"attach", "--driver", "fuse", what});
     EXPECT_EQ(0, run.code) << run.err;
     EXPECT_TRUE(run.out.ends_with("\n"));
     return run.out.substr(0, run.out.find('\n'));
@@ -98,6 +98,27 @@ TEST_F(AttachVerb, WhatWasWrittenIsInTheFileAfterDetach) {
   EXPECT_EQ(5, ::pread(fd.get(), text, 5, 1 << 20));
   EXPECT_STREQ("moon.", text);
   ::unlink(file.c_str());
+}
+
+TEST_F(AttachVerb, TheRecordNamesTheDriver) {
+  const std::string device = attach_disk("ram:16M");
+  const auto records = attach::read_records(run_dir_);
+  ASSERT_EQ(1u, records.size());
+  EXPECT_EQ(device, records[0].device);
+  EXPECT_EQ("fuse", records[0].driver);
+}
+
+TEST_F(AttachVerb, AnUnknownDriverIsAUsageError) {
+  const Outcome run = call(run_attach, {"attach", "--driver", "scsi", "ram:16M"});
+  EXPECT_EQ(7, run.code);
+  EXPECT_EQ("perilune attach: drivers are auto, fuse, nbd and ublk\n", run.err);
+}
+
+TEST_F(AttachVerb, ADriverThatIsNotHereIsNotReplacedByAnother) {
+  if (::access("/dev/ublk-control", F_OK) == 0) GTEST_SKIP() << "ublk is here";
+  const Outcome run = call(run_attach, {"attach", "--driver", "ublk", "ram:16M"});
+  EXPECT_EQ(1, run.code);
+  EXPECT_EQ("perilune attach: no ublk here: /dev/ublk-control: No such file or directory\n", run.err);
 }
 
 TEST_F(AttachVerb, AClaimedDeviceStaysAndTheReasonIsTold) {

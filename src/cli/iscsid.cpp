@@ -191,6 +191,7 @@ class Process {
   int run(Startup startup) {
     Signals signals;
     runtime::LoopOptions loop_options;
+    loop_options.device_commands = true;  // ublk
     loop_options.notice = [](std::string_view line) { log_line(line); };
     auto loop = runtime::make_native_loop(runtime::Runtime::automatic, loop_options);
     if (!loop) return refuse(loop.error());

@@ -93,8 +93,9 @@ class Loop {
     return nullptr;
   }
 
-  // Hands the command over. False, and nothing happens, when this loop cannot: it has no ring, or was made without
-  // LoopOptions::device_commands.
+  // Whether submit(DeviceCommand&) works: this loop has a ring, and was made with LoopOptions::device_commands.
+  [[nodiscard]] virtual bool takes_device_commands() const { return false; }
+  // Hands the command over. False, and nothing happens, when this loop takes none.
   [[nodiscard]] virtual bool submit(DeviceCommand& command) {
     (void)command;
     return false;

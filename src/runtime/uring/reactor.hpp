@@ -41,6 +41,7 @@ class Reactor final : public UringLoop {
   void register_buffers(BufferPool& pool) override;
   [[nodiscard]] std::unique_ptr<FdWatch> watch_readable(int fd, Delegate<void()> ready) override;
   [[nodiscard]] std::unique_ptr<Stream> adopt_socket(int fd) override;
+  [[nodiscard]] bool takes_device_commands() const override { return options_.device_commands; }
   [[nodiscard]] bool submit(DeviceCommand& command) override;
   void cancel(DeviceCommand& command) override;
 
