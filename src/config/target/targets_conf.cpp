@@ -23,22 +23,6 @@ std::string object_name(std::string_view path) {
   return name;
 }
 
-// A unit serial number that is the same at each reading of the file, and another for another path.
-Result<std::string> serial_of(std::string_view path) {
-  const auto digest =
-      crypto::hash(crypto::HashAlgorithm::sha256, {as_bytes("targets.conf:"), as_bytes(path)});
-  if (!digest) return tl::unexpected<Error>(digest.error());
-  static constexpr char digits[] = "0123456789abcdef";
-  std::string serial;
-  for (const std::uint8_t byte : digest->bytes().first(16)) {
-    if (serial.size() == 8 || serial.size() == 13 || serial.size() == 18 || serial.size() == 23)
-      serial += '-';
-    serial += digits[byte >> 4];
-    serial += digits[byte & 0xf];
-  }
-  return serial;
-}
-
 // What tgt knows about a disk or a server that the configuration has no place for.
 const std::set<std::string_view> store_descriptions = {"scsi_id",
                                                        "vendor_id",
@@ -301,7 +285,7 @@ class Translator {
     StorageObject object;
     object.dev = store.path;
     if (key.plugin == Plugin::pscsi) return object;
-    const auto serial = serial_of(store.path);
+    const auto serial = serial_for_path(store.path);
     if (!serial) wrong(store.where, serial.error().message);
     object.wwn = option(store, "scsi_sn", serial ? std::string_view(*serial) : std::string_view());
     object.write_back = on_off(store, "write-cache", "on", "off", "on");
@@ -345,6 +329,21 @@ class Translator {
 };
 
 }  // namespace
+
+Result<std::string> serial_for_path(std::string_view path) {
+  const auto digest =
+      crypto::hash(crypto::HashAlgorithm::sha256, {as_bytes("targets.conf:"), as_bytes(path)});
+  if (!digest) return tl::unexpected<Error>(digest.error());
+  static constexpr char digits[] = "0123456789abcdef";
+  std::string serial;
+  for (const std::uint8_t byte : digest->bytes().first(16)) {
+    if (serial.size() == 8 || serial.size() == 13 || serial.size() == 18 || serial.size() == 23)
+      serial += '-';
+    serial += digits[byte >> 4];
+    serial += digits[byte & 0xf];
+  }
+  return serial;
+}
 
 Result<LoadedTargetsConf> read_targets_conf(
     const ConfFile& file, ConfWorld& world,

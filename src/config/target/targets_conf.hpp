@@ -50,4 +50,7 @@ struct LoadedTargetsConf {
     const ConfFile& file, ConfWorld& world,
     const std::vector<std::pair<std::string, std::uint16_t>>& portals);
 
+// The unit serial number of a backing store without one: the same each time, and another for another path.
+[[nodiscard]] Result<std::string> serial_for_path(std::string_view path);
+
 }  // namespace perilune::config::target
