@@ -20,6 +20,13 @@ constexpr Verb table[] = {
 #ifdef PERILUNE_VERB_TARGETD
     {"targetd", run_targetd, "[OPTIONS]", "the target daemon behind targetcli and tgtadm"},
 #endif
+#ifdef PERILUNE_VERB_TGT
+    {"tgtadm", run_tgtadm, "--mode MODE --op OP ...", "configure the target daemon, as tgt's tgtadm does"},
+    {"tgt-admin", run_tgt_admin, "-e | --update WHICH",
+     "make the target daemon serve what a targets.conf says"},
+    {"tgt-setup-lun", run_tgt_setup_lun, "-n NAME -d DEVICE", "a target with one disk, in one step"},
+    {"tgtimg", run_tgtimg, "--op new ...", "make an image file"},
+#endif
 #ifdef PERILUNE_VERB_ISCSIADM
     {"iscsiadm", run_iscsiadm, "-m MODE ...", "discover targets, log in and out, manage records"},
 #endif
@@ -49,7 +56,9 @@ std::string_view base_name(const char* path) {
 }
 
 void print_overview(std::FILE* out) {
-  fmt::print(out, "Perilune: iSCSI disks, served and used, in user space.\n\nUsage: perilune VERB [ARGUMENTS]\n\nVerbs:\n");
+  fmt::print(out,
+             "Perilune: iSCSI disks, served and used, in user space.\n\nUsage: perilune VERB "
+             "[ARGUMENTS]\n\nVerbs:\n");
   for (const Verb& verb : table) {
     fmt::print(out, "  {:<24}{}\n", fmt::format("{} {}", verb.name, verb.arguments), verb.summary);
   }
@@ -107,9 +116,22 @@ int run_help(int argc, char** argv) {
   return run_verb(*verb, fmt::format("perilune {}", verb->name), 2, arguments);
 }
 
+namespace {
+
+// Those that speak under their own names, as the scripts that read them expect, and may be called by them.
+bool is_known_elsewhere(std::string_view name) {
+  for (const std::string_view own :
+       {"iscsiadm", "iscsid", "targetcli", "tgtadm", "tgt-admin", "tgt-setup-lun", "tgtimg"}) {
+    if (name == own) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
 int dispatch(int argc, char** argv) {
   const std::string_view called_as = argc > 0 ? base_name(argv[0]) : std::string_view();
-  if (called_as == "iscsiadm" || called_as == "iscsid" || called_as == "targetcli") {
+  if (is_known_elsewhere(called_as)) {
     if (const Verb* verb = find_verb(called_as)) return run_verb(*verb, std::string(called_as), argc, argv);
   }
   if (argc < 2) {
@@ -124,8 +146,7 @@ int dispatch(int argc, char** argv) {
     fmt::print(stderr, "perilune: there is no verb '{}'; `perilune help` lists them\n", word);
     return 2;
   }
-  // iscsiadm, iscsid and targetcli speak under their own names, as the scripts that read them expect.
-  const bool plain = word == "iscsiadm" || word == "iscsid" || word == "targetcli";
+  const bool plain = is_known_elsewhere(word);
   return run_verb(*verb, plain ? std::string(word) : fmt::format("perilune {}", word), argc - 1, argv + 1);
 }
 

@@ -20,6 +20,10 @@ int run_bench(int argc, char** argv);     // bench.cpp
 int run_attach(int argc, char** argv);    // attach.cpp
 int run_detach(int argc, char** argv);    // attach.cpp
 int run_targetcli(int argc, char** argv); // targetcli.cpp
+int run_tgtadm(int argc, char** argv);        // tgt.cpp
+int run_tgt_admin(int argc, char** argv);     // tgt.cpp
+int run_tgt_setup_lun(int argc, char** argv); // tgt.cpp
+int run_tgtimg(int argc, char** argv);        // tgt.cpp
 int run_help(int argc, char** argv);      // help.cpp
 int run_version(int argc, char** argv);   // help.cpp
 
