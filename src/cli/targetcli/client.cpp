@@ -24,6 +24,17 @@ bool flag_in(const Json& json, const char* name) {
   return at != json.end() && at->is_boolean() && at->get<bool>();
 }
 
+// What is not UTF-8 would reach the daemon as something else.
+bool is_utf8(const std::string& line) {
+  try {
+    (void)Json(line).dump();
+    return true;
+  } catch (const Json::exception&) {
+    return false;
+  }
+}
+constexpr std::string_view not_utf8 = "targetcli: the line is not UTF-8; nothing was done\n";
+
 // Where one was last is told by every line; it is not worth a file.
 Json what_is_kept(const Json& session) {
   Json kept = Json::object();
@@ -66,6 +77,10 @@ int Client::run(const ClientOptions& options, LineSource& lines) {
 }
 
 int Client::run_once(const std::string& line) {
+  if (!is_utf8(line)) {
+    console_.err(not_utf8);
+    return 1;
+  }
   const auto answer = ask_({"line", line}, session_);
   if (!answer) {
     console_.err("targetcli: " + answer.error().message + "\n");
@@ -78,6 +93,10 @@ int Client::run_once(const std::string& line) {
 }
 
 int Client::run_line(const std::string& line) {
+  if (!is_utf8(line)) {
+    console_.out(not_utf8);
+    return 1;
+  }
   const auto answer = ask_({"line", line}, session_);
   if (!answer) {
     console_.out("targetcli: " + answer.error().message + "\n");

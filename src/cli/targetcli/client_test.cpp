@@ -123,6 +123,13 @@ TEST_F(TargetcliClient, AsksTheDaemonForCompletions) {
   EXPECT_EQ(completion.words, (std::vector<Candidate>{{"create", "command"}}));
 }
 
+TEST_F(TargetcliClient, WhatIsNotUtf8IsNotSent) {
+  EXPECT_EQ(run({"/backstores/ramdisk create a\xff 1M"}), 1);
+  EXPECT_EQ(err, "targetcli: the line is not UTF-8; nothing was done\n");
+  EXPECT_EQ(run({}, {"/backstores/ramdisk create a\xff 1M", "exit"}), 0);
+  EXPECT_TRUE(daemon.past.empty());
+}
+
 TEST_F(TargetcliClient, SaysThatThereIsNoDaemon) {
   daemon_runs = false;
   EXPECT_EQ(run({"ls"}), 1);
