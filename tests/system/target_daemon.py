@@ -245,6 +245,45 @@ def restores(stack):
     daemon.stop()
 
 
+def replaces(stack):
+    """An object that becomes another one under its LUNs, in one transaction: initiators find another unit. Where the other one cannot be
+    had, the one of before is there again."""
+    daemon = d.Targetd(stack, 2)
+    c = daemon.client()
+    port = h.free_port()
+    c("commit", changes=[*d.add_file("one", disk(daemon, "one"), "one", 4 * MIB), *d.add_file("two", disk(daemon, "two"), "two", 4 * MIB),
+                         *d.add_target(A, port), d.add_lun(A, 0, "one"), d.add_lun(A, 1, "two")])
+    saved = c("save")["path"]
+    session = login(stack, port, A).clear_attentions((0, 1))
+    load = Load(login(stack, port, A, name=OTHER).clear_attentions((0, 1)), 1)
+    load.start()
+    session.good(p.write10(0, 1), write=b"\x11" * 512)
+    text = pathlib.Path(saved).read_text()
+    other = daemon.folder / "other.json"
+    other.write_text(text.replace(f'"{daemon.folder}/one"', f'"{disk(daemon, "other")}"'))
+    c("restore", path=str(other))
+    assert sense(session, 0) == POWER_ON
+    session.clear_attentions((0, 1))
+    assert session.good(p.read10(0, 1), 512).data == bytes(512), "another disk"
+    missing = daemon.folder / "missing.json"
+    missing.write_text(text.replace(f'"{daemon.folder}/one"', f'"{daemon.folder}/nowhere"'))
+    assert "nowhere" in refused(c, "restore", path=str(missing))
+    session.clear_attentions((0, 1))
+    session.good(p.write10(0, 1), write=b"\x22" * 512)
+    c("restore", path=saved)
+    session.clear_attentions((0, 1))
+    assert session.good(p.read10(0, 1), 512).data == b"\x11" * 512
+    # Read-only and back, in place.
+    for read_only in (True, False):
+        c("commit", changes=[d.change("storage_object", d.storage("one"), {"dev": str(daemon.folder / "one"), "wwn": "one", "size": 4 * MIB,
+                                                                           "readonly": read_only})])
+        session.clear_attentions((0, 1))
+        assert (session.run(p.write10(0, 1), write=b"\x11" * 512).asc == PROTECTED) == read_only
+    load.finish()
+    assert load.told == {LUNS_CHANGED}, load.told
+    daemon.stop()
+
+
 def killed(stack):
     """kill -9 at any moment: a restart has every transaction that was answered, and no half of another."""
     daemon = d.Targetd(stack)
@@ -293,4 +332,4 @@ def live_on_two_threads(stack):
 
 
 if __name__ == "__main__":
-    h.main(live_on_one_thread, live_on_two_threads, access, refusals, events, restores, killed)
+    h.main(live_on_one_thread, live_on_two_threads, access, refusals, events, restores, replaces, killed)

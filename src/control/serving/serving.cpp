@@ -126,11 +126,8 @@ Status Serving::prepare(const Configuration& configuration, const Changes& chang
 }
 
 void Serving::undo() {
-  while (!work_.undo.empty()) {
-    const auto step = std::move(work_.undo.back());
-    work_.undo.pop_back();
-    step();
-  }
+  const auto steps = std::exchange(work_.undo, {});  // what a step would undo by is of no interest any more
+  for (auto step = steps.rbegin(); step != steps.rend(); ++step) (*step)();
   work_ = Work{};
 }
 
@@ -194,13 +191,50 @@ Status Serving::prepare_objects(const Configuration& configuration) {
   for (const StorageKey& key : work_.objects) {
     const StorageObject* const value = configuration.find<StorageObject>(key);
     if (value == nullptr) continue;  // goes at the end
-    if (Status status = judge(prepare_object(key, *value)); !status)
+    if (Status status = judge(prepare_object(configuration, key, *value)); !status)
       return named(path_of(key), status.error());
   }
   return {};
 }
 
-Status Serving::prepare_object(const StorageKey& key, const StorageObject& value) {
+// What stands on an object that becomes another one goes first: hidden, then ended, as one that is removed.
+// The one that comes in its place is another logical unit, and initiators find it so.
+void Serving::take_out_units_of(const Configuration& configuration, const StorageKey& key) {
+  std::vector<UnitKey> standing;
+  for (const auto& [unit, value] : units_) {
+    if (unit.second == key) standing.push_back(unit);
+  }
+  std::set<PortalGroupKey> groups;
+  for (const UnitKey& unit : standing) {
+    for (const auto& [group, value] : configuration.below<PortalGroup>(unit.first)) groups.insert(group);
+    for (const PortalGroupKey& group : work_.groups) {
+      if (group.parent == unit.first) groups.insert(group);
+    }
+  }
+  hidden_.insert(key);
+  for (const PortalGroupKey& group : groups) finish_group(configuration, group);
+  hidden_.erase(key);
+  work_.groups.insert(groups.begin(), groups.end());
+  stale_.insert(groups.begin(), groups.end());
+  for (const UnitKey& unit : standing) {
+    remove_unit(unit);
+    work_.units.insert(unit);
+    work_.undo.push_back([this, &configuration, unit] {
+      if (!healthy(unit.second) || !targets_.contains(unit.first)) return;
+      if (Status status = prepare_unit(configuration, unit); !status) {
+        log_.event(EventLog::Level::error, "not_served",
+                   fmt::format("reason=\"{}\"", status.error().message));
+      }
+    });
+  }
+}
+
+void Serving::republish(const Configuration& configuration) {
+  for (const PortalGroupKey& group : std::exchange(stale_, {})) finish_group(configuration, group);
+}
+
+Status Serving::prepare_object(const Configuration& configuration, const StorageKey& key,
+                               const StorageObject& value) {
   const auto there = objects_.find(key);
   if (there != objects_.end()) {
     Object& object = there->second;
@@ -209,9 +243,7 @@ Status Serving::prepare_object(const StorageKey& key, const StorageObject& value
       object.value = value;
       return {};
     }
-    if (object.users != 0) {
-      return fail(Errc::busy, path_of(key) + " is exported: delete its LUNs, change it, and export it again");
-    }
+    take_out_units_of(configuration, key);
     // The new one may be the same file, which is locked as long as the old one is open.
     const StorageObject before = object.value;
     close(object);
@@ -376,6 +408,7 @@ void Serving::finish(const Configuration& configuration) {
     close(gone->second);
     objects_.erase(gone);
   }
+  stale_.clear();
   work_ = Work{};
 }
 
@@ -391,6 +424,7 @@ void Serving::finish_group(const Configuration& configuration, const PortalGroup
   target::GroupRules rules = rules_of(
       configuration, key,
       [&](const LunKey&, const Lun& lun) -> std::optional<std::uint16_t> {
+        if (hidden_.contains(lun.object)) return std::nullopt;
         const auto unit = units_.find({key.parent, lun.object});
         return unit == units_.end() ? std::nullopt : std::optional(unit->second.number);
       },

@@ -3,9 +3,11 @@
 // waits for the server; the server's loops never wait for it.
 //
 //   prepare(): everything that can fail, and that no initiator notices: backings are opened, portals bound,
-//   targets and units made that nobody sees yet. Then either finish(), when the transaction is durable:
-//   portal groups say what they say now, and what is not served any more goes, when what is in progress on it
-//   has ended; or undo().
+//   targets and units made that nobody sees yet. (But where an object becomes another one under its LUNs, the
+//   units that stand on it go first.)
+//
+//   Then either finish(), when the transaction is durable: portal groups say what they say now, and what is
+//   not served any more goes, when what is in progress on it has ended; or undo(), and republish().
 #pragma once
 
 #include <cstdint>
@@ -42,6 +44,8 @@ class Serving {
                                const config::target::Changes& inverses, bool lenient = false);
   void finish(const config::target::Configuration& configuration);
   void undo();
+  // After a failure, of prepare() or later, when `configuration` is as it was before.
+  void republish(const config::target::Configuration& configuration);
 
   // nullptr: it could not be opened.
   [[nodiscard]] block::Backstore* backstore(const config::target::StorageKey& key) const;
@@ -99,8 +103,11 @@ class Serving {
   [[nodiscard]] Status prepare_portals();
   [[nodiscard]] Status bind(const Endpoint& endpoint);
   [[nodiscard]] Status prepare_objects(const config::target::Configuration& configuration);
-  [[nodiscard]] Status prepare_object(const config::target::StorageKey& key,
+  [[nodiscard]] Status prepare_object(const config::target::Configuration& configuration,
+                                      const config::target::StorageKey& key,
                                       const config::target::StorageObject& value);
+  void take_out_units_of(const config::target::Configuration& configuration,
+                         const config::target::StorageKey& key);
   [[nodiscard]] Result<Object> open(const config::target::StorageKey& key,
                                     const config::target::StorageObject& value);
   [[nodiscard]] Status prepare_targets(const config::target::Configuration& configuration);
@@ -132,6 +139,9 @@ class Serving {
   std::map<UnitKey, Unit> units_;
   std::map<Endpoint, Portal> portals_;
   std::set<config::target::PortalGroupKey> paused_;
+  std::set<config::target::StorageKey> hidden_;  // whose units are on their way out
+  std::set<config::target::PortalGroupKey>
+      stale_;  // that say something else than the configuration of before
   Work work_;
 };
 

@@ -155,6 +155,7 @@ Result<std::uint64_t> TargetDaemon::commit(const std::string& who, const Changes
   });
   if (!inverses) {
     if (prepared) serving_.undo();
+    serving_.republish(configuration());
     return tl::unexpected(inverses.error());
   }
   serving_.finish(configuration());

@@ -127,6 +127,34 @@ TEST(StateStore, TheAnswerIsTheUndo) {
 
 // Power is lost after every operation and at every byte of every write; of what was not synced all, nothing,
 // or zeroes are left.
+TEST(StateStore, WhatCannotBePreparedHasNotHappened) {
+  FakeFolder folder;
+  StateStore store = opened(folder);
+  ASSERT_TRUE(store.commit(script()[0]).has_value());
+  const Configuration before = store.configuration();
+  const auto refused = store.commit(script()[1], [&](const config::target::Changes& inverses) -> Status {
+    EXPECT_NE(store.configuration(), before) << "it sees what is to be";
+    EXPECT_EQ(inverses.size(), script()[1].changes.size());
+    return fail(Errc::busy, "no");
+  });
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().code, Errc::busy);
+  EXPECT_EQ(store.configuration(), before);
+  EXPECT_EQ(store.sequence(), 1U);
+  EXPECT_EQ(opened(folder).configuration(), before);
+}
+
+TEST(StateStore, ACheckLeavesEverythingAsItWas) {
+  FakeFolder folder;
+  StateStore store = opened(folder);
+  ASSERT_TRUE(store.commit(script()[0]).has_value());
+  const Configuration before = store.configuration();
+  EXPECT_TRUE(store.check(script()[1].changes).has_value());
+  EXPECT_FALSE(store.check(script()[0].changes).has_value()) << "it is there already";
+  EXPECT_EQ(store.configuration(), before);
+  EXPECT_EQ(store.sequence(), 1U);
+}
+
 TEST(StateStore, ALossOfPowerLeavesTheOldOrTheNew) {
   const auto after = states();
   std::size_t whole_run = 0;
