@@ -3,7 +3,7 @@
 import attaching
 import lab
 
-VM = {"kernel": "6.1", "memory": 640, "disks": ["256M"], "draft": True,
+VM = {"kernel": "6.1", "memory": 640, "disks": ["256M"],
       "mutants": {"altered-reads": {"wire": "alter_reads"}, "stale-restart": {"stale_restart": True},
                   "lost-flush": {"guest_preload": "lost_flush"}}}
 

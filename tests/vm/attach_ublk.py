@@ -3,7 +3,7 @@
 import attaching
 import lab
 
-VM = {"kernel": "6.12", "memory": 640, "disks": ["256M"], "draft": True,
+VM = {"kernel": "6.12", "memory": 640, "disks": ["256M"], "short": True,
       "mutants": {"altered-reads": {"wire": "alter_reads"}, "stale-restart": {"stale_restart": True},
                   "lost-flush": {"guest_preload": "lost_flush"}}}
 
