@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <bit>
 #include <charconv>
 #include <limits>
 #include <string>
@@ -53,6 +54,11 @@ Result<std::unique_ptr<Backstore>> open_backstore(std::string_view spec, const B
   if (options.block_size_bytes != 512 && options.block_size_bytes != 2048 && options.block_size_bytes != 4096) {
     return fail(Errc::invalid_argument,
                 fmt::format("block size {}: only 512, 2048 and 4096 are possible", options.block_size_bytes));
+  }
+  const std::uint32_t physical = options.physical_block_bytes;
+  if (physical != 0 && (!std::has_single_bit(physical) || physical < options.block_size_bytes || physical > 65536)) {
+    return fail(Errc::invalid_argument, fmt::format("physical block size {}: a power of two from {} to 65536 is possible", physical,
+                                                    options.block_size_bytes));
   }
   const bool ram = spec.starts_with("ram:");
   const bool null = spec.starts_with("null:");

@@ -15,6 +15,9 @@ struct BackstoreOptions {
   std::uint32_t block_size_bytes = 512;  // 512, 2048 (a disc) or 4096
   // Room for protection information behind every block (8: there is; 0): a file then has that much fewer blocks.
   std::uint32_t protection_bytes = 0;
+  // The physical block that is told of, where that is larger than what the backing says (0: never): what writes should be aligned to. A
+  // power of two, not less than block_size_bytes.
+  std::uint32_t physical_block_bytes = 0;
   bool read_only = false;
   bool direct = true;                    // O_DIRECT where the file allows it
   // All of the space is allocated from the beginning and stays so: nothing is deallocated, and no write can find the backing
@@ -22,6 +25,9 @@ struct BackstoreOptions {
   bool thick = false;
 
   [[nodiscard]] std::uint32_t stored_block_bytes() const noexcept { return block_size_bytes + protection_bytes; }
+  [[nodiscard]] std::uint32_t physical_block_over(std::uint32_t of_backing) const noexcept {
+    return of_backing > physical_block_bytes ? of_backing : physical_block_bytes;
+  }
 };
 
 // `spec`: a path (regular file or block device) | ram:SIZE | null:SIZE, SIZE in bytes or with K, M, G, T (powers of

@@ -47,6 +47,7 @@ struct ServeOptions {
   bool verbose = false;
   bool quiet = false;
   std::uint32_t block_size = 512;
+  std::uint32_t physical_block_size = 0;
   std::uint32_t threads = 1;
   std::uint16_t max_connections = limits::default_session_connections;
   std::uint16_t error_recovery_level = 0;
@@ -165,6 +166,7 @@ block::BackstoreOptions how_to_open(const ServeOptions& options, bool disc) {
   if (disc) return {.block_size_bytes = 2048, .read_only = true};
   return {.block_size_bytes = options.block_size,
           .protection_bytes = options.protection ? 8u : 0u,
+          .physical_block_bytes = options.physical_block_size,
           .read_only = options.read_only,
           .thick = options.thick};
 }
@@ -426,6 +428,9 @@ int run_serve(int argc, char** argv) {
   app.add_flag("--unrestricted", options.unrestricted,
                "pscsi: devices get commands too that can ruin them or take them away for hours (see the manual page)");
   app.add_option("--block-size", options.block_size, "logical block size in bytes")->check(CLI::IsMember({512, 4096}))->capture_default_str();
+  app.add_option("--physical-block-size", options.physical_block_size,
+                 "physical block size that disks tell of, in bytes; default: what the backing has")
+      ->check(CLI::IsMember({512, 1024, 2048, 4096, 8192, 16384, 32768, 65536}));
   app.add_option("--threads", options.threads, "threads that serve sessions, each session on one of them")
       ->check(CLI::Range(1, int{target::max_shards}))->capture_default_str();
   app.add_option("--state", options.state_folder,

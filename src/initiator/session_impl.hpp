@@ -188,6 +188,7 @@ class SessionImpl final {
   bool established_ = false;    // the target has our session: links may join it
   std::optional<ConnectionLoss> falling_;  // all connections are being closed, because of this
   bool started_ = false, ever_logged_in_ = false, logging_out_ = false, logout_sent_ = false;
+  Link* logout_link_ = nullptr;  // on which it was sent
   bool draining_ = false;       // the target asked for a logout: nothing new goes to it
   bool failing_fast_ = false;   // replacement_timeout has passed
   bool verifying_ = false;

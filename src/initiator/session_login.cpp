@@ -391,7 +391,9 @@ void SessionImpl::logout_when_idle() {
   if (logging_out_ && open_requests_ != 0) return;
   logout_sent_ = true;
   if (config_.logout_timeout.count() > 0) logout_timer_.arm(loop_.now() + config_.logout_timeout);
-  if (!engine_->session.logout(iscsi::LogoutReason::close_session)) {
+  logout_link_ = any_up();
+  if (!engine_->session.logout(*logout_link_->driver->connection(), iscsi::LogoutReason::close_session,
+                                logout_link_->cid)) {
     fall(Error{Errc::limit, "no task tag for the logout", 0});
     return;
   }

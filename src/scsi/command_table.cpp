@@ -294,7 +294,9 @@ constexpr auto table = std::to_array<CommandRow>({
     service(16, copy_results(0x03, 0), copy_status, run_receive_copy_operating_parameters),
     service(16, copy_results(0x04, 1), copy_status, run_receive_copy_failure_details),
     service(16, copy_results(0x05, 4), copy_status, run_receive_copy_status_lid4),
+    service(16, copy_results(0x06, 4), copy_status, run_receive_copy_data_lid4),
     service(16, copy_results(0x07, 4), copy_status | needs::tokens, run_receive_rod_token_information),
+    service(16, copy_results(0x08, 0), copy_status | needs::tokens, run_report_all_rod_tokens),
 });
 
 // ---- disks with protection information: the same rows, some of them with more bits, and five more.

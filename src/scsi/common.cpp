@@ -17,7 +17,7 @@ std::uint8_t advertised::max_compare_and_write_blocks(const LogicalUnit& unit) n
   return static_cast<std::uint8_t>(std::min<std::uint32_t>(255, max_transfer_blocks(unit) / 2));
 }
 
-bool can_anchor(const LogicalUnit& unit) noexcept { return unit.geometry().thin && unit.geometry().unmap_zeroes && !unit.keeps_protection(); }
+bool can_anchor(const LogicalUnit& unit) noexcept { return unit.geometry().thin && unit.geometry().unmap_zeroes; }
 
 std::uint64_t advertised::max_erase_blocks(const LogicalUnit& unit) noexcept {
   constexpr std::uint64_t bytes_of_memory = 8388608;

@@ -25,6 +25,7 @@ Progress run_copy_operation_abort(Command&);
 Progress run_receive_copy_status_lid1(Command&);
 Progress run_receive_copy_status_lid4(Command&);
 Progress run_receive_copy_data_lid1(Command&);
+Progress run_receive_copy_data_lid4(Command&);
 Progress run_receive_copy_operating_parameters(Command&);
 Progress run_receive_copy_failure_details(Command&);
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// RECEIVE COPY STATUS, DATA, OPERATING PARAMETERS and FAILURE DETAILS, COPY OPERATION ABORT, and VPD page 8Fh (SPC-4 6.3, 6.23 to
+// RECEIVE COPY STATUS and DATA (short and long identifiers), OPERATING PARAMETERS and FAILURE DETAILS, COPY OPERATION ABORT, and VPD page 8Fh (SPC-4 6.3, 6.23 to
 // 6.27, 7.8.17). No copy holds data for the application client (HELD DATA LIMIT is 0).
 #include <algorithm>
 #include <bit>
@@ -72,32 +72,40 @@ Progress run_receive_copy_status_lid1(Command& command) {
   return answer(task, *operation, finished && operation->status == ScsiStatus::good);
 }
 
+namespace {
+
+// What RECEIVE COPY STATUS and RECEIVE COPY DATA with long identifiers begin with (SPC-4 6.24); AVAILABLE DATA is not set yet.
+void long_status(Buffer& out, const CopyOperation& operation) {
+  out.assign(32, 0);
+  const bool finished = operation.state == State::finished;
+  out[4] = operation.service_action;
+  if (!finished) {
+    out[5] = 0x11;  // in progress, in the foreground
+  } else if (operation.ended_by_abort) {
+    out[5] = 0x60;
+  } else {
+    out[5] = operation.status == ScsiStatus::good ? 0x01 : 0x02;
+  }
+  store_be16(&out[6], operation.operations);
+  store_be32(&out[8], 0xffff'ffffu);  // ESTIMATED STATUS UPDATE DELAY: not told
+  store_be64(&out[16], operation.bytes_written);
+  store_be16(&out[24], operation.segment);
+  if (!finished) return;
+  out[12] = static_cast<std::uint8_t>(operation.status);
+  out[13] = out[14] = operation.sense_length;
+  out.insert(out.end(), operation.sense.begin(), operation.sense.begin() + operation.sense_length);
+}
+
+}  // namespace
+
 Progress run_receive_copy_status_lid4(Command& command) {
   Task& task = command.task;
   CopyOperation* operation = named(command, load_be32(task.cdb.data() + 2));
   if (operation == nullptr) return Progress::over;
   Buffer& out = task.parameter_data;
-  out.assign(32, 0);
-  const bool finished = operation->state == State::finished;
-  out[4] = operation->service_action;
-  if (!finished) {
-    out[5] = 0x11;  // in progress, in the foreground
-  } else if (operation->ended_by_abort) {
-    out[5] = 0x60;
-  } else {
-    out[5] = operation->status == ScsiStatus::good ? 0x01 : 0x02;
-  }
-  store_be16(&out[6], operation->operations);
-  store_be32(&out[8], 0xffff'ffffu);  // ESTIMATED STATUS UPDATE DELAY: not told
-  if (finished) {
-    out[12] = static_cast<std::uint8_t>(operation->status);
-    out[13] = out[14] = operation->sense_length;
-    out.insert(out.end(), operation->sense.begin(), operation->sense.begin() + operation->sense_length);
-  }
-  store_be64(&out[16], operation->bytes_written);
-  store_be16(&out[24], operation->segment);
+  long_status(out, *operation);
   store_be32(&out[0], static_cast<std::uint32_t>(out.size() - 4));
-  return answer(task, *operation, finished);
+  return answer(task, *operation, operation->state == State::finished);
 }
 
 // Nothing is held, of whatever copy: AVAILABLE DATA is 0. It leaves the copy to those that tell of it.
@@ -105,6 +113,18 @@ Progress run_receive_copy_data_lid1(Command& command) {
   Task& task = command.task;
   if (named(command, task.cdb[2]) == nullptr) return Progress::over;
   task.parameter_data.assign(4, 0);
+  return reply(task, allocation_length(task));
+}
+
+// The same with a long identifier (SPC-4 6.21): the status, and HELD DATA LENGTH 0. Nothing was discarded either.
+Progress run_receive_copy_data_lid4(Command& command) {
+  Task& task = command.task;
+  const CopyOperation* operation = named(command, load_be32(task.cdb.data() + 2));
+  if (operation == nullptr) return Progress::over;
+  Buffer& out = task.parameter_data;
+  long_status(out, *operation);
+  append32(out, 0);
+  store_be32(&out[0], static_cast<std::uint32_t>(out.size() - 4));
   return reply(task, allocation_length(task));
 }
 
@@ -197,6 +217,9 @@ void third_party_copy_page(Buffer& out, const Command& command) {
   append32(out, copy_limits::max_segment_length);
   out.push_back(granularity(command.unit));
   out.resize(out.size() + 19);
+
+  header(out, 0xc001, 28);  // held data: at most 0 bytes of it (SPC-4 7.8.17.13; mandatory beside RECEIVE COPY DATA)
+  out.resize(out.size() + 28);
 }
 
 }  // namespace perilune::scsi

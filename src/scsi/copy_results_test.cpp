@@ -211,15 +211,44 @@ TEST(ReceiveCopyData, NothingIsHeldAndNothingForgotten) {
   EXPECT_EQ(refusal(rig, of_seven), invalid_field_in_cdb);
 }
 
+TEST(ReceiveCopyData, OfALongIdentifierComesWithTheStatus) {
+  CopyRig rig;
+  const Data of_seven{0x84, 0x06, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 255, 0, 0};
+  EXPECT_EQ(refusal(rig, of_seven), invalid_field_in_cdb) << "no copy of this identifier";
+  rig.one.hold = true;
+  Io copy = rig.copy(zero_to_one(8, 7));
+  copy.run();
+  Data expected(36);
+  expected[3] = 32;                                                // AVAILABLE DATA
+  expected[5] = 0x11;                                              // in progress; HDD is 0
+  std::fill_n(expected.begin() + 8, 4, std::uint8_t{0xff});        // no estimate
+  const Data running = ask(rig, of_seven);
+  ASSERT_EQ(running.size(), 36u);
+  EXPECT_EQ(Data(running.begin(), running.begin() + 6), Data(expected.begin(), expected.begin() + 6));
+  EXPECT_EQ(Data(running.begin() + 32, running.end()), Data(4)) << "HELD DATA LENGTH";
+  rig.one.hold = false;
+  rig.one.release_all();
+  ASSERT_TRUE(copy.ended);
+  expected[5] = 0x01;                                              // done, without errors
+  expected[7] = 2;                                                 // a read and a write
+  store_be64(&expected[16], 8 * 512);
+  expected[25] = 1;                                                // segment
+  EXPECT_EQ(ask(rig, of_seven), expected);
+  EXPECT_EQ(ask(rig, of_seven), expected) << "and is still there";
+  EXPECT_EQ(ask(rig, status_lid4(7))[5], 0x01);
+  EXPECT_EQ(refusal(rig, of_seven), invalid_field_in_cdb) << "the status has been told";
+}
+
 TEST(ThirdPartyCopyVpd, Bytes) {
   CopyRig rig;
-  const Data expected{0x00, 0x8f, 0, 104,
-                      0x00, 0x01, 0, 16, 12, 0x83, 3, 0x00, 0x01, 0x1c, 0x84, 5, 0x00, 0x01, 0x03, 0x04, 0x05, 0, 0, 0,
+  const Data expected{0x00, 0x8f, 0, 136,
+                      0x00, 0x01, 0, 16, 13, 0x83, 3, 0x00, 0x01, 0x1c, 0x84, 6, 0x00, 0x01, 0x03, 0x04, 0x05, 0x06, 0, 0,
                       0x00, 0x04, 0, 28, 0, 0, 0, 0, 0, 16, 0, 8, 0, 0, 0x02, 0xe0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
                       0x00, 0x08, 0, 4, 2, 0x02, 0xe4, 0,
                       0x00, 0x0c, 0, 4, 0, 2, 0xff, 0xff,
                       0x80, 0x01, 0, 32, 0, 0, 0, 16, 0, 0, 0, 16, 0, 0x80, 0, 0, 9, 0,
-                      0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+                      0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+                      0xc0, 0x01, 0, 28, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
   EXPECT_EQ(ask(rig, {0x12, 0x01, 0x8f, 0, 255, 0}), expected);
   EXPECT_EQ(ask(rig, {0x12, 0, 0, 0, 96, 0})[5] & 0x08, 0x08);  // 3PC
 }

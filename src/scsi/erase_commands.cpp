@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // WRITE SAME and UNMAP (SBC-3 5.41, 5.28): the commands that erase, or fill, without carrying the data. With ANCHOR the blocks read as
 // zeroes afterwards and keep their place in the backing, so that a later write does not find it full: zeroes are written to them
-// (SBC-3 4.7.4: from anchored to mapped a block may go by itself).
+// (SBC-3 4.7.4: from anchored to mapped a block may go by itself). Where there is protection information, they have none, as blocks that
+// were unmapped.
 #include <algorithm>
 #include <array>
 
@@ -37,7 +38,8 @@ Progress written(Command& command) noexcept {
 
 }  // namespace
 
-// ---- WRITE SAME. WSNZ is 1: a count of 0 is refused.
+// ---- WRITE SAME. WSNZ is 1: a count of 0 is refused, for it would mean all blocks up to the last one, which MAXIMUM WRITE SAME
+// LENGTH forbids on all but the smallest media (SBC-3 5.41).
 
 bool admit_write_same(Command& command) {
   Task& task = command.task;
@@ -84,7 +86,11 @@ Progress run_write_same(Command& command) {
   switch (task.step) {
     case begin:
       // Zeroes the channel can write by itself. With UNMAP it may deallocate, but reads give zeroes in any case.
-      if ((options_byte(task) & anchor_bit) != 0 || (!no_data && !all_zero(task.data, block))) break;
+      if (!no_data && !all_zero(task.data, block)) break;
+      if ((options_byte(task) & anchor_bit) != 0) {
+        task.op.protection = {.kind = block::Protection::Kind::blank};
+        break;
+      }
       task.step = erasing;
       return erase_rest(command, durable);
     case erasing:
@@ -165,7 +171,10 @@ Progress run_unmap(Command& command) {
   if (task.step == flushing) return good(task);
   const bool wrote = task.step == erasing;
   const bool anchors = (task.cdb[1] & unmap_anchor_bit) != 0;
-  if (anchors && !wrote) fill_scratch_with_zeroes(task);
+  if (anchors && !wrote) {
+    fill_scratch_with_zeroes(task);
+    task.op.protection = {.kind = block::Protection::Kind::blank};
+  }
   if (wrote) task.position += task.slice_blocks;
   for (; task.descriptor < task.transfer_blocks; ++task.descriptor, task.position = 0) {
     const UnmapDescriptor descriptor = descriptor_at(task, task.descriptor);

@@ -108,7 +108,7 @@ void append_scsi_ports(std::vector<std::uint8_t>& out, const Command& command);
 // LOGICAL BLOCKS PER PHYSICAL BLOCK EXPONENT.
 [[nodiscard]] std::uint8_t physical_exponent(const block::Geometry& geometry) noexcept;
 
-// ANC_SUP. With protection information an erased block has none, and a written one has: there is no ANCHOR then.
+// ANC_SUP.
 [[nodiscard]] bool can_anchor(const LogicalUnit& unit) noexcept;
 
 // Ends the command with GOOD.

@@ -16,6 +16,7 @@ enum Step : std::uint8_t { begin = 0, erasing = 1, filling = 2, flushing = 3, re
 
 constexpr std::uint8_t no_data_bit = 0x01;  // NDOB
 constexpr std::uint8_t unmap_bit = 0x08;
+constexpr std::uint8_t anchor_bit = 0x10;
 
 bool is_extended(const Task& task) noexcept { return task.cdb[0] == 0x7f; }
 std::uint8_t protect_field(const Task& task) noexcept { return options_byte(task) >> 5; }
@@ -171,6 +172,17 @@ Progress written(Command& command) noexcept {
   return prepare_flush(command);
 }
 
+// ANCHOR: the zeroes, of which nothing is known, are written; from here on as if they had come without protection information.
+Progress anchor_carried(Command& command) {
+  Task& task = command.task;
+  task.block_bytes -= protection_field_bytes;
+  task.need.scratch_bytes -= task.need.scratch_bytes % task.block_bytes;
+  task.need.data_out_bytes = task.block_bytes;
+  task.op.protection = {.kind = Kind::blank};
+  task.step = begin;
+  return run_write_same(command);
+}
+
 }  // namespace
 
 Progress run_protected_write_same(Command& command) {
@@ -181,6 +193,7 @@ Progress run_protected_write_same(Command& command) {
       if (!check_data_out(command, task.lba, 1)) return Progress::over;
       task.step = filling;
       if ((options_byte(task) & unmap_bit) == 0 || !is_blank(task)) return write_carried(command);
+      if ((options_byte(task) & anchor_bit) != 0) return anchor_carried(command);
       task.step = erasing;
       return erase_carried(command);
     case erasing:

@@ -583,6 +583,42 @@ TEST(ProtectedDisk, UnmappedBlocksHaveNone) {
             Data(512) + blank_field + sample_block() + field(sample_guard, 0, 0xffff'ffff));
 }
 
+// They keep their place in the backing, read as zeroes, and have none either.
+TEST(ProtectedDisk, AnchoredBlocksHaveNone) {
+  for (const int type : {1, 2, 3}) {
+    SCOPED_TRACE(type);
+    ProtectedRig rig(type);
+    ASSERT_EQ(rig.io(cdb10(0x41, 0, 1300), sample_block()).run().status(), ScsiStatus::good);
+    rig.channel.kinds.clear();
+    const Data list{0, 22, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 40, 0, 0, 0, 2, 0, 0, 0, 0};
+    EXPECT_EQ(rig.io({0x42, 0x01, 0, 0, 0, 0, 0, 0, 24, 0}, list).run().status(), ScsiStatus::good);
+    const Data without = cdb10(0x41, 50, 1200, 0x18);  // more than one slice
+    EXPECT_EQ(rig.io(without, Data(512)).run().status(), ScsiStatus::good);
+    for (const block::OpKind kind : rig.channel.kinds) EXPECT_EQ(kind, block::OpKind::write) << "nothing is given back";
+    for (const std::uint32_t lba : {40u, 41u, 50u, 1249u}) {
+      EXPECT_EQ(Data(rig.stored(lba), rig.stored(lba) + 520), Data(520)) << lba;
+    }
+    const auto carrying = [&](std::uint16_t lba) { return type == 2 ? cdb32(0x09, lba, 1, 0x20, 0) : cdb10(0x28, lba, 1, 0x20); };
+    EXPECT_EQ(rig.io(carrying(50), {}, 520).run().data_in(), Data(512) + blank_field);
+    for (const std::uint32_t lba : {39u, 42u, 49u, 1250u}) EXPECT_EQ(rig.stored(lba)[511], 0xff) << lba;
+  }
+}
+
+TEST(ProtectedDisk, AnchoredBlocksOfWhichTheInitiatorSaysSoHaveNone) {
+  ProtectedRig rig(1);
+  ASSERT_EQ(rig.io(cdb10(0x41, 0, 1300), sample_block()).run().status(), ScsiStatus::good);
+  rig.channel.kinds.clear();
+  EXPECT_EQ(rig.io(cdb10(0x41, 20, 1000, 0x78), Data(512) + blank_field).run().sense(), 0u);
+  for (const block::OpKind kind : rig.channel.kinds) EXPECT_EQ(kind, block::OpKind::write);
+  for (const std::uint32_t lba : {20u, 523u, 524u, 1019u}) {
+    EXPECT_EQ(tail(rig.io(cdb10(0x28, lba, 1, 0x20), {}, 520).run().data_in()), blank_field) << lba;
+  }
+  EXPECT_EQ(rig.stored(1020)[511], 0xff);
+  // What is not blank is written as it came.
+  EXPECT_EQ(rig.io(cdb10(0x41, 20, 2, 0x38), sample_block() + field(sample_guard, 0, 20)).run().status(), ScsiStatus::good);
+  EXPECT_EQ(tail(rig.io(cdb10(0x28, 21, 1, 0x20), {}, 520).run().data_in()), field(sample_guard, 0, 21));
+}
+
 TEST(ProtectedDisk, OverwrittenBySanitizeIsReadable) {
   ProtectedRig rig(1);
   ASSERT_EQ(rig.io(cdb10(0x2a, 40, 1), sample_block()).run().status(), ScsiStatus::good);

@@ -395,7 +395,29 @@ TEST(ThirdPartyCopyVpd, TellsTheLimitsOfTokens) {
   for (; at + 4 <= page.size(); at += 4u + load_be16(&page[at + 2])) types.push_back(load_be16(&page[at]));
   EXPECT_EQ(at, page.size());
   EXPECT_EQ(types,
-            (std::vector<std::uint16_t>{0x0000, 0x0001, 0x0004, 0x0008, 0x000c, 0x0106, 0x0108, 0x8001}));
+            (std::vector<std::uint16_t>{0x0000, 0x0001, 0x0004, 0x0008, 0x000c, 0x0106, 0x0108, 0x8001, 0xc001}));
+}
+
+// ---- REPORT ALL ROD TOKENS
+
+TEST(ReportAllRodTokens, TellsOfThoseThatCouldBeUsed) {
+  TokenRig rig;
+  const auto all = [&](std::uint16_t lun, std::uint32_t allocation = 4096) {
+    Data cdb{0x84, 0x08, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+    store_be32(&cdb[10], allocation);
+    return rig.io(cdb, lun, {}, 4096).run().data_in();
+  };
+  EXPECT_EQ(all(0), (Data{0, 0, 0, 4, 0, 0, 0, 0}));
+  const Data first = rig.token({{5, 8}}), second = rig.token({{100, 2}}, 0, 600), of_another = rig.token({{1, 1}}, 1);
+  const auto head = [](const Data& token) { return Data(token.begin(), token.begin() + 96); };
+  EXPECT_EQ(all(0), join({Data{0, 0, 0, 196, 0, 0, 0, 0}, head(first), head(second)}));
+  EXPECT_EQ(all(1), join({Data{0, 0, 0, 100, 0, 0, 0, 0}, head(of_another)}));
+  EXPECT_EQ(all(0, 50).size(), 50u);
+  EXPECT_EQ(all(0, 50)[3], 196) << "how much there is";
+  rig.clock_ms += 31'000;  // the first is over, after thirty seconds without use
+  EXPECT_EQ(all(0), join({Data{0, 0, 0, 100, 0, 0, 0, 0}, head(second)}));
+  EXPECT_EQ(rig.write(second, {{200, 2}}, 1, 0, 0x02).run().status(), ScsiStatus::good);  // DEL_TKN
+  EXPECT_EQ(all(0), (Data{0, 0, 0, 4, 0, 0, 0, 0}));
 }
 
 }  // namespace

@@ -15,6 +15,7 @@ Progress run_populate_token(Command&);
 bool prepare_write_using_token(Command&);
 Progress run_write_using_token(Command&);
 Progress run_receive_rod_token_information(Command&);
+Progress run_report_all_rod_tokens(Command&);
 
 // Append the descriptors of VPD page 8Fh, each at its place among the others: 0000h; 0106h and 0108h.
 void rod_limits_descriptor(std::vector<std::uint8_t>& out, const Command& command);

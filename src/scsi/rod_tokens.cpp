@@ -146,11 +146,14 @@ void RodTokens::remove(std::uint64_t identifier) noexcept {
 }
 
 void RodTokens::forget(const LogicalUnit& unit) noexcept {
-  const auto of_it = [&](const RodToken& token) { return token.unit_number == unit.number() && token.unit_id == unit.identity().naa_id; };
   for (RodToken& token : tokens_) {
-    if (of_it(token)) token.identifier = 0;
+    if (is_of(token, unit)) token.identifier = 0;
   }
-  std::erase_if(others_, [&](const auto& entry) { return of_it(entry.second); });
+  std::erase_if(others_, [&](const auto& entry) { return is_of(entry.second, unit); });
+}
+
+bool RodTokens::is_of(const RodToken& token, const LogicalUnit& unit) noexcept {
+  return token.unit_number == unit.number() && token.unit_id == unit.identity().naa_id;
 }
 
 void RodTokens::learn(const RodToken& token, std::uint64_t in_place_of) {

@@ -56,6 +56,7 @@ struct RodRanges {
 };
 
 inline constexpr std::size_t rod_token_bytes = 512;
+inline constexpr std::uint32_t rod_management_token_bytes = 96;  // header and body (SPC-4 5.17.6.4)
 using RodTokenBytes = std::array<std::uint8_t, rod_token_bytes>;
 using RodTokenKey = std::array<std::uint8_t, 32>;
 
@@ -92,6 +93,16 @@ class RodTokens {
                                        std::string_view device_name) const;
   [[nodiscard]] const RodToken* find(std::uint64_t identifier, std::uint64_t now_ms) const noexcept;  // alive
 
+  // Of the unit, those that could be used now, the ones of this shard first; `work(const RodToken&)`.
+  template <class Work>
+  void for_each_alive(const LogicalUnit& unit, std::uint64_t now_ms, Work work) const {
+    const auto look = [&](const RodToken& token) {
+      if (token.identifier != 0 && is_of(token, unit) && !token.deleted && !expired(token, now_ms)) work(token);
+    };
+    for (const RodToken& token : tokens_) look(token);
+    for (const auto& [identifier, token] : others_) look(token);
+  }
+
   struct Found {
     RodToken* token = nullptr;  // nullptr: `why`
     AdditionalSense why;
@@ -109,6 +120,7 @@ class RodTokens {
  private:
   [[nodiscard]] RodToken* known(std::uint64_t identifier) noexcept;
   [[nodiscard]] RodToken& place(const void* owner, std::uint64_t now_ms) noexcept;
+  [[nodiscard]] static bool is_of(const RodToken& token, const LogicalUnit& unit) noexcept;
   [[nodiscard]] static bool expired(const RodToken& token, std::uint64_t now_ms) noexcept;
 
   RodTokenKey key_;

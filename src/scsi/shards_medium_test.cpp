@@ -457,6 +457,17 @@ TEST(ShardsTokens, UseOnOneShardKeepsItAliveOnAllAndDeletingEndsItOnAll) {
     EXPECT_EQ(tokens.use(shard, another), token_deleted) << shard;
 }
 
+TEST(ReportAllRodTokens, OfEveryShard) {
+  Tokens tokens;
+  tokens.make(0);
+  tokens.make(1, 2);
+  for (std::uint32_t shard = 0; shard < 2; ++shard) {
+    const Data told = tokens.rig.io(shard, {0x84, 0x08, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0}, {}, 1024).run().data_in();
+    ASSERT_EQ(told.size(), 8u + 2 * 96) << shard;
+    EXPECT_EQ(told[3], 4 + 2 * 96);
+  }
+}
+
 TEST(ShardsTokens, AnotherMediumMakesThemUnknown) {
   Tokens tokens;
   const Data of_zero = tokens.make(0), of_one = tokens.make(1, 2);

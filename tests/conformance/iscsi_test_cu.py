@@ -103,6 +103,8 @@ class Target:
 
     def options(self):
         options = ["--portal", "127.0.0.1:0,1", "--portal", "127.0.0.1:0,2", "--block-size", str(self.args.block_size)]
+        if self.args.block_size == 4096:     # several logical blocks in a physical one, as with blocks of 512
+            options += ["--physical-block-size", "16384"]
         return options + ["--thick"] * self.args.thick + ["--read-only"] * self.read_only
 
     def urls(self):

@@ -75,6 +75,7 @@ Result<std::unique_ptr<Backstore>> FileBackstore::open(const std::string& path, 
   self->identity_ = canonical(path);
   self->geometry_ = file_geometry(properties, options.stored_block_bytes());
   self->geometry_.protection_bytes = options.protection_bytes;
+  self->geometry_.physical_block_size_bytes = options.physical_block_over(self->geometry_.physical_block_size_bytes);
   self->thick_ = options.thick;
   if (options.thick) {
     if (Status status = self->allocate_all(path, properties.size_bytes); !status) return tl::unexpected(status.error());

@@ -255,6 +255,13 @@ TEST(BackstoreSpec, SizesAreReadAndRefused) {
   EXPECT_FALSE(open_backstore("ram:1000", {}));
   EXPECT_FALSE(open_backstore("ram:", {}));
   EXPECT_FALSE(open_backstore("ram:16777215T", {}));  // more than there are addresses
+  for (const std::uint32_t bad : {512U, 6000U, 131072U}) {
+    EXPECT_FALSE(open_backstore("ram:1M", {.block_size_bytes = 4096, .physical_block_bytes = bad})) << bad;
+  }
+  for (const char* spec : {"ram:1M", "null:1M"}) {
+    EXPECT_EQ((*open_backstore(spec, {.block_size_bytes = 4096, .physical_block_bytes = 16384}))->geometry().physical_block_size_bytes, 16384U);
+    EXPECT_EQ((*open_backstore(spec, {.physical_block_bytes = 512}))->geometry().physical_block_size_bytes, 4096U) << "what the backing has";
+  }
   EXPECT_EQ(format_size(1000), "1000 B");
   EXPECT_EQ(format_size(std::uint64_t{3} << 29), "1.5 GiB");
 }

@@ -42,6 +42,7 @@ Result<std::unique_ptr<Backstore>> NullBackstore::create(std::uint64_t size_byte
   Geometry& g = self->geometry_;
   g.block_size_bytes = options.stored_block_bytes();
   g.protection_bytes = options.protection_bytes;
+  g.physical_block_size_bytes = options.physical_block_over(g.physical_block_size_bytes);
   g.in_memory = true;
   g.blocks = BlockCount(size_bytes / options.block_size_bytes);
   g.write_cache = false;

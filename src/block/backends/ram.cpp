@@ -161,7 +161,7 @@ Result<std::unique_ptr<Backstore>> RamBackstore::create(std::uint64_t user_bytes
   Geometry& g = self->geometry_;
   g.block_size_bytes = options.stored_block_bytes();
   g.protection_bytes = options.protection_bytes;
-  g.physical_block_size_bytes = page_bytes;
+  g.physical_block_size_bytes = options.physical_block_over(page_bytes);
   g.blocks = BlockCount(blocks);
   g.write_cache = false;  // a write that ended is on the medium, such as it is
   g.thin = g.unmap_zeroes = !options.thick;

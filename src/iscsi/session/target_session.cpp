@@ -778,7 +778,8 @@ void TargetSession::begin_logout(TargetConnection& connection, const LogoutReque
     const bool named = logout.ends == Ends::session || (logout.ends == Ends::other_connection && other->cid_ == pdu.cid);
     if (!named || other == &connection) continue;
     other->fate_ = recovery ? Fate::removed : Fate::closed;
-    host_.close_connection(*other);
+    // Those of a session are closed when the answer goes (RFC 7143 8.1.3, transition 18): then it says that they are.
+    if (logout.ends != Ends::session) host_.close_connection(*other);
   }
   if (logout.ends == Ends::session) {
     shut_down();
@@ -850,6 +851,14 @@ void TargetSession::answer_logouts() {
     if (logout.ends == Ends::other_connection) continue;
     connection.draining_ = true;
     host_.on_logged_out(connection);
+    if (logout.ends == Ends::session) close_others(connection);
+  }
+}
+
+void TargetSession::close_others(const TargetConnection& answered) {
+  const std::vector<TargetConnection*> all = connections_;  // one that is closed may leave at once
+  for (TargetConnection* other : all) {
+    if (other != &answered) host_.close_connection(*other);
   }
 }
 

@@ -211,6 +211,7 @@ class TargetSession {
   void heard_of_logout(const TargetConnection& connection, const LogoutRequest& pdu);
   void end_own_connection(TargetConnection& connection, LogoutReason reason);
   void answer_logouts();
+  void close_others(const TargetConnection& answered);  // all connections of the session but this one
   [[nodiscard]] bool may_answer(const Logout& logout);
   void command_gone();
   void orphans_ended();
