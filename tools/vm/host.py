@@ -16,6 +16,7 @@ import socket
 
 import harness as h
 
+import iso9660
 import proxy
 
 PORT = 3260
@@ -204,6 +205,20 @@ class HostSide:
         if grow is not None:
             h.run(["truncate", "-s", grow, target.disks[0]])
         os.kill(target.server.pid, signal.SIGHUP)
+
+    def burn(self, label, seed, files=40, name="disc"):
+        """Puts an image with such files (iso9660) in the place of whatever disc of this name there is, in one step; returns its path, its
+        size and what is in it: {file: sha256}. Which target has it in a drive learns of it by hang_up()."""
+        rng, path = random.Random(seed), self.folder / f"{name}.iso"
+        content = {f"F{n}.BIN": rng.randbytes(rng.choice((0, 1, 2047, 2048, 2049, 65537, 300000))) for n in range(files)}
+        data = iso9660.image(label, content)
+        path.with_suffix(".new").write_bytes(data)
+        path.with_suffix(".new").replace(path)
+        return {"path": str(path), "size": len(data), "sha256": hashlib.sha256(data).hexdigest(),
+                "files": {file.lower(): hashlib.sha256(bytes_).hexdigest() for file, bytes_ in content.items()}}
+
+    def take_away(self, name="disc"):
+        (self.folder / f"{name}.iso").unlink()
 
     def thaw(self, name="t"):
         os.kill(self.targets[name].server.pid, signal.SIGCONT)

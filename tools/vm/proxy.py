@@ -341,6 +341,23 @@ def short_capacity():
     return rule
 
 
+def unnoticed_medium():
+    """Neither a unit attention nor an event of the media class (MMC-6 6.6.2.5) tells of another disc."""
+    attention = lost_unit_attention()
+
+    @_rule
+    def event(direction, pdu, wire):
+        polled = direction == IN and pdu.opcode == DATA_IN and wire.cdb(pdu)[0] == 0x4A and len(pdu.data) >= 8
+        if not polled or pdu.data[2] & 7 != 4 or pdu.data[4] & 15 == 0:
+            return False
+        pdu.data[4] &= 0xF0
+        return True
+
+    def rule(direction, pdu, wire):
+        return attention(direction, pdu, wire) or event(direction, pdu, wire)
+    return rule
+
+
 _portals = itertools.count()
 
 
@@ -400,4 +417,4 @@ def refused_rejoin():
 
 LIES = {function.__name__: function for function in (
     alter_reads, alter_writes, wrong_residual, lost_unit_attention, lost_error, lost_conflict, no_write_cache, short_capacity,
-    other_identity, no_digest, refused_rejoin)}
+    other_identity, no_digest, refused_rejoin, unnoticed_medium)}
