@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Storage objects and their ALUA groups.
 #include <algorithm>
+#include <cerrno>
 
 #include <fmt/format.h>
 
@@ -90,7 +91,8 @@ class FileioCreate {
     if (!sparse_) call_.say(fmt::format("Writing {} bytes", draft_.object.size_bytes));
     const auto made = call_.administration.create_file(draft_.object.dev, draft_.object.size_bytes, sparse_);
     if (made) return {};
-    if (made.error().code == Errc::no_space || made.error().os_errno == 28) {
+    if (made.error().code == Errc::no_space || made.error().os_errno == ENOSPC ||
+        made.error().os_errno == EFBIG) {
       return refuse(fmt::format("Could not expand file to {} bytes", draft_.object.size_bytes),
                     made.error().message);
     }

@@ -3,10 +3,13 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "cli/targetcli/command_line.hpp"
 #include "cli/targetcli/commands.hpp"
 #include "cli/targetcli/completion.hpp"
 #include "config/target/json_text.hpp"
+#include "control/frame.hpp"
 
 namespace perilune::cli::targetcli {
 namespace {
@@ -182,12 +185,28 @@ Answer Interpreter::run(std::string_view line, Session& session) {
 
 namespace {
 
+// What is left of a frame for the output, beside the session.
+constexpr std::size_t max_output_bytes = control::max_answer_bytes - 1024 * 1024;
+
+// As a JSON string in the frame.
+std::size_t encoded_bytes(std::string_view text) {
+  return text.size() + static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) {
+           return c == '"' || c == '\\' || c == '\n' || c == '\t';
+         }));
+}
+
 targetd::FrontEndAnswer answer_line(Interpreter& interpreter, const std::string& line, Session& session) {
-  const Answer answer = interpreter.run(line, session);
+  Answer answer = interpreter.run(line, session);
   targetd::FrontEndAnswer reply;
+  if (encoded_bytes(answer.out) > max_output_bytes) {
+    answer.out.clear();
+    answer.error = "The answer is longer than 15 MiB";
+    answer.hint = "ask for a part of it, as `ls PATH DEPTH` does";
+    answer.exit_code = 1;
+  }
   reply.out = answer.out;
   reply.exit_code = answer.exit_code;
-  if (!answer.error.empty() && !session.json) {
+  if (!answer.error.empty() && (!session.json || answer.out.empty())) {
     reply.err = answer.error + (answer.hint.empty() ? "" : " (" + answer.hint + ")") + "\n";
   }
   return reply;

@@ -510,5 +510,25 @@ TEST(TargetcliFrontEnd, CarriesTheSessionAlong) {
   EXPECT_EQ(answer_front_end(request, daemon).exit_code, 1);
 }
 
+TEST(TargetcliFrontEnd, AnAnswerThatNoFrameHoldsIsRefused) {
+  test::FakeAdministration daemon;
+  for (int i = 0; i < 9000; ++i) {
+    model::StorageObject object;
+    object.size_bytes = 512;
+    object.wwn = std::to_string(i);
+    ASSERT_TRUE(
+        daemon.own.apply(model::add<model::StorageObject>({model::Plugin::ramdisk, object.wwn}, object)));
+  }
+  targetd::FrontEndRequest request;
+  request.session = {{"width", 1000}};
+  request.arguments = {"line", "ls"};
+  const auto whole = answer_front_end(request, daemon);
+  EXPECT_EQ(whole.exit_code, 1);
+  EXPECT_TRUE(whole.out.empty());
+  EXPECT_EQ(whole.err, "The answer is longer than 15 MiB (ask for a part of it, as `ls PATH DEPTH` does)\n");
+  request.arguments = {"line", "ls / 2"};
+  EXPECT_EQ(answer_front_end(request, daemon).exit_code, 0);
+}
+
 }  // namespace
 }  // namespace perilune::cli::targetcli

@@ -72,7 +72,9 @@ bool flag_in(const Json& json, const char* name) {
 }
 std::size_t size_in(const Json& json, const char* name, std::size_t otherwise) {
   const auto at = json.find(name);
-  return at != json.end() && at->is_number_unsigned() ? at->get<std::size_t>() : otherwise;
+  const bool natural = at != json.end() && at->is_number_integer() &&
+                       (at->is_number_unsigned() || at->get<std::int64_t>() >= 0);
+  return natural ? at->get<std::size_t>() : otherwise;
 }
 
 void read_visited(const Json& json, Session& session) {
