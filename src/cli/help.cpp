@@ -16,6 +16,7 @@ constexpr Verb table[] = {
 #endif
 #ifdef PERILUNE_VERB_TARGETCLI
     {"targetcli", run_targetcli, "[PATH] [COMMAND]", "configure the target daemon, as LIO's targetcli does"},
+    {"targetctl", run_targetctl, "save|restore|clear", "write the daemon's configuration file, or take it back"},
 #endif
 #ifdef PERILUNE_VERB_TARGETD
     {"targetd", run_targetd, "[OPTIONS]", "the target daemon behind targetcli and tgtadm"},
@@ -121,7 +122,7 @@ namespace {
 // Those that speak under their own names, as the scripts that read them expect, and may be called by them.
 bool is_known_elsewhere(std::string_view name) {
   for (const std::string_view own :
-       {"iscsiadm", "iscsid", "targetcli", "tgtadm", "tgt-admin", "tgt-setup-lun", "tgtimg"}) {
+       {"iscsiadm", "iscsid", "targetcli", "targetctl", "tgtadm", "tgt-admin", "tgt-setup-lun", "tgtimg"}) {
     if (name == own) return true;
   }
   return false;

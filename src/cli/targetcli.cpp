@@ -10,9 +10,10 @@
 #include <fmt/format.h>
 
 #include "cli/front_end_client.hpp"
-#include "control/server.hpp"
+#include "cli/targetcli/command_line.hpp"
 #include "cli/verbs.hpp"
 #include "config/target/tree.hpp"
+#include "control/server.hpp"
 
 namespace perilune::cli {
 namespace {
@@ -87,6 +88,23 @@ Json session_of_terminal() {
   return {{"width", width}, {"colour", terminal && no_colour == nullptr}, {"directory", working_folder()}};
 }
 
+// Asks the daemon's interpreter, prints, gives the exit code.
+int run_client(const Command& command, std::string_view history) {
+  const Ask ask = [&](const std::vector<std::string>& arguments, const Json& session) {
+    return ask_target_daemon(command.socket_path, {"targetcli", arguments, std::nullopt, session});
+  };
+  const Console console{[](std::string_view text) {
+                          std::fwrite(text.data(), 1, text.size(), stdout);
+                          std::fflush(stdout);
+                        },
+                        [](std::string_view text) { std::fwrite(text.data(), 1, text.size(), stderr); }};
+  const std::string home = home_folder();
+  HomeSessionFile file(home);
+  Client client(ask, console, file, session_of_terminal());
+  const auto lines = open_line_source(home.empty() ? std::string() : home + "/" + std::string(history));
+  return client.run(command.client, *lines);
+}
+
 }  // namespace
 
 int run_targetcli(int argc, char** argv) {
@@ -102,19 +120,28 @@ int run_targetcli(int argc, char** argv) {
     print_usage();
     return 0;
   }
-  const Ask ask = [&](const std::vector<std::string>& arguments, const Json& session) {
-    return ask_target_daemon(command.socket_path, {"targetcli", arguments, std::nullopt, session});
-  };
-  const Console console{[](std::string_view text) {
-                          std::fwrite(text.data(), 1, text.size(), stdout);
-                          std::fflush(stdout);
-                        },
-                        [](std::string_view text) { std::fwrite(text.data(), 1, text.size(), stderr); }};
-  const std::string home = home_folder();
-  HomeSessionFile file(home);
-  Client client(ask, console, file, session_of_terminal());
-  const auto lines = open_line_source(home.empty() ? std::string() : home + "/perilune-history");
-  return client.run(command.client, *lines);
+  return run_client(command, "perilune-history");
+}
+
+int run_targetctl(int argc, char** argv) {
+  const std::string_view action = argc > 1 ? argv[1] : "";
+  const std::string file = argc > 2 ? quote_word(argv[2]) : std::string();
+  std::string line;
+  if (action == "save") line = "/ saveconfig " + file;
+  if (action == "restore")
+    line = "/ restoreconfig " + (file.empty() ? "" : file + " ") + "clear_existing=true";
+  if (action == "clear" && argc == 2) line = "/ clearconfig confirm=true";
+  if (line.empty() || argc > 3) {
+    const bool help = action == "--help" || action == "-h";
+    fmt::print(help ? stdout : stderr,
+               "syntax: targetctl save [FILE]\n        targetctl restore [FILE]\n        targetctl clear\n"
+               "The file, if none is given, is the target daemon's saveconfig.json.\n");
+    return help ? 0 : 1;
+  }
+  Command command;
+  command.socket_path = control::ControlServer::default_path("targetd");
+  command.client.words = {line};
+  return run_client(command, "");
 }
 
 }  // namespace perilune::cli

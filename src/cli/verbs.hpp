@@ -20,6 +20,7 @@ int run_bench(int argc, char** argv);     // bench.cpp
 int run_attach(int argc, char** argv);    // attach.cpp
 int run_detach(int argc, char** argv);    // attach.cpp
 int run_targetcli(int argc, char** argv); // targetcli.cpp
+int run_targetctl(int argc, char** argv);      // targetcli.cpp
 int run_tgtadm(int argc, char** argv);        // tgt.cpp
 int run_tgt_admin(int argc, char** argv);     // tgt.cpp
 int run_tgt_setup_lun(int argc, char** argv); // tgt.cpp

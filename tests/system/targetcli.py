@@ -96,6 +96,13 @@ def commands(stack):
     shell("clearconfig", "confirm=True")
     assert shell("restoreconfig", saved).out == f"Configuration restored from {saved}\n"
     assert shell("ls").out == before
+    env = {"PERILUNE_TARGETD_SOCKET": str(daemon.socket), "HOME": str(shell.home)}
+    mine = daemon.folder / "mine.json"
+    h.run([h.PERILUNE, "targetctl", "save", mine], env=env)
+    h.run([h.PERILUNE, "targetctl", "clear"], env=env)
+    assert "ram" not in shell("ls", "/backstores/ramdisk", "1").out.replace("ramdisk", "")
+    h.run([h.PERILUNE, "targetctl", "restore", mine], env=env)
+    assert shell("ls").out == before
     daemon.stop()
     lost = shell("ls", check=False)
     assert lost.code == 1 and "the target daemon does not answer at" in lost.err, lost
