@@ -54,7 +54,7 @@ SessionInfo info_of(const PortalGroupKey& group, const target::SessionView& view
 
 TargetDaemon::TargetDaemon(TargetDaemonOptions options, target::Server& server, runtime::Loop& loop,
                            EventLog& log, EventTap& tap)
-    : options_(std::move(options)), loop_(loop), log_(log), tap_(tap), serving_(server, loop, log) {
+    : options_(std::move(options)), log_(log), tap_(tap), serving_(server, loop, log) {
   tap_.on_session([this](const std::string& event, const std::string& fields) {
     post([this, event, fields] { tell(session_event(event, fields)); });
   });

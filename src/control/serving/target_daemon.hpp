@@ -96,7 +96,6 @@ class TargetDaemon final : public targetd::Administration {
   [[nodiscard]] Status known(const config::target::PortalGroupKey& group) const;
 
   TargetDaemonOptions options_;
-  runtime::Loop& loop_;
   EventLog& log_;
   EventTap& tap_;
   std::unique_ptr<targetd::LockedFolder> folder_;
