@@ -10,8 +10,8 @@ import os
 import lab
 from lab import sh
 
-VM = {"draft": True, "memory": 384, "mutants": {"altered-reads": {"wire": "alter_reads"}, "short-capacity": {"wire": "short_capacity"},
-                                 "unnoticed-medium": {"wire": "unnoticed_medium"}}}
+VM = {"short": True, "memory": 384,
+      "mutants": {"altered-reads": {"wire": "alter_reads"}, "unnoticed-medium": {"wire": "unnoticed_medium"}}}
 
 CDROMEJECT, CDROM_DRIVE_STATUS, CDROM_LOCKDOOR = 0x5309, 0x5326, 0x5329     # linux/cdrom.h
 CDS_NO_DISC, CDS_TRAY_OPEN = 1, 2

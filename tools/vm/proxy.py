@@ -353,6 +353,7 @@ def unnoticed_medium():
         pdu.data[4] &= 0xF0
         return True
 
+    @_rule
     def rule(direction, pdu, wire):
         return attention(direction, pdu, wire) or event(direction, pdu, wire)
     return rule
