@@ -68,6 +68,7 @@ struct SocketOptions {
   std::chrono::milliseconds user_timeout{0}; // TCP_USER_TIMEOUT; 0: the system's
   bool keepalive = true;
   std::optional<Endpoint> bind_address;      // connect only: the local address (port 0: any)
+  bool address_may_come_later = false;       // listen only: this machine need not have the address yet (IP_FREEBIND)
 };
 
 class AcceptHandler {

@@ -97,7 +97,8 @@ class Server {
   // `done`. Its meter (UnitSpec::space) is for the caller to forget, where that may block. Fails with not_found, busy (somebody may see it).
   void remove_unit(std::uint32_t target, std::uint16_t lun, Done done);
   // Listens there. Fails with busy, permission, invalid_argument. It serves the groups that name its number, and those that name none.
-  [[nodiscard]] Result<std::uint32_t> add_portal(const runtime::Endpoint& endpoint);
+  // `address_may_come_later`: this machine need not have the address yet.
+  [[nodiscard]] Result<std::uint32_t> add_portal(const runtime::Endpoint& endpoint, bool address_may_come_later = false);
   // No more; connections that came through it go on. Groups that name it are the caller's to change.
   void remove_portal(std::uint32_t number);
   // Normal sessions, in no order.

@@ -298,10 +298,12 @@ void Server::close_unit(Removal& removal) {
 
 // ---- portals
 
-Result<std::uint32_t> Server::add_portal(const runtime::Endpoint& endpoint) {
+Result<std::uint32_t> Server::add_portal(const runtime::Endpoint& endpoint, bool address_may_come_later) {
   if (stopping()) return fail(Errc::busy, "the server is ending");
   auto portal = std::make_unique<Portal>(*this, next_portal_, endpoint);
-  if (Status status = portal->bind(shards_.front()->loop, config_.socket); !status)
+  runtime::SocketOptions options = config_.socket;
+  options.address_may_come_later = address_may_come_later;
+  if (Status status = portal->bind(shards_.front()->loop, options); !status)
     return tl::unexpected(status.error());
   portals_.emplace(next_portal_, std::move(portal));
   publish_portals();

@@ -8,6 +8,7 @@ import random
 import signal
 import socket
 import struct
+import subprocess
 import sys
 import threading
 
@@ -281,6 +282,49 @@ def replaces(stack):
         assert (session.run(p.write10(0, 1), write=b"\x11" * 512).asc == PROTECTED) == read_only
     load.finish()
     assert load.told == {LUNS_CHANGED}, load.told
+def waits_for_its_ports(stack):
+    """A port that is still held when the daemon starts, as by one that was killed a moment ago, is waited for."""
+    daemon = d.Targetd(stack)
+    port = h.free_port()
+    daemon.client()("commit", changes=[*d.add_file("one", disk(daemon, "one"), "one", 4 * MIB), *d.add_target(A, port), d.add_lun(A, 0, "one")])
+    daemon.stop()
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", port))
+    holder.listen()
+    letting_go = threading.Timer(0.3, holder.close)
+    letting_go.start()
+    daemon.start()
+    letting_go.join()
+    login(stack, port, A).clear_attentions((0,))
+    daemon.stop()
+
+
+def serves_an_address_that_comes_later(stack):
+    """An address that the machine does not have is refused to an administrator; but when the daemon starts, it may be on its way."""
+    if os.geteuid() != 0:
+        print("not run: needs root to give this machine an address")
+        return
+    address, port = "192.0.2.1", h.free_port()
+    portal = d.add("portal", {**d.group(A), "address": address, "port": port}, {})
+    daemon = d.Targetd(stack)
+    daemon.client()("commit", changes=d.add_target(A, h.free_port()))
+    assert address in refused(daemon.client(), "commit", changes=[portal])
+
+    def give(what):
+        subprocess.run(["ip", "address", what, f"{address}/32", "dev", "lo"], check=True)
+
+    give("add")
+    stack.callback(lambda: subprocess.run(["ip", "address", "del", f"{address}/32", "dev", "lo"], stderr=subprocess.DEVNULL))
+    daemon.client()("commit", changes=[portal])
+    daemon.stop()
+    give("del")
+    daemon.start()
+    assert "not_served" not in daemon.errors(), daemon.errors()
+    give("add")
+    connection = p.Connection((address, port), name=HOST, isid=struct.pack(">HI", 0x8000, next(_isid)))
+    stack.callback(connection.close)
+    connection.login(A)
     daemon.stop()
 
 
@@ -332,4 +376,5 @@ def live_on_two_threads(stack):
 
 
 if __name__ == "__main__":
-    h.main(live_on_one_thread, live_on_two_threads, access, refusals, events, restores, replaces, killed)
+    h.main(live_on_one_thread, live_on_two_threads, access, refusals, events, restores, replaces, waits_for_its_ports,
+           serves_an_address_that_comes_later, killed)

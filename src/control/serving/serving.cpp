@@ -4,8 +4,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <chrono>
 #include <condition_variable>
 #include <mutex>
+#include <thread>
 
 #include "passthrough/open_device.hpp"
 #include "target/unit_record.hpp"
@@ -19,6 +22,10 @@ namespace {
 // A unit goes when what is in progress on it has ended; a device that never answers must not keep the
 // administrator.
 constexpr std::chrono::milliseconds removal_patience = std::chrono::seconds(10);
+
+// How long a port that is in use is waited for at the start, and how often it is tried.
+constexpr std::chrono::milliseconds port_patience = std::chrono::seconds(5);
+constexpr std::chrono::milliseconds look_again(50);
 
 tl::unexpected<Error> named(const std::string& object, const Error& error) {
   const bool tells = error.message.starts_with(object);
@@ -131,19 +138,31 @@ void Serving::undo() {
   work_ = Work{};
 }
 
-Status Serving::bind(const Endpoint& endpoint) {
+Status Serving::bind(const Endpoint& endpoint, bool address_may_come_later) {
   const auto where = runtime::Endpoint::parse(
       endpoint.first.find(':') == std::string::npos ? endpoint.first : "[" + endpoint.first + "]",
       endpoint.second);
   if (!where) return tl::unexpected(where.error());
   std::uint32_t number = 0;
   Status status = call([&](const target::Server::Done& done) {
-    const auto bound = server_.add_portal(*where);
+    const auto bound = server_.add_portal(*where, address_may_come_later);
     if (bound) number = *bound;
     done(bound ? Status() : tl::unexpected(bound.error()));
   });
   if (status) portals_[endpoint].number = number;
   return status;
+}
+
+// A daemon that was killed a moment ago may still hold its ports: the kernel lets go of a ring's sockets some time
+// after the process has ended. And an interface may get its address after the daemon has started.
+Status Serving::bind_at_start(const Endpoint& endpoint) {
+  const auto began = std::chrono::steady_clock::now();
+  for (;;) {
+    Status status = bind(endpoint, true);
+    if (status || status.error().os_errno != EADDRINUSE) return status;
+    if (std::chrono::steady_clock::now() - began > port_patience) return status;
+    std::this_thread::sleep_for(look_again);
+  }
 }
 
 // What nobody listens on any more goes first: a portal of one address may come in the place of one of all
@@ -169,7 +188,7 @@ Status Serving::prepare_portals() {
         continue;
       }
       if (!bound) {
-        Status status = bind(endpoint);
+        Status status = work_.lenient ? bind_at_start(endpoint) : bind(endpoint);
         if (!status && !work_.lenient) return status;
         (void)judge(status);
         if (!status) portals_[endpoint].number = target::no_portal;

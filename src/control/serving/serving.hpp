@@ -101,7 +101,8 @@ class Serving {
   void collect_all(const config::target::Configuration& configuration,
                    const config::target::Changes& changes);
   [[nodiscard]] Status prepare_portals();
-  [[nodiscard]] Status bind(const Endpoint& endpoint);
+  [[nodiscard]] Status bind(const Endpoint& endpoint, bool address_may_come_later = false);
+  [[nodiscard]] Status bind_at_start(const Endpoint& endpoint);
   [[nodiscard]] Status prepare_objects(const config::target::Configuration& configuration);
   [[nodiscard]] Status prepare_object(const config::target::Configuration& configuration,
                                       const config::target::StorageKey& key,

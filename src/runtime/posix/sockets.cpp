@@ -124,6 +124,11 @@ Result<UniqueFd> make_listener(const Endpoint& local, const SocketOptions& optio
     if (auto s = set_option(fd->get(), IPPROTO_IPV6, IPV6_V6ONLY, one, "IPV6_V6ONLY"); !s)
       return tl::unexpected(s.error());
   }
+  if (options.address_may_come_later) {
+    const int level = local.is_ipv6 ? IPPROTO_IPV6 : IPPROTO_IP;
+    const int name = local.is_ipv6 ? IPV6_FREEBIND : IP_FREEBIND;
+    if (auto s = set_option(fd->get(), level, name, one, "IP_FREEBIND"); !s) return tl::unexpected(s.error());
+  }
   SocketAddress address = to_socket_address(local);
   if (::bind(fd->get(), address.get(), address.length) != 0) return fail_errno(errno, "listen");
   if (::listen(fd->get(), SOMAXCONN) != 0) return fail_errno(errno, "listen");
