@@ -479,13 +479,7 @@ void Server::take_medium_out(std::shared_ptr<MediumChange> change) {
   unit->take_medium_out([this, change](const Status& status) {
     change->note(status);
     if (!status) return give_up_medium(change);
-    shards_.front()->flush_unit(change->target, change->lun, [this, change](const Status& flushed) {
-      if (!flushed) {
-        shards_.front()->log.event(EventLog::Level::error, "medium_not_flushed",
-                                   fmt::format("lun={} reason=\"{}\"", change->lun, flushed.error().message));
-      }
-      replace_medium(change);
-    });
+    flush_unit(change->target, change->lun, "medium_not_flushed", [this, change] { replace_medium(change); });
   });
 }
 

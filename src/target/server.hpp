@@ -219,6 +219,8 @@ class Server {
   void later(std::function<void()> work);
   void begin_removal(std::uint32_t target, std::uint16_t lun, Done done);
   void removal_over(Removal& removal);
+  // Then, from a later turn of the first loop, `then`; what cannot be flushed is an error in the log, under the name `failure`.
+  void flush_unit(std::uint32_t target, std::uint16_t lun, const char* failure, std::function<void()> then);
   void close_unit(Removal& removal);
   [[nodiscard]] Status make_shards(std::span<runtime::Loop* const> loops, EventLog& log);
   [[nodiscard]] Status bind_portals();

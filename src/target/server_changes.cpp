@@ -268,15 +268,19 @@ void Server::begin_removal(std::uint32_t number, std::uint16_t lun, Done done) {
 void Server::removal_over(Removal& removal) {
   const std::uint32_t number = removal.target();
   const std::uint16_t lun = removal.lun();
-  shards_.front()->flush_unit(number, lun, [this, &removal, number, lun](const Status& flushed) {
+  flush_unit(number, lun, "unit_not_flushed", [this, &removal] { close_unit(removal); });
+}
+
+void Server::flush_unit(std::uint32_t number, std::uint16_t lun, const char* failure, std::function<void()> then) {
+  shards_.front()->flush_unit(number, lun, [this, number, lun, failure, then = std::move(then)](const Status& flushed) {
     if (!flushed) {
-      shards_.front()->log.event(EventLog::Level::error, "unit_not_flushed",
+      shards_.front()->log.event(EventLog::Level::error, failure,
                                  fmt::format("target={} lun={} reason=\"{}\"", targets_.at(number)->spec.name,
                                              lun, flushed.error().message));
     }
-    // Not from inside a callback of the channel that goes.
-    shards_.front()->loop.post([this, alive = std::weak_ptr(alive_), &removal] {
-      if (!alive.expired()) close_unit(removal);
+    // Not from inside a callback of the channel, which may go now.
+    shards_.front()->loop.post([alive = std::weak_ptr(alive_), then] {
+      if (!alive.expired()) then();
     });
   });
 }
