@@ -29,7 +29,10 @@ std::string canonical(const std::string& path) {
 tl::unexpected<Error> explain(const std::string& path, const Error& error, bool read_only) {
   switch (error.os_errno) {
     case ENOENT:
-      return fail(Errc::not_found, fmt::format("{}: no such file (create one with: truncate -s 1G {})", path, path), ENOENT);
+      return fail(Errc::not_found,
+                  path.starts_with("/dev/") ? path + ": no such device"
+                                            : fmt::format("{}: no such file (create one with: truncate -s 1G {})", path, path),
+                  ENOENT);
     case EISDIR:
       return fail(Errc::invalid_argument, path + ": is a directory", EISDIR);
     case EACCES:
