@@ -22,6 +22,7 @@
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
+#include "cli/background.hpp"
 #include "cli/command_line.hpp"
 #include "cli/verbs.hpp"
 #include "control/iscsid/initiator_daemon.hpp"
@@ -43,12 +44,6 @@ struct IscsidOptions {
   bool foreground = false;
   bool no_pid_file = false;
 };
-
-std::string folder_of(const std::string& path) {
-  const auto slash = path.rfind('/');
-  if (slash == std::string::npos) return ".";
-  return slash == 0 ? "/" : path.substr(0, slash);
-}
 
 void log_line(std::string_view text) {
   // The journal has its own clock.
@@ -93,61 +88,6 @@ Result<Startup> load(const std::string& root) {
     else if (node->get("node.startup") == "automatic") startup.automatic.push_back(std::move(*node));
   }
   return startup;
-}
-
-// The pipe on which a daemon in the background tells the one who started it that it listens, or why not.
-class StartReport {
- public:
-  explicit StartReport(int fd) : fd_(fd) {}
-  void ready() { send("+"); }
-  void failed(const Error& error) { send("-" + error.message); }
-
- private:
-  void send(const std::string& text) {
-    if (!fd_.valid()) return;
-    [[maybe_unused]] const ssize_t n = ::write(fd_.get(), text.data(), text.size());
-    fd_.reset();
-  }
-  control::Fd fd_;
-};
-
-Status redirect_to_log(const std::string& path) {
-  const int log = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600);
-  if (log < 0) return fail_errno(errno, "cannot open " + path);
-  const int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
-  if (null >= 0) ::dup2(null, STDIN_FILENO);
-  ::dup2(log, STDOUT_FILENO);
-  ::dup2(log, STDERR_FILENO);
-  ::close(log);
-  if (null >= 0) ::close(null);
-  return {};
-}
-
-// In the parent: waits for the report and returns the exit code. In the child: returns nullopt and the pipe.
-std::optional<int> go_to_background(int& report_fd) {
-  int ends[2];
-  if (::pipe2(ends, O_CLOEXEC) != 0) return complain(fail_errno(errno, "cannot make a pipe").value());
-  const pid_t pid = ::fork();
-  if (pid < 0) return complain(fail_errno(errno, "cannot fork").value());
-  if (pid == 0) {
-    ::close(ends[0]);
-    ::setsid();
-    report_fd = ends[1];
-    return std::nullopt;
-  }
-  ::close(ends[1]);
-  std::string text;
-  char buffer[512];
-  for (;;) {
-    const ssize_t n = ::read(ends[0], buffer, sizeof buffer);
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) break;
-    text.append(buffer, static_cast<std::size_t>(n));
-  }
-  ::close(ends[0]);
-  if (text == "+") return 0;
-  fmt::print(stderr, "iscsid: {}\n", text.empty() ? "it ended before it was ready" : text.substr(1));
-  return 1;
 }
 
 // SIGTERM and SIGINT as calls. The signals are blocked in every thread and taken by one that waits for them.
@@ -268,15 +208,9 @@ int run(const IscsidOptions& options) {
   int report_fd = -1;
   if (!options.foreground) {
     ::mkdir(folder_of(options.socket_path).c_str(), 0755);
-    if (const auto code = go_to_background(report_fd)) return *code;
+    if (const auto code = go_to_background("iscsid", options.log_file, report_fd)) return *code;
   }
   StartReport report(report_fd);
-  if (!options.foreground) {
-    if (const auto done = redirect_to_log(options.log_file); !done) {
-      report.failed(done.error());
-      return 1;
-    }
-  }
   Process process(options, report);
   return process.run(std::move(*startup));
 }

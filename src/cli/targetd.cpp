@@ -18,6 +18,7 @@
 #include <thread>
 
 #include "block/file_record_store.hpp"
+#include "cli/background.hpp"
 #include "cli/command_line.hpp"
 #include "cli/host_addresses.hpp"
 #include "cli/loop_options.hpp"
@@ -116,22 +117,6 @@ Result<target::ServerConfig> server_config(const TargetdOptions& options) {
   return config;
 }
 
-// What a daemon in the background tells the one who started it.
-class StartReport {
- public:
-  explicit StartReport(int fd) : fd_(fd) {}
-  void ready() { send("+"); }
-  void failed(const Error& error) { send("-" + error.message); }
-
- private:
-  void send(const std::string& text) {
-    if (!fd_.valid()) return;
-    [[maybe_unused]] const ssize_t n = ::write(fd_.get(), text.data(), text.size());
-    fd_.reset();
-  }
-  control::Fd fd_;
-};
-
 class Process {
  public:
   Process(const TargetdOptions& options, StartReport& report)
@@ -211,44 +196,6 @@ class Process {
   int exit_code_ = 0;
 };
 
-// In the parent: waits for the report and returns the exit code. In the child: nullopt, and the pipe.
-std::optional<int> go_to_background(const TargetdOptions& options, int& report_fd) {
-  int ends[2];
-  if (::pipe2(ends, O_CLOEXEC) != 0) return complain(fail_errno(errno, "cannot make a pipe").value());
-  const int log =
-      ::open(options.log_file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600);
-  if (log < 0) return complain(fail_errno(errno, "cannot open " + options.log_file).value());
-  const pid_t pid = ::fork();
-  if (pid < 0) return complain(fail_errno(errno, "cannot fork").value());
-  if (pid == 0) {
-    ::close(ends[0]);
-    ::setsid();
-    const int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
-    if (null >= 0) ::dup2(null, STDIN_FILENO);
-    ::dup2(log, STDOUT_FILENO);
-    ::dup2(log, STDERR_FILENO);
-    report_fd = ends[1];
-    return std::nullopt;
-  }
-  ::close(ends[1]);
-  std::string text;
-  char buffer[512];
-  for (;;) {
-    const ssize_t n = ::read(ends[0], buffer, sizeof buffer);
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) break;
-    text.append(buffer, static_cast<std::size_t>(n));
-  }
-  if (text == "+") return 0;
-  fmt::print(stderr, "targetd: {}\n", text.empty() ? "it ended before it was ready" : text.substr(1));
-  return 1;
-}
-
-std::string folder_of(const std::string& path) {
-  const auto slash = path.rfind('/');
-  return slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
-}
-
 int run(TargetdOptions options) {
   const char* given = std::getenv("PERILUNE_CONFIG");
   const bool own_folder = !options.config_folder.empty() || (given != nullptr && *given != '\0');
@@ -262,7 +209,7 @@ int run(TargetdOptions options) {
   }
   int report_fd = -1;
   if (!options.foreground) {
-    if (const auto code = go_to_background(options, report_fd)) return *code;
+    if (const auto code = go_to_background("targetd", options.log_file, report_fd)) return *code;
   }
   StartReport report(report_fd);
   Process process(options, report);
