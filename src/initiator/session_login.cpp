@@ -337,13 +337,12 @@ void SessionImpl::hold() {
   }
 }
 
-// Time2Wait first (RFC 7143 13.15), then twice as long each time, with an eighth of it at random.
+// Time2Wait first (RFC 7143 13.15), then half a second and twice as long each time, with an eighth of it at random.
 void SessionImpl::schedule_reconnect() {
   using std::chrono::milliseconds;
   const bool first = backoff_.count() == 0;
-  const milliseconds wait = first ? milliseconds(time2wait_) : std::min<milliseconds>(backoff_, max_backoff);
-  backoff_ = std::max(milliseconds(500), first ? wait : wait * 2);
-  backoff_ = std::min<milliseconds>(backoff_, max_backoff);
+  const milliseconds wait = first ? milliseconds(time2wait_) : backoff_;
+  backoff_ = first ? milliseconds(500) : std::min<milliseconds>(wait * 2, max_backoff);
   std::uint8_t dice[2];
   loop_.random().fill(dice);
   const milliseconds jitter = first ? milliseconds(0) : milliseconds(wait.count() * load_be16(dice) / (8 * 65536));
