@@ -245,33 +245,36 @@ class Setter {
   std::vector<std::string> lines_;
 };
 
+// What the command is for, with the group that it names. Without one it lists them.
+template <class Work>
+Outcome with_group(Call& call, Work work) {
+  const std::string* const name = call.arguments.find("group");
+  if (name == nullptr) {
+    list_groups(call);
+    return {};
+  }
+  const auto group = known_group(call, *name);
+  if (!group) return tl::unexpected<Refusal>(group.error());
+  return work(*group);
+}
+
 }  // namespace
 
 Outcome run_get(Call& call) {
-  const std::string* const name = call.arguments.find("group");
-  if (name == nullptr) {
-    list_groups(call);
+  return with_group(call, [&](std::string_view group) -> Outcome {
+    const std::vector<Row> rows = rows_of(call, group);
+    if (!call.arguments.values.empty()) return show_some(call, group, rows);
+    show_rows(call, group, rows, false);
     return {};
-  }
-  const auto group = known_group(call, *name);
-  if (!group) return tl::unexpected<Refusal>(group.error());
-  const std::vector<Row> rows = rows_of(call, *group);
-  if (!call.arguments.values.empty()) return show_some(call, *group, rows);
-  show_rows(call, *group, rows, false);
-  return {};
+  });
 }
 
 Outcome run_set(Call& call) {
-  const std::string* const name = call.arguments.find("group");
-  if (name == nullptr) {
-    list_groups(call);
+  return with_group(call, [&](std::string_view group) -> Outcome {
+    if (!call.arguments.settings.empty()) return Setter(call, group).run();
+    show_rows(call, group, rows_of(call, group), true);
     return {};
-  }
-  const auto group = known_group(call, *name);
-  if (!group) return tl::unexpected<Refusal>(group.error());
-  if (!call.arguments.settings.empty()) return Setter(call, *group).run();
-  show_rows(call, *group, rows_of(call, *group), true);
-  return {};
+  });
 }
 
 }  // namespace perilune::cli::targetcli
