@@ -5,7 +5,7 @@
 
 #include "block/open_backstore.hpp"
 #include "sim/one_by_one.hpp"
-#include "sim/workload.hpp"
+#include "sim/writer.hpp"
 
 namespace perilune::sim {
 namespace {
@@ -44,24 +44,11 @@ class LiveChanges : public ::testing::TestWithParam<std::uint32_t> {
         GetParam());
     target->start();
     ASSERT_EQ(target->problem(), "");
-    machine = std::make_unique<InitiatorMachine>(world, world.add_host("initiator", {"10.0.1.1"}),
-                                                 ScenarioOptions{}, pairing.session());
-    machine->start();
-    ASSERT_TRUE(world.run_until([&] { return machine->unit() != nullptr; }, 60s));
-    WorkloadShape shape;
-    shape.blocks = blocks;
-    shape.total = 1500;
-    history = std::make_unique<BlockHistory>(7, 512, BlockCount(blocks));
-    workload = std::make_unique<Workload>(world, *history, shape);
-    workload->use(*machine->unit());
+    writer = std::make_unique<Writer>(world, pairing.session(), blocks, 1500);
   }
   void TearDown() override {
-    ASSERT_TRUE(world.run_until([&] { return workload->over() || !workload->problem().empty(); }, 600s));
-    EXPECT_EQ(workload->problem(), "");
-    EXPECT_EQ(workload->failures(), 0U);
-    EXPECT_EQ(machine->session()->info().reconnects, 0U);
-    machine.reset();
-    workload.reset();
+    writer->expect_undisturbed();
+    writer.reset();
     target.reset();
   }
   // The machine sees its disk; alice what is given.
@@ -113,9 +100,7 @@ class LiveChanges : public ::testing::TestWithParam<std::uint32_t> {
   World world{1};
   Pairing pairing;
   std::unique_ptr<TargetMachine> target;
-  std::unique_ptr<BlockHistory> history;
-  std::unique_ptr<Workload> workload;
-  std::unique_ptr<InitiatorMachine> machine;
+  std::unique_ptr<Writer> writer;
 };
 INSTANTIATE_TEST_SUITE_P(Shards, LiveChanges, ::testing::Values(1u, 2u));
 
