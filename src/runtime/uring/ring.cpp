@@ -23,8 +23,8 @@ constexpr std::uint8_t operations_used[] = {
 };
 
 constexpr std::uint8_t registrations_used[] = {
-    IORING_REGISTER_FILES_UPDATE, IORING_REGISTER_BUFFERS,    IORING_UNREGISTER_BUFFERS,
-    IORING_REGISTER_RING_FDS,     IORING_UNREGISTER_RING_FDS, IORING_REGISTER_ENABLE_RINGS,
+    IORING_REGISTER_FILES_UPDATE, IORING_REGISTER_BUFFERS,      IORING_REGISTER_RING_FDS,
+    IORING_UNREGISTER_RING_FDS,   IORING_REGISTER_ENABLE_RINGS,
 };
 
 void say(const UringOptions& options, const std::string& line) {
