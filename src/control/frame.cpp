@@ -2,6 +2,7 @@
 #include "control/frame.hpp"
 
 #include "base/bytes.hpp"
+#include "config/target/json_text.hpp"
 
 namespace perilune::control {
 namespace {
@@ -21,10 +22,20 @@ Result<std::optional<Json>> FrameReader::next() {
   const std::uint32_t length = load_be32(reinterpret_cast<const std::uint8_t*>(buffer_.data()));
   if (length > max_frame_bytes_) return fail(Errc::limit, "a message is longer than it may be");
   if (buffer_.size() - header_bytes < length) return std::optional<Json>();
-  Json message = Json::parse(buffer_.begin() + header_bytes, buffer_.begin() + header_bytes + length, nullptr, false);
+  auto message = config::target::parse_json(std::string_view(buffer_).substr(header_bytes, length));
   buffer_.erase(0, header_bytes + length);
-  if (message.is_discarded() || !message.is_object()) return fail(Errc::protocol, "a message is not a JSON object");
-  return std::optional<Json>(std::move(message));
+  if (!message) return fail(Errc::protocol, "a message " + message.error().message);
+  if (!message->is_object()) return fail(Errc::protocol, "a message is not a JSON object");
+  return std::optional<Json>(std::move(*message));
+}
+
+Result<Request> request_of(Json message) {
+  if (number_of(message, "version") != protocol_version) return fail(Errc::protocol, "the protocol version is not 1");
+  Request request{text_of(message, "op"), Json::object()};
+  const auto args = message.find("args");
+  if (args != message.end()) request.args = std::move(*args);
+  if (request.op.empty() || !request.args.is_object()) return fail(Errc::protocol, "a request has op and args");
+  return request;
 }
 
 }  // namespace perilune::control

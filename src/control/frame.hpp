@@ -27,7 +27,8 @@ class FrameReader {
  public:
   explicit FrameReader(std::uint32_t max_frame_bytes) : max_frame_bytes_(max_frame_bytes) {}
   void append(std::string_view bytes) { buffer_ += bytes; }
-  // nullopt: not complete yet. Fails with limit (the announced length), protocol (not JSON).
+  // nullopt: not complete yet. Fails with limit (the announced length), protocol (not JSON, or nested deeper or of more
+  // values than config/target/json_text.hpp allows: what is copied and written by recursion has a bounded depth).
   [[nodiscard]] Result<std::optional<Json>> next();
   [[nodiscard]] bool empty() const noexcept { return buffer_.empty(); }
 
@@ -35,5 +36,15 @@ class FrameReader {
   std::uint32_t max_frame_bytes_;
   std::string buffer_;
 };
+
+// What a client asks for.
+struct Request {
+  std::string op;
+  Json args;  // an object
+  std::uint32_t uid = 0;  // of the peer
+  std::int32_t pid = 0;
+};
+// From a message; whose it is stays open. Fails with protocol.
+[[nodiscard]] Result<Request> request_of(Json message);
 
 }  // namespace perilune::control

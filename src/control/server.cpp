@@ -216,17 +216,16 @@ class ControlServer::Impl {
     auto message = connection.reader.next();
     if (!message) return refuse(connection, message.error().message);
     if (!*message) return;
-    const Json& json = **message;
-    const auto version = number_of(json, "version");
-    if (version != protocol_version) return refuse(connection, "the protocol version is not 1");
-    Request request{text_of(json, "op"), json.value("args", Json::object()), connection.peer.uid, connection.peer.pid};
-    if (request.op.empty() || !request.args.is_object()) return refuse(connection, "a request has op and args");
+    auto request = request_of(std::move(**message));
+    if (!request) return refuse(connection, request.error().message);
+    request->uid = connection.peer.uid;
+    request->pid = connection.peer.pid;
     connection.busy = true;
     {
       const std::lock_guard<std::mutex> hold(connection.outbox->mutex);
       connection.outbox->answered = false;
     }
-    handler_(std::move(request), std::make_shared<SocketExchange>(connection.outbox));
+    handler_(std::move(*request), std::make_shared<SocketExchange>(connection.outbox));
   }
 
   static void refuse(Connection& connection, const std::string& why) {

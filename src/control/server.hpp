@@ -13,13 +13,6 @@
 
 namespace perilune::control {
 
-struct Request {
-  std::string op;
-  Json args;  // an object
-  std::uint32_t uid = 0;  // of the peer
-  std::int32_t pid = 0;
-};
-
 // The answering side of one request. Any thread; keep it until finish() or fail(), which count once. What is said to a
 // client that has gone is dropped.
 class Exchange {

@@ -12,6 +12,7 @@
 #include <mutex>
 #include <thread>
 
+#include "base/bytes.hpp"
 #include "control/client.hpp"
 #include "control/iscsi_error.hpp"
 #include "control/server.hpp"
@@ -135,7 +136,24 @@ TEST_F(ControlSocket, RefusesWhatIsNotARequest) {
   const Fd fd = raw();
   const std::string junk("\0\0\0\3{x}", 7);
   ASSERT_EQ(::send(fd.get(), junk.data(), junk.size(), 0), 7);
-  EXPECT_NE(read_to_end(fd).find("not a JSON object"), std::string::npos);
+  EXPECT_NE(read_to_end(fd).find("not valid JSON"), std::string::npos);
+}
+
+TEST_F(ControlSocket, RefusesWhatIsNestedTooDeep) {
+  serve(echo);
+  const std::size_t depth = 100'000;  // copied or written by recursion it would take the whole stack
+  const std::string body = "{\"version\":1,\"op\":\"x\",\"args\":{\"a\":" + std::string(depth, '[') + std::string(depth, ']') + "}}";
+  std::string frame(4, '\0');
+  store_be32(reinterpret_cast<std::uint8_t*>(frame.data()), static_cast<std::uint32_t>(body.size()));
+  frame += body;
+  const Fd fd = raw();
+  for (std::size_t sent = 0; sent < frame.size();) {
+    const ssize_t n = ::send(fd.get(), frame.data() + sent, frame.size() - sent, MSG_NOSIGNAL);
+    ASSERT_GT(n, 0);
+    sent += static_cast<std::size_t>(n);
+  }
+  EXPECT_NE(read_to_end(fd).find("nested deeper"), std::string::npos);
+  EXPECT_TRUE(ControlClient::connect(path_).has_value());
 }
 
 TEST_F(ControlSocket, RefusesASecondRequestBeforeTheAnswer) {

@@ -10,7 +10,8 @@
 #include "config/target/json_text.hpp"
 #include "config/target/saveconfig.hpp"
 #include "control/serving/files_of_host.hpp"
-#include "control/serving/protocol.hpp"
+#include "control/targetd/protocol.hpp"
+#include "control/targetd/requests.hpp"
 
 namespace perilune::control::serving {
 
@@ -56,7 +57,7 @@ TargetDaemon::TargetDaemon(TargetDaemonOptions options, target::Server& server, 
                            EventLog& log, EventTap& tap)
     : options_(std::move(options)), log_(log), tap_(tap), serving_(server, loop, log) {
   tap_.on_session([this](const std::string& event, const std::string& fields) {
-    post([this, event, fields] { tell(session_event(event, fields)); });
+    post([this, event, fields] { tell(targetd::session_event(event, fields)); });
   });
 }
 
@@ -164,7 +165,7 @@ Result<std::uint64_t> TargetDaemon::commit(const std::string& who, const Changes
   if (history_.size() > targetd::max_history) history_.pop_front();
   log_.event(EventLog::Level::info, "transaction",
              fmt::format("sequence={} changes={} who=\"{}\"", sequence(), changes.size(), who));
-  tell(transaction_event(history_.back()));
+  tell(targetd::transaction_event(history_.back()));
   if (store_->wants_compaction()) {
     if (Status status = store_->compact(); !status) {
       log_.event(EventLog::Level::warning, "not_compacted",
@@ -292,17 +293,18 @@ Status TargetDaemon::resume(const PortalGroupKey& group) {
 // ---- the socket
 
 void TargetDaemon::answer(const Request& request, Exchange& exchange) {
-  auto result = carry_out(request);
+  const std::string who = fmt::format("{} (pid {})", name_of_user(request.uid), request.pid);
+  auto result = targetd::carry_out(request, who, *this, options_.front_ends);
   if (result)
     exchange.finish(*result);
   else
-    exchange.fail(error_number(result.error().code), result.error().message);
+    exchange.fail(targetd::error_number(result.error().code), result.error().message);
 }
 
 void TargetDaemon::subscribe(std::shared_ptr<Exchange> exchange) {
   subscribers_.remove_if([](const auto& each) { return each->gone(); });
   if (subscribers_.size() >= max_subscribers) {
-    return exchange->fail(error_number(Errc::limit),
+    return exchange->fail(targetd::error_number(Errc::limit),
                           fmt::format("{} subscribers are listening already", max_subscribers));
   }
   exchange->progress({{"event", "subscribed"}, {"sequence", sequence()}});
@@ -312,97 +314,6 @@ void TargetDaemon::subscribe(std::shared_ptr<Exchange> exchange) {
 void TargetDaemon::tell(const Json& event) {
   subscribers_.remove_if([](const auto& each) { return each->gone(); });
   for (const auto& each : subscribers_) each->progress(event);
-}
-
-Result<Json> TargetDaemon::command(const Request& request) {
-  auto asked = front_end_request(request);
-  if (!asked) return tl::unexpected(asked.error());
-  const auto front_end = options_.front_ends.find(asked->front_end);
-  if (front_end == options_.front_ends.end())
-    return fail(Errc::unsupported, "this daemon knows no command " + asked->front_end);
-  const targetd::FrontEndAnswer answer = front_end->second(*asked, *this);
-  return Json{
-      {"out", answer.out}, {"err", answer.err}, {"code", answer.exit_code}, {"session", answer.session}};
-}
-
-Result<Json> TargetDaemon::carry_out(const Request& request) {
-  const Json& args = request.args;
-  const auto done = [](const Status& status) -> Result<Json> {
-    if (!status) return tl::unexpected(status.error());
-    return Json::object();
-  };
-  if (request.op == "command") return command(request);
-  if (request.op == "version") return Json{{"version", version()}, {"protocol", protocol_version}};
-  if (request.op == "configuration")
-    return Json{{"sequence", sequence()}, {"saveconfig", write_saveconfig(configuration())}};
-  if (request.op == "sessions") {
-    const auto infos = sessions();
-    Json list = Json::array();
-    for (const SessionInfo& info : *infos) list.push_back(to_json(info));
-    return Json{{"sessions", std::move(list)}};
-  }
-  if (request.op == "history") {
-    Json list = Json::array();
-    for (const auto& past : history_) list.push_back(transaction_event(past));
-    return Json{{"transactions", std::move(list)}};
-  }
-  if (request.op == "commit" || request.op == "check") {
-    auto changes = changes_of(args);
-    if (!changes) return tl::unexpected(changes.error());
-    if (request.op == "check") return done(check(*changes));
-    const std::string why = text_of(args, "why");
-    const auto number = commit(who_of(request) + (why.empty() ? "" : ": " + why), *changes);
-    if (!number) return tl::unexpected(number.error());
-    return Json{{"sequence", *number}};
-  }
-  if (request.op == "restore") return restore(request);
-  if (request.op == "save") {
-    const auto saved =
-        save({text_of(args, "path"), flag_of(args, "overwrite_with_nothing"), targetd::default_max_backups});
-    if (!saved) return tl::unexpected(saved.error());
-    return Json{{"path", saved->path}, {"backup", saved->backup_path}};
-  }
-  if (request.op == "reload") {
-    look_at_sizes();
-    return Json::object();
-  }
-  if (request.op == "pause" || request.op == "drain" || request.op == "resume") {
-    const auto group = group_of(args);
-    if (!group) return tl::unexpected(group.error());
-    if (request.op == "pause") return done(pause(*group));
-    if (request.op == "resume") return done(resume(*group));
-    const auto seconds = number_of(args, "seconds", 10);
-    if (seconds < 1 || seconds > 3600) return fail(Errc::invalid_argument, "seconds must be 1 to 3600");
-    return done(drain(*group, static_cast<std::uint32_t>(seconds)));
-  }
-  return fail(Errc::unsupported, "there is no operation " + request.op.substr(0, 64));
-}
-
-// The difference between what is and what the text says, as one transaction.
-Result<Json> TargetDaemon::restore(const Request& request) {
-  const std::string path = text_of(request.args, "path");
-  auto text = path.empty() ? Result<std::string>(text_of(request.args, "saveconfig"))
-                           : read_file(path, max_json_bytes);
-  if (!text) return tl::unexpected(text.error());
-  auto loaded = read_saveconfig(*text);
-  if (!loaded) return fail(loaded.error().code, (path.empty() ? "" : path + ": ") + loaded.error().message);
-  const Changes changes = diff(configuration(), loaded->configuration);
-  Json plan = Json::array();
-  for (const Change& change : changes) plan.push_back(describe(change));
-  Json result{{"plan", std::move(plan)}, {"warnings", loaded->warnings}, {"sequence", sequence()}};
-  if (flag_of(request.args, "dry_run")) {
-    if (Status status = check(changes); !status) return tl::unexpected(status.error());
-    return result;
-  }
-  if (loaded->configuration.serves_nothing() && !configuration().serves_nothing() &&
-      !flag_of(request.args, "overwrite_with_nothing")) {
-    return fail(Errc::busy,
-                "this would take away all that is served; say overwrite_with_nothing if that is meant");
-  }
-  const auto number = commit(who_of(request) + ": restore " + path, changes);
-  if (!number) return tl::unexpected(number.error());
-  result["sequence"] = *number;
-  return result;
 }
 
 }  // namespace perilune::control::serving

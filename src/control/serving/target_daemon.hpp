@@ -67,6 +67,7 @@ class TargetDaemon final : public targetd::Administration {
   [[nodiscard]] Status resize(const config::target::StorageKey& key) override {
     return serving_.resize(configuration(), key);
   }
+  void look_at_sizes() override;
   [[nodiscard]] targetd::FileProbe probe(const std::string& path) const override;
   [[nodiscard]] Status create_file(const std::string& path, std::uint64_t size_bytes, bool sparse) override;
   [[nodiscard]] Status remove_file(const std::string& path) override;
@@ -87,12 +88,8 @@ class TargetDaemon final : public targetd::Administration {
   void post(std::function<void()> job);
   void work();
   void answer(const Request& request, Exchange& exchange);
-  [[nodiscard]] Result<Json> carry_out(const Request& request);
-  [[nodiscard]] Result<Json> restore(const Request& request);
-  [[nodiscard]] Result<Json> command(const Request& request);
   void subscribe(std::shared_ptr<Exchange> exchange);
   void tell(const Json& event);
-  void look_at_sizes();
   [[nodiscard]] Status known(const config::target::PortalGroupKey& group) const;
 
   TargetDaemonOptions options_;

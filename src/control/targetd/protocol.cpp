@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "control/serving/protocol.hpp"
+#include "control/targetd/protocol.hpp"
 
-#include <fmt/format.h>
+#include <algorithm>
 
 #include "config/target/codec.hpp"
-#include "control/serving/files_of_host.hpp"
 
-namespace perilune::control::serving {
+namespace perilune::control::targetd {
 
 using namespace config::target;
 
@@ -17,17 +16,13 @@ constexpr std::size_t max_words = 4096;
 
 int error_number(Errc code) noexcept { return first_error + static_cast<int>(code); }
 
-std::string who_of(const Request& request) {
-  return fmt::format("{} (pid {})", name_of_user(request.uid), request.pid);
-}
-
-Result<targetd::FrontEndRequest> front_end_request(const Request& request) {
+Result<FrontEndRequest> front_end_request(const Request& request, const std::string& who) {
   const Json& args = request.args;
-  targetd::FrontEndRequest asked;
+  FrontEndRequest asked;
   asked.front_end = text_of(args, "front_end");
   asked.uid = request.uid;
   asked.pid = request.pid;
-  asked.who = who_of(request);
+  asked.who = who;
   const auto words = args.find("arguments");
   if (words != args.end()) {
     if (!words->is_array() || words->size() > max_words)
@@ -64,9 +59,9 @@ Result<PortalGroupKey> group_of(const Json& args) {
   return PortalGroupKey{{target}, static_cast<std::uint16_t>(tag)};
 }
 
-Json to_json(const targetd::SessionInfo& info) {
+Json to_json(const SessionInfo& info) {
   Json connections = Json::array();
-  for (const targetd::ConnectionInfo& each : info.connections) {
+  for (const ConnectionInfo& each : info.connections) {
     connections.push_back(
         {{"cid", each.cid}, {"address", each.address}, {"port", each.port}, {"state", each.state}});
   }
@@ -81,7 +76,7 @@ Json to_json(const targetd::SessionInfo& info) {
           {"connections", std::move(connections)}};
 }
 
-Json transaction_event(const targetd::PastTransaction& past) {
+Json transaction_event(const PastTransaction& past) {
   Json changes = Json::array();
   for (const Change& change : past.changes) changes.push_back(describe(change));
   return {{"event", "transaction"},
@@ -105,4 +100,4 @@ Json session_event(const std::string& event, const std::string& fields) {
   return json;
 }
 
-}  // namespace perilune::control::serving
+}  // namespace perilune::control::targetd
