@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/stat.h>
-#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -28,10 +27,13 @@
 #include "control/iscsid/initiator_daemon.hpp"
 #include "control/record_db.hpp"
 #include "control/server.hpp"
+#include "control/systemd.hpp"
 #include "runtime/native/native_loop.hpp"
 
 namespace perilune::cli {
 namespace {
+
+namespace systemd = control::systemd;
 
 // How long the end may take before what is left is given up.
 constexpr std::chrono::seconds shut_down_limit{30};
@@ -138,6 +140,8 @@ class Process {
     loop_ = loop->get();
     runtime::Timer limit(loop_->timers(), Delegate<void()>::to<&Process::give_up>(*this));
     limit_ = &limit;
+    std::optional<systemd::Watchdog> watchdog;
+    if (const auto silence = systemd::watchdog_limit()) watchdog.emplace(std::vector<runtime::Loop*>{loop_}, *silence);
     int code = 0;
     {
       control::InitiatorDaemon daemon(*loop_, startup.options, log_line, [this] { begin_end("a request"); });
@@ -149,7 +153,8 @@ class Process {
         loop_->post([this, number] { begin_end(number == SIGINT ? "SIGINT" : "SIGTERM"); });
       });
       log_line(fmt::format("ready on {} as {}", options_.socket_path, startup.options.initiator_name));
-      ::sd_notify(0, "READY=1");
+      systemd::tell_ready(fmt::format("Initiator {}; control socket {}", startup.options.initiator_name, options_.socket_path));
+      if (watchdog) watchdog->start();
       report_.ready();
       for (const config::Record& node : startup.automatic) daemon.login_in_background(node);
       loop_->run();
@@ -176,7 +181,7 @@ class Process {
     if (ending_) return give_up();  // asked twice: now
     ending_ = true;
     log_line(fmt::format("ending ({})", why));
-    ::sd_notify(0, "STOPPING=1");
+    systemd::tell_stopping("Logging out");
     limit_->arm(loop_->now() + shut_down_limit);
     daemon_->shut_down([this] { loop_->stop(); });
   }

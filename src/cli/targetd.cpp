@@ -5,7 +5,6 @@
 #include <fmt/format.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
-#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -27,12 +26,15 @@
 #include "cli/targetd.hpp"
 #include "cli/verbs.hpp"
 #include "control/serving/target_daemon.hpp"
+#include "control/systemd.hpp"
 #include "runtime/posix/thread.hpp"
 #include "target/record_thread.hpp"
 #include "target/server.hpp"
 
 namespace perilune::cli {
 namespace {
+
+namespace systemd = control::systemd;
 
 // LIO's folder, whose file and backups an administrator looks for there.
 constexpr const char* default_config_folder = "/etc/target";
@@ -123,7 +125,8 @@ class Process {
       : options_(options),
         report_(report),
         log_(options.verbose ? EventLog::Level::debug : EventLog::Level::info),
-        tap_(log_) {}
+        tap_(log_),
+        serving_("Serving; control socket " + options.socket_path) {}
 
   int run() {
     Signals signals;
@@ -151,15 +154,21 @@ class Process {
     signals.watch(
         first,
         [&] {
-          ::sd_notify(0, "STOPPING=1");
+          systemd::tell_stopping("Initiators are asked to log out");
           limit.arm(first.now() + shut_down_limit);
           daemon.stop();
         },
-        [&] { daemon.reload(); });
+        [&] {
+          systemd::tell_reloading("Looking at the sizes of all backings");
+          daemon.reload([&] { systemd::tell_ready(serving_); });
+        });
+    std::optional<systemd::Watchdog> watchdog;
+    if (const auto silence = systemd::watchdog_limit()) watchdog.emplace((*loops)->all(), *silence);
     std::thread control = runtime::posix::start_without_signals([&] {
       const Status status = daemon.run([&] {
         log_.event(EventLog::Level::info, "ready", fmt::format("socket={}", options_.socket_path));
-        ::sd_notify(0, "READY=1");
+        systemd::tell_ready(serving_);
+        if (watchdog) watchdog->start();
         report_.ready();
       });
       if (!status) exit_code_ = refuse(status.error());
@@ -192,6 +201,7 @@ class Process {
   StartReport& report_;
   StderrLog log_;
   control::serving::EventTap tap_;
+  const std::string serving_;  // what the service manager shows
   LoopThreads* loops_ = nullptr;
   int exit_code_ = 0;
 };

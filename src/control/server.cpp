@@ -25,6 +25,7 @@
 
 #include "control/files.hpp"
 #include "control/iscsi_error.hpp"
+#include "control/systemd.hpp"
 
 namespace perilune::control {
 namespace {
@@ -122,19 +123,33 @@ Status make_folder_of(const std::string& path) {
   return {};
 }
 
+Result<Fd> listen_at(const std::string& path, const sockaddr_un& address) {
+  ::unlink(path.c_str());
+  Fd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (!listener.valid()) return fail_errno(errno, "cannot make a socket");
+  const mode_t old_mask = ::umask(0177);
+  const int bound = ::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
+  const int bind_errno = errno;
+  ::umask(old_mask);
+  if (bound != 0) return fail_errno(bind_errno, "cannot bind " + path);
+  if (::listen(listener.get(), 64) != 0) return fail_errno(errno, "cannot listen on " + path);
+  return listener;
+}
+
 }  // namespace
 
 class ControlServer::Impl {
  public:
-  Impl(std::string path, Fd lock, Fd listener, std::shared_ptr<Fd> bell, Handler handler)
-      : path_(std::move(path)), lock_(std::move(lock)), listener_(std::move(listener)), bell_(std::move(bell)),
+  // own_path: of a socket that is to be removed in the end; empty for one that a service manager keeps.
+  Impl(std::string own_path, Fd lock, Fd listener, std::shared_ptr<Fd> bell, Handler handler)
+      : own_path_(std::move(own_path)), lock_(std::move(lock)), listener_(std::move(listener)), bell_(std::move(bell)),
         handler_(std::move(handler)), thread_([this] { run(); }) {}
 
   ~Impl() {
     stopping_.store(true);
     ring(bell_->get());
     thread_.join();
-    ::unlink(path_.c_str());
+    if (!own_path_.empty()) ::unlink(own_path_.c_str());
   }
 
  private:
@@ -259,7 +274,7 @@ class ControlServer::Impl {
     });
   }
 
-  std::string path_;
+  std::string own_path_;
   Fd lock_;
   Fd listener_;
   std::shared_ptr<Fd> bell_;
@@ -289,18 +304,15 @@ Result<std::unique_ptr<ControlServer>> ControlServer::start(const std::string& p
   if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
     return fail(Errc::busy, "another daemon listens on " + path, EADDRINUSE);
   }
-  ::unlink(path.c_str());
-  Fd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  if (!listener.valid()) return fail_errno(errno, "cannot make a socket");
-  const mode_t old_mask = ::umask(0177);
-  const int bound = ::bind(listener.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof *address);
-  const int bind_errno = errno;
-  ::umask(old_mask);
-  if (bound != 0) return fail_errno(bind_errno, "cannot bind " + path);
-  if (::listen(listener.get(), 64) != 0) return fail_errno(errno, "cannot listen on " + path);
+  auto activated = systemd::take_activated_socket(path);
+  if (!activated) return tl::unexpected(activated.error());
+  const bool own = !activated->valid();
+  auto listener = own ? listen_at(path, *address) : std::move(activated);
+  if (!listener) return tl::unexpected(listener.error());
   auto bell = std::make_shared<Fd>(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
   if (!bell->valid()) return fail_errno(errno, "cannot make an eventfd");
-  auto impl = std::make_unique<Impl>(path, std::move(lock), std::move(listener), std::move(bell), std::move(handler));
+  auto impl = std::make_unique<Impl>(own ? path : std::string(), std::move(lock), std::move(*listener), std::move(bell),
+                                     std::move(handler));
   return std::unique_ptr<ControlServer>(new ControlServer(std::move(impl)));
 }
 

@@ -34,9 +34,10 @@ class ControlServer {
   [[nodiscard]] static std::string default_path(const std::string& daemon = "iscsid");
 
   // Binds `path` with mode 0600, replacing a socket that nobody listens on (busy when somebody does). Peers must be root or
-  // our own user. The folder is made when it is not there.
+  // our own user. The folder is made when it is not there. Where a service manager holds a socket at `path` for us, that one is
+  // used instead, and stays when we end.
   [[nodiscard]] static Result<std::unique_ptr<ControlServer>> start(const std::string& path, Handler handler);
-  ~ControlServer();  // sends what is still to be said (for at most a second), closes, removes the socket
+  ~ControlServer();  // sends what is still to be said (for at most a second), closes, removes its own socket
   ControlServer(const ControlServer&) = delete;
   ControlServer& operator=(const ControlServer&) = delete;
 

@@ -118,8 +118,11 @@ void TargetDaemon::stop() {
   wake_.notify_one();
 }
 
-void TargetDaemon::reload() {
-  post([this] { look_at_sizes(); });
+void TargetDaemon::reload(std::function<void()> done) {
+  post([this, done = std::move(done)] {
+    look_at_sizes();
+    if (done) done();
+  });
 }
 
 Status TargetDaemon::load() {

@@ -43,8 +43,9 @@ class TargetDaemon final : public targetd::Administration {
   [[nodiscard]] Status run(const std::function<void()>& ready);
   // Any thread: run() returns when the request at hand has been answered.
   void stop();
-  // Any thread: looks at the sizes of all backings again, soon, and serves what has grown.
-  void reload();
+  // Any thread: looks at the sizes of all backings again, soon, and serves what has grown; then calls `done` on the control
+  // thread, unless the daemon ends before.
+  void reload(std::function<void()> done = {});
 
   // --- Administration: control thread ---
   [[nodiscard]] const config::target::Configuration& configuration() const override {
