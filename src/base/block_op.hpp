@@ -64,6 +64,7 @@ struct BlockOp : ListNode<BlockOp> {
   OpKind kind = OpKind::read;
   bool fua = false;        // write, unmap, write_zeroes: on stable media before the end
   bool may_unmap = false;  // write_zeroes
+  bool atomic = false;     // write: whole or not at all, whatever fails; at most Geometry::max_atomic_blocks
   Lba lba;
   BlockCount blocks;
   std::span<const iovec> data;  // read and write: exactly blocks * block_size bytes, at most 64 + 1 iovecs; stays put
@@ -102,7 +103,7 @@ struct Geometry {
   std::uint32_t memory_alignment_bytes = 1;        // what Channel wants of iovecs to avoid a copy
   bool lends_memory = false;                       // lend() works (RAM)
   bool in_memory = false;                          // the blocks are gone with the process
-  // A write of so many blocks by one operation is there as a whole or not at all, whatever fails (0: not promised).
+  // A write of so many blocks by one operation that is `atomic` is there as a whole or not at all, whatever fails (0: not promised).
   std::uint32_t max_atomic_blocks = 0;
 };
 

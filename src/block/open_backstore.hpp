@@ -11,6 +11,8 @@
 
 namespace perilune::block {
 
+class AtomicJournal;
+
 struct BackstoreOptions {
   std::uint32_t block_size_bytes = 512;  // 512, 2048 (a disc) or 4096
   // Room for protection information behind every block (8: there is; 0): a file then has that much fewer blocks.
@@ -23,6 +25,8 @@ struct BackstoreOptions {
   // All of the space is allocated from the beginning and stays so: nothing is deallocated, and no write can find the backing
   // full. A device is what it is: then this only says that nothing is deallocated.
   bool thick = false;
+  // Where writes that must not be torn are kept until they are in their places; nullptr: a file has none of them. Memory needs none.
+  std::shared_ptr<AtomicJournal> atomic_journal = nullptr;
 
   [[nodiscard]] std::uint32_t stored_block_bytes() const noexcept { return block_size_bytes + protection_bytes; }
   [[nodiscard]] std::uint32_t physical_block_over(std::uint32_t of_backing) const noexcept {

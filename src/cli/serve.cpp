@@ -14,6 +14,7 @@
 #include <fstream>
 
 #include "base/recovery_limits.hpp"
+#include "block/atomic_journal.hpp"
 #include "block/file_record_store.hpp"
 #include "block/open_backstore.hpp"
 #include "cli/command_line.hpp"
@@ -174,7 +175,8 @@ block::BackstoreOptions how_to_open(const ServeOptions& options, bool disc) {
 bool is_path(std::string_view backing) { return !backing.starts_with("ram:") && !backing.starts_with("null:"); }
 
 // What one BACKING becomes: cd:PATH a drive with that disc in it, pscsi:PATH a real device, everything else a disk.
-Result<target::UnitSpec> open_unit(const ServeOptions& options, std::string_view text) {
+Result<target::UnitSpec> open_unit(const ServeOptions& options, std::string_view text,
+                                   const std::shared_ptr<block::AtomicJournal>& journal) {
   target::UnitSpec unit;
   if (text.starts_with(device_prefix)) {
     auto real = open_real_device(options, text.substr(device_prefix.size()));
@@ -185,7 +187,7 @@ Result<target::UnitSpec> open_unit(const ServeOptions& options, std::string_view
     return real;
   }
   const bool disc = text.starts_with(disc_prefix);
-  const block::BackstoreOptions how = how_to_open(options, disc);
+  block::BackstoreOptions how = how_to_open(options, disc);
   if (disc) {
     text.remove_prefix(disc_prefix.size());
     unit.config.type = scsi::DeviceType::cd_dvd;
@@ -193,6 +195,7 @@ Result<target::UnitSpec> open_unit(const ServeOptions& options, std::string_view
   } else {
     unit.config.protection_type = static_cast<scsi::ProtectionType>(options.protection.value_or(0));
     unit.config.removable = options.removable;
+    if (!options.removable) how.atomic_journal = journal;  // what a unit offers does not change with its medium
   }
   unit.config.read_only = how.read_only;
   auto backstore = block::open_backstore(text, how);
@@ -288,11 +291,14 @@ Result<Configured> make_config(const ServeOptions& options) {
       return fail(Errc::io, fmt::format("--state: {}", records.error().message), records.error().os_errno);
     }
     config.records = std::move(*records);
+    auto journal = block::AtomicJournal::open(options.state_folder);
+    if (!journal) return fail(journal.error().code, fmt::format("--state: {}", journal.error().message), journal.error().os_errno);
+    config.atomic_journal = std::move(*journal);
   }
   config.space_watch = std::make_shared<target::SpaceWatch>();
   std::string first_identity;
   for (const std::string& text : options.backings) {
-    auto unit = open_unit(options, text);
+    auto unit = open_unit(options, text, config.atomic_journal);
     if (!unit) return tl::unexpected(unit.error());
     unit->lun = static_cast<std::uint16_t>(spec.units.size());
     if (result.port_groups) unit->config.port_groups = result.port_groups->initial();
@@ -434,7 +440,8 @@ int run_serve(int argc, char** argv) {
   app.add_option("--threads", options.threads, "threads that serve sessions, each session on one of them")
       ->check(CLI::Range(1, int{target::max_shards}))->capture_default_str();
   app.add_option("--state", options.state_folder,
-                 "folder for what disks keep over restarts: reservations with APTPL, saved mode pages, identifying information");
+                 "folder for what disks keep over restarts: reservations with APTPL, saved mode pages, identifying information; "
+                 "files are written to atomically (WRITE ATOMIC) through a journal in it");
   app.add_option("--max-connections", options.max_connections, "connections that one session may have")
       ->check(CLI::Range(1, int{limits::max_session_connections}))->capture_default_str();
   app.add_option("--error-recovery-level", options.error_recovery_level,

@@ -116,6 +116,9 @@ Result<target::ServerConfig> server_config(const TargetdOptions& options) {
   auto store = block::FileRecordStore::open(units);
   if (!store) return tl::unexpected(store.error());
   config.records = std::make_shared<target::RecordThread>(std::move(*store));
+  auto journal = block::AtomicJournal::open(units);  // the store has locked the folder
+  if (!journal) return tl::unexpected(journal.error());
+  config.atomic_journal = std::move(*journal);
   return config;
 }
 

@@ -299,7 +299,7 @@ constexpr auto table = std::to_array<CommandRow>({
     service(16, copy_results(0x08, 0), copy_status | needs::tokens, run_report_all_rod_tokens),
 });
 
-// ---- disks with protection information: the same rows, some of them with more bits, and five more.
+// ---- disks with protection information: the same rows, some of them with more bits, and six more.
 
 // No two operations on a block beside each other when one writes: its data and its protection information are of one write.
 constexpr SerialClass of_protected(SerialClass serial) { return serial == write || serial == range ? exclusive : serial; }
@@ -315,11 +315,11 @@ constexpr CommandRow protected_row(CommandRow row) {
   return row;
 }
 
-// Of 32 bytes: what the one of ten bytes does, and says what tags it expects.
-constexpr CommandRow protected_row_32(std::uint8_t service_action, std::uint8_t opcode_10) {
+// Of 32 bytes: what the one of ten (or sixteen) bytes does, and says what tags it expects.
+constexpr CommandRow protected_row_32(std::uint8_t service_action, std::uint8_t opcode) {
   CommandRow row;
   for (const CommandRow& each : table) {
-    if (each.opcode == opcode_10) row = protected_row(each);
+    if (each.opcode == opcode) row = protected_row(each);
   }
   const std::uint8_t options = row.usage[1];
   row.opcode = 0x7f;
@@ -328,13 +328,13 @@ constexpr CommandRow protected_row_32(std::uint8_t service_action, std::uint8_t 
   row.cdb_length = 32;
   row.flags |= needs::type_2;
   row.usage = {0x7f, 0, 0, 0, 0, 0, 0x1f, 0x18, 0x00, service_action, options};
-  if (opcode_10 == 0x41) row.usage[10] |= 0x01;  // NDOB, which WRITE SAME (10) has not
+  if (opcode == 0x41) row.usage[10] |= 0x01;  // NDOB, which WRITE SAME (10) has not
   for (std::size_t i = 12; i < row.usage.size(); ++i) row.usage[i] = 0xff;
   return row;
 }
 
 constexpr auto protected_table = [] {
-  std::array<CommandRow, table.size() + 5> rows;
+  std::array<CommandRow, table.size() + 6> rows;
   std::size_t at = 0;
   for (const CommandRow& row : table) {
     rows[at++] = protected_row(row);
@@ -344,6 +344,7 @@ constexpr auto protected_table = [] {
     rows[at++] = protected_row_32(0x0b, 0x2a);  // WRITE
     rows[at++] = protected_row_32(0x0c, 0x2e);  // WRITE AND VERIFY
     rows[at++] = protected_row_32(0x0d, 0x41);  // WRITE SAME
+    rows[at++] = protected_row_32(0x0f, 0x9c);  // WRITE ATOMIC, without a boundary
   }
   return rows;
 }();

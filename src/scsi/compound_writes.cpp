@@ -56,14 +56,15 @@ Progress run_orwrite(Command& command) {
 
 bool admit_write_atomic(Command& command) {
   Task& task = command.task;
-  const BlockRange range{load_be64(task.cdb.data() + 2), load_be16(task.cdb.data() + 12), 2, 12};
+  const BlockRange range = task.cdb[0] == 0x7f ? cdb_range(task)
+                                               : BlockRange{load_be64(task.cdb.data() + 2), load_be16(task.cdb.data() + 12), 2, 12};
   if (!accept_range(command, range, advertised::max_atomic_blocks(command.unit)) ||
       !durable_is_possible(command, fua_bit(task))) {
     return false;
   }
   task.data_transfer_length = static_cast<std::uint32_t>(range.blocks * command.task.block_bytes);
   if (task.expected_data_out_bytes < task.data_transfer_length) {  // a part of it would be torn by definition
-    invalid_field_in_cdb(task, 12, std::uint8_t{7});
+    invalid_field_in_cdb(task, range.blocks_byte, std::uint8_t{7});
     return false;
   }
   task.transfer_blocks = static_cast<std::uint32_t>(range.blocks);
@@ -74,11 +75,13 @@ bool admit_write_atomic(Command& command) {
 Progress run_write_atomic(Command& command) {
   Task& task = command.task;
   if (task.step != begin) {
+    task.op.atomic = false;
     if (operation_failed(command)) return Progress::over;
     return task.step == flushing ? good(task) : written(command);
   }
   if (task.transfer_blocks == 0) return good(task);
   task.step = writing;
+  task.op.atomic = true;
   prepare_transfer(command, block::OpKind::write, task.data, 0, wants_durable(command.unit, fua_bit(task)));
   if (task.slice_blocks == task.transfer_blocks) return Progress::submit;
   fail_command(task, SenseKey::hardware_error, asc::internal_target_failure);  // memory in too many pieces for one

@@ -110,11 +110,15 @@ TEST(OrWrite, FuaWritesDurablyAndErrorsEndIt) {
 
 TEST(WriteAtomic, IsOneOperation) {
   Rig rig;
+  std::vector<bool> whole;
+  rig.channel.on_submit = [&](const block::BlockOp& op) { whole.push_back(op.atomic); };
   Io io = rig.io(atomic(5, 64), bytes(64 * 512, 0x77));
   io.piece_bytes = 512;
   EXPECT_EQ(io.run().status(), ScsiStatus::good);
   EXPECT_EQ(rig.channel.kinds, std::vector<OpKind>{OpKind::write});
   EXPECT_TRUE(holds(rig, 5, 64, 0x77));
+  EXPECT_EQ(rig.io({0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0}, bytes(512, 1)).run().status(), ScsiStatus::good);
+  EXPECT_EQ(whole, (std::vector<bool>{true, false}));
   EXPECT_TRUE(holds(rig, 69, 1, 0));
 }
 

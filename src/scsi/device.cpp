@@ -48,6 +48,7 @@ void begin(Task& task) noexcept {
   task.lba = task.blocks = task.position = 0;
   task.slice_blocks = task.transfer_blocks = task.descriptor = 0;
   task.op.protection = {};
+  task.op.atomic = false;
   task.copy = nullptr;
   task.claim = nullptr;
   task.telling = false;

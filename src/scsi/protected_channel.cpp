@@ -44,7 +44,8 @@ void ProtectedChannel::refresh_geometry() {
       geometry_.block_size_bytes;  // blocks lie across all borders of what is below
   geometry_.memory_alignment_bytes = 1;
   geometry_.lends_memory = false;
-  geometry_.max_atomic_blocks = 0;
+  // In one piece, whether the protection information comes along or is made here.
+  geometry_.max_atomic_blocks = std::min(geometry_.max_atomic_blocks, static_cast<std::uint32_t>(buffer_bytes / stored));
   const std::uint32_t most = limits::max_transfer_bytes / stored;
   geometry_.max_transfer_blocks =
       geometry_.max_transfer_blocks == 0 ? most : std::min(most, geometry_.max_transfer_blocks);
@@ -110,6 +111,7 @@ bool ProtectedChannel::prepare(Lane& lane) {
   const BlockOp& outer = *lane.outer;
   lane.op.kind = outer.kind;
   lane.op.fua = outer.fua;
+  lane.op.atomic = outer.atomic;
   if (outer.protection.kind == Kind::carried) return prepare_carried(lane);
   prepare_slice(lane);
   return true;

@@ -87,6 +87,7 @@ bool admit_protected_write(Command& command) { return take_protection(command) &
 bool admit_protected_write_and_verify(Command& command) {
   return take_protection(command) && admit_write_and_verify(command);
 }
+bool admit_protected_write_atomic(Command& command) { return take_protection(command) && admit_write_atomic(command); }
 
 // ---- VERIFY. BYTCHK 00b: what the medium has is checked. 01b: what came is checked, and what the medium has
 // is compared with it, protection information and all. 11b, one block for many, cannot be compared with

@@ -13,6 +13,7 @@ namespace perilune::scsi {
 bool admit_protected_read(Command&);
 bool admit_protected_write(Command&);
 bool admit_protected_write_and_verify(Command&);
+bool admit_protected_write_atomic(Command&);
 bool admit_protected_verify(Command&);
 Progress run_protected_verify(Command&);
 bool admit_protected_write_same(Command&);
@@ -23,6 +24,7 @@ Progress run_protected_write_same(Command&);
 constexpr bool (*protected_admit(bool (*admit)(Command&)))(Command&) {
   if (admit == admit_read) return admit_protected_read;
   if (admit == admit_write) return admit_protected_write;
+  if (admit == admit_write_atomic) return admit_protected_write_atomic;
   if (admit == admit_write_and_verify) return admit_protected_write_and_verify;
   if (admit == admit_verify) return admit_protected_verify;
   if (admit == admit_write_same) return admit_protected_write_same;

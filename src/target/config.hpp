@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "block/atomic_journal.hpp"
 #include "block/backstore.hpp"
 #include "iscsi/login/chap.hpp"
 #include "iscsi/params/params.hpp"
@@ -70,6 +71,7 @@ struct ServerConfig {
   iscsi::WantedParams params;  // max_connections: at most limits::max_session_connections
   runtime::SocketOptions socket;
   std::shared_ptr<runtime::RecordWriter> records;  // for APTPL, saved mode pages …; may be nullptr
+  std::shared_ptr<block::AtomicJournal> atomic_journal;  // for whoever opens backstores of this server; may be nullptr
   std::uint32_t command_window = limits::default_command_window;
   // Of BufferPool::page_size_bytes: 64 MiB. The shards divide them; none has fewer than smallest_buffer_pool_pages().
   std::uint32_t buffer_pages = 4096;

@@ -105,6 +105,8 @@ class Target:
         options = ["--portal", "127.0.0.1:0,1", "--portal", "127.0.0.1:0,2", "--block-size", str(self.args.block_size)]
         if self.args.block_size == 4096:     # several logical blocks in a physical one, as with blocks of 512
             options += ["--physical-block-size", "16384"]
+        if self.args.backing == "file" and not self.read_only:   # WRITE ATOMIC needs a place for its journal
+            options += ["--state", self.folder / "state"]
         return options + ["--thick"] * self.args.thick + ["--read-only"] * self.read_only
 
     def urls(self):

@@ -85,7 +85,24 @@ Result<std::unique_ptr<Backstore>> FileBackstore::open(const std::string& path, 
     self->file_.sparse = false;
     self->geometry_.thin = self->geometry_.unmap_zeroes = false;
   }
+  if (Status status = self->take_journal(options); !status) return tl::unexpected(status.error());
   return self;
+}
+
+// A journal that goes with the power is of no use to a disk that does not.
+Status FileBackstore::take_journal(const BackstoreOptions& options) {
+  const auto& p = file_.properties;
+  if (options.atomic_journal == nullptr || p.read_only || (options.atomic_journal->in_memory() && !file_.in_memory)) return {};
+  struct stat info{};
+  if (::fstat(file_.fd.get(), &info) != 0) return fail_errno(errno, identity_);
+  atomic_disk_ = atomic_disk_number(identity_, p.is_block_device ? 0 : info.st_ino);
+  const int fd = ::open(path_for_channels().c_str(), O_RDWR | O_CLOEXEC);  // through the page cache
+  if (fd < 0) return fail_errno(errno, identity_);
+  const auto medium = make_file_medium(fd, identity_, p.size_bytes);
+  if (Status status = options.atomic_journal->recover(atomic_disk_, *medium); !status) return status;
+  journal_ = options.atomic_journal;
+  geometry_.max_atomic_blocks = max_atomic_blocks(geometry_.block_size_bytes, geometry_.protection_bytes);
+  return {};
 }
 
 Status FileBackstore::lock(const std::string& path) {
@@ -147,7 +164,10 @@ std::string FileBackstore::describe() const {
 Result<std::unique_ptr<Channel>> FileBackstore::open_channel(runtime::Loop& loop) {
   auto file = loop.open_file(path_for_channels(), {file_.properties.read_only, file_.properties.direct});
   if (!file) return fail(file.error().code, fmt::format("{}: {}", identity_, file.error().message), file.error().os_errno);
-  return make_file_channel(std::move(*file), geometry_, health_);
+  if (journal_ == nullptr) return make_file_channel(std::move(*file), geometry_, health_);
+  auto lanes = journal_->lanes(loop);
+  if (!lanes) return tl::unexpected(lanes.error());
+  return make_file_channel(std::move(*file), geometry_, health_, std::move(*lanes), atomic_disk_);
 }
 
 std::optional<SpaceLevel> FileBackstore::measure_space() {

@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 
+#include "block/atomic_journal.hpp"
 #include "block/backends/file_channel.hpp"
 #include "block/backstore.hpp"
 #include "block/open_backstore.hpp"
@@ -35,12 +36,15 @@ class FileBackstore final : public Backstore {
   [[nodiscard]] Status lock(const std::string& path);
   [[nodiscard]] Status allocate_all(const std::string& path, std::uint64_t size_bytes);
   [[nodiscard]] std::string path_for_channels() const;
+  [[nodiscard]] Status take_journal(const BackstoreOptions& options);
 
   runtime::posix::OpenedBlockFile file_;  // holds the lock; the channels open the same file again, each on its loop
   std::string identity_;
   Geometry geometry_;
   bool locked_ = false;
   bool thick_ = false;
+  std::shared_ptr<AtomicJournal> journal_;  // nullptr: no write is atomic
+  std::uint64_t atomic_disk_ = 0;
   std::shared_ptr<FlushHealth> health_ = std::make_shared<FlushHealth>();
 };
 

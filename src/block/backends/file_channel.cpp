@@ -10,6 +10,7 @@
 
 #include "base/assert.hpp"
 #include "block/admission.hpp"
+#include "block/atomic_lanes.hpp"
 
 namespace perilune::block {
 namespace {
@@ -37,8 +38,13 @@ OpStatus status_of(OpKind kind, int os_errno) {
 
 class FileChannel final : public Channel {
  public:
-  FileChannel(std::unique_ptr<runtime::BlockFile> file, const Geometry& geometry, std::shared_ptr<FlushHealth> health)
-      : file_(std::move(file)), geometry_(geometry), health_(std::move(health)) {}
+  FileChannel(std::unique_ptr<runtime::BlockFile> file, const Geometry& geometry, std::shared_ptr<FlushHealth> health,
+              std::shared_ptr<AtomicLanes> lanes = nullptr, std::uint64_t disk = 0)
+      : file_(std::move(file)),
+        geometry_(geometry),
+        health_(std::move(health)),
+        lanes_(std::move(lanes)),
+        atomic_disk_{.channel = *this, .health = health_, .number = disk} {}
   ~FileChannel() override { PERILUNE_ASSERT(waiting_.empty() && bounce_bytes_ == 0 && !syncing_); }
 
   [[nodiscard]] const Geometry& geometry() const override { return geometry_; }
@@ -73,6 +79,8 @@ class FileChannel final : public Channel {
   std::unique_ptr<runtime::BlockFile> file_;
   Geometry geometry_;
   std::shared_ptr<FlushHealth> health_;
+  std::shared_ptr<AtomicLanes> lanes_;  // nullptr: no write is atomic
+  AtomicDisk atomic_disk_;
   std::size_t bounce_bytes_ = 0;
   IntrusiveList<BlockOp> waiting_;  // for bounce memory
   // One sync at a time: the system tells of a lost write once per descriptor, so of two syncs under way one could report
@@ -86,12 +94,14 @@ bool FileChannel::submit(BlockOp& op) {
   const auto ended = refuse_or_skip(geometry_, op);
   if (ended) return end(op, *ended);
   const bool changes = op.kind != OpKind::read && op.kind != OpKind::query;
-  const bool durable = op.kind == OpKind::flush || (changes && op.fua);
+  const bool atomic = op.atomic && op.kind == OpKind::write;
+  const bool durable = op.kind == OpKind::flush || (changes && (op.fua || atomic));
   if (durable) {
     if (const int failed = health_->failed_errno.load(std::memory_order_relaxed); failed != 0) {
       return end(op, OpStatus::write_error, failed);
     }
   }
+  if (atomic) return lanes_ != nullptr ? lanes_->submit(atomic_disk_, op) : end(op, OpStatus::unsupported, EOPNOTSUPP);
   op.backend_space[owner] = reinterpret_cast<std::uint64_t>(this);
   op.backend_space[bytes_done] = 0;
   op.backend_space[bounce_memory] = 0;
@@ -361,6 +371,12 @@ Geometry file_geometry(const runtime::FileProperties& properties, std::uint32_t 
 std::unique_ptr<Channel> make_file_channel(std::unique_ptr<runtime::BlockFile> file, const Geometry& geometry,
                                            std::shared_ptr<FlushHealth> health) {
   return std::make_unique<FileChannel>(std::move(file), geometry, std::move(health));
+}
+
+std::unique_ptr<Channel> make_file_channel(std::unique_ptr<runtime::BlockFile> file, const Geometry& geometry,
+                                           std::shared_ptr<FlushHealth> health, std::shared_ptr<AtomicLanes> lanes,
+                                           std::uint64_t disk) {
+  return std::make_unique<FileChannel>(std::move(file), geometry, std::move(health), std::move(lanes), disk);
 }
 
 void set_file_channel_blocks(Channel& channel, BlockCount blocks) { static_cast<FileChannel&>(channel).set_blocks(blocks); }

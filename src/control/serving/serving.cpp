@@ -290,7 +290,9 @@ Result<Serving::Object> Serving::open(const StorageKey& key, const StorageObject
     object.device = std::move(*device);
     return object;
   }
-  auto store = block::open_backstore(backing_of(key, value), backing_options(key, value));
+  block::BackstoreOptions options = backing_options(key, value);
+  options.atomic_journal = server_.config().atomic_journal;
+  auto store = block::open_backstore(backing_of(key, value), options);
   if (!store) return tl::unexpected(store.error());
   object.store = std::move(*store);
   const block::Geometry& geometry = object.store->geometry();
