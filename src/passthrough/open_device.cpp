@@ -179,7 +179,13 @@ Result<std::shared_ptr<RealDevice>> open_device(const std::string& path, const O
     if (::ioctl(fd->get(), SG_SET_COMMAND_Q, &several) != 0) return fail_errno(errno, path);
   }
   RealDeviceSpec spec;
-  spec.node = info->kind == NodeKind::bsg ? make_bsg_node(std::move(*fd)) : make_sg_node(std::move(*fd));
+  if (info->kind == NodeKind::bsg) {
+    UniqueFd for_resets;
+    if (!info->generic_node.empty()) for_resets.reset(::open(info->generic_node.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+    spec.node = make_bsg_node(std::move(*fd), std::move(for_resets));
+  } else {
+    spec.node = make_sg_node(std::move(*fd));
+  }
   auto probed = probe(*spec.node);
   if (!probed) return fail(probed.error().code, fmt::format("{}: {}", path, probed.error().message));
   spec.facts = std::move(probed->facts);

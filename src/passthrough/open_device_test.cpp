@@ -22,6 +22,7 @@ namespace fs = std::filesystem;
 // Answers each command by its CDB.
 class AnsweringNode final : public SgNode {
  public:
+  int reset() override { return 0; }
   SgResult execute(const SgRequest& request) override {
     asked.emplace_back(request.cdb.begin(), request.cdb.end());
     if (os_errno != 0) return {.os_errno = os_errno};

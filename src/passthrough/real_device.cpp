@@ -33,29 +33,47 @@ class RealDevice::Port final : public scsi::PassthroughPort {
     device_.submit(command);
   }
 
+  void reset(scsi::PassthroughReset& reset) override {
+    ++outstanding_;
+    reset.port = this;
+    device_.submit(reset);
+  }
+
   // Any thread.
-  void ended(scsi::PassthroughCommand& command) {
-    // Under the lock to the end: once the loop has the command, this port may go.
+  void ended(scsi::PassthroughCommand& command) { tell(ended_, command); }
+  void ended(scsi::PassthroughReset& reset) { tell(ended_resets_, reset); }
+
+ private:
+  template <class Ended>
+  void tell(IntrusiveList<Ended>& list, Ended& ended) {
+    // Under the lock to the end: once the loop has what has ended, this port may go.
     const std::lock_guard lock(mutex_);
-    const bool ring = ended_.empty();
-    ended_.push_back(command);
+    const bool ring = ended_.empty() && ended_resets_.empty();
+    list.push_back(ended);
     const std::uint64_t one = 1;
     if (ring) PERILUNE_ASSERT(::write(bell_.get(), &one, sizeof one) == sizeof one);
   }
 
- private:
   void on_bell() {
     std::uint64_t rings = 0;
     if (::read(bell_.get(), &rings, sizeof rings) != sizeof rings) return;
     IntrusiveList<scsi::PassthroughCommand> ended;
+    IntrusiveList<scsi::PassthroughReset> ended_resets;
     {
       const std::lock_guard lock(mutex_);
       ended.splice_back(ended_);
+      ended_resets.splice_back(ended_resets_);
     }
-    while (!ended.empty()) {
-      scsi::PassthroughCommand& command = ended.pop_front();
+    tell_all(ended);
+    tell_all(ended_resets);
+  }
+
+  template <class Ended>
+  void tell_all(IntrusiveList<Ended>& list) {
+    while (!list.empty()) {
+      Ended& ended = list.pop_front();
       --outstanding_;
-      command.done(command);
+      ended.done(ended);
     }
   }
 
@@ -65,6 +83,7 @@ class RealDevice::Port final : public scsi::PassthroughPort {
   std::size_t outstanding_ = 0;
   std::mutex mutex_;  // of what follows
   IntrusiveList<scsi::PassthroughCommand> ended_;
+  IntrusiveList<scsi::PassthroughReset> ended_resets_;
 };
 
 Result<std::shared_ptr<RealDevice>> RealDevice::create(RealDeviceSpec spec) {
@@ -79,6 +98,7 @@ Status RealDevice::start_threads() {
   try {
     for (unsigned i = 0; i < spec_.threads; ++i)
       threads_.push_back(runtime::posix::start_without_signals([this] { run(); }));
+    threads_.push_back(runtime::posix::start_without_signals([this] { run_resets(); }));
   } catch (const std::system_error& error) {
     return fail(Errc::limit, std::string("no thread for a SCSI device: ") + error.what(),
                 error.code().value());
@@ -92,6 +112,7 @@ RealDevice::~RealDevice() {
     ending_ = true;
   }
   wake_.notify_all();
+  wake_resets_.notify_all();
   for (std::thread& thread : threads_) thread.join();
 }
 
@@ -127,6 +148,25 @@ void RealDevice::run() {
     lock.unlock();
     carry_out(command);
     static_cast<Port*>(command.port)->ended(command);
+    lock.lock();
+  }
+}
+
+void RealDevice::submit(scsi::PassthroughReset& reset) {
+  const std::lock_guard lock(mutex_);
+  waiting_resets_.push_back(reset);
+  wake_resets_.notify_one();
+}
+
+void RealDevice::run_resets() {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    wake_resets_.wait(lock, [this] { return ending_ || !waiting_resets_.empty(); });
+    if (waiting_resets_.empty()) return;
+    scsi::PassthroughReset& reset = waiting_resets_.pop_front();
+    lock.unlock();
+    reset.succeeded = spec_.node->reset() == 0;
+    static_cast<Port*>(reset.port)->ended(reset);
     lock.lock();
   }
 }

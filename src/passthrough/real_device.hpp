@@ -3,7 +3,8 @@
 // so a few threads of the device do the calls: as many as the device takes commands at once, never more than
 // max_threads. (The sg driver has an asynchronous interface too, but for /dev/sgN alone, with a limit of 16
 // for each descriptor, and with completions that only one loop can wait for.) What they have done goes back
-// to the loop that asked by a list and an eventfd, without allocation.
+// to the loop that asked by a list and an eventfd, without allocation. Resets have a thread of their own: all the others may be waiting
+// for the device that is to be reset.
 #pragma once
 
 #include <condition_variable>
@@ -61,12 +62,16 @@ class RealDevice {
   void run();
   void carry_out(scsi::PassthroughCommand& command);
   void submit(scsi::PassthroughCommand& command);
+  void submit(scsi::PassthroughReset& reset);
+  void run_resets();
 
   RealDeviceSpec spec_;
   std::mutex mutex_;  // of what follows
   std::condition_variable wake_;
   IntrusiveList<scsi::PassthroughCommand> waiting_;
   std::size_t waiting_count_ = 0;
+  std::condition_variable wake_resets_;
+  IntrusiveList<scsi::PassthroughReset> waiting_resets_;
   bool ending_ = false;
   std::vector<std::thread> threads_;  // last: they use the others
 };

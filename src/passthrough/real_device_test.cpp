@@ -30,6 +30,13 @@ class FakeNode final : public SgNode {
     }
     return work ? work(request) : SgResult{};
   }
+  int reset() override {
+    const std::lock_guard lock(mutex);
+    ++resets;
+    open = true;  // what the device has ends by it
+    changed.notify_all();
+    return reset_errno;
+  }
   void open_gate(bool wide) {
     const std::lock_guard lock(mutex);
     open = wide;
@@ -47,6 +54,8 @@ class FakeNode final : public SgNode {
   unsigned inside = 0;
   unsigned most_inside = 0;
   std::vector<std::uint8_t> order;
+  int resets = 0;
+  int reset_errno = 0;
 };
 
 // One command with its memory.
@@ -253,6 +262,47 @@ TEST(RealDevice, NumberOfThreadsHasALimit) {
     ASSERT_FALSE(made);
     EXPECT_EQ(made.error().code, Errc::invalid_argument);
   }
+}
+
+// Every thread waits for a device that does not answer: the reset comes through all the same, and ends the commands.
+TEST_F(RealDeviceTest, ResetDoesNotWaitForTheCommands) {
+  open(2);
+  node->open_gate(false);
+  Sent a(0x28), b(0x28);
+  port->submit(a.command);
+  port->submit(b.command);
+  node->wait_for_inside(2);
+  int left = 3;
+  const auto one_ended = [&] {
+    if (--left == 0) loop->stop();
+  };
+  struct Reset {
+    void on_done(scsi::PassthroughReset&) { then(); }
+    std::function<void()> then;
+  } heard{one_ended};
+  a.then = b.then = one_ended;
+  scsi::PassthroughReset reset;
+  reset.done = Delegate<void(scsi::PassthroughReset&)>::to<&Reset::on_done>(heard);
+  port->reset(reset);
+  loop->run();
+  EXPECT_EQ(left, 0);
+  EXPECT_EQ(node->resets, 1);
+  EXPECT_TRUE(reset.succeeded);
+}
+
+TEST_F(RealDeviceTest, ResetThatTheKernelRefusesIsToldOf) {
+  open(1);
+  node->reset_errno = EACCES;
+  struct Reset {
+    void on_done(scsi::PassthroughReset&) { loop.stop(); }
+    runtime::ThreadLoop& loop;
+  } heard{*loop};
+  scsi::PassthroughReset reset;
+  reset.succeeded = true;
+  reset.done = Delegate<void(scsi::PassthroughReset&)>::to<&Reset::on_done>(heard);
+  port->reset(reset);
+  loop->run();
+  EXPECT_FALSE(reset.succeeded);
 }
 
 }  // namespace

@@ -18,8 +18,14 @@ namespace perilune::passthrough {
 namespace {
 
 constexpr std::size_t max_pieces = 128;
+constexpr int no_escalate = 0x100;  // SG_SCSI_RESET_NO_ESCALATE; sg.h of the C library lacks it
 constexpr unsigned in_order =
     0x10;  // SG_FLAG_Q_AT_TAIL: behind the commands that wait already; sg.h of the C library lacks it
+
+int reset_device(int fd) noexcept {
+  int what = SG_SCSI_RESET_DEVICE | no_escalate;
+  return ::ioctl(fd, SG_SCSI_RESET, &what) == 0 ? 0 : errno;
+}
 
 unsigned milliseconds_of(const SgRequest& request) noexcept {
   return static_cast<unsigned>(request.timeout.count());
@@ -53,6 +59,8 @@ class Version3 final : public SgNode {
             .sense_bytes = header.sb_len_wr,
             .residual = header.resid};
   }
+
+  int reset() override { return reset_device(fd_.get()); }
 
  private:
   static int direction_of(Direction direction) noexcept {
@@ -88,7 +96,8 @@ static_assert(limits::max_transfer_bytes / 16384 <= max_pieces);
 
 class Version4 final : public SgNode {
  public:
-  explicit Version4(runtime::posix::UniqueFd fd) : fd_(std::move(fd)) {}
+  Version4(runtime::posix::UniqueFd fd, runtime::posix::UniqueFd reset_fd)
+      : fd_(std::move(fd)), reset_fd_(std::move(reset_fd)) {}
 
   SgResult execute(const SgRequest& request) override {
     thread_local std::vector<std::uint8_t> flat;  // grows to the largest command that this thread has carried
@@ -118,6 +127,8 @@ class Version4 final : public SgNode {
             .residual = request.direction == Direction::out ? header.dout_resid : header.din_resid};
   }
 
+  int reset() override { return reset_fd_ ? reset_device(reset_fd_.get()) : ENOTTY; }
+
  private:
   static std::uint64_t address(const void* pointer) noexcept {
     return reinterpret_cast<std::uintptr_t>(pointer);
@@ -137,6 +148,7 @@ class Version4 final : public SgNode {
   }
 
   runtime::posix::UniqueFd fd_;
+  runtime::posix::UniqueFd reset_fd_;
 };
 
 }  // namespace
@@ -144,8 +156,8 @@ class Version4 final : public SgNode {
 std::unique_ptr<SgNode> make_sg_node(runtime::posix::UniqueFd fd) {
   return std::make_unique<Version3>(std::move(fd));
 }
-std::unique_ptr<SgNode> make_bsg_node(runtime::posix::UniqueFd fd) {
-  return std::make_unique<Version4>(std::move(fd));
+std::unique_ptr<SgNode> make_bsg_node(runtime::posix::UniqueFd fd, runtime::posix::UniqueFd reset_fd) {
+  return std::make_unique<Version4>(std::move(fd), std::move(reset_fd));
 }
 
 }  // namespace perilune::passthrough

@@ -8,6 +8,7 @@
 
 #include "base/assert.hpp"
 #include "scsi/command_table.hpp"
+#include "scsi/forwarding.hpp"
 #include "scsi/handlers.hpp"
 #include "scsi/lun.hpp"
 #include "scsi/multimedia.hpp"
@@ -131,6 +132,7 @@ bool Device::unit_idle(std::uint16_t number) const noexcept {
   if (place == units_.end() || (*place)->number() != number) return true;
   const LogicalUnit& unit = **place;
   return unit.task_set_.empty() && unit.claims_.empty() && unit.standing_.empty() && unit.adopting_.empty() && !unit.medium().running() &&
+         (unit.forwarder() == nullptr || !unit.forwarder()->resetting()) &&
          (shards_ == nullptr || !shards_->has_claim_on(unit));
 }
 

@@ -64,7 +64,7 @@ enum class TmFunction : std::uint8_t {  // SAM-5 7
 enum class TmResponse : std::uint8_t {
   function_complete,
   function_succeeded,  // QUERY *: there is such a task
-  function_rejected,
+  function_rejected,  // a real device could not be reset (RFC 7143 11.6.1); what concerns our task set is done all the same
   not_supported,
   incorrect_lun,
   task_does_not_exist,  // ABORT TASK of a tag that the device does not hold
@@ -194,6 +194,7 @@ class Device {
 
   // For src/scsi alone: real devices (forwarding.cpp).
   void forwarded_ended(Task& task);
+  void forwarded_reset_ended(TaskManagement& request, bool succeeded);
   // On every nexus of every shard but this one.
   void raise_everywhere(LogicalUnit& unit, const Nexus* but, UnitAttention attention);
 
@@ -279,6 +280,7 @@ class Device {
   [[nodiscard]] bool take_tasks(TaskManagement& request);  // request.sequence: of the first task that is not affected
   static void tell_of_end(const LogicalUnit& unit, Task& task);  // another nexus ends it
   void apply_reset(const TaskManagement& request, LogicalUnit& unit);
+  void pass_reset_on(TaskManagement& request, LogicalUnit& unit);
   void settle_managements();
 
   std::string name_;

@@ -3,6 +3,7 @@
 #include "base/assert.hpp"
 #include "scsi/copy_operation.hpp"
 #include "scsi/device.hpp"
+#include "scsi/forwarding.hpp"
 #include "scsi/lun.hpp"
 #include "scsi/sense.hpp"
 #include "scsi/shards.hpp"
@@ -157,6 +158,7 @@ bool Device::take_tasks(TaskManagement& request) {
       copies_affected = true;
     });
     apply_reset(request, *unit);
+    pass_reset_on(request, *unit);
   }
   if (request.function == TmFunction::abort_task && request.affected == 1) {
     request.response = TmResponse::task_does_not_exist;
@@ -204,6 +206,21 @@ void Device::apply_reset(const TaskManagement& request, LogicalUnit& unit) {
       break;
     default: break;
   }
+}
+
+// To a real device once, from the shard that owns the unit, while its commands end; the request waits for it.
+void Device::pass_reset_on(TaskManagement& request, LogicalUnit& unit) {
+  const bool resets = request.function == TmFunction::lun_reset || request.function == TmFunction::target_warm_reset ||
+                      request.function == TmFunction::target_cold_reset;
+  if (!resets || unit.forwarder() == nullptr || (shards_ != nullptr && !shards_->owns(unit))) return;
+  ++request.affected;
+  unit.forwarder()->reset(*this, request);
+}
+
+void Device::forwarded_reset_ended(TaskManagement& request, bool succeeded) {
+  if (!succeeded) request.response = TmResponse::function_rejected;
+  --request.affected;
+  settle_managements();
 }
 
 void Device::settle_managements() {

@@ -216,7 +216,7 @@ Progress run_forwarded(Command& command) {
 
 // ---- Forwarder
 
-Forwarder::~Forwarder() { PERILUNE_ASSERT(free_.size() == slots_.size()); }
+Forwarder::~Forwarder() { PERILUNE_ASSERT(free_.size() == slots_.size() && resets_.empty()); }
 
 Forwarder::Slot& Forwarder::take(Task& task, Answer answer) {
   if (free_.empty()) {
@@ -261,6 +261,24 @@ void Forwarder::read_instead(Command& command, Bytes cdb, Answer answer) {
   to_device.bytes = task.need.scratch_bytes;
   to_device.direction = PassthroughCommand::Direction::in;
   submit(slot);
+}
+
+void Forwarder::reset(Device& device, TaskManagement& request) {
+  Reset& made = resets_.emplace_back();
+  made.device = &device;
+  made.request = &request;
+  made.owner = this;
+  made.reset.done = Delegate<void(PassthroughReset&)>::raw(&made, &Forwarder::reset_ended);
+  port_.reset(made.reset);
+}
+
+void Forwarder::reset_ended(void* context, PassthroughReset&) {
+  const Reset& made = *static_cast<Reset*>(context);
+  Device& device = *made.device;
+  TaskManagement& request = *made.request;
+  const bool succeeded = made.reset.succeeded;
+  made.owner->resets_.remove_if([&](const Reset& each) { return &each == &made; });
+  device.forwarded_reset_ended(request, succeeded);
 }
 
 // The device has answered: the task ends. Where it had been aborted, nobody hears of what the device said,

@@ -15,6 +15,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <list>
 #include <optional>
 #include <vector>
 
@@ -24,6 +25,8 @@
 #include "scsi/unit_attention.hpp"
 
 namespace perilune::scsi {
+
+struct TaskManagement;
 
 // Bytes of the CDB by its operation code (SPC-4 4.2.5.1); 0 when that does not tell, or fewer came.
 [[nodiscard]] std::uint8_t forwarded_cdb_length(const Task& task) noexcept;
@@ -62,6 +65,9 @@ class Forwarder {
   [[nodiscard]] const PassthroughFacts& facts() const noexcept { return port_.facts(); }
   // Sends the task's CDB with task.data. The task ends when the device has answered.
   void forward(Command& command, Answer answer = nullptr);
+  // The device is reset too; the request of this device does not end before (SAM-5 7.7).
+  void reset(Device& device, TaskManagement& request);
+  [[nodiscard]] bool resetting() const noexcept { return !resets_.empty(); }
   // Sends a CDB of ours in the place of the task's, which reads into task.scratch.
   void read_instead(Command& command, Bytes cdb, Answer answer);
 
@@ -73,13 +79,22 @@ class Forwarder {
     Answer answer = nullptr;
   };
 
+  struct Reset {
+    PassthroughReset reset;
+    Device* device = nullptr;
+    TaskManagement* request = nullptr;
+    Forwarder* owner = nullptr;
+  };
+
   [[nodiscard]] Slot& take(Task& task, Answer answer);
   void submit(Slot& slot);
   static void ended(void* context, PassthroughCommand& command);
+  static void reset_ended(void* context, PassthroughReset& reset);
 
   PassthroughPort& port_;
   std::deque<Slot> slots_;
   std::vector<Slot*> free_;
+  std::list<Reset> resets_;
 };
 
 // What others have to learn of the answer that one nexus got: a unit attention of the device, which it

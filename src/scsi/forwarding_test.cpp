@@ -40,6 +40,14 @@ class FakePort final : public PassthroughPort {
     held.push_back(&command);
   }
 
+  void reset(PassthroughReset& reset) override { resets.push_back(&reset); }
+  void end_reset(bool succeeded) {
+    PassthroughReset& reset = *resets.front();
+    resets.pop_front();
+    reset.succeeded = succeeded;
+    reset.done(reset);
+  }
+
   // Ends the oldest command with GOOD and these bytes of data-in (or, of data-out, all).
   void answer(const Bytes8& data = {}) {
     PassthroughCommand& command = *held.front();
@@ -70,6 +78,7 @@ class FakePort final : public PassthroughPort {
   void fail(Delivery delivery) { end(0, {}, delivery); }
 
   std::deque<PassthroughCommand*> held;
+  std::deque<PassthroughReset*> resets;
   std::vector<Bytes8> cdbs;
 
  private:
@@ -680,24 +689,74 @@ TEST(ForwardedInquiry, RefusedPageIsRefusedByTheDevice) {
 
 // ---- task management
 
-TEST(Forwarding, ResetWaitsForWhatIsWithTheDevice) {
-  PassthroughRig rig;
-  Io io = rig.io(write_10, bytes(512, 1));
-  io.run();
-  struct Reset {
-    void on_done(TaskManagement&) { over = true; }
-    bool over = false;
-  } reset;
+struct Management {
+  Management(Device& device, Nexus& nexus, TmFunction function) {
+    request.function = function;
+    request.nexus = &nexus;
+    request.done = Delegate<void(TaskManagement&)>::to<&Management::on_done>(*this);
+    over = device.manage(request);
+  }
+  void on_done(TaskManagement&) { over = true; }
   TaskManagement request;
-  request.function = TmFunction::lun_reset;
-  request.nexus = &*rig.b;
-  request.done = Delegate<void(TaskManagement&)>::to<&Reset::on_done>(reset);
-  EXPECT_FALSE(rig.device.manage(request));
-  EXPECT_FALSE(reset.over);
-  rig.port.answer();
+  bool over = false;
+};
+
+TEST(Forwarding, ResetIsPassedOnAndWaitsForTheDeviceAndForWhatIsWithIt) {
+  for (const bool commands_first : {true, false}) {
+    PassthroughRig rig;
+    Io io = rig.io(write_10, bytes(512, 1));
+    io.run();
+    Management reset(rig.device, *rig.b, TmFunction::lun_reset);
+    ASSERT_EQ(rig.port.resets.size(), 1u);  // at once: what is with the device may end by it alone
+    EXPECT_FALSE(rig.device.unit_idle(0));
+    commands_first ? rig.port.answer() : rig.port.end_reset(true);
+    EXPECT_FALSE(reset.over);
+    commands_first ? rig.port.end_reset(true) : rig.port.answer();
+    EXPECT_TRUE(reset.over);
+    EXPECT_EQ(reset.request.response, TmResponse::function_complete);
+    EXPECT_TRUE(io.task.aborted);
+    EXPECT_TRUE(rig.device.unit_idle(0));
+    EXPECT_EQ(rig.attention(*rig.a), 0x062903u);
+  }
+}
+
+TEST(Forwarding, ResetThatTheDeviceDoesNotDoIsRejected) {
+  PassthroughRig rig;
+  Management reset(rig.device, *rig.b, TmFunction::target_warm_reset);
+  ASSERT_EQ(rig.port.resets.size(), 1u);
+  rig.port.end_reset(false);
   EXPECT_TRUE(reset.over);
-  EXPECT_TRUE(io.task.aborted);
-  EXPECT_EQ(rig.attention(*rig.a), 0x062903u);
+  EXPECT_EQ(reset.request.response, TmResponse::function_rejected);
+}
+
+TEST(Forwarding, OnlyResetsArePassedOn) {
+  PassthroughRig rig;
+  for (const TmFunction function : {TmFunction::abort_task_set, TmFunction::clear_task_set, TmFunction::i_t_nexus_reset}) {
+    Management request(rig.device, *rig.b, function);
+    EXPECT_TRUE(request.over);
+  }
+  EXPECT_TRUE(rig.port.resets.empty());
+}
+
+// From whatever shard it comes: once, by the owner.
+TEST(Forwarding, ResetOfSeveralShardsReachesTheDeviceOnce) {
+  for (const std::uint32_t from : {0u, 1u}) {
+    for (const bool succeeds : {true, false}) {
+      ShardRig shards(2, 0);
+      FakePort ports[2];
+      for (std::uint32_t i = 0; i < 2; ++i) PERILUNE_ASSERT(shards.device(i).add_unit(0, UnitConfig{}, ports[i]).has_value());
+      shards.deliver_all();
+      Management reset(shards.device(from), shards.nexus(from), TmFunction::lun_reset);
+      shards.deliver_all();
+      EXPECT_FALSE(reset.over);
+      ASSERT_EQ(ports[0].resets.size(), 1u);  // shard 0 owns unit 0
+      EXPECT_TRUE(ports[1].resets.empty());
+      ports[0].end_reset(succeeds);
+      shards.deliver_all();
+      EXPECT_TRUE(reset.over);
+      EXPECT_EQ(reset.request.response, succeeds ? TmResponse::function_complete : TmResponse::function_rejected);
+    }
+  }
 }
 
 TEST(Forwarding, OrderedCommandWaitsForOlderOnesAndHoldsYoungerOnes) {

@@ -64,6 +64,14 @@ struct PassthroughCommand : ListNode<PassthroughCommand> {
   PassthroughPort* port = nullptr;  // for the port: who is told of the end
 };
 
+// A reset of the logical unit on its way to the device; as PassthroughCommand.
+struct PassthroughReset : ListNode<PassthroughReset> {
+  Delegate<void(PassthroughReset&)> done;
+  bool succeeded = false;  // the device was reset; otherwise it cannot be, or did not answer
+
+  PassthroughPort* port = nullptr;  // for the port
+};
+
 // The way of one shard to one device. One thread (the shard's).
 class PassthroughPort {
  public:
@@ -72,6 +80,8 @@ class PassthroughPort {
   // `done` is called exactly once, from a later turn of the loop. A command cannot be taken back: it ends
   // when the device, or the kernel's patience with it, ends it.
   virtual void submit(PassthroughCommand& command) = 0;
+  // LOGICAL UNIT RESET of the device, and of nothing else. `done` as above. Commands that the device had end by it, each for itself.
+  virtual void reset(PassthroughReset& reset) = 0;
 };
 
 }  // namespace perilune::scsi

@@ -165,7 +165,7 @@ class Shards {
   // Messages to the requester.
   void granted(std::uint64_t id);
   void published(std::uint64_t id);
-  void managed(std::uint64_t id);
+  void managed(std::uint64_t id, bool rejected);
   void heard(std::uint64_t id);
   // To the owner (shards_owner.cpp).
   void requested(std::uint16_t unit, std::uint64_t id, const ClaimTerms& terms);
@@ -174,7 +174,7 @@ class Shards {
   void publication(std::uint16_t unit, std::uint64_t id, Publication publication);
   void adopted(std::uint16_t unit, std::uint64_t id);
   void management(std::uint16_t unit, TmFunction function, std::uint64_t id);
-  void carried_out(std::uint64_t id);
+  void carried_out(std::uint64_t id, bool rejected);
   // To every shard.
   void stand(std::uint16_t unit, std::uint64_t id, const ClaimTerms& terms);
   void fall(std::uint16_t unit, std::uint64_t id);
@@ -201,7 +201,11 @@ class Shards {
   std::unordered_map<std::uint64_t, Telling> tellings_;
   // As the owner.
   std::unordered_map<std::uint16_t, Order> orders_;
-  std::unordered_map<std::uint64_t, std::uint32_t> carrying_;  // shards that still carry out a management
+  struct Carrying {
+    std::uint32_t missing = 0;  // shards that still carry it out
+    bool rejected = false;      // a real device could not be reset
+  };
+  std::unordered_map<std::uint64_t, Carrying> carrying_;
   // As every shard.
   std::list<Carried> carried_;
   std::unordered_map<std::uint16_t, PeerCounters> peer_counters_;

@@ -26,18 +26,19 @@ bool Shards::manage(TaskManagement& request) {
   return request.affected == 0;
 }
 
-void Shards::managed(std::uint64_t id) {
+void Shards::managed(std::uint64_t id, bool rejected) {
   const auto place = managements_.find(id);
   PERILUNE_ASSERT(place != managements_.end());
   TaskManagement& request = *place->second;
   managements_.erase(place);
+  if (rejected) request.response = TmResponse::function_rejected;
   if (--request.affected == 0) request.done(request);
 }
 
 void Shards::carry_out(std::uint16_t unit, TmFunction function, std::uint64_t id) {
   LogicalUnit* here = device_.unit(unit);
   if (here == nullptr) {
-    send(owner(unit), [id](Shards& there) { there.carried_out(id); });
+    send(owner(unit), [id](Shards& there) { there.carried_out(id, false); });
     return;
   }
   Carried& carried = carried_.emplace_back();
@@ -57,7 +58,8 @@ void Shards::carry_out(std::uint16_t unit, TmFunction function, std::uint64_t id
 }
 
 void Shards::carried_out_here(Carried& carried) {
-  send(owner(carried.unit->number()), [id = carried.id](Shards& there) { there.carried_out(id); });
+  const bool rejected = carried.response == TmResponse::function_rejected;
+  send(owner(carried.unit->number()), [id = carried.id, rejected](Shards& there) { there.carried_out(id, rejected); });
   carried_.remove_if([&](const Carried& each) { return &each == &carried; });
 }
 

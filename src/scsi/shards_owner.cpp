@@ -97,16 +97,18 @@ void Shards::management(std::uint16_t unit, TmFunction function, std::uint64_t i
   if (function != TmFunction::clear_task_set) {
     for (Ordered& claim : orders_[unit]) claim.crossed |= claim.state == Ordered::State::granted;
   }
-  carrying_.emplace(id, count_);
+  carrying_.emplace(id, Carrying{.missing = count_});
   send_all([unit, function, id](Shards& there) { there.carry_out(unit, function, id); });
 }
 
-void Shards::carried_out(std::uint64_t id) {
+void Shards::carried_out(std::uint64_t id, bool rejected) {
   const auto place = carrying_.find(id);
   PERILUNE_ASSERT(place != carrying_.end());
-  if (--place->second != 0) return;
+  place->second.rejected |= rejected;
+  if (--place->second.missing != 0) return;
+  const bool by_any = place->second.rejected;
   carrying_.erase(place);
-  send(maker(id), [id](Shards& there) { there.managed(id); });
+  send(maker(id), [id, by_any](Shards& there) { there.managed(id, by_any); });
 }
 
 }  // namespace perilune::scsi

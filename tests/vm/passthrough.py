@@ -12,7 +12,7 @@ from lab import sh
 
 VM = {"memory": 512, "processors": 2,
       "mutants": {"altered-reads": {"guest_wire": "alter_reads"}, "lost-unit-attention": {"guest_wire": "lost_unit_attention"},
-                  "lost-conflict": {"guest_wire": "lost_conflict"}}}
+                  "lost-conflict": {"guest_wire": "lost_conflict"}, "lost-reset": {"guest_preload": "lost_reset"}}}
 
 IQN = "iqn.2026-11.io.perilune:passthrough"
 PORTAL = "127.0.0.1:3260"
@@ -63,7 +63,7 @@ def devices_of_every_type():
 
 def serve(*backings, options=()):
     global server
-    server = lab.start([lab.PERILUNE, "serve", "--portal", PORTAL, "--target", IQN, "--threads", "2", *options, *backings], "/run/serve.log")
+    server = lab.start([lab.PERILUNE, "serve", "--portal", PORTAL, "--target", IQN, "--threads", "2", *options, *backings], "/run/serve.log", env=lab.preload())
     lab.wait_for(lambda: "ready" in lab.pathlib.Path("/run/serve.log").read_text() or server.poll() is not None, "the target")
     lab.say(lab.pathlib.Path("/run/serve.log").read_text())
     lab.check(server.poll() is None, "the target serves")
@@ -261,6 +261,26 @@ def everybody_learns_of_the_devices_attention():
     take_attentions()
 
 
+def resets_of_the_device():
+    """As scsi_debug counts them: of the unit, of the target, of the bus, of the host."""
+    text = lab.pathlib.Path(f"/proc/scsi/scsi_debug/{local['id'].split(':')[0]}").read_text()
+    return [int(number) for number in re.findall(r"=(\d+)", re.search(r"RESETs: .*", text)[0])]
+
+
+def a_reset_reaches_the_device_and_nothing_else():
+    take_attentions()
+    lab.allow(r"iscsi: .*[Rr]eset", r"Power-on or device reset occurred", r"device reset", r"target reset", r"Sense Key : Unit Attention")
+    before = resets_of_the_device()
+    lab.check(len(before) == 4, f"scsi_debug counts resets: {before}")
+    for option, resets in (("--device", 1), ("--target", 2)):
+        sh(["sg_reset", option, "--no-esc", remote["sg"]])
+        lab.check(resets_of_the_device() == [before[0] + resets, *before[1:]], f"{option}: the unit was reset once, and no other by it")
+        told = sh(["sg_turs", "-v", second["sg"]], code=None).out
+        lab.expect(told, r"(?i)reset occurred|power on, reset")
+        take_attentions()
+    lab.check(digest(remote["block"]) == digest(local["block"]), "the disk goes on")
+
+
 def stop():
     server.send_signal(signal.SIGTERM)
     lab.wait_for(lambda: server.poll() is not None, "the target to end", timeout=60)
@@ -315,5 +335,5 @@ def a_device_is_taken_away_in_use():
 if __name__ == "__main__":
     lab.main(devices_of_every_type, what_is_no_device_is_refused, two_initiators_log_in, inquiry_data_is_the_devices,
              ports_and_limits_are_the_targets, the_list_of_commands_is_true, pages_are_the_devices, sense_arrives_as_it_is,
-             unmap_reaches_the_device, refused_ones_never_arrive, reservations_are_ours, everybody_learns_of_the_devices_attention,
+             unmap_reaches_the_device, refused_ones_never_arrive, reservations_are_ours, everybody_learns_of_the_devices_attention, a_reset_reaches_the_device_and_nothing_else,
              a_file_system_is_the_same_on_both_sides, other_types, a_device_is_taken_away_in_use)
