@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <fstream>
 
 #include "runtime/posix/thread.hpp"
@@ -21,6 +22,8 @@ Result<std::string> read_text(const std::string& path) {
   text.resize(static_cast<std::size_t>(file.gcount()));
   return text;
 }
+
+constexpr std::chrono::milliseconds ask_interval{250};
 
 std::string describe(const config::PortGroupLine& line) {
   return fmt::format("{}{}", config::to_string(line.state), line.preferred ? " preferred" : "");
@@ -86,10 +89,23 @@ Reload::~Reload() {
 
 void Reload::look() {
   again_ = thread_.joinable() || changing_ != 0;
-  if (again_) return;
-  thread_ = runtime::posix::start_without_signals([this, units = server_.units(target_)] {
-    loop_.post([this, seen = see(units)] { apply(seen); });
+  if (!again_) look(false);
+}
+
+void Reload::look(bool at_media_alone) {
+  allowed_.cancel();
+  prevented_.clear();  // whoever prevents it still is found again
+  thread_ = runtime::posix::start_without_signals([this, at_media_alone, units = server_.units(target_)] {
+    loop_.post([this, seen = see(units, at_media_alone)] { apply(seen); });
   });
+}
+
+// No initiator tells when it allows what it has prevented, is reset or gets lost: so it is asked for, while something waits.
+void Reload::ask_whether_allowed() {
+  const bool all_prevented = std::all_of(prevented_.begin(), prevented_.end(),
+                                         [this](std::uint16_t lun) { return server_.removal_prevented(target_, lun); });
+  if (all_prevented) return allowed_.arm(loop_.now() + ask_interval);
+  if (!thread_.joinable() && changing_ == 0) look(true);
 }
 
 void Reload::look_again_if_asked() {
@@ -110,9 +126,10 @@ void Reload::see_media(Seen& seen) {
   }
 }
 
-Reload::Seen Reload::see(const Units& units) {
+Reload::Seen Reload::see(const Units& units, bool media_alone) {
   Seen seen;
   see_media(seen);
+  if (media_alone) return seen;
   for (const auto& unit : units) {
     const bool other = std::any_of(seen.media.begin(), seen.media.end(), [&](const SeenMedium& each) { return each.file->lun() == unit->lun; });
     if (unit->backstore != nullptr && !other) seen.sizes.emplace_back(unit->lun, unit->backstore->look_at_size());
@@ -147,8 +164,14 @@ void Reload::change(const SeenMedium& medium) {
 void Reload::changed(const SeenMedium& medium, const Status& status) {
   const MediumFile& file = *medium.file;
   if (!status) {
+    const bool waits = status.error().code == Errc::busy && server_.removal_prevented(target_, file.lun());
     log_.event(EventLog::Level::error, "medium_refused",
-               fmt::format("lun={} reason=\"{}\" the medium of before stays", file.lun(), status.error().message));
+               fmt::format("lun={} reason=\"{}\" the medium of before stays{}", file.lun(), status.error().message,
+                           waits ? " until none does" : ""));
+    if (waits) {
+      prevented_.push_back(file.lun());
+      allowed_.arm(loop_.now() + ask_interval);
+    }
     return;
   }
   medium.file->in_place(medium.seen.identity);

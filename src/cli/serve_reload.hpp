@@ -15,6 +15,7 @@
 #include "cli/serve_media.hpp"
 #include "config/port_groups.hpp"
 #include "runtime/loop.hpp"
+#include "runtime/timer.hpp"
 #include "target/server.hpp"
 
 namespace perilune::cli {
@@ -43,14 +44,16 @@ class PortGroupsOption {
 
 // Looks at what may have changed, on a thread of its own: a file system may take its time, and may be one that comes from this very
 // server. Media that are others now are changed (Server::change_medium), files and devices that have grown are resized
-// (Server::resize_unit), and --port-groups is applied; what cannot be is a line of the log, and is tried again the next time.
+// (Server::resize_unit), and --port-groups is applied; what cannot be is a line of the log, and is tried again the next time. A medium
+// whose removal an initiator prevents is looked at again, alone, as soon as none does.
 class Reload {
  public:
   // `loop`: the server's first. `port_groups`: nullptr where there is no such file. `media`: of the units that have one to change. All
   // references outlive this; and the loop has ended, or never ends, when it goes.
   Reload(target::Server& server, std::uint32_t target, runtime::Loop& loop, PortGroupsOption* port_groups, std::vector<MediumFile> media,
          EventLog& log)
-      : server_(server), target_(target), loop_(loop), port_groups_(port_groups), media_(std::move(media)), log_(log) {}
+      : server_(server), target_(target), loop_(loop), port_groups_(port_groups), media_(std::move(media)), log_(log),
+        allowed_(loop.timers(), Delegate<void()>::to<&Reload::ask_whether_allowed>(*this)) {}
   ~Reload();
   Reload(const Reload&) = delete;
   Reload& operator=(const Reload&) = delete;
@@ -71,12 +74,14 @@ class Reload {
     std::optional<Result<config::PortGroupsFile>> port_groups;
   };
   using Units = std::vector<std::shared_ptr<const target::UnitSpec>>;
-  [[nodiscard]] Seen see(const Units& units);
+  void look(bool at_media_alone);
+  [[nodiscard]] Seen see(const Units& units, bool media_alone);
   void see_media(Seen& seen);
   void apply(const Seen& seen);
   void change(const SeenMedium& medium);
   void changed(const SeenMedium& medium, const Status& status);
   void look_again_if_asked();
+  void ask_whether_allowed();
 
   target::Server& server_;
   std::uint32_t target_;
@@ -87,6 +92,8 @@ class Reload {
   std::thread thread_;
   std::size_t changing_ = 0;  // media
   bool again_ = false;
+  std::vector<std::uint16_t> prevented_;  // LUNs of media that wait for initiators
+  runtime::Timer allowed_;
 };
 
 }  // namespace perilune::cli

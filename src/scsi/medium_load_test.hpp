@@ -39,6 +39,7 @@ struct SharedToken {
   std::vector<std::uint8_t> bytes;
   std::atomic<bool> deleting{false};  // the request has been sent
   std::atomic<bool> deleted{false};   // it was answered
+  std::uint64_t changes = 0;          // media that the operator had put in when it was asked for: another knows nothing of it
 };
 
 // What the loads of all shards share.
@@ -56,6 +57,7 @@ struct MediumBoard {
   std::atomic<std::uint64_t> resets_begun{0}, resets_ended{0};
   std::atomic<bool> ejected{false};  // it was answered, and nobody has asked for the opposite
   std::atomic<std::uint64_t> loads_begun{0}, loads{0};
+  std::atomic<std::uint64_t> changes_begun{0}, changes_ended{0};  // of the medium, by the operator; each is a wipe too
   std::atomic<std::uint64_t> tries{0};  // to open or to shut the tray
   // Operations in progress: of commands, of SANITIZE and FORMAT UNIT; and whether there were ever both.
   std::atomic<int> of_commands{0}, of_medium{0};
@@ -66,6 +68,11 @@ struct MediumBoard {
     if ((of_command ? of_medium : of_commands).load() != 0) beside.store(true);
   }
   void end(bool of_command) { --(of_command ? of_commands : of_medium); }
+
+  // No change since that number of them, and none in progress.
+  [[nodiscard]] bool unchanged_since(std::uint64_t changes) const {
+    return changes_ended.load() == changes && changes_begun.load() == changes;
+  }
 
   // A moment since which the medium may have been wiped, or not.
   struct Moment {
@@ -93,10 +100,10 @@ struct MediumBoard {
 // A shard's way to the disk, which tells the board what is in progress.
 class WatchedChannel final : public block::Channel {
  public:
-  WatchedChannel(block::Channel& inner, MediumBoard& board) : inner_(inner), board_(board) {}
-  [[nodiscard]] const block::Geometry& geometry() const override { return inner_.geometry(); }
+  WatchedChannel(block::Channel& inner, MediumBoard& board) : inner_(&inner), board_(board) {}
+  [[nodiscard]] const block::Geometry& geometry() const override { return inner_->geometry(); }
   [[nodiscard]] bool submit(block::BlockOp& op) override {
-    if (op.kind == block::OpKind::flush || op.kind == block::OpKind::query) return inner_.submit(op);
+    if (op.kind == block::OpKind::flush || op.kind == block::OpKind::query) return inner_->submit(op);
     const bool of_command = std::find(commands_.begin(), commands_.end(), &op) != commands_.end();
     if (!of_command && keeps_blocks) {
       op.status = block::OpStatus::ok;
@@ -105,18 +112,20 @@ class WatchedChannel final : public block::Channel {
     Passing& passing = passing_.emplace_back(*this, op, of_command);
     board_.begin(of_command);
     if (answers_early && of_command && op.kind == block::OpKind::write) return answer_early(passing);
-    if (!inner_.submit(passing.op)) return false;
+    if (!inner_->submit(passing.op)) return false;
     (void)end(passing);
     return true;
   }
   std::uint8_t* lend(Lba lba, BlockCount blocks, bool for_write) noexcept override {
-    return inner_.lend(lba, blocks, for_write);
+    return inner_->lend(lba, blocks, for_write);
   }
   // Of a command. Every other is of the medium's own work.
   void know(const block::BlockOp& op) {
     if (std::find(commands_.begin(), commands_.end(), &op) == commands_.end()) commands_.push_back(&op);
   }
   [[nodiscard]] bool idle() const { return passing_.empty(); }
+  // The way to another medium. What passes on the way to the one before still ends there.
+  void lead_to(block::Channel& inner) { inner_ = &inner; }
   bool keeps_blocks = false;   // planted: SANITIZE and FORMAT UNIT change nothing
   bool answers_early = false;  // planted: a write is told to be over while it is in progress
 
@@ -153,7 +162,7 @@ class WatchedChannel final : public block::Channel {
     passing.op.data = {&passing.piece, 1};
     passing.op.done = Delegate<void(block::BlockOp&)>::to<&Passing::on_done_unheard>(passing);
     passing.original.status = block::OpStatus::ok;
-    if (inner_.submit(passing.op)) forget(passing);
+    if (inner_->submit(passing.op)) forget(passing);
     return true;
   }
   void forget(Passing& passing) {
@@ -167,7 +176,7 @@ class WatchedChannel final : public block::Channel {
     forget(passing);
     return original;
   }
-  block::Channel& inner_;
+  block::Channel* inner_;
   MediumBoard& board_;
   std::vector<const block::BlockOp*> commands_;
   std::list<Passing> passing_;
@@ -465,6 +474,7 @@ class MediumLoad {
         if (load.board_.writes.load() < next_) return park();
         resets_ = load.board_.resets_begun.load();
         for (std::size_t i = 0; i < holds_.size(); ++i) holds_[i] = load.board_.of[i].hold.load();
+        changes_ = load.board_.changes_begun.load();
         ++load.board_.tries;
         return run({0x1b, 0, 0, 0, 0x02, 0});
       }
@@ -486,15 +496,18 @@ class MediumLoad {
         if (io.task.aborted) stage_ = Stage::shut;  // it may be open
         opened_ = good(io);
         if (!opened_) return;
-        judge_opening();
-        load.board_.ejected.store(true);
+        opened_ = load.board_.unchanged_since(changes_);  // otherwise the operator may have shut it
+        if (opened_) {
+          judge_opening();
+          load.board_.ejected.store(true);
+        }
         stage_ = Stage::open;
         turns_ = 8;
         return;
       }
       if (io.task.aborted) opened_ = false;  // it may be shut
       if (!good(io)) return;
-      if (opened_) {
+      if (opened_ && load.board_.unchanged_since(changes_)) {
         ++load.board_.loads;
         ++load.seen_.ejects;
       }
@@ -516,7 +529,7 @@ class MediumLoad {
     Stage stage_ = Stage::wait;
     bool opened_ = false;
     int turns_ = 0;
-    std::uint64_t next_ = 2, resets_ = 0;
+    std::uint64_t next_ = 2, resets_ = 0, changes_ = 0;
     std::array<std::uint64_t, medium_load_max_shards> holds_{};
   };
 
@@ -573,6 +586,7 @@ class MediumLoad {
       if (made_) return run({0x84, 0x07, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0}, {}, 1024);
       const auto current = load.board_.token();
       if (current != nullptr && !current->deleting.load()) return park();
+      changes_ = load.board_.changes_begun.load();
       std::vector<std::uint8_t> list(32);
       list[1] = 30;
       list[15] = 16;
@@ -591,12 +605,14 @@ class MediumLoad {
       if (answer.size() != 32 + 4 + 2 + rod_token_bytes) return;  // a reset came between
       auto token = std::make_shared<SharedToken>();
       token->maker = load.plan_.self;
+      token->changes = changes_;
       token->bytes.assign(answer.end() - static_cast<std::ptrdiff_t>(rod_token_bytes), answer.end());
       load.board_.show(std::move(token));
     }
 
    private:
     bool made_ = false;
+    std::uint64_t changes_ = 0;
   };
 
   // WRITE USING TOKEN, every third time with DEL_TKN; now and then one that has been deleted.
@@ -636,7 +652,10 @@ class MediumLoad {
       }
       if (io.sense() >> 8 == 0x0523) {
         if (was_deleted_) ++load.seen_.deleted_refused;
-        if (!token_->deleting.load()) load.problem_ = "a good token was refused";
+        if (token_->deleting.load()) return;
+        if (load.board_.unchanged_since(token_->changes)) load.problem_ = "a good token was refused";
+        token_->deleting.store(true);  // it went with its medium: another one is made
+        token_->deleted.store(true);
         return;
       }
       if (!good(io)) return;

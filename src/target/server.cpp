@@ -466,6 +466,12 @@ void Server::change_medium(std::uint32_t target, std::uint16_t lun, Medium mediu
                  [this, change] { take_medium_out(change); });
 }
 
+bool Server::removal_prevented(std::uint32_t target, std::uint16_t lun) {
+  TargetNode* const node = shards_.front()->find_node(target);
+  const scsi::LogicalUnit* const unit = node != nullptr ? node->device->unit(lun) : nullptr;
+  return unit != nullptr && unit->medium_present() && unit->removal_prevented();
+}
+
 // Nothing has changed.
 void Server::give_up_medium(std::shared_ptr<MediumChange> change) {
   on_every_shard([change](Shard& shard) { shard.forget_medium(change->target, change->lun); },

@@ -70,6 +70,9 @@ class Server {
   };
   void change_medium(std::uint32_t target, std::uint16_t lun, Medium medium, std::function<void(Status)> done);
 
+  // Whether an initiator prevents that the medium leaves this unit: change_medium() fails with busy as long as it does.
+  [[nodiscard]] bool removal_prevented(std::uint32_t target, std::uint16_t lun);
+
   // Who may use the target, and what of it, from now on. Sessions whose initiator may not be here any more end; of the others, those
   // that see other LUNs learn by 3F/0E, and nothing else happens to them. Credentials count for logins to come. Fails with what
   // check_access() says; then nothing has changed.

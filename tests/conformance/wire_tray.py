@@ -38,15 +38,23 @@ def disk(folder):
     return path[DISK]
 
 
+def count_of(t, event):
+    return sum(event in line for line in t.server.errors().splitlines())
+
+
+def logged(t, event, before):
+    """The last line of the log with this event, when there are more than `before`."""
+    def found():
+        lines = [line for line in t.server.errors().splitlines() if event in line]
+        return lines[-1] if len(lines) > before else None
+    return h.wait_for(found, f"{event} in the log")
+
+
 def reload(t, event):
     """SIGHUP; the line that the server logs for it."""
-    lines = len([line for line in t.server.errors().splitlines() if event in line])
+    before = count_of(t, event)
     os.kill(t.server.pid, signal.SIGHUP)
-
-    def logged():
-        found = [line for line in t.server.errors().splitlines() if event in line]
-        return found[-1] if len(found) > lines else None
-    return h.wait_for(logged, f"{event} in the log")
+    return logged(t, event, before)
 
 
 def put_in(t, lun, blocks, fill):
@@ -153,12 +161,30 @@ def operator_does_not_pull_a_medium_that_a_session_holds(t):
     assert "prevents the removal" in line and f"lun={DISC}" in line, line
     assert other.good(EVENTS, 8, lun=DISC).data[4:6] == b"\x01\x02"       # somebody wishes to eject it
     assert capacity(other, DISC) == before
-    c.good(ALLOW, lun=DISC)
-    c.good(EJECT, lun=DISC)                     # as a host does that hears of the wish
-    reload(t, "medium_changed")
+    changes = count_of(t, "medium_changed")
+    c.good(ALLOW, lun=DISC)                     # the wish is not forgotten: nobody hangs up again
+    logged(t, "medium_changed", changes)
     for session in (c, other):
         session.refused(TUR, MEDIUM_CHANGED, lun=DISC)
         assert capacity(session, DISC) == 500
+
+
+@rule(13, "SPC-4 6.14, MMC-6 6.6.2.5")
+def medium_that_waits_goes_in_when_who_holds_the_other_ejects_it_or_is_gone(t):
+    c = t.session(luns=(0, 1, 2))
+    for leave, blocks in ((lambda holder: (holder.good(ALLOW, lun=DISC), holder.good(EJECT, lun=DISC)), 600),
+                          (lambda holder: holder.close(), 700)):
+        holder = t.session(luns=(0, 1, 2))
+        holder.good(PREVENT, lun=DISC)
+        fresh = path[DISC].with_suffix(".new")
+        fresh.write_bytes(b"\x66" * 2048 * blocks)
+        os.replace(fresh, path[DISC])
+        reload(t, "medium_refused")
+        changes = count_of(t, "medium_changed")
+        leave(holder)
+        logged(t, "medium_changed", changes)
+        c.refused(TUR, MEDIUM_CHANGED, lun=DISC)
+        assert capacity(c, DISC) == blocks
 
 
 @rule(13, "SAM-5 5.14")

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Two or three shards of a process, each with its loop and its way to the disk, serve one removable disk:
-// what is done to its medium as a whole (SANITIZE, FORMAT UNIT, its tray) and ROD tokens, under load, in the
+// what is done to its medium as a whole (SANITIZE, FORMAT UNIT, its tray, another one that the operator puts in) and ROD tokens, under load, in the
 // time that the seed gives it all.
 #include <algorithm>
 #include <map>
 #include <optional>
+#include <string>
+#include <utility>
 
 #include "runtime/sim/sim_host.hpp"
 #include "scsi/medium_load_test.hpp"
@@ -20,7 +22,7 @@ using scsi::test::MediumBoard;
 using scsi::test::MediumLoad;
 using scsi::test::WatchedChannel;
 
-constexpr const char* disk_path = "/disk";
+const std::string disk_path = "/disk";
 
 // Spoils a device after a message has arrived there, so that it is wrong as the planted fault says.
 class Spoiler {
@@ -31,6 +33,7 @@ class Spoiler {
       case MediumFault::none:
       case MediumFault::keeps_blocks:
       case MediumFault::answers_early:
+      case MediumFault::operator_leaves_it:
         return;
       case MediumFault::forgets_who_prevents:
         if (shard == 0) return forget_who_prevents(*device.unit(0));
@@ -65,6 +68,10 @@ class Spoiler {
   std::map<std::uint32_t, std::map<std::uint64_t, scsi::RodToken>> known_;
 };
 
+// Media that the operator has beside the first, blank and of the same size.
+constexpr std::size_t spare_media = 3;
+std::string path_of_spare(std::size_t number) { return disk_path + std::to_string(number); }
+
 class SharedMedium {
  public:
   SharedMedium(std::uint64_t seed, const ScenarioOptions& options, MediumFault planted)
@@ -75,8 +82,12 @@ class SharedMedium {
     DiskOptions disk;
     disk.size_bytes = scsi::test::medium_load_blocks * 512;
     host_.add_disk(disk_path, disk);
+    for (std::size_t i = 0; i < spare_media; ++i) host_.add_disk(path_of_spare(i), disk);
   }
-  ~SharedMedium() { host_.crash(Crash::process); }
+  ~SharedMedium() {
+    operator_.reset();
+    host_.crash(Crash::process);
+  }
 
   MediumResult run() {
     MediumResult result;
@@ -90,6 +101,8 @@ class SharedMedium {
       result.deleted_refused += seen.deleted_refused;
       result.told_of_medium += seen.told_of_medium;
     }
+    result.changes = operator_->changes;
+    result.changes_refused = operator_->refused;
     result.trace_hash = world_.trace_hash();
     result.events = world_.event_count();
     return result;
@@ -128,11 +141,84 @@ class SharedMedium {
           MediumLoad::Plan{.self = self, .wipes = rounds, .ejects = rounds});
     }
     std::uint64_t clock() { return 1'000'000; }
+    void put_in(std::unique_ptr<block::Channel> medium) {
+      channel.lead_to(*medium);
+      before.push_back(std::exchange(inner, std::move(medium)));
+      PERILUNE_ASSERT(device.unit(0)->put_medium_in(&channel, nullptr).has_value());
+    }
+    std::vector<std::unique_ptr<block::Channel>> before;  // media that are out
     std::unique_ptr<block::Channel> inner;
     WatchedChannel channel;
     scsi::Device device;
     std::optional<scsi::Nexus> nexus;
     std::optional<MediumLoad> load;
+  };
+
+  // Who puts in another medium now and then, as target::Server does it for the operator, from the loop of the first shard.
+  class Operator {
+   public:
+    explicit Operator(SharedMedium& owner)
+        : all(owner), timer_(owner.loops_[0]->timers(), Delegate<void()>::to<&Operator::look>(*this)) {
+      wait();
+    }
+    [[nodiscard]] bool idle() const { return !busy_; }
+    std::uint64_t changes = 0, refused = 0;
+
+   private:
+    void wait() { timer_.arm(all.loops_[0]->now() + 1ms); }
+    void look() {
+      MediumBoard& board = all.board_;
+      if (board.over.load() || changes == spare_media) return;
+      if (board.writes.load() < next_) return wait();
+      next_ = board.writes.load() + 4;
+      busy_ = true;
+      ++board.wipes_begun;
+      ++board.changes_begun;
+      if (all.planted_ == MediumFault::operator_leaves_it) return out({});
+      all.shards_[0]->device.unit(0)->take_medium_out([this](const Status& status) { out(status); });
+    }
+    void out(const Status& status) {
+      if (!status) {
+        ++refused;
+        return ended();
+      }
+      all.board_.ejected.store(true);
+      if (all.planted_ == MediumFault::operator_leaves_it) return all.loops_[0]->post([this] { shut(); });
+      missing_ = all.count_;
+      for (std::uint32_t i = 0; i < all.count_; ++i) {
+        all.loops_[i]->post([this, i] {
+          auto way = all.spares_[changes]->open_channel(*all.loops_[i]);
+          PERILUNE_ASSERT(way.has_value());
+          all.shards_[i]->put_in(std::move(*way));
+          all.loops_[0]->post([this] {
+            if (--missing_ == 0) shut();
+          });
+        });
+      }
+    }
+    void shut() {
+      all.board_.ejected.store(false);
+      ++all.board_.loads_begun;
+      if (all.planted_ == MediumFault::operator_leaves_it) return in();
+      all.shards_[0]->device.unit(0)->shut_tray([this] { in(); });
+    }
+    void in() {
+      ++changes;
+      ++all.board_.loads;
+      ended();
+    }
+    void ended() {
+      ++all.board_.wipes_ended;
+      ++all.board_.changes_ended;
+      busy_ = false;
+      wait();
+    }
+
+    SharedMedium& all;
+    runtime::Timer timer_;
+    bool busy_ = false;
+    std::uint64_t next_ = 5;
+    std::uint32_t missing_ = 0;
   };
 
   static WorldOptions world_options(const ScenarioOptions& options) {
@@ -152,11 +238,17 @@ class SharedMedium {
     auto store = SimBackstore::open(*loops_[0], disk_path);
     if (!store) return store.error().message;
     store_ = std::move(*store);
+    for (std::size_t i = 0; i < spare_media; ++i) {
+      auto spare = SimBackstore::open(*loops_[0], path_of_spare(i));
+      if (!spare) return spare.error().message;
+      spares_.push_back(std::move(*spare));
+    }
     for (std::uint32_t i = 0; i < count_; ++i) {
       auto way = store_->open_channel(*loops_[i]);
       if (!way) return way.error().message;
       shards_.push_back(std::make_unique<Shard>(*this, i, std::move(*way), rounds));
     }
+    operator_.emplace(*this);
     for (std::uint32_t i = 0; i < count_; ++i) loops_[i]->post([&load = *shards_[i]->load] { load.start(); });
     return {};
   }
@@ -164,8 +256,9 @@ class SharedMedium {
   std::string live() {
     if (std::string problem = start(); !problem.empty()) return problem;
     const auto over = [&] {
-      return std::all_of(shards_.begin(), shards_.end(),
-                         [](const auto& shard) { return shard->load->over() && shard->channel.idle(); });
+      return operator_->idle() && std::all_of(shards_.begin(), shards_.end(), [](const auto& shard) {
+               return shard->load->over() && shard->channel.idle();
+             });
     };
     if (!world_.run_until(over, 3600s)) return "nothing moves";
     for (const auto& shard : shards_) {
@@ -184,7 +277,9 @@ class SharedMedium {
   std::vector<SimLoop*> loops_;
   std::vector<std::unique_ptr<Link>> links_;
   std::shared_ptr<block::Backstore> store_;
+  std::vector<std::shared_ptr<block::Backstore>> spares_;
   std::vector<std::unique_ptr<Shard>> shards_;
+  std::optional<Operator> operator_;
 };
 
 }  // namespace

@@ -45,8 +45,8 @@ struct ShardsResult : ScenarioResult {
 };
 ShardsResult run_shards_with(std::uint64_t seed, const ScenarioOptions& options, ShardsFault planted);
 
-// Two or three shards serve one removable disk: SANITIZE and FORMAT UNIT, its tray and ROD tokens beside writers, resets and nexuses
-// that come and go. Nothing works on the medium beside them, nothing is left of what they wiped, the tray and tokens are one.
+// Two or three shards serve one removable disk: SANITIZE and FORMAT UNIT, its tray and ROD tokens beside writers, resets nexuses
+// that come and go, and an operator who puts in another medium. Nothing works on the medium beside them, nothing is left of what they wiped, the tray and tokens are one.
 ScenarioResult run_medium(std::uint64_t seed, const ScenarioOptions& options);
 // The same with something that the scenario must catch.
 enum class MediumFault : std::uint8_t {
@@ -55,9 +55,11 @@ enum class MediumFault : std::uint8_t {
   keeps_blocks,           // that work changes nothing
   forgets_who_prevents,   // the shard that opens the tray knows of nobody who holds it
   deleted_tokens_return,  // on other shards than the one that deleted them
+  operator_leaves_it,     // the operator says that the medium is out, and it is not
 };
 struct MediumResult : ScenarioResult {
   std::uint64_t wipes = 0, ejects = 0, prevented = 0, tokens_used = 0, deleted_refused = 0, told_of_medium = 0;
+  std::uint64_t changes = 0, changes_refused = 0;  // by the operator
 };
 MediumResult run_medium_with(std::uint64_t seed, const ScenarioOptions& options, MediumFault planted);
 

@@ -96,6 +96,8 @@ TEST(Simulation, TheMediumItsTrayAndTokensAreOneOverAllShards) {
     sum.tokens_used += result.tokens_used;
     sum.deleted_refused += result.deleted_refused;
     sum.told_of_medium += result.told_of_medium;
+    sum.changes += result.changes;
+    sum.changes_refused += result.changes_refused;
   }
   EXPECT_GT(sum.wipes, 2 * seeds);
   EXPECT_GT(sum.ejects, 2 * seeds);
@@ -103,11 +105,13 @@ TEST(Simulation, TheMediumItsTrayAndTokensAreOneOverAllShards) {
   EXPECT_GT(sum.tokens_used, seeds);
   EXPECT_GT(sum.deleted_refused, seeds / 4);
   EXPECT_GT(sum.told_of_medium, seeds);
+  EXPECT_GT(sum.changes, seeds);
+  EXPECT_GT(sum.changes_refused, seeds / 4);
 }
 
 TEST(Simulation, WhatIsWrongWithTheMediumOfSeveralShardsIsCaught) {
   for (const MediumFault planted : {MediumFault::answers_early, MediumFault::keeps_blocks, MediumFault::forgets_who_prevents,
-                                    MediumFault::deleted_tokens_return}) {
+                                    MediumFault::deleted_tokens_return, MediumFault::operator_leaves_it}) {
     int caught = 0;
     for (std::uint64_t seed = 1; seed <= 20; ++seed) caught += run_medium_with(seed, {}, planted).problem.empty() ? 0 : 1;
     EXPECT_GT(caught, 3) << static_cast<int>(planted);
