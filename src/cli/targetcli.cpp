@@ -42,6 +42,8 @@ bool parse(int argc, char** argv, Command& command) {
       command.client.dry_run = true;
     else if (word == "--disable-daemon")
       continue;  // the original's: its daemon is another one
+    else if (word == "--complete" && at + 1 < argc)
+      command.client.complete = argv[++at];
     else if (word == "--socket" && at + 1 < argc)
       command.socket_path = argv[++at];
     else
@@ -66,6 +68,7 @@ void print_usage() {
       "  --dry-run         say what a command would change, and change nothing\n"
       "  --socket PATH     the daemon's socket (default: $PERILUNE_TARGETD_SOCKET, or "
       "/run/perilune/targetd.sock)\n"
+      "  --complete LINE   what the last word of such a line could become, for completion in other shells\n"
       "  --disable-daemon  no effect: all commands go to the daemon\n"
       "  --version         show the version\n"
       "  --help            show this page\n\n"

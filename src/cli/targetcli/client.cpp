@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "cli/targetcli/command_line.hpp"
@@ -72,6 +73,7 @@ Client::Client(Ask ask, Console console, SessionFile& file, Json session)
 int Client::run(const ClientOptions& options, LineSource& lines) {
   session_["json"] = options.json;
   session_["dry_run"] = options.dry_run;
+  if (options.complete) return print_completions(*options.complete);
   if (options.words.empty()) return run_shell(lines);
   return run_once(line_of_words(options.words));
 }
@@ -90,6 +92,16 @@ int Client::run_once(const std::string& line) {
   console_.err(answer->err);
   keep(answer->session);
   return answer->exit_code;
+}
+
+int Client::print_completions(const std::string& before_cursor) {
+  const Completion completion = complete(before_cursor);
+  const std::size_t word = before_cursor.find_last_of(" \t") + 1;  // 0 where there is none
+  const std::size_t start = std::min(completion.start, before_cursor.size());
+  const std::string kept = start > word ? before_cursor.substr(word, start - word) : std::string();
+  for (const Candidate& candidate : completion.words)
+    console_.out(kept + candidate.text + "\t" + candidate.help + "\n");
+  return 0;
 }
 
 int Client::run_line(const std::string& line) {
@@ -130,6 +142,7 @@ int Client::run_shell(LineSource& lines) {
 }
 
 Completion Client::complete(std::string_view before_cursor) {
+  if (!is_utf8(std::string(before_cursor))) return {};
   const auto answer = ask_({"complete", std::string(before_cursor)}, session_);
   return answer ? completion_from(answer->out) : Completion{};
 }

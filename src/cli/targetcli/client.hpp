@@ -45,6 +45,7 @@ class SessionFile {
 struct ClientOptions {
   bool json = false;
   bool dry_run = false;
+  std::optional<std::string> complete;  // what stands before a cursor: prints what its last word could become
   std::vector<std::string> words;  // one command and its arguments; empty: the shell
 };
 
@@ -58,6 +59,8 @@ class Client {
 
  private:
   [[nodiscard]] int run_once(const std::string& line);
+  // A line each: the whole word, and what it is behind a tab. For the completion of a shell of the system.
+  [[nodiscard]] int print_completions(const std::string& before_cursor);
   [[nodiscard]] int run_shell(LineSource& lines);
   // One line of the shell; its errors are part of the output. Gives the exit code.
   [[nodiscard]] int run_line(const std::string& line);

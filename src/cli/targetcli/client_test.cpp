@@ -63,13 +63,13 @@ class TargetcliClient : public testing::Test {
                                       Console{[this](std::string_view text) { out += text; },
                                               [this](std::string_view text) { err += text; }},
                                       kept, Json{{"width", 132}, {"directory", "/home/me"}});
-    ClientOptions options;
     options.words = std::move(words);
     return client->run(options, *typed);
   }
 
   test::FakeAdministration daemon;
   bool daemon_runs = true;
+  ClientOptions options;
   Kept kept;
   std::unique_ptr<Typed> typed;
   std::unique_ptr<Client> client;
@@ -121,6 +121,23 @@ TEST_F(TargetcliClient, AsksTheDaemonForCompletions) {
   const Completion completion = typed->complete("cre");
   EXPECT_EQ(completion.start, 0U);
   EXPECT_EQ(completion.words, (std::vector<Candidate>{{"create", "command"}}));
+}
+
+TEST_F(TargetcliClient, CompletesWordsForOtherShells) {
+  EXPECT_EQ(run({"/backstores/ramdisk", "create", "r", "1M"}), 0);
+  options.complete = "/backstores/ramdisk/r inf";
+  EXPECT_EQ(run({}), 0);
+  EXPECT_EQ(out, "info\tcommand\n");
+  options.complete = "/backstores/ram";
+  EXPECT_EQ(run({}), 0);
+  EXPECT_EQ(out, "/backstores/ramdisk/\tpath\n");
+  options.complete = "ls \xff";
+  EXPECT_EQ(run({}), 0);
+  EXPECT_EQ(out, "");
+  daemon_runs = false;
+  options.complete = "/backstores/ram";
+  EXPECT_EQ(run({}), 0);  // somebody pressed a key: no word is no error
+  EXPECT_EQ(out + err, "");
 }
 
 TEST_F(TargetcliClient, WhatIsNotUtf8IsNotSent) {
