@@ -21,10 +21,11 @@ import harness as h  # noqa: E402
 import host as hosts  # noqa: E402
 import image as images  # noqa: E402
 import machine as machines  # noqa: E402
+import packages  # noqa: E402
 
 SCENARIOS = ROOT / "tests/vm"
 DEFAULTS = {"boot": "quick", "kernel": "6.1", "networks": 1, "processors": 1, "memory": 512, "disks": [], "boots": 1, "guests": 1,
-            "limit": 1200, "short": False, "draft": False, "mutants": {}}
+            "limit": 1200, "short": False, "draft": False, "packages": 0, "mutants": {}}
 
 
 def spec_of(name):
@@ -69,6 +70,11 @@ def run_scenario(name, mutant=None, keep_going=False):
         files = {"perilune": stripped}
         if mutant and "guest_preload" in mutant:
             files["preload.so"] = hosts.preload_library(folder, mutant["guest_preload"])
+        if spec["packages"]:
+            debs = packages.build(folder, spec["packages"])
+            if mutant and "package" in mutant:
+                packages.sabotaged(folder, debs, mutant["package"])
+            files |= debs
         host = hosts.HostSide(folder, hosts.free_network(), spec["networks"], mutant)
         stack.callback(host.close)
         payload = machines.payload(SCENARIOS / f"{name}.py", files)
