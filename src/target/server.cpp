@@ -281,7 +281,17 @@ void DeviceLink::send(std::uint32_t shard, std::function<void(scsi::Device&)> wo
 
 // ---- logins and sessions ----
 
+void Server::admit_connections() {
+  holding_ = false;
+  for (auto waiting = std::exchange(held_, {}); auto& [stream, portal] : waiting) accepted(std::move(stream), portal);
+}
+
 void Server::accepted(std::unique_ptr<runtime::Stream> stream, std::uint32_t portal) {
+  if (holding_) {
+    held_.emplace_back(std::move(stream), portal);
+    if (held_.size() > limits::max_half_open_logins) held_.pop_front();
+    return;
+  }
   registry_.login_began();
   shards_.front()->accept(std::move(stream), next_connection_id_++, portal);
 }
@@ -541,6 +551,7 @@ bool Server::drop_connection(std::uint16_t tsih, std::uint16_t cid) {
 void Server::stop(std::function<void(Status)> stopped) {
   if (shutdown_ != nullptr) return;
   portals_.clear();
+  held_.clear();
   registry_.stop();
   shutdown_ = std::make_unique<Shutdown>(Shutdown{std::move(stopped), shards_.size()});
   Shard& first = *shards_.front();

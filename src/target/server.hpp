@@ -10,6 +10,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <list>
 #include <map>
@@ -102,6 +103,10 @@ class Server {
   // Listens there. Fails with busy, permission, invalid_argument. It serves the groups that name its number, and those that name none.
   // `address_may_come_later`: this machine need not have the address yet.
   [[nodiscard]] Result<std::uint32_t> add_portal(const runtime::Endpoint& endpoint, bool address_may_come_later = false);
+  // From now on connections wait, unread, until admit_connections(); beyond limits::max_half_open_logins the oldest goes. For a server that
+  // gets its targets one by one when it starts: a login would hear that its target does not exist, and initiators may believe that.
+  void hold_connections() { holding_ = true; }
+  void admit_connections();
   // No more; connections that came through it go on. Groups that name it are the caller's to change.
   void remove_portal(std::uint32_t number);
   // Normal sessions, in no order.
@@ -239,6 +244,8 @@ class Server {
   std::vector<std::unique_ptr<Shard>> shards_;
   std::map<std::uint32_t, std::unique_ptr<Portal>> portals_;  // by number
   std::uint32_t next_portal_ = 0;
+  bool holding_ = false;
+  std::deque<std::pair<std::unique_ptr<runtime::Stream>, std::uint32_t>> held_;  // with the number of the portal
   std::list<std::shared_ptr<Removal>> removals_;
   std::vector<std::shared_ptr<void>> pending_;  // what later() was given
   std::uint64_t next_connection_id_ = 1;

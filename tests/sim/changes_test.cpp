@@ -173,6 +173,24 @@ TEST_P(LiveChanges, AUnitThatCannotBeOpenedLeavesNothingBehind) {
   EXPECT_EQ(add_unit(0, memory(3)), "");
 }
 
+TEST_P(LiveChanges, WhoComesBeforeAllTargetsAreThereWaitsForThem) {
+  runtime::Loop& loop = server().shard().loop;
+  struct Start {
+    target::Server& server;
+    void over() { server.admit_connections(); }
+  } start{server()};
+  runtime::Timer timer(loop.timers(), Delegate<void()>::to<&Start::over>(start));
+  server().hold_connections();
+  const runtime::Instant began = loop.now();
+  timer.arm(began + 2s);
+  Client early(world, alice, 1);
+  EXPECT_TRUE(early.logged_in());
+  EXPECT_GE(loop.now() - began, 2s);
+  server().hold_connections();
+  server().admit_connections();
+  EXPECT_TRUE(Client(world, alice, 2).logged_in());
+}
+
 TEST_P(LiveChanges, TargetsGroupsAndPortalsComeAndGo) {
   EXPECT_EQ(Client(world, bob, 1, nullptr, nullptr, other_target).status(), 0x0203);
   const std::uint32_t other = add_target(other_target);

@@ -124,6 +124,7 @@ Status Serving::prepare(const Configuration& configuration, const Changes& chang
   collect_all(configuration, inverses);
   for (auto& [endpoint, users] : work_.portals) users = -users;
   collect_all(configuration, changes);
+  if (lenient) run([&] { server_.hold_connections(); });
   Status status = prepare_portals();
   if (status) status = prepare_objects(configuration);
   if (status) status = prepare_targets(configuration);
@@ -430,6 +431,7 @@ void Serving::finish(const Configuration& configuration) {
     objects_.erase(gone);
   }
   stale_.clear();
+  if (work_.lenient) run([&] { server_.admit_connections(); });
   work_ = Work{};
 }
 
