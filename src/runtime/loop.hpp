@@ -58,6 +58,9 @@ class Loop {
 
   // Runs `hook` after the events at hand and before waiting (hooks scheduled by hooks too).
   virtual void schedule(TurnHook& hook) = 0;
+  // Hands what was prepared so far to the system, before the turn ends: a send is under way while its sender goes on. A loop that
+  // hands over at once anyway does nothing. Callbacks come from later turns, as ever.
+  virtual void hand_over() {}
   // Runs `work` on the loop's thread in a later turn. The one method that any thread may call. Control path only: it
   // allocates.
   virtual void post(std::function<void()> work) = 0;

@@ -109,6 +109,7 @@ void Connection::on_received(int result, Bytes data) {
   }
   if (quiescing_) return;  // never acknowledged: the initiator sends it again to whoever serves next
   bytes_seen_ += static_cast<std::uint64_t>(result);
+  alone_ = shard_.receives_again(*this);
   feeding_ = true;
   if (into_memory_) {
     const auto n = static_cast<std::uint32_t>(result);
@@ -246,6 +247,18 @@ void Connection::enter_full_feature() {
 }
 
 // ---- sending ----
+
+bool Connection::sends_early() noexcept {
+  if (!alone_ || !feeding_ || in_flight_ != nullptr || closing_ || !login_tx_.empty()) return false;
+  const std::uint64_t queued = engine_->tx().queued_bytes();
+  return queued >= early_send_bytes && queued <= early_send_most_bytes;
+}
+
+void Connection::on_output() {
+  if (!sends_early()) return schedule_flush();
+  flush();
+  shard_.loop.hand_over();
+}
 
 void Connection::schedule_flush() {
   if (!closing_) shard_.loop.schedule(flush_hook_);

@@ -500,7 +500,7 @@ void Session::on_session_idle(iscsi::TargetSession&) { shard_.session_idle(*this
 
 // ---- connection matters ----
 
-void Session::on_output(iscsi::TargetConnection& connection) { driver_of(connection).schedule_flush(); }
+void Session::on_output(iscsi::TargetConnection& connection) { driver_of(connection).on_output(); }
 
 void Session::on_logged_out(iscsi::TargetConnection& connection) { driver_of(connection).schedule_flush(); }
 

@@ -13,6 +13,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/buffer_pool.hpp"
@@ -106,6 +107,10 @@ class Shard {
     return found == nodes_.end() ? nullptr : found->second.get();
   }
   [[nodiscard]] std::size_t session_count() const noexcept { return session_count_; }
+  // `connection` has received something; true when the one that received before was the same.
+  [[nodiscard]] bool receives_again(const Connection& connection) noexcept {
+    return std::exchange(last_to_receive_, &connection) == &connection;
+  }
 
   // --- targets and units: messages, or while nothing runs ---
   // A target with no unit, in two steps: its devices of all shards are there before the first says something to another.
@@ -207,6 +212,7 @@ class Shard {
   IntrusiveList<Connection, LoggingIn> logging_in_;  // those accepted here, the oldest first
   IntrusiveList<Session> sessions_;
   std::size_t session_count_ = 0;
+  const Connection* last_to_receive_ = nullptr;  // to compare with only: it may be gone
   std::vector<PendingJoin> pending_joins_;
   runtime::TurnHook reap_hook_;
   State state_ = State::serving;

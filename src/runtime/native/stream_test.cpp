@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <thread>
 
@@ -29,6 +30,28 @@ TEST_P(NativeStreamTest, CarriesBytesBothWaysAndKnowsItsEndpoints) {
   run_until([&] { return client().receives == 1; });
   EXPECT_EQ(client().received, "pong!");
   EXPECT_TRUE(notices.empty()) << notices.front();
+}
+
+TEST_P(NativeStreamTest, WhatIsHandedOverIsOnItsWayBeforeTheTurnEnds) {
+  std::array<int, 2> ends{};
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends.data()), 0);
+  End end(*loop);
+  end.take(loop->adopt_socket(ends[0]));
+  std::string seen;
+  loop->post([&] {
+    end.send("early");
+    loop->hand_over();
+    std::array<char, 16> buffer{};
+    const ssize_t n = ::recv(ends[1], buffer.data(), buffer.size(), MSG_DONTWAIT);
+    if (n > 0) seen.assign(buffer.data(), static_cast<std::size_t>(n));
+    EXPECT_EQ(end.sends, 0) << "callbacks come from later turns";
+  });
+  run_until([&] { return end.sends == 1; });
+  EXPECT_EQ(seen, "early");
+  EXPECT_EQ(end.last_sent, 5);
+  end.stream().close();
+  run_until([&] { return end.closes == 1; });
+  ::close(ends[1]);
 }
 
 TEST_P(NativeStreamTest, EndOfFileAfterShutdownLeavesTheOtherDirectionOpen) {

@@ -159,6 +159,12 @@ int Ring::submit() {
   return result < 0 ? result : 0;
 }
 
+void Ring::hand_over() {
+  refill_from_backlog();
+  ++enters_;
+  (void)io_uring_submit(&ring_);  // what it does not take now stays prepared
+}
+
 int Ring::submit_and_wait(std::optional<Duration> timeout) {
   refill_from_backlog();
   if (!backlog_.empty()) return submit();

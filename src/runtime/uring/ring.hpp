@@ -57,6 +57,8 @@ class Ring {
 
   // Hands over what was prepared and collects what has completed, without waiting. 0 or -errno.
   int submit();
+  // Submits what was prepared, and does not look for completions.
+  void hand_over();
   // The same, and waits for a completion, for `timeout` at most (nullopt: for ever).
   int submit_and_wait(std::optional<Duration> timeout);
   // True when a completion can be had: in the queue, or by entering the kernel. Reads memory only.
