@@ -8,7 +8,7 @@ import pathlib
 import lab
 import resident
 
-VM = {"memory": 768, "processors": 2, "limit": 1800, "draft": True, "mutants": {"lost-state": {"restart_edit": "state"}, "slow": {"restart_edit": "slow"}}}
+VM = {"memory": 768, "processors": 2, "limit": 1800, "mutants": {"lost-state": {"restart_edit": "state"}, "slow": {"restart_edit": "slow"}}}
 
 RESTARTS = 50
 FOLDER, LOG = pathlib.Path("/root/targetd"), pathlib.Path("/root/targetd.log")
