@@ -25,6 +25,7 @@
 #include <vector>
 
 #include "base/bytes.hpp"
+#include "base/limits.hpp"
 #include "base/result.hpp"
 #include "base/units.hpp"
 #include "runtime/loop.hpp"
@@ -43,16 +44,16 @@ struct AtomicEntry {
 };
 
 inline constexpr std::uint32_t atomic_header_bytes = 4096;
-// 512 blocks of 512 bytes, or 64 of 4096, each with 8 bytes of protection information.
-inline constexpr std::uint32_t atomic_payload_bytes = 266240;
+// As long as a transfer may be: 2048 blocks of 512 bytes, or 256 of 4096, each with 8 bytes of protection information.
+inline constexpr std::uint32_t atomic_payload_bytes = limits::max_transfer_bytes / 512 * 520;
 inline constexpr std::uint64_t atomic_slot_bytes = atomic_header_bytes + atomic_payload_bytes;
-inline constexpr std::uint32_t atomic_slots = 512;
+inline constexpr std::uint32_t atomic_slots = 192;
 inline constexpr std::uint64_t atomic_journal_bytes = atomic_slots * atomic_slot_bytes;
 
 // The most blocks that one write may have, on a disk whose blocks are so long where they are stored.
 [[nodiscard]] constexpr std::uint32_t max_atomic_blocks(std::uint32_t block_bytes,
                                                         std::uint32_t protection_bytes) noexcept {
-  return 262144 / (block_bytes - protection_bytes);
+  return limits::max_transfer_bytes / (block_bytes - protection_bytes);
 }
 
 // A disk in the eyes of the journal: the same file at the same place. A number that does not change over

@@ -120,13 +120,13 @@ std::shared_ptr<AtomicJournal> journal_of(Image& bytes) {
 // A disk and its journal, and what has been written to either.
 class AtomicWrites : public ::testing::Test {
  protected:
-  AtomicWrites() : disk(64 * block_bytes, 0xaa), journal(2 * atomic_slot_bytes, 0) {
+  AtomicWrites() : disk(64 * block_bytes, 0xaa), journal(16384, 0) {
     auto of_disk = std::make_unique<RecordingFile>(disk, writes, false, disk.size());
     auto of_journal = std::make_unique<RecordingFile>(journal, writes, true, atomic_journal_bytes);
     disk_file = of_disk.get();
     journal_file = of_journal.get();
     auto lanes = std::make_shared<AtomicLanes>(journal_of(journal), std::move(of_journal),
-                                               std::vector<std::uint32_t>{0, 1});
+                                               std::vector<std::uint32_t>{0});
     Geometry geometry = file_geometry(of_disk->properties(), block_bytes);
     geometry.max_atomic_blocks = max_atomic_blocks(block_bytes, 0);
     channel = make_file_channel(std::move(of_disk), geometry, health, std::move(lanes), disk_number);
@@ -364,7 +364,7 @@ class AtomicFileTest : public BlockTest {
 TEST_F(AtomicFileTest, WritesLandAndNothingIsLeftInTheJournal) {
   const std::string path = folder.file("disk", 1 << 20);
   open(path, with_journal());
-  EXPECT_EQ(channel->geometry().max_atomic_blocks, 512u);
+  EXPECT_EQ(channel->geometry().max_atomic_blocks, 2048u);
   Buffer out(512 * 512, 0x5a), in(512 * 512);
   ASSERT_EQ(write_atomically(100, out), OpStatus::ok);
   Buffer odd(512, 0x33, 7);  // memory that O_DIRECT does not take

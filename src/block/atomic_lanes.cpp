@@ -14,7 +14,7 @@ namespace {
 
 constexpr std::size_t memory_alignment = 4096;
 constexpr std::uint32_t journal_block_bytes = atomic_header_bytes;
-static_assert(atomic_slot_bytes % journal_block_bytes == 0);
+static_assert(atomic_slot_bytes % journal_block_bytes == 0 && atomic_payload_bytes % memory_alignment == 0);
 
 enum : std::size_t { disk_of = 0 };  // BlockOp::backend_space, of one that waits
 

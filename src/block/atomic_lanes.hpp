@@ -34,7 +34,7 @@ struct AtomicDisk {
 
 class AtomicLanes {
  public:
-  static constexpr std::size_t max_lanes = 4;  // writes on their way at once; others wait in turn
+  static constexpr std::size_t max_lanes = 2;  // writes on their way at once; others wait in turn
 
   // `file`: the journal. `slots`: of this journal, not more than max_lanes, ours until the end.
   AtomicLanes(std::shared_ptr<AtomicJournal> journal, std::unique_ptr<runtime::BlockFile> file,
