@@ -11,6 +11,7 @@
 #include <cstdlib>
 
 #include "cli/front_end_client.hpp"
+#include "cli/tgt/client_options.hpp"
 #include "cli/tgt/options.hpp"
 #include "cli/verbs.hpp"
 #include "config/target/saveconfig.hpp"
@@ -24,7 +25,6 @@ namespace {
 namespace model = config::target;
 
 constexpr int no_daemon_code = 107;  // ENOTCONN, as tgtadm
-constexpr const char* default_conf = "/etc/tgt/targets.conf";
 
 // Asks the daemon, prints, gives the exit code.
 int ask(std::string_view name, FrontEndCall call) {
@@ -82,76 +82,6 @@ class HostWorld final : public model::ConfWorld {
   }
 };
 
-struct AdminOptions {
-  std::string action;
-  std::string selector = "ALL";
-  std::string conf = default_conf;
-  bool force = false, pretend = false, help = false;
-};
-
-// The value of an option: behind '=', or the next word.
-bool take_value(const std::vector<std::string>& words, std::size_t& at, std::string_view rest,
-                std::string& value) {
-  if (!rest.empty()) {
-    value = rest.substr(rest.front() == '=' ? 1 : 0);
-    return true;
-  }
-  if (at + 1 == words.size()) return false;
-  value = words[++at];
-  return true;
-}
-
-Result<AdminOptions> parse_admin(const std::vector<std::string>& words) {
-  AdminOptions options;
-  std::string ignored;
-  for (std::size_t at = 0; at < words.size(); ++at) {
-    const std::string_view word = words[at];
-    const auto is = [&](std::string_view name) {
-      return word == name || word.starts_with(std::string(name) + "=");
-    };
-    const auto value = [&](std::string_view name, std::string& out) {
-      return take_value(words, at, word.substr(std::min(name.size(), word.size())), out);
-    };
-    bool whole = true;
-    if (word == "-e" || word == "--execute")
-      options.action = "execute";
-    else if (word == "-s" || word == "--show")
-      options.action = "show";
-    else if (word == "--dump")
-      options.action = "dump";
-    else if (word == "-f" || word == "--force")
-      options.force = true;
-    else if (word == "-p" || word == "--pretend")
-      options.pretend = true;
-    else if (word == "-h" || word == "--help")
-      options.help = true;
-    else if (word == "-v" || word == "--verbose" || word == "--ignore-errors")
-      continue;
-    else if (is("--conf"))
-      whole = value("--conf", options.conf);
-    else if (word.starts_with("-c"))
-      whole = value("-c", options.conf);
-    else if (is("--control-port"))
-      whole = value("--control-port", ignored);
-    else if (word.starts_with("-C"))
-      whole = value("-C", ignored);
-    else {
-      bool known = false;
-      for (const std::string_view name : {"--delete", "--offline", "--ready", "--update"}) {
-        if (!is(name)) continue;
-        known = true;
-        options.action = name.substr(2);
-        whole = value(name, options.selector);
-      }
-      if (!known)
-        return fail(Errc::invalid_argument,
-                    "there is no option " + words[at] + "; `tgt-admin --help` lists them");
-    }
-    if (!whole) return fail(Errc::invalid_argument, "option " + words[at] + " requires a value");
-  }
-  return options;
-}
-
 void print_admin_usage() {
   fmt::print(
       "Usage: tgt-admin [OPTION...]\n\n"
@@ -185,40 +115,6 @@ Result<std::string> read_conf(const std::string& path) {
 
 // ---- tgtimg
 
-struct ImageOptions {
-  std::map<std::string, std::string, std::less<>> values;
-  [[nodiscard]] std::string get(std::string_view name) const {
-    const auto at = values.find(name);
-    return at == values.end() ? std::string() : at->second;
-  }
-};
-
-Result<ImageOptions> parse_image(const std::vector<std::string>& words) {
-  struct Name {
-    std::string_view letter, name;
-  };
-  constexpr Name names[] = {{"-o", "--op"},   {"-Y", "--device-type"}, {"-b", "--barcode"},
-                            {"-s", "--size"}, {"-t", "--type"},        {"-f", "--file"}};
-  ImageOptions options;
-  for (std::size_t at = 0; at < words.size(); ++at) {
-    const std::string_view word = words[at];
-    if (word == "--thin-provisioning" || word == "-T") {
-      options.values["thin"] = "1";
-      continue;
-    }
-    const auto row = std::find_if(std::begin(names), std::end(names), [&](const Name& name) {
-      return word == name.letter || word == name.name || word.starts_with(std::string(name.name) + "=");
-    });
-    if (row == std::end(names))
-      return fail(Errc::invalid_argument, "unrecognized option '" + words[at] + "'");
-    const std::string_view rest = word == row->letter ? std::string_view{} : word.substr(row->name.size());
-    if (!take_value(words, at, rest, options.values[std::string(row->name.substr(2))])) {
-      return fail(Errc::invalid_argument, "option '" + words[at] + "' requires an argument");
-    }
-  }
-  return options;
-}
-
 // A new file of this many bytes: sparse, or with all its space. Nothing is left when it fails.
 Status make_image(const std::string& path, off_t bytes, bool sparse) {
   const control::Fd file(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0640));
@@ -231,7 +127,7 @@ Status make_image(const std::string& path, off_t bytes, bool sparse) {
   return fail_errno(error, path);
 }
 
-Status new_image(const ImageOptions& options) {
+Status new_image(const tgt::ImageOptions& options) {
   const std::string device = options.get("device-type"), type = options.get("type"),
                     path = options.get("file");
   if (path.empty()) return fail(Errc::invalid_argument, "the file is missing; give --file PATH");
@@ -275,7 +171,7 @@ int run_tgtadm(int argc, char** argv) {
 }
 
 int run_tgt_admin(int argc, char** argv) {
-  const auto options = parse_admin(words_of(argc, argv));
+  const auto options = tgt::parse_admin(words_of(argc, argv));
   if (!options) {
     fmt::print(stderr, "tgt-admin: {}\n", options.error().message);
     return 1;
@@ -328,7 +224,7 @@ int run_tgtimg(int argc, char** argv) {
         "Makes an image file for a disk or a blank disc.\n");
     return 0;
   }
-  const auto options = parse_image(words);
+  const auto options = tgt::parse_image(words);
   Status made;
   if (!options)
     made = tl::unexpected<Error>(options.error());

@@ -152,7 +152,9 @@ class FileioCreate {
   }
 
   Outcome take_new_file() {
-    if (!size_) return refuse("Attempting to create file for new fileio backstore, need a size");
+    if (!size_)
+      return refuse("Attempting to create file for new fileio backstore, need a size",
+                    "size=1G makes " + draft_.object.dev + " of one GiB");
     new_file_ = true;
     draft_.object.size_bytes = *size_;
     return created();

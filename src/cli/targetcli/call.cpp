@@ -103,7 +103,9 @@ std::optional<bool> parse_boolean(std::string_view text) {
 
 tl::expected<std::string, Refusal> node_name(std::string_view text) {
   const auto normal = iscsi::normalize_name(text);
-  if (!normal) return refuse("WWN not valid as: iqn, naa, eui", normal.error().message);
+  if (!normal)
+    return refuse("WWN not valid as: iqn, naa, eui",
+                  "'" + std::string(text.substr(0, 224)) + "': " + normal.error().message);
   return *normal;
 }
 

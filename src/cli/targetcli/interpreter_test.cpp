@@ -274,7 +274,7 @@ TEST(Targetcli, RestoresOneTargetOfAFile) {
   EXPECT_EQ(shell.out("restoreconfig /tmp/both.json storage_object=disk"),
             "error: storageobject 'ramdisk:disk' exist not restoring");
   EXPECT_EQ(shell.out("restoreconfig /tmp/both.json storage_object=nosuch"),
-            "error: The file has no such object");
+            "error: The file has no storage object nosuch");
 }
 
 TEST(Targetcli, LeavingDoesNotSaveNothingOverSomething) {

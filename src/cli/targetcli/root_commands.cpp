@@ -37,6 +37,9 @@ struct Wanted {
   const std::string* object = nullptr;
 
   [[nodiscard]] bool all() const { return target == nullptr && object == nullptr; }
+  [[nodiscard]] std::string named() const {
+    return target != nullptr ? "target " + *target : "storage object " + *object;
+  }
   [[nodiscard]] bool has(const model::StorageKey& key) const {
     return object != nullptr && key.name == *object;
   }
@@ -69,7 +72,7 @@ class Restore {
     for (const model::Change& change : model::diff({}, file_)) {
       std::visit([this](const auto& step) { take(step); }, change);
     }
-    if (!wanted_.all() && changes_.empty()) return refuse("The file has no such object");
+    if (!wanted_.all() && changes_.empty()) return refuse("The file has no " + wanted_.named());
     return std::move(changes_);
   }
 
@@ -237,8 +240,7 @@ Outcome run_restoreconfig(Call& call) {
   const std::string path =
       word == nullptr || word->empty() ? call.administration.default_save_path() : file_path(call, *word);
   if (call.administration.probe(path).kind == targetd::FileProbe::Kind::none) {
-    call.say("Restore file " + path + " not found");
-    return {};
+    return refuse("Restore file " + path + " not found");
   }
   const auto loaded = load(call, path);
   if (!loaded) return tl::unexpected<Refusal>(loaded.error());

@@ -75,6 +75,7 @@ class Admin {
     if (!file) return refuse(file.error());
     wanted_ = configuration();
     const Tids tids = tids_of(configuration());
+    if (!selects(tids, file->configuration)) return no_target();
     for (const auto& [tid, key] : tids) {
       const bool there = file->configuration.find<model::Target>(key) != nullptr;
       if (auto step = there ? replace(tid, key) : drop(tid, key); !step) return step;
@@ -85,6 +86,15 @@ class Admin {
       if (auto step = add(file->configuration, key); !step) return step;
     }
     return commit(model::diff(configuration(), wanted_));
+  }
+
+  // The selector means something that is there, or that the file has.
+  bool selects(const Tids& tids, const model::Configuration& file) const {
+    if (selector_.text == "ALL") return true;
+    const bool there = std::any_of(tids.begin(), tids.end(), [this](const auto& each) {
+      return selector_.matches(each.first, each.second);
+    });
+    return there || file.find<model::Target>({selector_.text}) != nullptr;
   }
 
   // What is there already: `execute` leaves it alone, `update` makes it anew (and what is the same stays
@@ -158,8 +168,12 @@ class Admin {
 
   // ---- delete, offline, ready
 
+  tl::unexpected<Failure> no_target() const {
+    return refuse("can't find the target",
+                  "no target is " + selector_.text + "; `tgt-admin --show` lists them");
+  }
+
   Outcome remove() {
-    model::Changes changes;
     model::Configuration left = configuration();
     for (const auto& [tid, key] : tids_of(configuration())) {
       const bool own = selector_.text != "ALL" || is_tgts(*configuration().find<model::Target>(key));
@@ -169,6 +183,7 @@ class Admin {
       const auto applied = model::apply_all(left, removal_with_objects(left, key));
       if (!applied) return refuse(applied.error());
     }
+    if (left == configuration() && selector_.text != "ALL") return no_target();
     return commit(model::diff(configuration(), left));
   }
 
@@ -181,7 +196,7 @@ class Admin {
       value.enable = ready;
       changes.push_back(model::set<model::PortalGroup>(*group, std::move(value)));
     }
-    if (changes.empty() && selector_.text != "ALL") return refuse("can't find the target");
+    if (changes.empty() && selector_.text != "ALL") return no_target();
     return commit(changes);
   }
 

@@ -184,7 +184,7 @@ Outcome Command::new_target_of_name() {
   const auto text = needed("targetname");
   if (!text) return tl::unexpected<Failure>(text.error());
   const auto name = iscsi::normalize_name(*text);
-  if (!name) return refuse("invalid request", name.error().message);
+  if (!name) return refuse("invalid request", "'" + *text + "': " + name.error().message);
   const model::TargetKey key{*name};
   if (tids_of(configuration()).contains(*number))
     return refuse("this target already exists", fmt::format("tid {} is taken", *number));
@@ -236,8 +236,9 @@ Outcome Command::bind(bool on) {
     return refuse(options_.operation + " operation requires initiator-address or initiator-name");
   if (*address == "ALL") return bind_all(on);
   return refuse("invalid request",
-                "initiators are told apart by their names, not by addresses: --initiator-name, or "
-                "--initiator-address ALL");
+                *address +
+                    ": initiators are told apart by their names, not by addresses: --initiator-name, or "
+                    "--initiator-address ALL");
 }
 
 Outcome Command::bind_all(bool on) {
@@ -255,7 +256,7 @@ Outcome Command::bind_name(const std::string& text, bool on) {
   const auto key = group();
   if (!key) return tl::unexpected<Failure>(key.error());
   const auto name = iscsi::normalize_name(text);
-  if (!name) return refuse("invalid request", name.error().message);
+  if (!name) return refuse("invalid request", "'" + text + "': " + name.error().message);
   const model::NodeAclKey acl{*key, *name};
   const bool now = configuration().find<model::NodeAcl>(acl) != nullptr;
   if (now == on)
@@ -310,7 +311,7 @@ tl::expected<model::StorageObject, Failure> object_for_unit(model::Plugin plugin
   if (!wanted.block_size.empty()) {
     const auto set =
         object.attributes.set(model::storage_attributes(plugin), "block_size", wanted.block_size);
-    if (!set) return refuse("invalid request", set.error().message);
+    if (!set) return refuse("invalid request", set.error().message + ", not " + wanted.block_size);
   }
   return object;
 }
@@ -431,11 +432,20 @@ Outcome Command::change_portal(bool on) {
   }
   if (changes.empty())
     return refuse("invalid request",
-                  on ? "make a target first; its portal can be changed then" : "there is no such portal");
+                  on ? "make a target first; its portal can be changed then"
+                     : "there is no portal " + pairs.front().second + "; --mode portal --op show lists them");
   return commit(changes);
 }
 
 // ---- sessions, accounts
+
+namespace {
+
+tl::unexpected<Failure> no_account(const std::string& user) {
+  return refuse("can't find the account", user + " is none; tgtadm --mode account --op show lists them");
+}
+
+}  // namespace
 
 Outcome Command::connections() {
   if (!is("show"))
@@ -472,7 +482,7 @@ Outcome Command::delete_account() {
   const auto user = needed("user");
   if (!user) return tl::unexpected<Failure>(user.error());
   Accounts accounts = accounts_of(configuration());
-  if (accounts.erase(*user) == 0) return refuse("can't find the account");
+  if (accounts.erase(*user) == 0) return no_account(*user);
   model::Changes changes{keep_accounts(configuration(), accounts)};
   for (const auto& [key, value] : configuration().all<model::PortalGroup>()) {
     if (value.chap.userid != *user && value.chap.mutual_userid != *user) continue;
@@ -493,7 +503,7 @@ Outcome Command::bind_account(bool on) {
   if (!key) return tl::unexpected<Failure>(key.error());
   const Accounts accounts = accounts_of(configuration());
   const auto account = accounts.find(*user);
-  if (account == accounts.end()) return refuse("can't find the account");
+  if (account == accounts.end()) return no_account(*user);
   const bool outgoing = options_.has("outgoing");
   model::PortalGroup group_value = *configuration().find<model::PortalGroup>(*key);
   std::string& bound = outgoing ? group_value.chap.mutual_userid : group_value.chap.userid;

@@ -104,8 +104,11 @@ Status write_text_file(const std::string& path, std::string_view text) {
   const std::string name = path.substr(slash == std::string::npos ? 0 : slash + 1);
   if (name.empty()) return fail(Errc::invalid_argument, path + " is no file");
   const Fd fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!fd.valid()) return fail_errno(errno, "cannot open folder " + folder);
-  return write_file(fd.get(), name, text);
+  if (!fd.valid()) return fail_errno(errno, "cannot write " + path);
+  const Status written = write_file(fd.get(), name, text);
+  if (written) return written;
+  if (written.error().os_errno != 0) return fail_errno(written.error().os_errno, "cannot write " + path);
+  return fail(written.error().code, "cannot write " + path + ": " + written.error().message);
 }
 
 std::vector<std::string> addresses_of_host() {

@@ -2,6 +2,7 @@
 #include "control/targetd/protocol.hpp"
 
 #include <algorithm>
+#include <variant>
 
 #include "config/target/codec.hpp"
 
@@ -46,6 +47,9 @@ Result<Changes> changes_of(const Json& args) {
   for (const Json& each : *list) {
     auto change = change_from_json(each);
     if (!change) return tl::unexpected(change.error());
+    // They stand in a file under the names of their contents; a name that somebody chose would be lost there.
+    if (std::holds_alternative<ChangeOf<Foreign>>(*change))
+      return fail(Errc::invalid_argument, "foreign objects come from files alone; restore one that has them");
     changes.push_back(std::move(*change));
   }
   return changes;
