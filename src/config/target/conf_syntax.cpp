@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "config/target/text_rules.hpp"
+
 namespace perilune::config::target {
 namespace {
 
@@ -39,6 +41,13 @@ std::pair<std::string_view, std::string_view> split_name(std::string_view line) 
   std::string_view value = trim(line.substr(length));
   if (value.starts_with('=')) value = trim(value.substr(1));
   return {line.substr(0, length), without_quotes(value)};
+}
+
+// A value goes to the journal and into messages: a byte that JSON cannot carry would be another one there.
+bool can_be_kept(std::string_view text) {
+  std::string blanks(text);
+  std::replace(blanks.begin(), blanks.end(), '\t', ' ');
+  return is_plain_text(blanks);
 }
 
 bool is_include(std::string_view name) {
@@ -110,6 +119,7 @@ class SyntaxReader {
   Status line(std::string_view text, std::size_t depth) {
     if (text.empty()) return {};
     if (++directives_ > max_conf_directives) return too_much("more than 200000 lines");
+    if (!can_be_kept(text)) return wrong("not UTF-8, or with control characters; convert the file");
     if (text.find("<<") != std::string_view::npos && !text.starts_with("<<"))
       return wrong("here-documents are not supported");
     if (text.starts_with("<<") && text.ends_with(">>"))

@@ -252,6 +252,16 @@ TEST(TargetsConf, SaysInWhichLineItIsWrong) {
   EXPECT_THAT(refused(in_target("backing-store /srv/a\nbacking-store /srv/a")), HasSubstr("is lun1 already"));
 }
 
+TEST(TargetsConf, WhatJsonCannotCarryIsRefused) {
+  // Kept, it would be another text after a restart.
+  EXPECT_EQ(refused(in_target("TargetAlias caf\xe9")),
+            "targets.conf:2: not UTF-8, or with control characters; convert the file");
+  EXPECT_EQ(refused(in_target("backing-store /srv/\x1b[2J")),
+            "targets.conf:2: not UTF-8, or with control characters; convert the file");
+  const auto loaded = load(in_target("\tbacking-store\t/srv/caf\xc3\xa9.img # caf\xe9"));
+  EXPECT_TRUE(loaded.configuration.by_dev("/srv/caf\xc3\xa9.img").has_value());
+}
+
 TEST(TargetsConf, HostileFilesAreBounded) {
   World world;
   world.files["self"] = {{"self", "include self\n"}};
