@@ -10,7 +10,9 @@ if(PERILUNE_SANITIZE)
   target_link_options(perilune_flags INTERFACE -fsanitize=${PERILUNE_SANITIZE})
 endif()
 if(PERILUNE_BUILD_FUZZERS)
-  target_compile_options(perilune_flags INTERFACE -fsanitize=fuzzer-no-link)
+  # Which lines a run reaches is counted in the same build (tools/fuzz-slice).
+  target_compile_options(perilune_flags INTERFACE -fsanitize=fuzzer-no-link -fprofile-instr-generate -fcoverage-mapping)
+  target_link_options(perilune_flags INTERFACE -fprofile-instr-generate)
 endif()
 
 # perilune_folder(NAME DEPS...): every .cpp below the current folder that is not a test becomes the static library
