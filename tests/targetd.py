@@ -102,9 +102,9 @@ def add_target(target, port, **attributes):
 
 
 class Targetd:
-    def __init__(self, stack, threads=1, prefix=()):
+    def __init__(self, stack, threads=1, prefix=(), options=()):
         self.folder = pathlib.Path(h.temp_dir(stack))
-        self.socket, self.threads, self.prefix = self.folder / "socket", threads, prefix
+        self.socket, self.threads, self.prefix, self.options = self.folder / "socket", threads, prefix, options
         self.log = self.folder / "log"
         self.process = None
         self.stack = stack
@@ -114,7 +114,7 @@ class Targetd:
     def start(self):
         h.need_perilune()
         command = [*self.prefix, h.PERILUNE, "targetd", "--foreground", "--config", self.folder / "etc", "--socket", self.socket, "--threads",
-                   self.threads]
+                   self.threads, *self.options]
         mark = self.errors().count("info ready")
         with open(self.log, "ab") as log:
             self.process = h.start([str(word) for word in command], stdout=log, stderr=log)

@@ -26,6 +26,7 @@
 #include "cli/serve_reload.hpp"
 #include "cli/stderr_log.hpp"
 #include "cli/verbs.hpp"
+#include "control/privilege/confine.hpp"
 #include "crypto/hash.hpp"
 #include "iscsi/names/names.hpp"
 #include "passthrough/open_device.hpp"
@@ -46,6 +47,7 @@ struct ServeOptions {
   bool unrestricted = false;
   std::optional<unsigned> protection;  // the type; 0: there is room, and none yet
   bool verbose = false;
+  bool unfiltered = false;
   bool quiet = false;
   std::uint32_t block_size = 512;
   std::uint32_t physical_block_size = 0;
@@ -400,6 +402,7 @@ int serve(const ServeOptions& options) {
                 std::move(config->media), log);
   Signals signals(stop, [&] { reload.look(); });
   signals.watch((*loops)->first());
+  control::privilege::confine_server(!options.unfiltered, log);
   if (Status status = (*server)->start(); !status) return complain(status.error());
   announce(options, **server, name);
   (*loops)->run();
@@ -466,6 +469,7 @@ int run_serve(int argc, char** argv) {
   add_polling_option(app, options.polling, "never: sleep until there is work; adaptive: spin for a moment while requests "
                                            "keep coming; always: never sleep");
   add_runtime_option(app, options.loop_kind);
+  app.add_flag("--no-seccomp", options.unfiltered, "do not have the kernel filter system calls");
   app.add_flag("-v,--verbose", options.verbose, "log more");
   app.add_flag("-q,--quiet", options.quiet, "log errors only");
   if (const auto code = parse_arguments(app, argc, argv, 2)) return *code;

@@ -25,6 +25,7 @@
 #include "cli/stderr_log.hpp"
 #include "cli/targetd.hpp"
 #include "cli/verbs.hpp"
+#include "control/privilege/confine.hpp"
 #include "control/serving/target_daemon.hpp"
 #include "control/systemd.hpp"
 #include "runtime/posix/thread.hpp"
@@ -49,6 +50,7 @@ struct TargetdOptions {
   std::string log_file;
   bool foreground = false;
   bool verbose = false;
+  bool unfiltered = false;
   std::uint32_t threads = 1;
   std::uint32_t buffer_mib = 64;
   runtime::Polling polling = runtime::Polling::adaptive;
@@ -144,6 +146,7 @@ class Process {
     if (!config) return refuse(config.error());
     auto server = target::Server::create((*loops)->all(), std::move(*config), tap_);
     if (!server) return refuse(server.error());
+    control::privilege::confine_server(!options_.unfiltered, log_);
     if (Status status = (*server)->start(); !status) return refuse(status.error());
     control::serving::TargetDaemon daemon({.config_folder = options_.config_folder,
                                            .state_folder = options_.state_folder,
@@ -257,6 +260,7 @@ int run_targetd(int argc, char** argv) {
                      "never: sleep until there is work; adaptive: spin for a moment while requests "
                      "keep coming; always: never sleep");
   add_runtime_option(app, options.loop_kind);
+  app.add_flag("--no-seccomp", options.unfiltered, "do not have the kernel filter system calls");
   app.add_flag("--verbose", options.verbose, "log more");
   bool version = false;
   app.add_flag("-v,--version", version, "show the version");
