@@ -8,6 +8,7 @@
 
 #include "base/result.hpp"
 #include "block/backstore.hpp"
+#include "runtime/posix/host_access.hpp"
 
 namespace perilune::block {
 
@@ -27,6 +28,7 @@ struct BackstoreOptions {
   bool thick = false;
   // Where writes that must not be torn are kept until they are in their places; nullptr: a file has none of them. Memory needs none.
   std::shared_ptr<AtomicJournal> atomic_journal = nullptr;
+  runtime::posix::HostAccess* access = nullptr;  // who opens what this process may not
 
   [[nodiscard]] std::uint32_t stored_block_bytes() const noexcept { return block_size_bytes + protection_bytes; }
   [[nodiscard]] std::uint32_t physical_block_over(std::uint32_t of_backing) const noexcept {

@@ -26,6 +26,7 @@
 #include "cli/targetd.hpp"
 #include "cli/verbs.hpp"
 #include "control/privilege/confine.hpp"
+#include "control/privilege/privileges.hpp"
 #include "control/serving/target_daemon.hpp"
 #include "control/systemd.hpp"
 #include "runtime/posix/thread.hpp"
@@ -36,6 +37,7 @@ namespace perilune::cli {
 namespace {
 
 namespace systemd = control::systemd;
+using control::privilege::Privileges;
 
 // LIO's folder, whose file and backups an administrator looks for there.
 constexpr const char* default_config_folder = "/etc/target";
@@ -51,6 +53,9 @@ struct TargetdOptions {
   bool foreground = false;
   bool verbose = false;
   bool unfiltered = false;
+  bool keep_privileges = false;
+  std::string user;
+  std::vector<std::string> backing_folders;
   std::uint32_t threads = 1;
   std::uint32_t buffer_mib = 64;
   runtime::Polling polling = runtime::Polling::adaptive;
@@ -126,8 +131,9 @@ Result<target::ServerConfig> server_config(const TargetdOptions& options) {
 
 class Process {
  public:
-  Process(const TargetdOptions& options, StartReport& report)
+  Process(const TargetdOptions& options, const Privileges& privileges, StartReport& report)
       : options_(options),
+        privileges_(privileges),
         report_(report),
         log_(options.verbose ? EventLog::Level::debug : EventLog::Level::info),
         tap_(log_),
@@ -137,9 +143,11 @@ class Process {
     Signals signals;
     runtime::LoopOptions loop_options;
     loop_options.polling = options_.polling;
+    loop_options.access = privileges_.access();
     loop_options.notice = [this](std::string_view line) {
       log_.event(EventLog::Level::warning, "reactor", line);
     };
+    privileges_.tell(log_);
     auto loops = LoopThreads::create(options_.threads, options_.loop_kind, loop_options);
     if (!loops) return refuse(loops.error());
     auto config = server_config(options_);
@@ -152,7 +160,8 @@ class Process {
                                            .state_folder = options_.state_folder,
                                            .socket_path = options_.socket_path,
                                            .version = PERILUNE_VERSION,
-                                           .front_ends = target_front_ends()},
+                                           .front_ends = target_front_ends(),
+                                           .access = privileges_.access()},
                                           **server, (*loops)->first(), log_, tap_);
     runtime::Loop& first = (*loops)->first();
     runtime::Timer limit(first.timers(), Delegate<void()>::to<&Process::give_up>(*this));
@@ -204,6 +213,7 @@ class Process {
   }
 
   const TargetdOptions& options_;
+  const Privileges& privileges_;
   StartReport& report_;
   StderrLog log_;
   control::serving::EventTap tap_;
@@ -211,6 +221,23 @@ class Process {
   LoopThreads* loops_ = nullptr;
   int exit_code_ = 0;
 };
+
+// What root's daemon gives up, and to whom. `--backing-folder` takes the place of the helper's own list, but for the devices.
+Result<Privileges> give_up_privileges(const TargetdOptions& options) {
+  control::privilege::PrivilegeOptions how;
+  how.keep = options.keep_privileges;
+  how.user = options.user;
+  how.own_folders = {options.config_folder, options.state_folder};
+  how.shared_folder = folder_of(options.socket_path);
+  how.shared_files = {options.socket_path, options.socket_path + ".lock"};
+  if (!options.backing_folders.empty()) how.roots = {std::string(control::privilege::device_root)};
+  for (std::string folder : options.backing_folders) {
+    while (folder.ends_with('/')) folder.pop_back();
+    if (!folder.starts_with('/')) return fail(Errc::invalid_argument, "--backing-folder: an absolute path below / is needed");
+    how.roots.push_back(std::move(folder));
+  }
+  return Privileges::give_up(how);
+}
 
 int run(TargetdOptions options) {
   const char* given = std::getenv("PERILUNE_CONFIG");
@@ -228,7 +255,12 @@ int run(TargetdOptions options) {
     if (const auto code = go_to_background("targetd", options.log_file, report_fd)) return *code;
   }
   StartReport report(report_fd);
-  Process process(options, report);
+  const auto privileges = give_up_privileges(options);
+  if (!privileges) {
+    report.failed(privileges.error());
+    return complain(privileges.error());
+  }
+  Process process(options, *privileges, report);
   return process.run();
 }
 
@@ -260,6 +292,11 @@ int run_targetd(int argc, char** argv) {
                      "never: sleep until there is work; adaptive: spin for a moment while requests "
                      "keep coming; always: never sleep");
   add_runtime_option(app, options.loop_kind);
+  app.add_option("--user", options.user, "become this user; what only root may do a small helper does");
+  app.add_option("--backing-folder", options.backing_folders,
+                 "the helper opens files below this folder, and not below /srv, /mnt, /home and the like; again for more")
+      ->allow_extra_args(false);
+  app.add_flag("--keep-privileges", options.keep_privileges, "keep all rights that it is started with");
   app.add_flag("--no-seccomp", options.unfiltered, "do not have the kernel filter system calls");
   app.add_flag("--verbose", options.verbose, "log more");
   bool version = false;

@@ -69,14 +69,14 @@ Result<NodeInfo> look_at(const std::string& path) {
   return info;
 }
 
-Result<UniqueFd> open_node(const std::string& path, bool read_only) {
+Result<UniqueFd> open_node(const std::string& path, const OpenOptions& options) {
   const int flags = O_NONBLOCK | O_CLOEXEC;  // a drive without a medium is a device too
-  UniqueFd fd(::open(path.c_str(), flags | (read_only ? O_RDONLY : O_RDWR)));
-  if (!fd && !read_only && (errno == EROFS || errno == ENOMEDIUM))
-    fd.reset(::open(path.c_str(), flags | O_RDONLY));
-  if (!fd) return explain(path, errno);
+  auto fd = runtime::posix::open_path(options.access, path, flags | (options.read_only ? O_RDONLY : O_RDWR));
+  if (!fd && !options.read_only && (fd.error().os_errno == EROFS || fd.error().os_errno == ENOMEDIUM))
+    fd = runtime::posix::open_path(options.access, path, flags | O_RDONLY);
+  if (!fd) return fd.error().os_errno != 0 ? explain(path, fd.error().os_errno) : std::move(fd);
   int version = 0;
-  if (::ioctl(fd.get(), SG_GET_VERSION_NUM, &version) != 0 || version < 30000) {
+  if (::ioctl(fd->get(), SG_GET_VERSION_NUM, &version) != 0 || version < 30000) {
     return fail(Errc::unsupported, path + ": takes no SCSI commands");
   }
   return fd;
@@ -90,20 +90,30 @@ Status lock(const std::string& path, int fd, const NodeInfo& info) {
 }
 
 // Nobody else writes to the blocks behind our back: as exclusive as a mount.
-Result<std::vector<UniqueFd>> claim(const std::string& path, const NodeInfo& info) {
+Result<std::vector<UniqueFd>> claim(const std::string& path, const NodeInfo& info, const OpenOptions& options) {
   std::vector<UniqueFd> claims;
   for (const std::string& name : info.block_names) {
-    UniqueFd fd(::open(("/dev/" + name).c_str(), O_RDONLY | O_EXCL | O_NONBLOCK | O_CLOEXEC));
-    if (!fd && errno == EBUSY) {
+    auto fd = runtime::posix::open_path(options.access, "/dev/" + name, O_RDONLY | O_EXCL | O_NONBLOCK);
+    const int error = fd ? 0 : fd.error().os_errno;
+    if (error == EBUSY) {
       return fail(
           Errc::busy,
           fmt::format("{}: in use (its disk {} is mounted, or claimed by another program)", path, name),
           EBUSY);
     }
-    if (!fd && errno != ENOMEDIUM && errno != ENOENT) return explain("/dev/" + name, errno);
-    if (fd) claims.push_back(std::move(fd));
+    if (!fd && error == 0) return tl::unexpected(fd.error());
+    if (!fd && error != ENOMEDIUM && error != ENOENT) return explain("/dev/" + name, error);
+    if (fd) claims.push_back(std::move(*fd));
   }
   return claims;
+}
+
+// The node that lets every command through to a process without CAP_SYS_RAWIO.
+Result<std::string> node_for_all_commands(const std::string& path, const NodeInfo& info) {
+  if (info.kind == NodeKind::generic) return path;
+  if (!info.generic_node.empty()) return info.generic_node;
+  return fail(Errc::permission,
+              path + ": has no /dev/sgN (modprobe sg), and without CAP_SYS_RAWIO the kernel lets only some commands through to it");
 }
 
 // What fits through: the adapter's limit in bytes, and that in pieces of memory where these are pages of
@@ -167,9 +177,14 @@ std::string canonical(const std::string& path) {
 Result<std::shared_ptr<RealDevice>> open_device(const std::string& path, const OpenOptions& options) {
   auto info = look_at(path);
   if (!info) return tl::unexpected(info.error());
-  auto fd = open_node(path, options.read_only);
+  if (options.access != nullptr && info->kind != NodeKind::generic) {
+    const auto node = node_for_all_commands(path, *info);
+    if (!node) return tl::unexpected(node.error());
+    return open_device(*node, options);
+  }
+  auto fd = open_node(path, options);
   if (!fd) return tl::unexpected(fd.error());
-  auto claims = claim(path, *info);
+  auto claims = claim(path, *info, options);
   if (!claims) return tl::unexpected(claims.error());
   if (Status status = lock(path, fd->get(), *info); !status) return tl::unexpected(status.error());
 

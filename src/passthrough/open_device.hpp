@@ -7,12 +7,16 @@
 
 #include "base/result.hpp"
 #include "passthrough/real_device.hpp"
+#include "runtime/posix/host_access.hpp"
 
 namespace perilune::passthrough {
 
 struct OpenOptions {
   bool read_only = false;     // the descriptor too
   bool unrestricted = false;  // PassthroughFacts::unrestricted
+  // Who opens what this process may not. Then the process has no CAP_SYS_RAWIO either, without which the kernel lets only some
+  // commands through to a block device or a bsg node, but all of them to /dev/sgN: that one is opened.
+  runtime::posix::HostAccess* access = nullptr;
 };
 
 // `path`: /dev/sgN, a whole block device of a SCSI disk or drive, or /dev/bsg/H:C:T:L. Holds the device's

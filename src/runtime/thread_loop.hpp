@@ -13,6 +13,10 @@
 
 namespace perilune::runtime {
 
+namespace posix {
+class HostAccess;
+}
+
 // What the kernel was asked and what it answered, for tests that prove an order (a durable write has
 // completed before the answer was handed to the socket). Points to no payload.
 struct TraceEvent {
@@ -34,6 +38,7 @@ struct LoopOptions {
   Polling polling = Polling::adaptive;
   Duration poll_limit = std::chrono::microseconds(80);  // of one spin, when it is adaptive
   bool device_commands = false;  // Loop::submit(DeviceCommand&) will be used: io_uring allows that operation, too
+  posix::HostAccess* access = nullptr;  // who opens and binds what this process may not; outlives the loop
   std::function<void(std::string_view)>
       notice;  // one line for the log when something is not as good as it could be
   std::function<void(const TraceEvent&)> trace;  // null in production

@@ -1,11 +1,26 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What the daemon has given up when it serves: system calls that it does not need."""
+"""What the daemon has given up when it serves: system calls that it does not need, capabilities, root; and that the root helper
+does for it what it still needs, and no more."""
+import os
 import pathlib
+import pwd
 import re
+import signal
+import socket
+import struct
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "conformance"))
 
 import harness as h
+import raw_pdu as p
 import targetd as d
+
+TARGET = "iqn.2026-11.io.perilune:confined"
+MIB = 1 << 20
+# CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER, CAP_NET_BIND_SERVICE: capability.h's numbers
+HELPER_CAPABILITIES = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 3 | 1 << 10
 
 
 def status_of(pid, thread=None):
@@ -22,6 +37,54 @@ def sanitized(daemon):
     return "built with a sanitizer" in daemon.errors()
 
 
+def helper_of(daemon):
+    return int(re.findall(r"privileges dropped user=\S+ helper=(\d+)", daemon.errors())[-1])
+
+
+def is_root():
+    if os.geteuid() == 0:
+        return True
+    print("this test gives up root's rights, and has none", flush=True)
+    return False
+
+
+def login(stack, port):
+    connection = p.Connection(("127.0.0.1", port), name="iqn.2026-11.io.perilune:host", isid=struct.pack(">HI", 0x8000, 1))
+    stack.callback(connection.close)
+    return connection.login(TARGET).clear_attentions((0,))
+
+
+def low_port():
+    """One below 1024 that nobody listens on."""
+    for port in range(861, 1024):
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
+    raise AssertionError("no free port below 1024")
+
+
+def private_disk(daemon):
+    """A file that only root reaches."""
+    folder = daemon.folder / "private"
+    folder.mkdir(mode=0o700)
+    path = folder / "disk"
+    with open(path, "wb") as f:
+        f.truncate(4 * MIB)
+    path.chmod(0o600)
+    return path
+
+
+def refused(client, op, **args):
+    try:
+        client(op, **args)
+    except d.Refused as e:
+        return str(e)
+    raise AssertionError(f"{op} was not refused")
+
+
 def system_calls(stack):
     daemon = d.Targetd(stack, threads=2)
     if sanitized(daemon):
@@ -35,11 +98,99 @@ def system_calls(stack):
 
 
 def without_filter(stack):
-    daemon = d.Targetd(stack, options=["--no-seccomp"])
+    daemon = d.Targetd(stack, options=["--no-seccomp", "--keep-privileges"])
     assert "warning seccomp off" in daemon.errors(), daemon.errors()
-    assert status_of(daemon.process.pid)["Seccomp"] == "0"
+    assert "warning privileges kept" in daemon.errors(), daemon.errors()
+    status = status_of(daemon.process.pid)
+    assert status["Seccomp"] == "0" and status["CapEff"] == status_of("self")["CapEff"], status
     daemon.stop()
 
 
+def capabilities(stack):
+    if not is_root():
+        return
+    daemon = d.Targetd(stack, threads=2)
+    pid = daemon.process.pid
+    for thread in threads_of(pid):
+        status = status_of(pid, thread)
+        for which in ("CapInh", "CapPrm", "CapEff", "CapAmb"):
+            assert int(status[which], 16) == 0, (thread, which, status[which])
+        assert status["NoNewPrivs"] == "1", thread
+    helper = status_of(helper_of(daemon))
+    assert helper["Name"] == "perilune-root" and helper["PPid"] == str(pid), helper
+    assert int(helper["CapEff"], 16) & ~HELPER_CAPABILITIES == 0 and helper["NoNewPrivs"] == "1", helper
+    assert sanitized(daemon) or helper["Seccomp"] == "2", helper
+    daemon.stop()
+
+
+def as_nobody(stack):
+    """A user without rights serves what only root may open, on a port that only root may have."""
+    if not is_root():
+        return
+    daemon = d.Targetd(stack, threads=2, options=["--user", "nobody"])
+    disk, port = private_disk(daemon), low_port()
+    uid = pwd.getpwnam("nobody").pw_uid
+    assert set(status_of(daemon.process.pid)["Uid"].split()) == {str(uid)}
+    c = daemon.client()
+    c("commit", changes=[*d.add_file("one", disk, "one-serial", 4 * MIB), *d.add_target(TARGET, port), d.add_lun(TARGET, 0, "one")])
+    session = login(stack, port)
+    session.good(p.write10(3, 1), write=b"\x5a" * 512)
+    # FUA, whose descriptor is an open of its own.
+    session.good(struct.pack(">BBIBHB", 0x2a, 0x08, 4, 0, 1, 0), write=b"\xa5" * 512)
+    assert disk.read_bytes()[3 * 512:5 * 512] == b"\x5a" * 512 + b"\xa5" * 512
+    # What it has made belongs to it, and others may not look.
+    for folder in (daemon.folder / "etc", daemon.folder / "etc" / "state"):
+        assert folder.stat().st_uid == uid and folder.stat().st_mode & 0o077 == 0, (folder, folder.stat())
+    # targetcli finds the file usable, and makes one where the user could not.
+    cli = [h.PERILUNE, "targetcli"]
+    environment = {"PERILUNE_TARGETD_SOCKET": str(daemon.socket)}
+    made = disk.parent / "made"
+    h.run([*cli, "/backstores/fileio", "create", "two", made, "1M"], env=environment)
+    assert made.stat().st_uid == uid and made.stat().st_mode & 0o777 == 0o600 and made.stat().st_size == MIB, made.stat()
+    message = refused(c, "commit", changes=d.add_file("bad", "/etc/shadow", "bad-serial", 4 * MIB))
+    assert "/etc/shadow is not below a folder in which the root helper opens files (--backing-folder)" in message, message
+    # Killed and started again it finds all of it, and its own files.
+    daemon.kill()
+    daemon.start()
+    login(stack, port).good(p.read10(3, 1), 512)
+    daemon.stop()
+
+
+def helper_dies(stack):
+    """The server goes on; what needs the helper says so."""
+    if not is_root():
+        return
+    daemon = d.Targetd(stack, options=["--user", "nobody"])
+    disk, port = private_disk(daemon), h.free_port()
+    c = daemon.client()
+    c("commit", changes=[*d.add_file("one", disk, "one-serial", 4 * MIB), *d.add_target(TARGET, port), d.add_lun(TARGET, 0, "one")])
+    session = login(stack, port)
+    os.kill(helper_of(daemon), signal.SIGKILL)
+    session.good(p.write10(0, 1), write=b"\x11" * 512)
+    other = disk.parent / "other"
+    other.write_bytes(bytes(MIB))
+    message = refused(c, "commit", changes=d.add_file("two", other, "two-serial", MIB))
+    assert f"{other}: the root helper has ended" in message, message
+    session.good(p.read10(0, 1), 512)
+    login(stack, port)
+    daemon.stop()
+
+
+def server_dies(stack):
+    if not is_root():
+        return
+    daemon = d.Targetd(stack)
+    helper = helper_of(daemon)
+    assert pathlib.Path(f"/proc/{helper}").exists()
+    daemon.kill()
+
+    def ended():
+        try:
+            return status_of(helper)["State"].startswith("Z")  # nobody may have waited for it in a container
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+    h.wait_for(ended, "the helper to end")
+
+
 if __name__ == "__main__":
-    h.main(system_calls, without_filter)
+    h.main(system_calls, without_filter, capabilities, as_nobody, helper_dies, server_dies)

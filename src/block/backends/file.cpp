@@ -56,7 +56,7 @@ Result<std::unique_ptr<Backstore>> FileBackstore::open(const std::string& path, 
     return fail(Errc::invalid_argument, path + ": is a directory");
   }
   runtime::OpenOptions how{options.read_only, options.direct};
-  auto opened = runtime::posix::open_block_file(path, how, !options.read_only);
+  auto opened = runtime::posix::open_block_file(path, how, !options.read_only, options.access);
   if (!opened) return explain(path, opened.error(), options.read_only);
   if (options.protection_bytes != 0 && opened->properties.is_block_device) {
     return fail(Errc::unsupported, path + ": protection information is kept in files and in memory, not on a block device");
@@ -96,9 +96,9 @@ Status FileBackstore::take_journal(const BackstoreOptions& options) {
   struct stat info{};
   if (::fstat(file_.fd.get(), &info) != 0) return fail_errno(errno, identity_);
   atomic_disk_ = atomic_disk_number(identity_, p.is_block_device ? 0 : info.st_ino);
-  const int fd = ::open(path_for_channels().c_str(), O_RDWR | O_CLOEXEC);  // through the page cache
-  if (fd < 0) return fail_errno(errno, identity_);
-  const auto medium = make_file_medium(fd, identity_, p.size_bytes);
+  auto fd = runtime::posix::open_path(options.access, path_for_channels(), O_RDWR);  // through the page cache
+  if (!fd) return fail(fd.error().code, fmt::format("{}: {}", identity_, fd.error().message), fd.error().os_errno);
+  const auto medium = make_file_medium(fd->release(), identity_, p.size_bytes);
   if (Status status = options.atomic_journal->recover(atomic_disk_, *medium); !status) return status;
   journal_ = options.atomic_journal;
   geometry_.max_atomic_blocks = max_atomic_blocks(geometry_.block_size_bytes, geometry_.protection_bytes);

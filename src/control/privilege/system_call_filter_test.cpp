@@ -41,8 +41,8 @@ int confined(Confined who, const std::function<int()>& body) {
 // What a call that must not succeed fails with.
 int error_of(long result) { return result == -1 ? errno : 0; }
 
-#define NEED_FILTERS()                                                                                      \
-  if (WEXITSTATUS(confined(Confined::server, [] { return 0; })) == no_filters_here)                         \
+#define NEED_FILTERS()                                                              \
+  if (WEXITSTATUS(confined(Confined::server, [] { return 0; })) == no_filters_here) \
   GTEST_SKIP() << (PERILUNE_SANITIZED ? "a sanitizer makes calls of its own" : "no system call filters here")
 
 TEST(SystemCallFilter, ACallThatIsNotOnTheListIsRefused) {
@@ -102,7 +102,8 @@ TEST(SystemCallFilter, AServerStillStartsThreadsAndOpensFiles) {
     if (fd < 0) return 1;
     if (::socket(AF_INET, SOCK_STREAM, 0) < 0) return 2;
     int version = 0;
-    if (error_of(::ioctl(fd, SG_GET_VERSION_NUM, &version)) != ENOTTY) return 3;  // the device refuses, not the filter
+    if (error_of(::ioctl(fd, SG_GET_VERSION_NUM, &version)) != ENOTTY)
+      return 3;  // the device refuses, not the filter
     rlimit limit{};
     return ::getrlimit(RLIMIT_NOFILE, &limit) == 0 ? 0 : 4;
   });

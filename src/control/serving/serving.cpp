@@ -286,13 +286,15 @@ Result<Serving::Object> Serving::open(const StorageKey& key, const StorageObject
   Object object;
   object.value = value;
   if (key.plugin == Plugin::pscsi) {
-    auto device = passthrough::open_device(value.dev, {.read_only = value.readonly, .unrestricted = false});
+    auto device = passthrough::open_device(
+        value.dev, {.read_only = value.readonly, .unrestricted = false, .access = access_});
     if (!device) return tl::unexpected(device.error());
     object.device = std::move(*device);
     return object;
   }
   block::BackstoreOptions options = backing_options(key, value);
   options.atomic_journal = server_.config().atomic_journal;
+  options.access = access_;
   auto store = block::open_backstore(backing_of(key, value), options);
   if (!store) return tl::unexpected(store.error());
   object.store = std::move(*store);

@@ -23,15 +23,17 @@
 #include "control/serving/mapping.hpp"
 #include "passthrough/real_device.hpp"
 #include "runtime/loop.hpp"
+#include "runtime/posix/host_access.hpp"
 #include "target/server.hpp"
 
 namespace perilune::control::serving {
 
 class Serving {
  public:
-  // The server, its first loop (which another thread runs, until this is gone) and the log outlive this.
-  Serving(target::Server& server, runtime::Loop& loop, EventLog& log)
-      : server_(server), loop_(loop), log_(log) {}
+  // The server, its first loop (which another thread runs, until this is gone) and the log outlive this; so does `access`, which
+  // opens what this process may not (nullptr: nobody does).
+  Serving(target::Server& server, runtime::Loop& loop, EventLog& log, runtime::posix::HostAccess* access)
+      : server_(server), loop_(loop), log_(log), access_(access) {}
   ~Serving();
   Serving(const Serving&) = delete;
   Serving& operator=(const Serving&) = delete;
@@ -134,6 +136,7 @@ class Serving {
   target::Server& server_;
   runtime::Loop& loop_;
   EventLog& log_;
+  runtime::posix::HostAccess* const access_;
   std::map<config::target::StorageKey, Object> objects_;
   std::map<config::target::TargetKey, Target> targets_;
   std::map<std::uint32_t, config::target::TargetKey> target_names_;  // by number

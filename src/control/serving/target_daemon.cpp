@@ -55,7 +55,7 @@ SessionInfo info_of(const PortalGroupKey& group, const target::SessionView& view
 
 TargetDaemon::TargetDaemon(TargetDaemonOptions options, target::Server& server, runtime::Loop& loop,
                            EventLog& log, EventTap& tap)
-    : options_(std::move(options)), log_(log), tap_(tap), serving_(server, loop, log) {
+    : options_(std::move(options)), log_(log), tap_(tap), serving_(server, loop, log, options_.access) {
   tap_.on_session([this](const std::string& event, const std::string& fields) {
     post([this, event, fields] { tell(targetd::session_event(event, fields)); });
   });
@@ -223,19 +223,19 @@ void TargetDaemon::look_at_sizes() {
 // ---- files
 
 targetd::FileProbe TargetDaemon::probe(const std::string& path) const {
-  targetd::FileProbe probe = probe_file(path);
+  targetd::FileProbe probe = probe_file(path, options_.access);
   if (const auto object = configuration().by_dev(path)) probe.used_by = "in use by " + path_of(*object);
   return probe;
 }
 
 Status TargetDaemon::create_file(const std::string& path, std::uint64_t size_bytes, bool sparse) {
-  return create_disk_file(path, size_bytes, sparse);
+  return create_disk_file(path, size_bytes, sparse, options_.access);
 }
 
 Status TargetDaemon::remove_file(const std::string& path) {
   if (const auto object = configuration().by_dev(path))
     return fail(Errc::busy, path + " is in use by " + path_of(*object));
-  return remove_disk_file(path);
+  return remove_disk_file(path, options_.access);
 }
 
 Result<targetd::Saved> TargetDaemon::save(const targetd::SaveOptions& options) {
@@ -268,7 +268,7 @@ bool TargetDaemon::is_saved() const {
 }
 
 Result<std::string> TargetDaemon::read_file(const std::string& path, std::size_t max_bytes) const {
-  return read_text_file(path, max_bytes);
+  return read_text_file(path, max_bytes, options_.access);
 }
 
 std::vector<std::string> TargetDaemon::host_addresses() const { return addresses_of_host(); }

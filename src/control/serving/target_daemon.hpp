@@ -28,6 +28,7 @@ struct TargetDaemonOptions {
   std::string socket_path;
   std::string version;
   targetd::FrontEnds front_ends;
+  runtime::posix::HostAccess* access = nullptr;  // who opens what this process may not; outlives the daemon
 };
 
 class TargetDaemon final : public targetd::Administration {

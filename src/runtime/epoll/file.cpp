@@ -69,7 +69,7 @@ EpollFile::EpollFile(Reactor& reactor, posix::OpenedBlockFile opened)
 EpollFile::~EpollFile() { PERILUNE_ASSERT(outstanding_ == 0); }
 
 Result<std::unique_ptr<BlockFile>> Reactor::open_file(const std::string& path, const OpenOptions& options) {
-  auto opened = posix::open_block_file(path, options);
+  auto opened = posix::open_block_file(path, options, false, options_.access);
   if (!opened) return tl::unexpected(std::move(opened.error()));
   return std::make_unique<EpollFile>(*this, std::move(*opened));
 }

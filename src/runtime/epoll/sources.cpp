@@ -204,7 +204,7 @@ class EpollWatch final : public FdWatch, public Source {
 
 Result<std::unique_ptr<Listener>> Reactor::listen(const Endpoint& local, const SocketOptions& options,
                                                   AcceptHandler& handler) {
-  auto fd = posix::make_listener(local, options, posix::Waiting::non_blocking);
+  auto fd = posix::make_listener(local, options, posix::Waiting::non_blocking, options_.access);
   if (!fd) return tl::unexpected(std::move(fd.error()));
   auto listener = std::make_unique<EpollListener>(*this, std::move(*fd), handler);
   if (auto status = listener->start(); !status) return tl::unexpected(std::move(status.error()));

@@ -77,20 +77,25 @@ void go_direct(int fd, FileProperties& out) {
 
 }  // namespace
 
-Result<OpenedBlockFile> open_block_file(const std::string& path, const OpenOptions& options, bool exclusive) {
+Result<OpenedBlockFile> open_block_file(const std::string& path, const OpenOptions& options, bool exclusive, HostAccess* access) {
   OpenedBlockFile out;
+  const int mode = options.read_only ? O_RDONLY : O_RDWR;
   // O_NONBLOCK until it is known what this is: opening a FIFO would wait for somebody to come.
-  out.fd.reset(::open(path.c_str(), (options.read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK));
-  if (!out.fd) return fail_errno(errno, path);
+  auto opened = open_path(access, path, mode | O_NONBLOCK);
+  if (!opened) return tl::unexpected(opened.error());
+  out.fd = std::move(*opened);
   struct stat info{};
   if (::fstat(out.fd.get(), &info) != 0) return fail_errno(errno, path);
   if (!S_ISREG(info.st_mode) && !S_ISBLK(info.st_mode)) {
     return fail(Errc::invalid_argument, path + ": neither a regular file nor a block device");
   }
   if (S_ISBLK(info.st_mode) && exclusive) {
-    // The claim belongs to the open itself; without O_CREAT the flag means nothing for other kinds of file.
-    out.fd.reset(::open(path.c_str(), (options.read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_EXCL));
-    if (!out.fd) return fail_errno(errno, path);
+    // The claim belongs to the open itself; without O_CREAT the flag means nothing for other kinds of file. The helper has
+    // claimed it for the first open already.
+    out.fd.reset();
+    auto claimed = open_path(access, path, mode | O_EXCL);
+    if (!claimed) return tl::unexpected(claimed.error());
+    out.fd = std::move(*claimed);
   }
   const int flags = ::fcntl(out.fd.get(), F_GETFL);
   if (flags < 0 || ::fcntl(out.fd.get(), F_SETFL, flags & ~O_NONBLOCK) != 0) return fail_errno(errno, path);
@@ -106,8 +111,9 @@ Result<OpenedBlockFile> open_block_file(const std::string& path, const OpenOptio
   if (options.prefer_direct && !out.in_memory) go_direct(out.fd.get(), out.properties);
   if (!options.read_only && !out.in_memory) {
     const std::string same = "/proc/self/fd/" + std::to_string(out.fd.get());
-    out.durable_fd.reset(::open(same.c_str(), O_RDWR | O_CLOEXEC | (out.properties.direct ? O_DIRECT : 0)));
-    if (!out.durable_fd) return fail_errno(errno, path);
+    auto durable = open_path(access, same, O_RDWR | (out.properties.direct ? O_DIRECT : 0));
+    if (!durable) return fail(durable.error().code, path + ": " + durable.error().message, durable.error().os_errno);
+    out.durable_fd = std::move(*durable);
   }
   return out;
 }

@@ -7,6 +7,7 @@
 
 #include "base/result.hpp"
 #include "runtime/block_file.hpp"
+#include "runtime/posix/host_access.hpp"
 #include "runtime/posix/unique_fd.hpp"
 
 namespace perilune::runtime::posix {
@@ -22,8 +23,8 @@ struct OpenedBlockFile {
 };
 
 // Fails with the errno of open() or invalid_argument (neither a regular file nor a block device). `exclusive` claims a
-// block device (O_EXCL): busy when it is mounted or claimed by another.
+// block device (O_EXCL): busy when it is mounted or claimed by another. `access`: who opens what we may not, or nullptr.
 [[nodiscard]] Result<OpenedBlockFile> open_block_file(const std::string& path, const OpenOptions& options,
-                                                      bool exclusive = false);
+                                                      bool exclusive = false, HostAccess* access = nullptr);
 
 }  // namespace perilune::runtime::posix

@@ -46,6 +46,12 @@ Status apply_options(int fd, const SocketOptions& options) {
   return {};
 }
 
+Status bind_listener(int fd, SocketAddress& address, HostAccess* access) {
+  if (::bind(fd, address.get(), address.length) == 0) return {};
+  if (errno != EACCES || access == nullptr) return fail_errno(errno, "listen");
+  return access->bind(fd, address.get(), address.length);
+}
+
 }  // namespace
 
 SocketAddress to_socket_address(const Endpoint& endpoint) noexcept {
@@ -114,7 +120,8 @@ Result<UniqueFd> make_socket(const Endpoint& family_of, const SocketOptions& opt
   return fd;
 }
 
-Result<UniqueFd> make_listener(const Endpoint& local, const SocketOptions& options, Waiting waiting) {
+Result<UniqueFd> make_listener(const Endpoint& local, const SocketOptions& options, Waiting waiting,
+                               HostAccess* access) {
   auto fd = make_socket(local, options, waiting);
   if (!fd) return fd;
   const int one = 1;
@@ -130,7 +137,7 @@ Result<UniqueFd> make_listener(const Endpoint& local, const SocketOptions& optio
     if (auto s = set_option(fd->get(), level, name, one, "IP_FREEBIND"); !s) return tl::unexpected(s.error());
   }
   SocketAddress address = to_socket_address(local);
-  if (::bind(fd->get(), address.get(), address.length) != 0) return fail_errno(errno, "listen");
+  if (auto bound = bind_listener(fd->get(), address, access); !bound) return tl::unexpected(bound.error());
   if (::listen(fd->get(), SOMAXCONN) != 0) return fail_errno(errno, "listen");
   return fd;
 }

@@ -157,7 +157,7 @@ class UringWatch final : public FdWatch {
 
 Result<std::unique_ptr<Listener>> Reactor::listen(const Endpoint& local, const SocketOptions& options,
                                                   AcceptHandler& handler) {
-  auto fd = posix::make_listener(local, options, posix::Waiting::blocking);
+  auto fd = posix::make_listener(local, options, posix::Waiting::blocking, options_.access);
   if (!fd) return tl::unexpected(std::move(fd.error()));
   EventPtr<Acceptor> acceptor(new Acceptor(*this, std::move(*fd), handler));
   acceptor->start();

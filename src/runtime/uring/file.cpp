@@ -42,7 +42,7 @@ UringFile::~UringFile() {
 }
 
 Result<std::unique_ptr<BlockFile>> Reactor::open_file(const std::string& path, const OpenOptions& options) {
-  auto opened = posix::open_block_file(path, options);
+  auto opened = posix::open_block_file(path, options, false, options_.access);
   if (!opened) return tl::unexpected(std::move(opened.error()));
   return std::make_unique<UringFile>(*this, std::move(*opened));
 }
