@@ -36,11 +36,11 @@ Range plain_range(const std::uint8_t* cdb, bool writes) noexcept {
 
 bool LogicalUnit::serves_at_once(bool writes) const noexcept {
   if (!geometry_->lends_memory || command_set_ != CommandSet::disk) return false;
-  if (barriers_ != 0 || !medium_.at_rest() || reservations_.restricts() || config_.port_groups.restricted())
+  if (barriers_ != 0 || !medium_.at_rest() || is_reserved() || config_.port_groups.restricted())
     return false;
   if (!state_.medium_present || state_.stopped) return false;
   // A write that has to reach a medium behind a cache is not over when its bytes are in the memory.
-  return !writes || (!write_protected() && (state_.wce || !geometry_->write_cache));
+  return !writes || (!write_protected() && ((state_.wce && !config_.rules.write_through) || !geometry_->write_cache));
 }
 
 MutableBytes Device::transfer_at_once(Nexus& nexus, const PlainTransfer& transfer) {

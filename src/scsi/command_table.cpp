@@ -442,6 +442,7 @@ bool permits(ReservationAccess access, const CommandRow& row, const Task& task) 
 }
 
 bool available(const CommandRow& row, const LogicalUnit& unit) noexcept {
+  if (unit.rules().take_commands_away() && !unit.rules().serves(row.opcode)) return false;
   if ((row.flags & needs::explicit_access) != 0 && !unit.port_groups().by_command()) return false;
   if (row.allows(needs::removable) && !unit.removable()) return false;
   if ((row.flags & needs::clock) != 0 && !unit.device().has_clock()) return false;
@@ -449,13 +450,20 @@ bool available(const CommandRow& row, const LogicalUnit& unit) noexcept {
   if ((row.flags & needs::atomic) != 0 && unit.geometry().max_atomic_blocks == 0) return false;
   if ((row.flags & needs::store) != 0 && !unit.persists()) return false;
   if ((row.flags & needs::type_2) != 0 && unit.protection_type() != ProtectionType::type_2) return false;
-  return (row.flags & needs::thin) == 0 || unit.geometry().thin;
+  return (row.flags & needs::thin) == 0 || unit.thin();
 }
 
 namespace {
 
 bool is_write_same(const CommandRow& row) noexcept {
   return row.opcode == 0x41 || row.opcode == 0x93 || (row.opcode == 0x7f && row.service_action == 0x0d);
+}
+
+// READ, WRITE and their like, whose DPO and FUA stand side by side.
+bool takes_fua(const CommandRow& row, std::size_t options) noexcept {
+  constexpr std::uint8_t dpo_and_fua = 0x18;
+  const bool moves_blocks = row.allows(counts::read | counts::write) || row.opcode == 0x89;
+  return moves_blocks && !is_write_same(row) && (row.usage[options] & dpo_and_fua) == dpo_and_fua;
 }
 
 }  // namespace
@@ -468,10 +476,11 @@ std::uint8_t usage_of(const CommandRow& row, const LogicalUnit& unit, std::size_
     if (row.opcode == 0x42) bits &= static_cast<std::uint8_t>(~0x01);
   }
   // WRITE SAME: UNMAP is evaluated where blocks can be deallocated. A medium that is never written refuses it for that.
-  const block::Geometry& geometry = unit.geometry();
-  if (options && is_write_same(row) && !geometry.thin && !geometry.read_only) {
+  const bool unmaps = unit.geometry().thin && unit.rules().unmap_by_write_same;
+  if (options && is_write_same(row) && !unmaps && !unit.geometry().read_only) {
     bits &= static_cast<std::uint8_t>(~0x08);
   }
+  if (options && !unit.rules().force_unit_access && takes_fua(row, index)) bits &= static_cast<std::uint8_t>(~0x08);
   if (index == 4 && row.opcode == 0x1b && !unit.removable()) bits &= static_cast<std::uint8_t>(~0x02);  // LOEJ
   return bits;
 }
@@ -503,7 +512,7 @@ bool check_cdb(const CommandRow& row, const LogicalUnit& unit, Task& task) noexc
     invalid_field_in_cdb(task, 7, std::uint8_t{7});
     return false;
   }
-  const bool narrowed = depends_on_the_unit(row);
+  const bool narrowed = depends_on_the_unit(row) || !unit.rules().force_unit_access;
   if (!narrowed && !extended && !any_stray_bit(row, task)) return true;
   for (std::size_t i = 1; i < row.cdb_length; ++i) {
     auto stray = static_cast<std::uint8_t>(task.cdb[i] & ~row.usage[i]);

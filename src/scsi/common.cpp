@@ -17,7 +17,27 @@ std::uint8_t advertised::max_compare_and_write_blocks(const LogicalUnit& unit) n
   return static_cast<std::uint8_t>(std::min<std::uint32_t>(255, max_transfer_blocks(unit) / 2));
 }
 
-bool can_anchor(const LogicalUnit& unit) noexcept { return unit.geometry().thin && unit.geometry().unmap_zeroes; }
+bool can_anchor(const LogicalUnit& unit) noexcept { return unit.thin() && unit.geometry().unmap_zeroes; }
+
+namespace {
+
+// What the operator has set, where that is less than ours.
+std::uint32_t smaller(std::uint32_t ours, std::uint32_t set) noexcept { return set == 0 ? ours : std::min(ours, set); }
+
+}  // namespace
+
+std::uint32_t advertised::max_unmap_blocks(const LogicalUnit& unit) noexcept {
+  return smaller(most_unmap_blocks, unit.rules().max_unmap_blocks);
+}
+std::uint32_t advertised::max_unmap_descriptors(const LogicalUnit& unit) noexcept {
+  return smaller(most_unmap_descriptors, unit.rules().max_unmap_descriptors);
+}
+std::uint32_t advertised::max_write_same_blocks(const LogicalUnit& unit) noexcept {
+  return smaller(most_write_same_blocks, unit.rules().max_write_same_blocks);
+}
+std::uint32_t advertised::optimal_transfer_blocks(const LogicalUnit& unit) noexcept {
+  return smaller(max_transfer_blocks(unit), unit.rules().optimal_transfer_blocks);
+}
 
 std::uint64_t advertised::max_erase_blocks(const LogicalUnit& unit) noexcept {
   constexpr std::uint64_t bytes_of_memory = 8388608;
@@ -178,7 +198,7 @@ bool durable_is_possible(Command& command, bool fua) noexcept {
 }
 
 bool wants_durable(const LogicalUnit& unit, bool fua) noexcept {
-  return unit.geometry().write_cache && (fua || !unit.write_cache_enabled());
+  return unit.geometry().write_cache && (fua || !unit.write_cache_enabled() || unit.rules().write_through);
 }
 
 }  // namespace perilune::scsi

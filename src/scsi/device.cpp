@@ -251,7 +251,7 @@ bool check_state(const CommandRow& row, const LogicalUnit& unit, ReservationAcce
 
 ReservationAccess Device::access_through(Nexus::Slot& slot, const Nexus& nexus) noexcept {
   const LogicalUnit& unit = *slot.unit;
-  if (!unit.reservations_.restricts()) return ReservationAccess::all;
+  if (!unit.is_reserved()) return ReservationAccess::all;
   if (slot.access_generation != unit.generation_) {
     slot.access = access_of(unit.reservations_, nexus.names_.initiator_port, nexus.names_.relative_target_port);
     slot.access_generation = unit.generation_;
@@ -267,11 +267,15 @@ void Device::admit_on_unit(Task& task, Nexus::Slot& slot) {
   const CommandRow* row = find_row(unit.command_set(), task.cdb[0], service_action_of(task.cdb), known);
   const bool exempt = row != nullptr && row->allows(allow::unit_attention);
   if (!slot.attentions.empty() && !exempt) {
-    check_condition(task, sense_of(slot.attentions.take()));
+    const bool interlocked = unit.rules().interlock != AttentionInterlock::none;  // then only REQUEST SENSE takes it (SPC-4 7.5.8)
+    check_condition(task, sense_of(interlocked ? slot.attentions.first() : slot.attentions.take()));
     return;
   }
   // A command that SANITIZE refuses is refused for that, whatever else is wrong with it (libiscsi's Sanitize.Reset).
-  if (!check_served(row, known, unit, task) || !check_medium_operation(*row, unit, task) || !check_cdb(*row, unit, task) || !check_state(*row, unit, access_through(slot, *task.nexus), task)) return;
+  if (!check_served(row, known, unit, task) || !check_medium_operation(*row, unit, task) || !check_cdb(*row, unit, task) || !check_state(*row, unit, access_through(slot, *task.nexus), task)) {
+    note_status(task);
+    return;
+  }
   if (slot.read_only && !row->allows(allow::read_only)) {
     fail_command(task, SenseKey::data_protect, asc::write_protected);
     return;
@@ -289,10 +293,27 @@ void Device::admit_on_unit(Task& task, Nexus::Slot& slot) {
   const bool in_order = task.attribute == TaskAttribute::ordered ? unit.task_set_.empty() : unit.can_start(task);
   if ((exempt || task.attribute == TaskAttribute::head_of_queue || in_order) && !unit.needs_claim(task)) {
     (void)row->run(command);
+    note_status(task);
     if (row->serial == SerialClass::whole) ++unit.generation_;
   } else {
     enter(task);
   }
+}
+
+// UA_INTLCK_CTRL 11b (SPC-4 7.5.8): who was told that there was no place, or no right, finds a unit attention too.
+void Device::note_status(const Task& task) {
+  if (task.unit->rules().interlock != AttentionInterlock::establish) return;
+  switch (task.status) {
+    case ScsiStatus::busy: return task.nexus->raise(*task.unit, UnitAttention::previous_busy);
+    case ScsiStatus::task_set_full: return no_room(task);
+    case ScsiStatus::reservation_conflict: return task.nexus->raise(*task.unit, UnitAttention::previous_reservation_conflict);
+    default: return;
+  }
+}
+
+void Device::no_room(const Task& task) {
+  if (task.unit == nullptr || task.unit->rules().interlock != AttentionInterlock::establish) return;
+  task.nexus->raise(*task.unit, UnitAttention::previous_task_set_full);
 }
 
 void Device::admit_without_unit(Task& task, bool well_known) {
@@ -392,6 +413,7 @@ void Device::leave(Task& task) {
   });
   task.over = true;
   if (!task.aborted && task.status == ScsiStatus::good) unit.count(task);
+  if (!task.aborted) note_status(task);
   if (task.aborted) {
     task.status = ScsiStatus::task_aborted;
     task.sense_length = 0;
@@ -515,7 +537,7 @@ bool Device::start(Task& task) {
     const bool under_way = task.copy != nullptr && task.copy->stage != CopyOperation::Stage::next_segment;
     const NexusNames& names = task.nexus->names();
     const ReservationAccess access =
-        under_way ? ReservationAccess::all : access_of(unit.reservations_, names.initiator_port, names.relative_target_port);
+        under_way || !unit.is_reserved() ? ReservationAccess::all : access_of(unit.reservations_, names.initiator_port, names.relative_target_port);
     if (!check_medium_operation(*task.row, unit, task) || !check_state(*task.row, unit, access, task)) return true;
     if (unit.was_for_another_medium(task) && !task.row->allows(allow::stopped)) {
       fail_command(task, SenseKey::not_ready, asc::medium_not_present);

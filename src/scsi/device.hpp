@@ -180,6 +180,9 @@ class Device {
   // it); a task without a `cancelled` delegate is taken out at once. Executed ones get `done` with task.aborted.
   // A task with task.aborted gets no response; with task.report_aborted it gets the status TASK ABORTED, without sense data.
   void abort(Task& task);
+  // The transport is about to answer TASK SET FULL: it has no memory for the command, which it has aborted. A unit attention may be
+  // due for that (UA_INTLCK_CTRL).
+  static void no_room(const Task& task);
 
   // True: over now, request.response is set and request.done is not called. False: request.done is called when every
   // affected task is over. The request stays put until then.
@@ -246,6 +249,7 @@ class Device {
   [[nodiscard]] static ReservationAccess access_through(Nexus::Slot& slot, const Nexus& nexus) noexcept;
   void admit_on_unit(Task& task, Nexus::Slot& slot);
   void admit_without_unit(Task& task, bool well_known);
+  static void note_status(const Task& task);  // of a command that ends on a unit
 
   void enter(Task& task);
   void leave(Task& task);  // out of the task set; what follows from it comes with after_leaving()

@@ -53,7 +53,7 @@ bool admit_write_same(Command& command) {
     invalid_field_in_cdb(task, range.blocks_byte, std::uint8_t{7});
     return false;
   }
-  if (!check_count(command, range, advertised::max_write_same_blocks) || !durable_is_possible(command, false)) return false;
+  if (!check_count(command, range, advertised::max_write_same_blocks(command.unit)) || !durable_is_possible(command, false)) return false;
   const std::uint32_t block = command.task.block_bytes;
   const std::uint32_t data_bytes = (options_byte(task) & no_data_bit) != 0 ? 0 : block;
   if (task.expected_data_out_bytes != data_bytes) {  // one block, or none with NDOB
@@ -150,14 +150,15 @@ bool prepare_unmap(Command& command) {
   }
   // What is not there, and a last descriptor that is not whole, is ignored (SBC-3 5.28.2).
   const std::uint32_t count = std::min<std::uint32_t>(load_be16(header.data() + 2), list_bytes - 8) / 16;
-  if (count > advertised::max_unmap_descriptors) {
+  if (count > advertised::max_unmap_descriptors(command.unit)) {
     invalid_field_in_parameters(task, 2);
     return false;
   }
   JoinedRanges ranges;
+  const std::uint32_t most = advertised::max_unmap_blocks(command.unit);
   for (std::uint32_t i = 0; i < count; ++i) {
     const UnmapDescriptor descriptor = descriptor_at(task, i);
-    if (!ranges.add(command, descriptor.lba, descriptor.blocks, advertised::max_unmap_blocks, 8 + i * 16 + 8)) return false;
+    if (!ranges.add(command, descriptor.lba, descriptor.blocks, most, 8 + i * 16 + 8)) return false;
   }
   ranges.guard(task);
   task.transfer_blocks = count;

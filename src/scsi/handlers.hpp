@@ -16,14 +16,19 @@ namespace perilune::scsi {
 
 // What VPD B0h advertises and the commands hold to.
 namespace advertised {
-inline constexpr std::uint32_t max_unmap_blocks = 1048576;
-inline constexpr std::uint32_t max_unmap_descriptors = 256;
-inline constexpr std::uint32_t max_write_same_blocks = 32768;
+// Where the operator has not set less.
+inline constexpr std::uint32_t most_unmap_blocks = 1048576;
+inline constexpr std::uint32_t most_unmap_descriptors = 256;
+inline constexpr std::uint32_t most_write_same_blocks = 32768;
 inline constexpr std::uint16_t max_scattered_descriptors = 256;
 inline constexpr std::uint32_t scratch_bytes = 262144;  // of commands that work in slices
 inline constexpr std::uint16_t echo_buffer_bytes = 4096;  // READ BUFFER; not in VPD B0h
 
 [[nodiscard]] std::uint32_t max_transfer_blocks(const LogicalUnit& unit) noexcept;
+[[nodiscard]] std::uint32_t optimal_transfer_blocks(const LogicalUnit& unit) noexcept;
+[[nodiscard]] std::uint32_t max_unmap_blocks(const LogicalUnit& unit) noexcept;
+[[nodiscard]] std::uint32_t max_unmap_descriptors(const LogicalUnit& unit) noexcept;
+[[nodiscard]] std::uint32_t max_write_same_blocks(const LogicalUnit& unit) noexcept;
 [[nodiscard]] std::uint8_t max_compare_and_write_blocks(const LogicalUnit& unit) noexcept;
 // Of one operation; not advertised. Memory is given back, or cleared, at once on the loop's thread, and that takes its time too.
 [[nodiscard]] std::uint64_t max_erase_blocks(const LogicalUnit& unit) noexcept;

@@ -137,7 +137,7 @@ void extended_inquiry(Buffer& out, const Command& command) {
   out.resize(64);
   if (command.unit.keeps_protection()) out[4] = 0x38 | 0x07;  // SPT: types 1, 2, 3; GRD_CHK, APP_CHK, REF_CHK
   out[5] = 0x07;                                              // HEADSUP, ORDSUP, SIMPSUP
-  out[6] = command.unit.geometry().write_cache ? 0x01 : 0x00; // V_SUP
+  out[6] = command.unit.may_enable_write_cache() ? 0x01 : 0x00; // V_SUP
   if (command.unit.type() == DeviceType::disk) out[8] = 0x10;  // R_SUP
 }
 
@@ -165,20 +165,24 @@ void block_limits(Buffer& out, const Command& command) {
   const block::Geometry& geometry = command.unit.geometry();
   const std::uint32_t physical = std::max(geometry.physical_block_size_bytes / geometry.block_size_bytes, 1u);
   const std::uint32_t most = advertised::max_transfer_blocks(command.unit);
+  const std::uint32_t best = advertised::optimal_transfer_blocks(command.unit);
+  const UnitRules& rules = command.unit.rules();
   out.resize(64);
   store_be16(&out[6], static_cast<std::uint16_t>(std::min(physical, 0xffffu)));
   store_be32(&out[8], most);
-  store_be32(&out[12], most >= physical ? most / physical * physical : most);
+  store_be32(&out[12], best >= physical ? best / physical * physical : best);
   if (command.unit.type() != DeviceType::disk) return;
   out[4] = 0x01;  // WSNZ
-  out[5] = advertised::max_compare_and_write_blocks(command.unit);
-  if (geometry.thin) {
-    store_be32(&out[20], advertised::max_unmap_blocks);
-    store_be32(&out[24], advertised::max_unmap_descriptors);
-    store_be32(&out[28], std::max(geometry.unmap_granularity_blocks, 1u));
-    store_be32(&out[32], 0x8000'0000u);  // UGAVALID, alignment 0
+  if (rules.compare_and_write) out[5] = advertised::max_compare_and_write_blocks(command.unit);
+  if (command.unit.thin()) {
+    const bool unmap = rules.unmap;  // without the command its limits are 0 (SBC-3 6.6.4)
+    store_be32(&out[20], unmap ? advertised::max_unmap_blocks(command.unit) : 0);
+    store_be32(&out[24], unmap ? advertised::max_unmap_descriptors(command.unit) : 0);
+    const std::uint32_t granularity = rules.unmap_granularity_blocks != 0 ? rules.unmap_granularity_blocks : geometry.unmap_granularity_blocks;
+    store_be32(&out[28], std::max(granularity, 1u));
+    store_be32(&out[32], 0x8000'0000u | rules.unmap_alignment_blocks);  // UGAVALID
   }
-  store_be64(&out[36], advertised::max_write_same_blocks);
+  store_be64(&out[36], advertised::max_write_same_blocks(command.unit));
   if (const std::uint32_t atomic = advertised::max_atomic_blocks(command.unit); atomic != 0) {
     store_be32(&out[44], atomic);
     store_be32(&out[48], 1);  // ATOMIC ALIGNMENT
@@ -197,16 +201,18 @@ void block_limits_extension(Buffer& out, const Command& command) {
 
 void device_characteristics(Buffer& out, const Command& command) {
   out.resize(64);
-  store_be16(&out[4], command.unit.geometry().rotational ? 0x0000 : 0x0001);  // not reported; non-rotating
+  store_be16(&out[4], command.unit.rules().rotational.value_or(command.unit.geometry().rotational) ? 0x0000 : 0x0001);  // not reported; non-rotating
   out[7] = 0x40;  // WABEREQ 01b: after BLOCK ERASE reads end well
 }
 
 void block_provisioning(Buffer& out, const Command& command) {
-  const block::Geometry& geometry = command.unit.geometry();
+  const LogicalUnit& unit = command.unit;
   out.resize(8);
-  if (!geometry.thin) return;
-  if (command.unit.space() != nullptr) out[4] = threshold_exponent(geometry);
-  out[5] = static_cast<std::uint8_t>(0x80 | 0x40 | 0x20 | (geometry.unmap_zeroes ? 0x04 : 0));  // LBPU, LBPWS, LBPWS10, LBPRZ
+  if (!unit.thin()) return;
+  if (unit.space() != nullptr) out[4] = threshold_exponent(unit.geometry());
+  if (unit.rules().unmap) out[5] |= 0x80;                      // LBPU
+  if (unit.rules().unmap_by_write_same) out[5] |= 0x40 | 0x20;  // LBPWS, LBPWS10
+  if (unit.unmapped_reads_zeroes()) out[5] |= 0x04;            // LBPRZ
   if (can_anchor(command.unit)) out[5] |= 0x02;  // ANC_SUP
   out[6] = 0x02;                                 // thin
 }
@@ -221,16 +227,18 @@ struct VpdPage {
   std::uint8_t code;
   void (*build)(Buffer&, const Command&);  // appends to the four bytes of the header
   bool of_disks_alone = false;
+  bool of_copies = false;
 };
 // B0h is a page of disks, and MMC has none; but initiators that read discs (QEMU) look there for the longest command.
 constexpr VpdPage pages[] = {
     {0x00, supported_pages},   {0x80, unit_serial_number},      {0x83, device_identification}, {0x86, extended_inquiry},
-    {0x87, mode_page_policy},  {0x88, scsi_ports},              {0x8f, third_party_copy_page, true},
+    {0x87, mode_page_policy},  {0x88, scsi_ports},              {0x8f, third_party_copy_page, true, true},
     {0xb0, block_limits},      {0xb1, device_characteristics, true}, {0xb2, block_provisioning, true},
     {0xb3, referrals, true},   {0xb7, block_limits_extension, true},
 };
 
 bool belongs(const VpdPage& page, const LogicalUnit& unit) noexcept {
+  if (page.of_copies && !unit.rules().third_party_copy) return false;
   return !page.of_disks_alone || unit.type() == DeviceType::disk;
 }
 
@@ -281,7 +289,7 @@ Progress run_inquiry(Command& command) {
                   task.nexus->names().protocol_identifier, unit.type());
     if (unit.removable()) out[1] = 0x80;                                                  // RMB
     out[5] = unit.port_groups().by_command() ? 0x30 : 0x10;                               // TPGS
-    if (unit.type() == DeviceType::disk) out[5] |= 0x08;                                  // 3PC
+    if (unit.type() == DeviceType::disk && unit.rules().third_party_copy) out[5] |= 0x08;                                  // 3PC
     if (unit.keeps_protection()) out[5] |= 0x01;                                          // PROTECT
     return reply(task, allocation);
   }

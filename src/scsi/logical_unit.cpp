@@ -104,6 +104,7 @@ void LogicalUnit::adopt(const Value& value) {
   preventing_ = value.preventing;
   medium_.learn(value.medium);
   timestamp_ = value.timestamp;
+  config_.rules = value.rules;
   ++generation_;
   check_thresholds();
 }
@@ -113,7 +114,7 @@ void LogicalUnit::power_on_modes() noexcept {
 }
 
 void LogicalUnit::set_modes(const ModeValues& modes) noexcept {
-  state_.wce = modes.wce && geometry().write_cache;
+  state_.wce = modes.wce && may_enable_write_cache();
   state_.swp = modes.swp;
   state_.d_sense = modes.d_sense;
   state_.tas = modes.tas;
@@ -170,6 +171,38 @@ void LogicalUnit::change_port_groups(std::function<void(PortGroups&)> edit, std:
     ++unit.generation_;
     if (groups_changed) unit.raise_for_others(nullptr, UnitAttention::access_state_changed);
     if (by_command_changed) unit.raise_for_others(nullptr, UnitAttention::inquiry_data_changed);
+  };
+  change_by_operator(change, std::move(in_force));
+}
+
+namespace {
+
+// What INQUIRY, its VPD pages and READ CAPACITY tell.
+bool same_inquiry_data(const UnitRules& a, const UnitRules& b) noexcept {
+  UnitRules modes_of_a = a;  // with the rest of b
+  modes_of_a.task_aborted_status = b.task_aborted_status;
+  modes_of_a.always_aptpl = b.always_aptpl;
+  modes_of_a.write_through = b.write_through;
+  modes_of_a.interlock = b.interlock;
+  modes_of_a.force_unit_access = b.force_unit_access;
+  return modes_of_a == b;
+}
+
+}  // namespace
+
+void LogicalUnit::set_rules(const UnitRules& rules, std::function<void()> in_force) {
+  const auto change = [rules](LogicalUnit& unit) {
+    const UnitRules before = std::exchange(unit.config_.rules, rules);
+    if (before == rules) return;
+    ModeValues modes = unit.modes();
+    if (before.write_cache != rules.write_cache) modes.wce = unit.may_enable_write_cache();
+    if (before.task_aborted_status != rules.task_aborted_status) modes.tas = rules.task_aborted_status;
+    const bool modes_changed = modes != unit.modes() || before.interlock != rules.interlock ||
+                               before.force_unit_access != rules.force_unit_access;
+    unit.set_modes(modes);
+    ++unit.generation_;
+    if (modes_changed) unit.raise_for_others(nullptr, UnitAttention::mode_parameters_changed);
+    if (!same_inquiry_data(before, rules)) unit.raise_for_others(nullptr, UnitAttention::inquiry_data_changed);
   };
   change_by_operator(change, std::move(in_force));
 }
@@ -313,7 +346,7 @@ void LogicalUnit::raise_here(const Nexus* nexus, UnitAttention attention) {
 }
 
 void LogicalUnit::check_thresholds() {
-  if (space_ == nullptr || (device_.shards_ != nullptr && !device_.shards_->owns(*this))) return;
+  if (space() == nullptr || (device_.shards_ != nullptr && !device_.shards_->owns(*this))) return;
   const std::uint8_t exponent = threshold_exponent(geometry());
   const std::uint8_t reached = triggers_.update(state_.thresholds, in_blocks(space_->level(), geometry()), exponent);
   for (std::size_t i = 0; i < state_.thresholds.list.size(); ++i) {

@@ -26,6 +26,7 @@
 #include "scsi/thresholds.hpp"
 #include "scsi/unit_attention.hpp"
 #include "scsi/unit_change.hpp"
+#include "scsi/unit_rules.hpp"
 
 namespace perilune::scsi {
 
@@ -58,6 +59,7 @@ struct UnitConfig {
   DurableState durable = {};   // what the store has of it
   // What a thin backing uses, the same on all shards; outlives the unit. nullptr: nobody can tell, and there are no thresholds.
   block::SpaceMeter* space = nullptr;
+  UnitRules rules = {};  // of a real device they count for nothing
 };
 
 class LogicalUnit {
@@ -92,6 +94,12 @@ class LogicalUnit {
   // data tells it.
   void change_port_groups(std::function<void(PortGroups&)> edit, std::function<void()> in_force = {});
 
+  // What the operator decides of it (unit_rules.hpp). A change is in force as set_access_state() has it; every nexus learns by 2A/01 of
+  // another WCE, TAS or interlock, and by 3F/03 of what INQUIRY tells. What lies in a cache that is taken away is the caller's to
+  // flush: first write_through, then the flush, then the change.
+  [[nodiscard]] const UnitRules& rules() const noexcept { return config_.rules; }
+  void set_rules(const UnitRules& rules, std::function<void()> in_force = {});
+
   // The channel's Geometry::blocks has changed: every nexus learns by 2A/09. A channel belongs to one shard, and so do
   // the nexuses that learn here: call it on each shard, once the channels of all of them show the new size.
   void resized();
@@ -115,16 +123,28 @@ class LogicalUnit {
   [[nodiscard]] bool removal_prevented() const noexcept { return !preventing_.empty(); }  // by an initiator
 
   // What of its backing a thin unit uses; nullptr where that is not known, or all is allocated.
-  [[nodiscard]] const block::SpaceMeter* space() const noexcept { return space_; }
+  [[nodiscard]] const block::SpaceMeter* space() const noexcept { return thin() ? space_ : nullptr; }
+  // LBPME: blocks can be deallocated, by one command at least; LBPRZ.
+  [[nodiscard]] bool thin() const noexcept {
+    return geometry_->thin && (config_.rules.unmap || config_.rules.unmap_by_write_same);
+  }
+  [[nodiscard]] bool unmapped_reads_zeroes() const noexcept {
+    return geometry_->unmap_zeroes && config_.rules.unmapped_reads_zeroes;
+  }
 
   // State of mode pages and of START STOP UNIT.
   [[nodiscard]] bool write_cache_enabled() const noexcept { return state_.wce; }
+  [[nodiscard]] bool may_enable_write_cache() const noexcept {
+    return config_.rules.write_cache.value_or(geometry_->write_cache);
+  }
   [[nodiscard]] bool write_protected() const noexcept {
     return state_.swp || config_.read_only || geometry_->read_only;
   }
   [[nodiscard]] bool descriptor_sense() const noexcept { return state_.d_sense; }
 
   [[nodiscard]] const Reservations& reservations() const noexcept { return reservations_; }
+  // Somebody may be kept out by them.
+  [[nodiscard]] bool is_reserved() const noexcept { return config_.rules.reservations && reservations_.restricts(); }
   [[nodiscard]] const DurableState& durable() const noexcept { return config_.durable; }
   [[nodiscard]] bool persists() const noexcept { return config_.store != nullptr; }
   [[nodiscard]] bool record_is_known() const noexcept { return record_known_; }  // durable() is what the store has
@@ -170,10 +190,11 @@ class LogicalUnit {
     std::vector<std::uint64_t> preventing;  // lives of the nexuses that prevent the removal of the medium
     MediumNews medium;
     Timestamp timestamp{};
+    UnitRules rules{};
   };
   [[nodiscard]] Value value() const {
     return {state_, config_.port_groups, log_zero_, protection_, reservations_, config_.durable, record_known_, preventing_, medium_.news(),
-            timestamp_};
+            timestamp_, config_.rules};
   }
   void adopt(const Value& value);  // of another shard
 
@@ -201,7 +222,9 @@ class LogicalUnit {
             .atmpe = protection_.application_tags_are_known, .application_tags = protection_.application_tags,
             .thresholds = state_.thresholds};
   }
-  [[nodiscard]] ModeValues default_modes() const noexcept { return {.wce = geometry().write_cache}; }
+  [[nodiscard]] ModeValues default_modes() const noexcept {
+    return {.wce = may_enable_write_cache(), .tas = config_.rules.task_aborted_status};
+  }
   // A change that a command of this unit has asked Device::change for.
   struct ChangeInProgress {
     enum class Stage : std::uint8_t { ending_tasks, waiting_for_tasks, saving, made, failed };

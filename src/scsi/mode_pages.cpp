@@ -35,7 +35,7 @@ struct PageBytes {
 struct ModePage {
   std::uint8_t code;
   std::uint8_t subpage;
-  PageBytes (*values)(const State&);
+  PageBytes (*values)(const LogicalUnit&, const State&);
   PageBytes (*changeable)(const LogicalUnit&);  // the bits that MODE SELECT may set
   void (*apply)(State&, Bytes page);
   enum class Where : std::uint8_t { everywhere, protected_disks, metered_disks };
@@ -62,7 +62,7 @@ PageBytes page_0(std::uint8_t code, std::size_t size) {
 // Read-Write Error Recovery (SBC-4 6.5.10): there is nothing to recover here, but the page says whether thresholds are told of.
 constexpr std::uint8_t lbpere_bit = 0x80;  // byte 7
 
-PageBytes recovery_values(const State& state) {
+PageBytes recovery_values(const LogicalUnit&, const State& state) {
   PageBytes page = page_0(0x01, 12);
   if (state.thresholds.reported) page.bytes[7] = lbpere_bit;
   return page;
@@ -74,23 +74,24 @@ PageBytes recovery_mask(const LogicalUnit&) {
 }
 void recovery_apply(State& state, Bytes page) { state.thresholds.reported = (page[7] & lbpere_bit) != 0; }
 
-PageBytes caching_values(const State& state) {
+PageBytes caching_values(const LogicalUnit&, const State& state) {
   PageBytes page = page_0(0x08, 20);
   if (state.wce) page.bytes[2] |= wce_bit;
   return page;
 }
 PageBytes caching_mask(const LogicalUnit& unit) {
   PageBytes page = page_0(0x08, 20);
-  if (unit.geometry().write_cache) page.bytes[2] = wce_bit;
+  if (unit.may_enable_write_cache()) page.bytes[2] = wce_bit;
   return page;
 }
 void caching_apply(State& state, Bytes page) { state.wce = (page[2] & wce_bit) != 0; }
 
-PageBytes control_values(const State& state) {
+PageBytes control_values(const LogicalUnit& unit, const State& state) {
   PageBytes page = page_0(0x0a, 12);
   if (state.d_sense) page.bytes[2] |= d_sense_bit;
   page.bytes[3] = 0x10;  // unrestricted reordering; QERR 0
   if (state.swp) page.bytes[4] |= swp_bit;
+  page.bytes[4] |= static_cast<std::uint8_t>(static_cast<unsigned>(unit.rules().interlock) << 4);  // UA_INTLCK_CTRL
   if (state.tas) page.bytes[5] |= tas_bit;
   if (state.ato) page.bytes[5] |= ato_bit;
   if (state.atmpe) page.bytes[5] |= atmpe_bit;
@@ -121,7 +122,7 @@ PageBytes control_extension() {
   page.bytes[3] = 28;
   return page;
 }
-PageBytes control_extension_values(const State&) {
+PageBytes control_extension_values(const LogicalUnit&, const State&) {
   PageBytes page = control_extension();
   page.bytes[4] = 0x02;                     // SCSIP: the timestamp is what SET TIMESTAMP says
   page.bytes[6] = limits::max_sense_bytes;  // MAXIMUM SENSE DATA LENGTH
@@ -143,7 +144,7 @@ PageBytes application_tag_page() {
   store_be16(&page.bytes[2], static_cast<std::uint16_t>(page.size - 4));
   return page;
 }
-PageBytes application_tag_values(const State& state) {
+PageBytes application_tag_values(const LogicalUnit&, const State& state) {
   PageBytes page = application_tag_page();
   std::uint8_t* at = &page.bytes[tags_at];
   for (const ApplicationTagRange& range : state.application_tags) {
@@ -171,7 +172,7 @@ void application_tag_apply(State& state, Bytes page) {
   }
 }
 
-PageBytes exceptions_values(const State&) {
+PageBytes exceptions_values(const LogicalUnit&, const State&) {
   PageBytes page = page_0(0x1c, 12);
   page.bytes[2] = 0x08;  // DEXCPT: no informational exceptions are reported
   return page;
@@ -196,7 +197,7 @@ PageBytes provisioning_page() {
   store_be16(&page.bytes[2], static_cast<std::uint16_t>(page.size - 4));
   return page;
 }
-PageBytes provisioning_values(const State& state) {
+PageBytes provisioning_values(const LogicalUnit&, const State& state) {
   PageBytes page = provisioning_page();
   if (state.thresholds.single_initiator) page.bytes[4] = single_initiator_bit;
   for (std::size_t i = 0; i < threshold_resources.size(); ++i) {
@@ -287,7 +288,7 @@ bool append_pages(Buffer& out, const LogicalUnit& unit, const SenseRequest& requ
     if (request.code != 0x3f && request.code != page.code) continue;
     if ((request.subpage != 0xff && request.subpage != page.subpage) || !has(unit, page)) continue;
     found = true;
-    PageBytes content = request.control == changeable ? page.changeable(unit) : page.values(values_of(unit, request.control));
+    PageBytes content = request.control == changeable ? page.changeable(unit) : page.values(unit, values_of(unit, request.control));
     mark_savable(content, page, unit);
     out.insert(out.end(), content.bytes.begin(), content.bytes.begin() + static_cast<std::ptrdiff_t>(content.size));
   }
@@ -317,7 +318,7 @@ Progress mode_sense(Command& command, const SenseRequest& request, std::size_t a
     return Progress::over;
   }
   const bool protects = unit.write_protected() || task.nexus->read_only_at(task.lun);
-  const auto device_specific = static_cast<std::uint8_t>((protects ? 0x80 : 0) | 0x10);  // WP, DPOFUA
+  const auto device_specific = static_cast<std::uint8_t>((protects ? 0x80 : 0) | (unit.rules().force_unit_access ? 0x10 : 0));  // WP, DPOFUA
   if (request.ten) {
     store_be16(&out[0], static_cast<std::uint16_t>(out.size() - 2));
     out[3] = device_specific;
@@ -441,7 +442,7 @@ class SelectList {
     const PageBytes mask = found->changeable(command_.unit);
     if (length != mask.size) return wrong(at_ + prefix - 1);
     if (list_.size() - at_ < length) return too_short();
-    const PageBytes current = found->values(command_.unit.modes());
+    const PageBytes current = found->values(command_.unit, command_.unit.modes());
     for (std::size_t i = prefix; i < length; ++i) {
       const auto changed = static_cast<std::uint8_t>((list_[at_ + i] ^ current.bytes[i]) & ~mask.bytes[i]);
       if (changed != 0) return wrong(at_ + i);

@@ -60,7 +60,7 @@ Progress run_read_capacity_16(Command& command) {
     out[12] = static_cast<std::uint8_t>((static_cast<unsigned>(type) - 1) << 1 | 0x01);  // P_TYPE, PROT_EN; P_I_EXPONENT is 0
   }
   out[13] = physical_exponent(geometry);
-  if (geometry.thin) out[14] = geometry.unmap_zeroes ? 0xc0 : 0x80;  // LBPME, LBPRZ
+  if (command.unit.thin()) out[14] = command.unit.unmapped_reads_zeroes() ? 0xc0 : 0x80;  // LBPME, LBPRZ
   return reply(task, load_be32(task.cdb.data() + 10));
 }
 

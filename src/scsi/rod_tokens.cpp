@@ -34,10 +34,11 @@ void store_creator(const LogicalUnit& unit, std::uint8_t* out) noexcept {
 }
 
 // As bytes 8 to 15 of READ CAPACITY(16).
-void store_block_format(const block::Geometry& geometry, std::uint8_t* out) noexcept {
+void store_block_format(const LogicalUnit& unit, std::uint8_t* out) noexcept {
+  const block::Geometry& geometry = unit.geometry();
   store_be32(out, geometry.block_size_bytes);
   out[5] = physical_exponent(geometry);
-  if (geometry.thin) out[6] = geometry.unmap_zeroes ? 0xc0 : 0x80;
+  if (unit.thin()) out[6] = unit.unmapped_reads_zeroes() ? 0xc0 : 0x80;
 }
 
 void store_target(std::string_view name, std::uint8_t* out) noexcept {
@@ -103,7 +104,7 @@ RodTokenBytes RodTokens::bytes_of(const RodToken& token, const LogicalUnit& unit
   store_be64(out.data() + identifier_at, token.identifier);
   store_creator(unit, out.data() + creator_at);
   store_be64(out.data() + represented_at + 8, token.ranges.blocks * geometry.block_size_bytes);
-  store_block_format(geometry, out.data() + device_type_data_at);
+  store_block_format(unit, out.data() + device_type_data_at);
   store_target(device_name, out.data() + target_at);
   const crypto::MacValue mac = crypto::hmac_sha256(key_, {out.data(), mac_at});
   std::copy(mac.begin(), mac.end(), out.begin() + mac_at);

@@ -29,6 +29,9 @@ enum class UnitAttention : std::uint8_t {
   mode_parameters_changed,        // 2A/01
   log_parameters_changed,         // 2A/02
   timestamp_changed,              // 2A/10
+  previous_busy,                  // 2C/07: with UA_INTLCK_CTRL 11b, as the two that follow
+  previous_task_set_full,         // 2C/08
+  previous_reservation_conflict,  // 2C/09
   soft_threshold,                 // 38/07: of the first descriptor of the Logical Block Provisioning mode page; those of the
                                   // others follow it
   last = soft_threshold + 3,
@@ -59,6 +62,9 @@ struct AdditionalSense {
     case UnitAttention::mode_parameters_changed: return {0x2a, 0x01};
     case UnitAttention::log_parameters_changed: return {0x2a, 0x02};
     case UnitAttention::timestamp_changed: return {0x2a, 0x10};
+    case UnitAttention::previous_busy: return {0x2c, 0x07};
+    case UnitAttention::previous_task_set_full: return {0x2c, 0x08};
+    case UnitAttention::previous_reservation_conflict: return {0x2c, 0x09};
     default: return {0x38, 0x07};
   }
 }

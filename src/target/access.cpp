@@ -56,30 +56,50 @@ Status check_access(const AccessSpec& access, std::span<const std::uint16_t> uni
 }
 
 Access::Access(const AccessSpec& spec, std::span<const std::uint16_t> units) {
-  for (const NodeAcl& acl : spec.acls) maps_.emplace(acl.initiator_name, acl.luns);
+  for (const NodeAcl& acl : spec.acls) guests_.emplace(acl.initiator_name, Guest{acl.luns, acl.session});
   if (!spec.demo_mode) return;
-  others_.emplace(spec.demo_luns);
+  others_ = Guest{spec.demo_luns, spec.demo_session};
   if (spec.demo_luns || !spec.demo_mode_read_only) return;
-  auto& luns = others_->emplace();
+  auto& luns = others_->map.emplace();
   for (const std::uint16_t unit : units) luns.push_back({.lun = unit, .unit = unit, .read_only = true});
 }
 
-const Access::Map* Access::map_of(std::string_view initiator_name) const noexcept {
-  const auto own = maps_.find(initiator_name);
-  if (own != maps_.end()) return &own->second;
+const Access::Guest* Access::find(std::string_view initiator_name) const noexcept {
+  const auto own = guests_.find(initiator_name);
+  if (own != guests_.end()) return &own->second;
   return others_ ? &*others_ : nullptr;
 }
 
+const Access::Map* Access::map_of(std::string_view initiator_name) const noexcept {
+  const Guest* const guest = find(initiator_name);
+  return guest != nullptr ? &guest->map : nullptr;
+}
+
+const SessionRules* Access::session_rules_of(std::string_view initiator_name) const noexcept {
+  const Guest* const guest = find(initiator_name);
+  return guest != nullptr ? &guest->session : nullptr;
+}
+
 bool Access::shows(std::uint16_t unit) const noexcept {
-  const auto has = [unit](const Map& map) {
-    return !map || std::any_of(map->begin(), map->end(), [unit](const scsi::LunMapping& mapping) { return mapping.unit == unit; });
+  const auto has = [unit](const Guest& guest) {
+    return !guest.map || std::any_of(guest.map->begin(), guest.map->end(),
+                                     [unit](const scsi::LunMapping& mapping) { return mapping.unit == unit; });
   };
-  return (others_ && has(*others_)) || std::any_of(maps_.begin(), maps_.end(), [&](const auto& entry) { return has(entry.second); });
+  return (others_ && has(*others_)) || std::any_of(guests_.begin(), guests_.end(), [&](const auto& entry) { return has(entry.second); });
 }
 
 const Access::Map* TargetAccess::map_of(std::uint16_t tag, std::string_view initiator_name) const noexcept {
   const auto group = groups_.find(tag);
   return group == groups_.end() ? nullptr : group->second->map_of(initiator_name);
+}
+
+const SessionRules* TargetAccess::session_rules_of(std::uint16_t tag, std::string_view initiator_name) const noexcept {
+  const auto group = groups_.find(tag);
+  return group == groups_.end() ? nullptr : group->second->session_rules_of(initiator_name);
+}
+
+bool TargetAccess::tells(std::uint16_t tag, std::string_view initiator_name) const noexcept {
+  return told_to_all_.contains(tag) || map_of(tag, initiator_name) != nullptr;
 }
 
 bool TargetAccess::shows(std::uint16_t unit) const noexcept {

@@ -3,10 +3,12 @@
 // server; what shards need of it, the LUNs that each initiator sees, is immutable and shared by any threads.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -26,10 +28,20 @@ struct AuthSpec {
   std::optional<bool> allow_none = std::nullopt;
 };
 
+// How sessions are kept that come in by it; nullopt, 0: as the server says. The window counts for sessions to come, the others at once.
+struct SessionRules {
+  std::uint32_t command_window = 0;
+  std::optional<std::chrono::seconds> ping_interval = std::nullopt;  // 0: never
+  std::optional<std::chrono::seconds> ping_timeout = std::nullopt;
+  friend bool operator==(const SessionRules&, const SessionRules&) = default;
+};
+
 struct NodeAcl {
   std::string initiator_name;           // normal form
   std::vector<scsi::LunMapping> luns;   // what it sees, and may write to
-  std::optional<AuthSpec> auth;         // in the place of the target's
+  std::optional<AuthSpec> auth = std::nullopt;  // in the place of the target's
+  SessionRules session = {};
+  std::optional<std::uint8_t> error_recovery_level = std::nullopt;  // in the place of what is agreed to otherwise
 };
 
 struct AccessSpec {
@@ -40,6 +52,7 @@ struct AccessSpec {
   bool demo_mode_read_only = false;
   // What they see in the place of that.
   std::optional<std::vector<scsi::LunMapping>> demo_luns = std::nullopt;
+  SessionRules demo_session = {};
 
   [[nodiscard]] const NodeAcl* find(std::string_view initiator_name) const noexcept;
 };
@@ -58,12 +71,19 @@ class Access {
 
   // What this initiator sees; nullptr: it has no business here.
   [[nodiscard]] const Map* map_of(std::string_view initiator_name) const noexcept;
+  [[nodiscard]] const SessionRules* session_rules_of(std::string_view initiator_name) const noexcept;  // likewise
   // Somebody may see the unit.
   [[nodiscard]] bool shows(std::uint16_t unit) const noexcept;
 
  private:
-  std::map<std::string, Map, std::less<>> maps_;  // by initiator name
-  std::optional<Map> others_;
+  struct Guest {
+    Map map;
+    SessionRules session;
+  };
+  [[nodiscard]] const Guest* find(std::string_view initiator_name) const noexcept;
+
+  std::map<std::string, Guest, std::less<>> guests_;  // by initiator name
+  std::optional<Guest> others_;
 };
 
 // The same for a whole target: each of its portal groups says who may come through it.
@@ -71,14 +91,20 @@ class TargetAccess {
  public:
   using Groups = std::map<std::uint16_t, std::shared_ptr<const Access>>;  // by tag; a group that is closed is not there
   TargetAccess() = default;
-  explicit TargetAccess(Groups groups) : groups_(std::move(groups)) {}
+  // `told_to_all`: tags of groups that discovery tells everybody of, whether they may log in or not.
+  explicit TargetAccess(Groups groups, std::set<std::uint16_t> told_to_all = {})
+      : groups_(std::move(groups)), told_to_all_(std::move(told_to_all)) {}
 
   [[nodiscard]] const Access::Map* map_of(std::uint16_t tag, std::string_view initiator_name) const noexcept;
+  [[nodiscard]] const SessionRules* session_rules_of(std::uint16_t tag, std::string_view initiator_name) const noexcept;
+  // Discovery tells this initiator of the group.
+  [[nodiscard]] bool tells(std::uint16_t tag, std::string_view initiator_name) const noexcept;
   [[nodiscard]] bool shows(std::uint16_t unit) const noexcept;
   [[nodiscard]] const Groups& groups() const noexcept { return groups_; }
 
  private:
   Groups groups_;
+  std::set<std::uint16_t> told_to_all_;
 };
 
 }  // namespace perilune::target

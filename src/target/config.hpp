@@ -46,6 +46,10 @@ struct GroupRules {
   std::string alias;
   bool open = true;    // false: it is as if the group were not there, but that a login hears of it (0301h); sessions in it end
   bool admits = true;  // false: no login (0301h); sessions go on
+  // Discovery tells everybody of it, not only those who may come in; and while it is closed too.
+  bool told_to_all = false;
+  bool told_when_closed = false;
+  std::optional<std::chrono::seconds> login_timeout = std::nullopt;  // nullopt: the server's
 };
 
 struct TargetSpec {

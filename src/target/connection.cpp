@@ -49,9 +49,14 @@ Connection::~Connection() {
 
 void Connection::start() {
   stream_->set_handler(*this);
-  login_deadline_ = shard_.loop.now() + server_.config().login_timeout;
-  timer_.arm(login_deadline_);
+  login_began_ = shard_.loop.now();
+  limit_login(server_.config().login_timeout);
   receive_more();
+}
+
+void Connection::limit_login(std::chrono::seconds limit) {
+  login_deadline_ = login_began_ + limit;
+  timer_.arm(login_deadline_);
 }
 
 void Connection::resume(std::unique_ptr<iscsi::TargetLogin> login, std::vector<std::uint8_t> early,
@@ -62,6 +67,14 @@ void Connection::resume(std::unique_ptr<iscsi::TargetLogin> login, std::vector<s
   login_deadline_ = login_deadline;
   waits_for_decision_ = true;
   timer_.arm(login_deadline_);
+}
+
+std::chrono::seconds Connection::ping_interval() const {
+  return session_->rules().ping_interval.value_or(server_.config().ping_interval);
+}
+
+std::chrono::seconds Connection::ping_timeout() const {
+  return session_->rules().ping_timeout.value_or(server_.config().ping_timeout);
 }
 
 void Connection::arm_timer(std::chrono::nanoseconds delay) { timer_.arm(shard_.loop.now() + delay); }
@@ -239,10 +252,19 @@ void Connection::enter_full_feature() {
   // Its right may have gone while it logged in.
   session_->access_changed();
   if (closing_ || end_after_sending_) return;
-  if (server_.config().ping_interval.count() > 0) {
-    arm_timer(server_.config().ping_interval);
-  } else {
+  timer_.cancel();
+  keep_watch();
+}
+
+// From now on silence is asked about, if at all.
+void Connection::keep_watch() {
+  if (ping_interval().count() > 0) arm_timer(ping_interval());
+}
+
+void Connection::rules_changed() {
+  if (!closing_ && engine_ && !end_after_sending_ && !engine_->ping_outstanding()) {
     timer_.cancel();
+    keep_watch();
   }
 }
 
@@ -309,24 +331,24 @@ void Connection::on_timer() {
     close({});
     return;
   }
-  const auto& config = server_.config();
   const bool silent = bytes_seen_ == 0;
   bytes_seen_ = 0;
   if (!silent) {
-    arm_timer(config.ping_interval);
+    keep_watch();
     return;
   }
+  if (ping_interval().count() == 0) return;
   if (engine_->ping_outstanding()) {
     // Boot firmware (iPXE) never answers a NOP-In: whoever has never answered one is left to TCP's own keepalive.
     if (ever_answered_ping_) {
       close("no answer to NOP-In");
       return;
     }
-    arm_timer(config.ping_timeout);
+    arm_timer(ping_timeout());
     return;
   }
   engine_->send_ping();
-  arm_timer(config.ping_timeout);
+  arm_timer(ping_timeout());
 }
 
 void Connection::end_after_sending() {

@@ -57,6 +57,9 @@ class Connection final : public runtime::StreamHandler, public ListNode<Connecti
   // destroyed. `new_tsih`: of the session that it opens, or 0.
   void move_to(Shard& shard, std::uint16_t new_tsih);
 
+  // Its login has to be over so long after it began.
+  void limit_login(std::chrono::seconds limit);
+
   [[nodiscard]] std::uint64_t id() const noexcept { return id_; }
   [[nodiscard]] std::uint32_t portal() const noexcept { return portal_; }
   [[nodiscard]] const runtime::Endpoint& local() const { return stream_->local(); }
@@ -74,6 +77,8 @@ class Connection final : public runtime::StreamHandler, public ListNode<Connecti
   // The engine has queued something.
   void on_output();
   void ping_answered() noexcept { ever_answered_ping_ = true; }
+  // Session::rules() say something else now.
+  void rules_changed();
 
   // runtime::StreamHandler
   void on_received(int result, Bytes data) override;
@@ -103,8 +108,11 @@ class Connection final : public runtime::StreamHandler, public ListNode<Connecti
   [[nodiscard]] bool sends_early() noexcept;
   void flush();
   void on_timer();
+  void keep_watch();
   void on_asked_for_too_long();
   void arm_timer(std::chrono::nanoseconds delay);
+  [[nodiscard]] std::chrono::seconds ping_interval() const;
+  [[nodiscard]] std::chrono::seconds ping_timeout() const;
   void depart();
   [[nodiscard]] iscsi::TxQueue& sending_queue() noexcept { return login_tx_.empty() && engine_ ? engine_->tx() : login_tx_; }
 
@@ -126,6 +134,7 @@ class Connection final : public runtime::StreamHandler, public ListNode<Connecti
   std::vector<std::uint8_t> early_;   // bytes that came while a decision is open
   Session* session_ = nullptr;
   runtime::Instant login_deadline_;
+  runtime::Instant login_began_;
   Shard* destination_ = nullptr;      // of the move that is due
   std::uint16_t new_tsih_ = 0;        // promised to this connection and not opened yet
   bool waits_for_decision_ = false;

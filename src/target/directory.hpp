@@ -48,7 +48,7 @@ class Directory {
   void remove_target(const std::string& name) { targets_.erase(name); }
 
   // `asked`: the value of SendTargets: All, the name of a target, or empty (the session's own). Every target with every portal of
-  // each of its groups that the initiator may be able to reach and log in through; the address asked comes first. No record for a target
+  // each of its groups that the initiator may be able to reach and is told of (TargetAccess::tells()); the address asked comes first. No record for a target
   // without one. In the order of their names.
   [[nodiscard]] std::vector<iscsi::SendTargetsRecord> answer(const Asker& asker, std::string_view asked) const;
 

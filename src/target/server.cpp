@@ -54,13 +54,15 @@ std::shared_ptr<const TargetAccess> Server::access_of(const Served& target) cons
   TargetAccess::Groups groups;
   const std::vector<std::uint16_t> units = units_of(target);
   std::shared_ptr<const Access> common;
+  std::set<std::uint16_t> told_to_all;
   for (const PortalGroup& group : target.spec.portal_groups) {
     const GroupRules* const rules = rules_of(target.spec, group.tag);
+    if (!target.leaving && rules != nullptr && rules->told_to_all && (rules->open || rules->told_when_closed)) told_to_all.insert(group.tag);
     if (target.leaving || (rules != nullptr && !rules->open)) continue;
     if (rules == nullptr && common == nullptr) common = std::make_shared<const Access>(target.spec.access, units);
     groups[group.tag] = rules == nullptr ? common : std::make_shared<const Access>(rules->access, units);
   }
-  return std::make_shared<const TargetAccess>(std::move(groups));
+  return std::make_shared<const TargetAccess>(std::move(groups), std::move(told_to_all));
 }
 
 Result<std::unique_ptr<Server>> Server::create(runtime::Loop& loop, ServerConfig config, EventLog& log) {
@@ -304,7 +306,7 @@ const RedirectRule* Server::redirect_of(const TargetSpec& target, std::uint32_t 
   return find_redirect(config_.redirects, portal_of(target, *bound->second), target.name);
 }
 
-iscsi::TargetDecision Server::find_target(const iscsi::TargetQuery& query, const Connection& connection) {
+iscsi::TargetDecision Server::find_target(const iscsi::TargetQuery& query, Connection& connection) {
   iscsi::TargetDecision decision;
   const AuthSpec* auth = &config_.discovery_auth;
   decision.params = config_.params;
@@ -341,6 +343,8 @@ iscsi::TargetDecision Server::find_target(const iscsi::TargetQuery& query, const
     decision.target_portal_group_tag = *tag;
     decision.target_alias = rules != nullptr ? rules->alias : target.alias;
     if (rules != nullptr && rules->params) decision.params = *rules->params;
+    if (acl != nullptr && acl->error_recovery_level) decision.params.error_recovery_level = *acl->error_recovery_level;
+    if (rules != nullptr && rules->login_timeout) connection.limit_login(*rules->login_timeout);
   }
   decision.allow_none = auth->allow_none.value_or(auth->accounts.empty());
   for (const auto& account : auth->accounts) decision.accounts.push_back(account.clone());
@@ -433,6 +437,34 @@ Status Server::resize_unit(std::uint32_t target, std::uint16_t lun, BlockCount b
   on_every_shard([target, lun, blocks](Shard& shard) { shard.set_unit_blocks(target, lun, blocks); },
                  [this, target, lun] { on_every_shard([target, lun](Shard& shard) { shard.unit_resized(target, lun); }, [] {}); });
   return {};
+}
+
+// ---- what the operator decides of a unit
+
+void Server::set_unit_rules(std::uint32_t target, std::uint16_t lun, const scsi::UnitRules& rules, std::function<void(Status)> done) {
+  TargetNode* const node = shards_.front()->find_node(target);
+  scsi::LogicalUnit* const unit = node != nullptr ? node->device->unit(lun) : nullptr;
+  if (unit == nullptr) return done(fail(Errc::not_found, fmt::format("there is no logical unit {}", lun)));
+  if (unit->rules() == rules) return done({});
+  change_unit(target, lun, [&](UnitSpec& spec) { spec.config.rules = rules; });
+  const bool cached = unit->geometry().write_cache && unit->may_enable_write_cache();
+  if (cached && rules.write_cache == false) return take_cache_away(target, lun, rules, std::move(done));
+  unit->set_rules(rules, [done = std::move(done)] { done({}); });
+}
+
+// Writes are durable from now on; what came before them is flushed; then initiators are told that there is no cache.
+void Server::take_cache_away(std::uint32_t target, std::uint16_t lun, const scsi::UnitRules& rules, std::function<void(Status)> done) {
+  scsi::LogicalUnit& unit = *shards_.front()->node(target).device->unit(lun);
+  scsi::UnitRules between = unit.rules();
+  between.write_through = true;
+  unit.set_rules(between, [this, target, lun, rules, done = std::move(done)] {
+    flush_unit(target, lun, "unit_not_flushed", [this, target, lun, rules, done] {
+      TargetNode* const node = shards_.front()->find_node(target);
+      scsi::LogicalUnit* const there = node != nullptr ? node->device->unit(lun) : nullptr;
+      if (there == nullptr) return done(fail(Errc::not_found, "the unit has been removed"));
+      there->set_rules(rules, [done] { done({}); });
+    });
+  });
 }
 
 // ---- another medium

@@ -61,6 +61,11 @@ class Server {
   // has made a file long again.
   [[nodiscard]] Status resize_unit(std::uint32_t target, std::uint16_t lun, BlockCount blocks);
 
+  // What the operator decides of a unit (scsi/unit_rules.hpp), on every shard. A write cache that is taken away from initiators is
+  // flushed before they learn of it. `done` when it is in force: no command that was let through before is in progress any more.
+  // With not_found. A flush that fails is an error in the log. At once where nothing differs.
+  void set_unit_rules(std::uint32_t target, std::uint16_t lun, const scsi::UnitRules& rules, std::function<void(Status)> done);
+
   // The operator puts another medium into a unit whose medium can be taken out, or none (`medium.store` is nullptr): the medium of
   // before leaves the unit, is flushed and let go, and the other one is there, over all shards (LogicalUnit::take_medium_out and what
   // follows). `done`, at once or later, with not_found, what open_channel and take_medium_out fail with (then nothing has changed), or
@@ -149,7 +154,7 @@ class Server {
 
   // --- for logins, which run on the first shard ---
   [[nodiscard]] bool too_many_logins() const noexcept { return registry_.half_open() > limits::max_half_open_logins; }
-  [[nodiscard]] iscsi::TargetDecision find_target(const iscsi::TargetQuery& query, const Connection& connection);
+  [[nodiscard]] iscsi::TargetDecision find_target(const iscsi::TargetQuery& query, Connection& connection);
   void decide_session(Connection& connection, const iscsi::SessionQuery& query) { registry_.decide(connection, query); }
   void withdraw(const Connection& connection) { registry_.withdraw(connection); }
   // From here on what is said of its session follows it.
@@ -166,6 +171,7 @@ class Server {
   [[nodiscard]] const UnitSpec* find_unit(std::uint32_t target, std::uint16_t lun) const;
   void change_unit(std::uint32_t target, std::uint16_t lun, const std::function<void(UnitSpec&)>& edit);
   [[nodiscard]] static Status check_next_medium(const scsi::LogicalUnit& unit, const Medium& medium);
+  void take_cache_away(std::uint32_t target, std::uint16_t lun, const scsi::UnitRules& rules, std::function<void(Status)> done);
   void take_medium_out(std::shared_ptr<MediumChange> change);
   void give_up_medium(std::shared_ptr<MediumChange> change);
   void replace_medium(std::shared_ptr<MediumChange> change);

@@ -56,6 +56,11 @@ Access::Map map_of(const TargetNode& node, const iscsi::TargetLoginResult& login
   return map != nullptr ? *map : Access::Map(std::in_place);
 }
 
+SessionRules rules_of(const TargetNode* node, const std::string& initiator, std::uint16_t tag) {
+  const SessionRules* const rules = node != nullptr && node->access != nullptr ? node->access->session_rules_of(tag, initiator) : nullptr;
+  return rules != nullptr ? *rules : SessionRules();
+}
+
 }  // namespace
 
 struct Session::Management {
@@ -75,9 +80,10 @@ Session::Session(Server& server, Shard& shard, TargetNode* node, const iscsi::Ta
       isid_(login.isid),
       portal_group_tag_(login.target_portal_group_tag),
       tsih_(login.tsih),
+      rules_(rules_of(node, login.initiator_name, login.target_portal_group_tag)),
       unsolicited_pages_(BufferPool::pages_for(login.session.first_burst_length)),
       nexus_(node != nullptr ? std::make_unique<scsi::Nexus>(*node->device, nexus_names(*node, login), map_of(*node, login)) : nullptr),
-      engine_(*this, login.session, login.exp_cmd_sn, command_window) {
+      engine_(*this, login.session, login.exp_cmd_sn, rules_.command_window != 0 ? rules_.command_window : command_window) {
   if (node == nullptr) engine_.serve_discovery_only();
   else nexus_->set_sam5_functions(login.session.protocol_level >= 2);
 }
@@ -88,6 +94,9 @@ void Session::access_changed() {
   const Access::Map* map = node_->access->map_of(portal_group_tag_, initiator_name_);
   if (map == nullptr) withdraw("access withdrawn");
   else if (nexus_->map() != *map) nexus_->set_map(*map);
+  const SessionRules rules = rules_of(node_, initiator_name_, portal_group_tag_);
+  if (rules == std::exchange(rules_, rules)) return;
+  for (Connection* connection : connections_) connection->rules_changed();
 }
 
 // What it has in progress goes on until its connections have gone, with an announcement (RFC 7143 11.9.1); nothing begins any more.
@@ -370,6 +379,7 @@ void Session::finish(Command& command) {
 
 void Session::fail_task_set_full(Command& command) {
   node_->device->abort(command.task);
+  node_->device->no_room(command.task);
   command.status_qualifier = 1;  // SAM-5 5.3.2: of this unit, in 100 ms or when another command of it ends
   engine_.complete(command, static_cast<std::uint8_t>(scsi::ScsiStatus::task_set_full), {}, {}, 0, 0);
 }

@@ -37,6 +37,8 @@ class Session final : public iscsi::TargetHost, public ListNode<Session> {
   [[nodiscard]] TargetNode* node() const noexcept { return node_; }
   [[nodiscard]] std::string_view target_name() const noexcept;  // empty in a discovery session
   [[nodiscard]] std::uint16_t portal_group_tag() const noexcept { return portal_group_tag_; }
+  // What the administrator says of sessions of this initiator.
+  [[nodiscard]] const SessionRules& rules() const noexcept { return rules_; }
   [[nodiscard]] iscsi::SessionType type() const noexcept { return type_; }
   [[nodiscard]] const std::string& initiator_alias() const noexcept { return initiator_alias_; }
   [[nodiscard]] const std::string& user() const noexcept { return user_; }  // CHAP_N of its first connection
@@ -127,6 +129,7 @@ class Session final : public iscsi::TargetHost, public ListNode<Session> {
   iscsi::Isid isid_;
   std::uint16_t portal_group_tag_;
   std::uint16_t tsih_;
+  SessionRules rules_;
   std::uint32_t unsolicited_pages_;      // one reservation: FirstBurstLength
   std::uint32_t reservations_ = 0;       // held by the engine's window
   std::uint32_t reservations_used_ = 0;  // by commands

@@ -34,7 +34,7 @@ constexpr StorageDefaults of_block{"", "0", "", "", "", "", "", "", "", "", ""};
 
 constexpr auto storage_rows(const StorageDefaults& d) {
   return std::array{
-      flag("alua_support", "1"),
+      choice("alua_support", "1", "1"),  // it cannot be taken away, as in LIO; nor can pgr_support
       choice("block_size", "512 1024 2048 4096", d.block_size),
       flag("emulate_3pc", "1"),
       flag("emulate_caw", "1"),
@@ -43,7 +43,7 @@ constexpr auto storage_rows(const StorageDefaults& d) {
       flag("emulate_fua_write", "1"),
       flag("emulate_model_alias", "1"),
       flag("emulate_pr", "1"),
-      flag("emulate_rest_reord", "0"),
+      choice("emulate_rest_reord", "0", "0"),  // LIO has no other reordering either
       flag("emulate_tas", "1"),
       flag("emulate_tpu", "0"),
       flag("emulate_tpws", "0"),
@@ -56,7 +56,7 @@ constexpr auto storage_rows(const StorageDefaults& d) {
       number("max_unmap_lba_count", 0, max_u32, d.unmap_blocks),
       number("max_write_same_len", 0, max_u32, d.write_same_blocks),
       number("optimal_sectors", 0, max_u32, d.optimal_sectors),
-      flag("pgr_support", "1"),
+      choice("pgr_support", "1", "1"),
       flag("pi_prot_format", "0"),
       choice("pi_prot_type", "0 1 3", "0"),
       flag("pi_prot_verify", "0"),
@@ -70,7 +70,8 @@ constexpr auto storage_rows(const StorageDefaults& d) {
 constexpr auto fileio_rows = storage_rows(of_fileio);
 constexpr auto ramdisk_rows = storage_rows(of_ramdisk);
 constexpr auto block_rows = storage_rows(of_block);
-constexpr std::array pscsi_rows{flag("alua_support", "0"), flag("emulate_pr", "1"), flag("pgr_support", "0")};
+constexpr std::array pscsi_rows{choice("alua_support", "0", "0"), flag("emulate_pr", "1"),
+                                choice("pgr_support", "0", "0")};
 
 constexpr std::array target_rows{number("cmd_completion_affinity", -2, 65535, "-1")};
 

@@ -64,6 +64,7 @@ iscsi::WantedParams params_of(const Settings& parameters, iscsi::WantedParams pa
   set("HeaderDigest", [&](std::string_view value) { params.header_digest = digests(value); });
   set("DataPDUInOrder", [&](std::string_view value) { params.data_pdu_in_order = value == "Yes"; });
   set("DataSequenceInOrder", [&](std::string_view value) { params.data_sequence_in_order = value == "Yes"; });
+  params.initial_r2t = text_of(parameters, group_parameters(), "InitialR2T") == "Yes";
   set("ImmediateData", [&](std::string_view value) { params.immediate_data = value == "Yes"; });
   set("DefaultTime2Wait",
       [&](std::string_view value) { params.default_time2wait = static_cast<std::uint16_t>(number(value)); });
@@ -94,16 +95,38 @@ iscsi::WantedParams params_of(const Settings& parameters, iscsi::WantedParams pa
   return params;
 }
 
+// Of an ACL; nothing that nobody has set.
+target::SessionRules session_rules_of(const Settings& attributes) {
+  target::SessionRules rules;
+  if (const auto value = changed(attributes, "nopin_timeout"))
+    rules.ping_interval = std::chrono::seconds(number(*value));
+  if (const auto value = changed(attributes, "nopin_response_timeout"))
+    rules.ping_timeout = std::chrono::seconds(number(*value));
+  return rules;
+}
+
+std::uint32_t command_window_of(const PortalGroup& group) {
+  const auto depth = changed(group.attributes, "default_cmdsn_depth");
+  return depth ? number(*depth) : 0;
+}
+
 target::NodeAcl acl_of(const Configuration& configuration, const NodeAclKey& key, const NodeAcl& acl,
                        const UnitOf& unit_of, bool group_requires) {
   target::NodeAcl result;
   result.initiator_name = key.initiator;
+  const PortalGroup& group = *configuration.find<PortalGroup>(key.parent);
+  const bool protects = group.attributes.number(group_attributes(), "prod_mode_write_protect") != 0;
+  result.session = session_rules_of(acl.attributes);
+  result.session.command_window = command_window_of(group);
+  if (const auto level = changed(acl.attributes, "default_erl"))
+    result.error_recovery_level = static_cast<std::uint8_t>(number(*level));
   for (const auto& [mapped_key, mapped] : configuration.below<MappedLun>(key)) {
     const LunKey lun_key{key.parent, mapped.tpg_lun};
     const Lun* const lun = configuration.find<Lun>(lun_key);
     const auto unit = lun != nullptr ? unit_of(lun_key, *lun) : std::nullopt;
     if (unit)
-      result.luns.push_back({.lun = mapped_key.index, .unit = *unit, .read_only = mapped.write_protect});
+      result.luns.push_back(
+          {.lun = mapped_key.index, .unit = *unit, .read_only = mapped.write_protect || protects});
   }
   const std::int64_t own = acl.attributes.number(acl_attributes(), "authentication");
   result.auth = auth_of(acl.chap, own < 0 ? group_requires : own != 0);
@@ -131,6 +154,48 @@ bool is_same_backing(const StorageObject& a, const StorageObject& b, Plugin plug
          backing_options(key, a).block_size_bytes == backing_options(key, b).block_size_bytes &&
          text_of(a.attributes, storage_attributes(plugin), "emulate_model_alias") ==
              text_of(b.attributes, storage_attributes(plugin), "emulate_model_alias");
+}
+
+scsi::UnitRules unit_rules_of(const StorageKey& key, const StorageObject& object) {
+  scsi::UnitRules rules;
+  if (key.plugin == Plugin::pscsi) return rules;
+  const FieldTable& table = storage_attributes(key.plugin);
+  const auto is_set = [&](std::string_view name) { return text_of(object.attributes, table, name) == "1"; };
+  const auto limit = [&](std::string_view name) {
+    const auto value = changed(object.attributes, name);
+    return value ? number(*value) : 0;
+  };
+  rules.third_party_copy = is_set("emulate_3pc");
+  rules.compare_and_write = is_set("emulate_caw");
+  rules.reservations = is_set("emulate_pr");
+  rules.force_unit_access = is_set("emulate_fua_write");
+  rules.unmap = is_set("emulate_tpu");
+  rules.unmap_by_write_same = is_set("emulate_tpws");
+  rules.task_aborted_status = is_set("emulate_tas");
+  rules.always_aptpl = is_set("force_pr_aptpl");
+  switch (object.attributes.number(table, "emulate_ua_intlck_ctrl")) {
+    case 1:
+      rules.interlock = scsi::AttentionInterlock::keep;
+      break;
+    case 2:
+      rules.interlock = scsi::AttentionInterlock::establish;
+      break;
+    default:
+      break;
+  }
+  // A block device is what it is, but for what somebody has set.
+  const bool device = key.plugin == Plugin::block;
+  if (!device) rules.write_cache = is_set("emulate_write_cache");
+  if (!device || changed(object.attributes, "is_nonrot")) rules.rotational = !is_set("is_nonrot");
+  if (!device || changed(object.attributes, "unmap_zeroes_data"))
+    rules.unmapped_reads_zeroes = is_set("unmap_zeroes_data");
+  rules.max_unmap_blocks = limit("max_unmap_lba_count");
+  rules.max_unmap_descriptors = limit("max_unmap_block_desc_count");
+  rules.max_write_same_blocks = limit("max_write_same_len");
+  rules.optimal_transfer_blocks = limit("optimal_sectors");
+  rules.unmap_granularity_blocks = limit("unmap_granularity");
+  rules.unmap_alignment_blocks = limit("unmap_granularity_alignment") & 0x7fff'ffffu;
+  return rules;
 }
 
 scsi::UnitIdentity identity_of(const StorageKey& key, const StorageObject& object) {
@@ -205,9 +270,16 @@ target::GroupRules rules_of(const Configuration& configuration, const PortalGrou
   rules.open = group.enable;
   rules.alias = std::string(changed(group.parameters, "TargetAlias").value_or(std::string_view()));
   rules.params = params_of(group.parameters, params);
+  if (const auto level = changed(group.attributes, "default_erl"))
+    rules.params->error_recovery_level = static_cast<std::uint8_t>(number(*level));
+  if (const auto limit = changed(group.attributes, "login_timeout"))
+    rules.login_timeout = std::chrono::seconds(number(*limit));
+  rules.told_to_all = attribute("generate_node_acls") || attribute("demo_mode_discovery");
+  rules.told_when_closed = !attribute("tpg_enabled_sendtargets");
   const bool required = attribute("authentication");
   rules.auth = auth_of(group.chap, required);
   rules.access.demo_mode = attribute("generate_node_acls");
+  rules.access.demo_session.command_window = command_window_of(group);
   auto& shown = rules.access.demo_luns.emplace();
   for (const auto& [lun_key, lun] : configuration.below<Lun>(key)) {
     if (const auto unit = unit_of(lun_key, lun)) {

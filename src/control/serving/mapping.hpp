@@ -2,10 +2,9 @@
 // What the configuration's objects mean to a target server: LIO's words as target:: and block:: values. Pure
 // but for what it says of time; any thread.
 //
-// What has no effect here, and is kept: aio, write_back (a disk tells of a write cache where there is one),
-// iser, offload, the limits of a device that LIO lets an administrator lower, timeouts of connections,
-// cache_dynamic_acls, prod_mode_write_protect, T10-PI formats. A parameter of a portal group that has LIO's
-// default means ours, which is at least as large; one that was set is kept to.
+// What has no effect here, and is kept, stands in docs/COMPATIBILITY.md with its reason. A limit or a length
+// that has LIO's default means ours, which is at least as large; one that was set is kept to. Flags count as
+// they are shown.
 #pragma once
 
 #include <cstdint>
@@ -24,6 +23,10 @@ namespace perilune::control::serving {
                                      const config::target::StorageObject& object);
 [[nodiscard]] block::BackstoreOptions backing_options(const config::target::StorageKey& key,
                                                       const config::target::StorageObject& object);
+// What the attributes of a disk decide of the logical units over it. Flags count as they are shown; a limit
+// that has LIO's default means ours, which is at least as large, and one that was set is kept to.
+[[nodiscard]] scsi::UnitRules unit_rules_of(const config::target::StorageKey& key,
+                                            const config::target::StorageObject& object);
 // What is served differs, so that the object has to be opened anew.
 [[nodiscard]] bool is_same_backing(const config::target::StorageObject& a,
                                    const config::target::StorageObject& b, config::target::Plugin plugin);

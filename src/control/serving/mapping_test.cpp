@@ -56,6 +56,30 @@ class Mapping : public ::testing::Test {
   iscsi::WantedParams wanted;
 };
 
+TEST_F(Mapping, FlagsOfADiskCountAsTheyAreShownAndLimitsWhenTheyAreSet) {
+  StorageObject object = file();
+  const scsi::UnitRules initial = unit_rules_of(disk, object);
+  EXPECT_TRUE(initial.compare_and_write && initial.third_party_copy && initial.reservations);
+  EXPECT_TRUE(initial.task_aborted_status);
+  EXPECT_FALSE(initial.unmap || initial.unmap_by_write_same || initial.unmapped_reads_zeroes);
+  EXPECT_EQ(initial.write_cache, false);
+  EXPECT_EQ(initial.rotational, true);
+  EXPECT_EQ(initial.max_unmap_blocks, 0u);  // LIO's default: ours
+  for (const auto& [name, value] :
+       std::initializer_list<std::pair<std::string_view, std::string_view>>{{"emulate_tpu", "1"},
+                                                                            {"emulate_ua_intlck_ctrl", "2"},
+                                                                            {"max_unmap_lba_count", "77"},
+                                                                            {"emulate_write_cache", "1"}})
+    ASSERT_TRUE(object.attributes.set(storage_attributes(disk.plugin), name, value).has_value());
+  const scsi::UnitRules set = unit_rules_of(disk, object);
+  EXPECT_TRUE(set.unmap);
+  EXPECT_EQ(set.interlock, scsi::AttentionInterlock::establish);
+  EXPECT_EQ(set.max_unmap_blocks, 77u);
+  EXPECT_EQ(set.write_cache, true);
+  EXPECT_EQ(unit_rules_of({Plugin::pscsi, "real"}, {}), scsi::UnitRules{});
+  EXPECT_EQ(unit_rules_of({Plugin::block, "device"}, {}).write_cache, std::nullopt);  // the device's
+}
+
 TEST_F(Mapping, AnAclSeesItsMappedLunsAndTheOthersNothingUnlessTheGroupSaysSo) {
   set_group({{"authentication", "0"}});
   const target::GroupRules closed = rules();

@@ -154,8 +154,8 @@ Status Serving::bind(const Endpoint& endpoint, bool address_may_come_later) {
   return status;
 }
 
-// A daemon that was killed a moment ago may still hold its ports: the kernel lets go of a ring's sockets some time
-// after the process has ended. And an interface may get its address after the daemon has started.
+// A daemon that was killed a moment ago may still hold its ports: the kernel lets go of a ring's sockets some
+// time after the process has ended. And an interface may get its address after the daemon has started.
 Status Serving::bind_at_start(const Endpoint& endpoint) {
   const auto began = std::chrono::steady_clock::now();
   for (;;) {
@@ -221,9 +221,7 @@ Status Serving::prepare_objects(const Configuration& configuration) {
 // The one that comes in its place is another logical unit, and initiators find it so.
 void Serving::take_out_units_of(const Configuration& configuration, const StorageKey& key) {
   std::vector<UnitKey> standing;
-  for (const auto& [unit, value] : units_) {
-    if (unit.second == key) standing.push_back(unit);
-  }
+  for (const TargetKey& target : objects_.at(key).users) standing.emplace_back(target, key);
   std::set<PortalGroupKey> groups;
   for (const UnitKey& unit : standing) {
     for (const auto& [group, value] : configuration.below<PortalGroup>(unit.first)) groups.insert(group);
@@ -357,6 +355,7 @@ Result<target::UnitSpec> Serving::spec_of(const Configuration& configuration, co
   spec.lun = number;
   spec.config.identity = identity_of(key.second, object.value);
   spec.config.read_only = object.value.readonly;
+  spec.config.rules = unit_rules_of(key.second, object.value);
   if (object.device == nullptr)
     spec.config.port_groups = port_groups_of(configuration, key.first, key.second);
   spec.backstore = object.store;
@@ -379,7 +378,7 @@ Status Serving::prepare_unit(const Configuration& configuration, const UnitKey& 
   Object& object = objects_.at(key.second);
   // Two targets would be two logical units, whose reservations do not know of each other, over one set of
   // blocks.
-  if (object.users != 0 && !object.value.readonly) {
+  if (!object.users.empty() && !object.value.readonly) {
     return fail(
         Errc::unsupported,
         path_of(key.second) +
@@ -402,7 +401,7 @@ Status Serving::prepare_unit(const Configuration& configuration, const UnitKey& 
   if (!status) return status;
   target.last_unit = number;
   units_[key] = {number, groups};
-  ++object.users;
+  object.users.insert(key.first);
   work_.undo.push_back([this, key] { remove_unit(key); });
   return {};
 }
@@ -415,6 +414,7 @@ void Serving::finish(const Configuration& configuration) {
   }
   for (const PortalGroupKey& key : work_.groups) finish_group(configuration, key);
   for (const UnitKey& key : work_.units) finish_unit(configuration, key);
+  for (const StorageKey& key : work_.objects) finish_object(key);
   for (const TargetKey& key : work_.targets) {
     const auto gone = targets_.find(key);
     if (gone == targets_.end() || configuration.find<config::target::Target>(key) != nullptr) continue;
@@ -471,6 +471,25 @@ void Serving::finish_group(const Configuration& configuration, const PortalGroup
   }
 }
 
+// The units that stand on it do what its attributes say now.
+void Serving::finish_object(const StorageKey& key) {
+  const auto object = objects_.find(key);
+  if (object == objects_.end() || object->second.users.empty() || object->second.store == nullptr) return;
+  const scsi::UnitRules rules = unit_rules_of(key, object->second.value);
+  for (const TargetKey& user : object->second.users) {
+    const std::uint32_t target = targets_.at(user).number;
+    const std::uint16_t unit = units_.at({user, key}).number;
+    const Status status =
+        call([this, target, unit, rules](
+                 target::Server::Done done) { server_.set_unit_rules(target, unit, rules, std::move(done)); },
+             removal_patience);
+    if (status) continue;
+    log_.event(
+        EventLog::Level::warning, "slow_change",
+        fmt::format("target={} object={} reason=\"{}\"", user.wwn, path_of(key), status.error().message));
+  }
+}
+
 void Serving::finish_unit(const Configuration& configuration, const UnitKey& key) {
   const auto unit = units_.find(key);
   if (unit == units_.end()) return;
@@ -502,7 +521,7 @@ void Serving::remove_unit(const UnitKey& key) {
                            status.error().message));
     objects_.at(key.second).lingers = true;
   }
-  --objects_.at(key.second).users;
+  objects_.at(key.second).users.erase(key.first);
   units_.erase(unit);
 }
 

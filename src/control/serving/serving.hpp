@@ -69,8 +69,8 @@ class Serving {
     std::shared_ptr<passthrough::RealDevice> device;
     block::SpaceMeter* meter = nullptr;
     std::uint64_t size_bytes = 0;
-    std::uint32_t users = 0;  // units
-    bool lingers = false;     // one of them is still on its way out
+    std::set<config::target::TargetKey> users;  // that have a unit over it
+    bool lingers = false;                       // one of them is still on its way out
   };
   struct Target {
     std::uint32_t number = 0;
@@ -124,6 +124,7 @@ class Serving {
   void finish_group(const config::target::Configuration& configuration,
                     const config::target::PortalGroupKey& key);
   void finish_unit(const config::target::Configuration& configuration, const UnitKey& key);
+  void finish_object(const config::target::StorageKey& key);
   void remove_unit(const UnitKey& key);
   void close(Object& object);
   [[nodiscard]] static bool wanted(const config::target::Configuration& configuration, const UnitKey& key);
