@@ -16,7 +16,9 @@
 namespace perilune::control {
 
 inline constexpr int protocol_version = 1;
-inline constexpr std::uint32_t max_request_bytes = 256 * 1024;
+inline constexpr std::uint32_t max_request_bytes = 8 * 1024 * 1024;  // some 20,000 changes in one transaction
+// Of the requests of all connections that have not come whole yet.
+inline constexpr std::size_t max_incomplete_bytes = 32 * 1024 * 1024;
 inline constexpr std::uint32_t max_answer_bytes = 16 * 1024 * 1024;
 inline constexpr std::size_t max_connections = 64;
 
@@ -31,6 +33,7 @@ class FrameReader {
   // values than config/target/json_text.hpp allows: what is copied and written by recursion has a bounded depth).
   [[nodiscard]] Result<std::optional<Json>> next();
   [[nodiscard]] bool empty() const noexcept { return buffer_.empty(); }
+  [[nodiscard]] std::size_t bytes() const noexcept { return buffer_.size(); }  // that have not become a message
 
  private:
   std::uint32_t max_frame_bytes_;

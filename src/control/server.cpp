@@ -225,6 +225,16 @@ class ControlServer::Impl {
       return refuse(connection, "a request came before the answer to the last one");
     }
     take_request(connection);
+    if (incomplete_bytes() > max_incomplete_bytes)
+      refuse(connection, "too many requests are being sent at once; send this one again");
+  }
+
+  [[nodiscard]] std::size_t incomplete_bytes() const {
+    std::size_t sum = 0;
+    for (const auto& connection : connections_) {
+      if (!connection->ending) sum += connection->reader.bytes();
+    }
+    return sum;
   }
 
   void take_request(Connection& connection) {

@@ -124,6 +124,35 @@ TEST_F(ControlSocket, RefusesAFrameThatAnnouncesTooMuch) {
   EXPECT_NE(read_to_end(fd).find("longer than it may be"), std::string::npos);  // and closes
 }
 
+TEST_F(ControlSocket, CarriesALargeTransaction) {
+  serve([](Request request, std::shared_ptr<Exchange> exchange) { exchange->finish({{"bytes", text_of(request.args, "text").size()}}); });
+  auto client = ControlClient::connect(path_);
+  ASSERT_TRUE(client);
+  ASSERT_TRUE(client->send("commit", {{"text", std::string(max_request_bytes - 1024, 'x')}}));
+  const auto reply = client->wait();
+  ASSERT_TRUE(reply) << reply.error().message;
+  EXPECT_EQ(number_of(reply->result, "bytes"), max_request_bytes - 1024);
+}
+
+TEST_F(ControlSocket, WhatIsOnItsWayTogetherIsBounded) {
+  serve(echo);
+  const std::string unfinished = [] {
+    std::string frame(4 + max_request_bytes - 1, ' ');
+    store_be32(reinterpret_cast<std::uint8_t*>(frame.data()), max_request_bytes);
+    return frame;
+  }();
+  std::vector<Fd> fds;
+  for (std::size_t sent = 0; sent <= max_incomplete_bytes; sent += unfinished.size()) {
+    fds.push_back(raw());
+    for (std::size_t at = 0; at < unfinished.size();) {
+      const ssize_t n = ::send(fds.back().get(), unfinished.data() + at, unfinished.size() - at, MSG_NOSIGNAL);
+      if (n <= 0) break;  // refused
+      at += static_cast<std::size_t>(n);
+    }
+  }
+  EXPECT_NE(read_to_end(fds.back()).find("too many requests are being sent at once"), std::string::npos);
+}
+
 TEST_F(ControlSocket, RefusesWhatIsNotARequest) {
   serve(echo);
   for (const Json& message : {Json::object(), Json{{"version", 2}, {"op", "x"}}, Json{{"version", 1}},
