@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """What administering costs, at several sizes: N logical units on N/10 targets with N node ACLs. The median time of one change, of
-each kind, through the daemon's socket; the time until a daemon with that configuration is ready; its memory (PSS).
+each kind, through the daemon's socket; the time of `targetcli ls /`, the whole tree, from start to end of the command; the time
+until a daemon with that configuration is ready; its memory (PSS).
 
     ./dev bench admin [SIZE ...]        (10 100 1000 10000)"""
 import contextlib
@@ -76,6 +77,16 @@ def measure_changes(client, size):
     return {step: statistics.median(values) for step, values in times.items()}
 
 
+def measure_ls(daemon):
+    """Seconds of one command, the median; and how many lines it prints."""
+    times = []
+    for _ in range(5):
+        begin = time.perf_counter()
+        result = h.run([h.PERILUNE, "targetcli", "--socket", daemon.socket, "ls", "/"])
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times), result.out.count("\n")
+
+
 def pss_mib(pid):
     for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
         if line.startswith("Pss:"):
@@ -94,6 +105,7 @@ def run(size):
         client("restore", path=str(path))
         restored = time.perf_counter() - begin
         changes = measure_changes(client, size)
+        listed, lines = measure_ls(daemon)
         daemon.stop()
         begin = time.perf_counter()
         daemon.start()
@@ -102,7 +114,7 @@ def run(size):
         daemon.stop()
     worst = max(changes, key=changes.get)
     print(f"{size:>6} LUNs: median of a change {statistics.median(changes.values()):6.2f} ms, of the slowest kind {changes[worst]:6.2f} ms "
-          f"({worst}); restored in {restored:6.2f} s, started in {loaded:6.2f} s; {pss:6.1f} MiB", flush=True)
+          f"({worst}); ls of {lines} lines {listed:5.2f} s; restored in {restored:6.2f} s, started in {loaded:6.2f} s; {pss:6.1f} MiB", flush=True)
 
 
 if __name__ == "__main__":
