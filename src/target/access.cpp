@@ -55,7 +55,7 @@ Status check_access(const AccessSpec& access, std::span<const std::uint16_t> uni
   return {};
 }
 
-Access::Access(const AccessSpec& spec, std::span<const std::uint16_t> units) {
+Access::Access(const AccessSpec& spec, std::span<const std::uint16_t> units) : networks_(spec.networks) {
   for (const NodeAcl& acl : spec.acls) guests_.emplace(acl.initiator_name, Guest{acl.luns, acl.session});
   if (!spec.demo_mode) return;
   others_ = Guest{spec.demo_luns, spec.demo_session};
@@ -98,8 +98,17 @@ const SessionRules* TargetAccess::session_rules_of(std::uint16_t tag, std::strin
   return group == groups_.end() ? nullptr : group->second->session_rules_of(initiator_name);
 }
 
-bool TargetAccess::tells(std::uint16_t tag, std::string_view initiator_name) const noexcept {
-  return told_to_all_.contains(tag) || map_of(tag, initiator_name) != nullptr;
+bool Access::admits_from(const runtime::Endpoint& peer) const noexcept {
+  return networks_.empty() || std::any_of(networks_.begin(), networks_.end(), [&](const AddressRange& range) { return range.contains(peer); });
+}
+
+bool TargetAccess::admits_from(std::uint16_t tag, const runtime::Endpoint& peer) const noexcept {
+  const auto group = groups_.find(tag);
+  return group == groups_.end() || group->second->admits_from(peer);
+}
+
+bool TargetAccess::tells(std::uint16_t tag, std::string_view initiator_name, const runtime::Endpoint& peer) const noexcept {
+  return admits_from(tag, peer) && (told_to_all_.contains(tag) || map_of(tag, initiator_name) != nullptr);
 }
 
 bool TargetAccess::shows(std::uint16_t unit) const noexcept {

@@ -17,6 +17,7 @@
 #include "base/result.hpp"
 #include "iscsi/login/chap.hpp"
 #include "scsi/nexus.hpp"
+#include "target/address_range.hpp"
 
 namespace perilune::target {
 
@@ -53,6 +54,8 @@ struct AccessSpec {
   // What they see in the place of that.
   std::optional<std::vector<scsi::LunMapping>> demo_luns = std::nullopt;
   SessionRules demo_session = {};
+  // Everybody has to come from one of these; empty: from anywhere.
+  std::vector<AddressRange> networks = {};
 
   [[nodiscard]] const NodeAcl* find(std::string_view initiator_name) const noexcept;
 };
@@ -74,6 +77,7 @@ class Access {
   [[nodiscard]] const SessionRules* session_rules_of(std::string_view initiator_name) const noexcept;  // likewise
   // Somebody may see the unit.
   [[nodiscard]] bool shows(std::uint16_t unit) const noexcept;
+  [[nodiscard]] bool admits_from(const runtime::Endpoint& peer) const noexcept;
 
  private:
   struct Guest {
@@ -84,6 +88,7 @@ class Access {
 
   std::map<std::string, Guest, std::less<>> guests_;  // by initiator name
   std::optional<Guest> others_;
+  std::vector<AddressRange> networks_;
 };
 
 // The same for a whole target: each of its portal groups says who may come through it.
@@ -97,8 +102,10 @@ class TargetAccess {
 
   [[nodiscard]] const Access::Map* map_of(std::uint16_t tag, std::string_view initiator_name) const noexcept;
   [[nodiscard]] const SessionRules* session_rules_of(std::uint16_t tag, std::string_view initiator_name) const noexcept;
+  // Whether a connection from there may come through the group, whoever it is.
+  [[nodiscard]] bool admits_from(std::uint16_t tag, const runtime::Endpoint& peer) const noexcept;
   // Discovery tells this initiator of the group.
-  [[nodiscard]] bool tells(std::uint16_t tag, std::string_view initiator_name) const noexcept;
+  [[nodiscard]] bool tells(std::uint16_t tag, std::string_view initiator_name, const runtime::Endpoint& peer) const noexcept;
   [[nodiscard]] bool shows(std::uint16_t unit) const noexcept;
   [[nodiscard]] const Groups& groups() const noexcept { return groups_; }
 

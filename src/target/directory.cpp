@@ -30,7 +30,7 @@ std::vector<iscsi::SendTargetsRecord> Directory::answer(const Asker& asker, std:
 // The group of this portal, if the initiator is told of it.
 std::optional<std::uint16_t> Directory::group_of(const Target& target, std::uint32_t portal, const Asker& asker) {
   const auto tag = portal_group_of(target.portal_groups, portal);
-  const bool may = tag && (target.access == nullptr || target.access->tells(*tag, asker.initiator_name));
+  const bool may = tag && (target.access == nullptr || target.access->tells(*tag, asker.initiator_name, asker.peer));
   return may ? tag : std::nullopt;
 }
 

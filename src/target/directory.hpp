@@ -35,6 +35,7 @@ class Directory {
     runtime::Endpoint local;
     std::string_view own_target;  // of a normal session; empty in a discovery session
     std::string_view initiator_name;
+    runtime::Endpoint peer = {};  // where it comes from
   };
 
   Directory() = default;

@@ -328,7 +328,8 @@ iscsi::TargetDecision Server::find_target(const iscsi::TargetQuery& query, Conne
     }
     const AccessSpec& access = rules != nullptr ? rules->access : target.access;
     const NodeAcl* acl = access.find(query.initiator_name);
-    if (acl == nullptr && !access.demo_mode) {
+    const bool from_here = served->access == nullptr || served->access->admits_from(*tag, connection.peer());
+    if (!from_here || (acl == nullptr && !access.demo_mode)) {
       decision.status = iscsi::LoginStatus::authorization_failure;
       return decision;
     }

@@ -114,6 +114,15 @@ class Server {
   void admit_connections();
   // No more; connections that came through it go on. Groups that name it are the caller's to change.
   void remove_portal(std::uint32_t number);
+  // What READs and WRITEs of all initiators have moved since the unit was there.
+  struct IoCounters {
+    std::uint64_t reads = 0;
+    std::uint64_t read_bytes = 0;
+    std::uint64_t writes = 0;
+    std::uint64_t write_bytes = 0;
+    std::uint64_t errors = 0;  // of the medium
+  };
+  [[nodiscard]] Result<IoCounters> io_counters(std::uint32_t target, std::uint16_t lun);  // not_found
   // Normal sessions, in no order.
   void list_sessions(std::function<void(std::vector<SessionView>)> done);
   // Every session of the group is asked to log out; those that have not in time are dropped, with an announcement.

@@ -321,6 +321,16 @@ void Server::remove_portal(std::uint32_t number) {
 
 // ---- sessions
 
+Result<Server::IoCounters> Server::io_counters(std::uint32_t target, std::uint16_t lun) {
+  TargetNode* const node = shards_.front()->find_node(target);
+  scsi::LogicalUnit* const unit = node != nullptr ? node->device->unit(lun) : nullptr;
+  if (unit == nullptr) return fail(Errc::not_found, fmt::format("there is no logical unit {}", lun));
+  const scsi::UnitCounters all = unit->counters_of_all();
+  const std::uint64_t block = unit->geometry().block_size_bytes;
+  return IoCounters{all.reads, all.blocks_read * block, all.writes, all.blocks_written * block,
+                    all.read_errors + all.write_errors};
+}
+
 void Server::list_sessions(std::function<void(std::vector<SessionView>)> done) {
   const auto found = std::make_shared<std::vector<std::vector<SessionView>>>(shards_.size());
   on_every_shard([found](Shard& shard) { shard.list_sessions((*found)[shard.number()]); },

@@ -94,6 +94,10 @@ void Session::access_changed() {
   const Access::Map* map = node_->access->map_of(portal_group_tag_, initiator_name_);
   if (map == nullptr) withdraw("access withdrawn");
   else if (nexus_->map() != *map) nexus_->set_map(*map);
+  const std::vector<Connection*> all = connections_;
+  for (Connection* connection : all) {
+    if (!node_->access->admits_from(portal_group_tag_, connection->peer())) connection->drop_announced("access withdrawn from its address");
+  }
   const SessionRules rules = rules_of(node_, initiator_name_, portal_group_tag_);
   if (rules == std::exchange(rules_, rules)) return;
   for (Connection* connection : connections_) connection->rules_changed();
@@ -525,7 +529,7 @@ void Session::on_text(iscsi::TargetConnection& connection, const iscsi::TextRequ
   iscsi::TargetText& text = driver.text();
   auto step = text.receive(request, data);
   if (step == iscsi::TargetText::Step::ask_targets) {
-    step = text.answer_targets(shard_.directory.answer({driver.portal(), driver.local(), target_name(), initiator_name_}, text.send_targets()));
+    step = text.answer_targets(shard_.directory.answer({driver.portal(), driver.local(), target_name(), initiator_name_, driver.peer()}, text.send_targets()));
   }
   if (step == iscsi::TargetText::Step::respond) {
     connection.send_text_response(text.response(), text.data());

@@ -80,6 +80,7 @@ struct ConnectionView {
   std::uint16_t cid = 0;
   runtime::Endpoint peer;
   bool logging_out = false;
+  iscsi::ConnectionParams params;
 };
 struct SessionView {
   std::uint32_t target = 0;  // Server's number
@@ -89,6 +90,7 @@ struct SessionView {
   iscsi::Isid isid{};
   std::uint16_t tsih = 0;
   std::string user;  // CHAP_N; empty: it has not proved itself
+  iscsi::SessionParams params;
   std::vector<ConnectionView> connections;
 };
 

@@ -151,8 +151,10 @@ void Shard::list_sessions(std::vector<SessionView>& views) {
     view.isid = session.isid();
     view.tsih = session.tsih();
     view.user = session.user();
+    view.params = session.engine().params();
     for (Connection* connection : session.connections()) {
-      view.connections.push_back({connection->engine()->cid(), connection->peer(), connection->leaving()});
+      view.connections.push_back({connection->engine()->cid(), connection->peer(), connection->leaving(),
+                                  connection->engine()->params()});
     }
   });
 }

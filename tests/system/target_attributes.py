@@ -160,6 +160,8 @@ def of_a_portal_group(stack):
     agreed = negotiated()
     assert [agreed[key] for key in ("ErrorRecoveryLevel", "InitialR2T", "ImmediateData", "MaxBurstLength", "MaxOutstandingR2T")] == [
         "2", "No", "No", "65536", "2"], agreed
+    told_of = [s["parameters"] for s in c("sessions")["sessions"] if s["parameters"]["ErrorRecoveryLevel"] == "2"]
+    assert told_of and told_of[0]["MaxBurstLength"] == "65536" and told_of[0]["ImmediateData"] == "No", told_of
     # Who is told of the target, and of a group that is closed.
     shut = {"generate_node_acls": 0}
     set_group(**shut)
@@ -172,6 +174,20 @@ def of_a_portal_group(stack):
     assert not discovered(stack, port, HOST)
     set_group(enable=False, **shut, tpg_enabled_sendtargets=0)
     assert discovered(stack, port, HOST) and login_status(stack, port, HOST) == 0x0301
+    # tgt's initiator-address: from elsewhere nobody is let in, told of the target, or left there.
+    set_group(**shut)
+    session = login(stack, port).clear_attentions((0,))
+
+    def admit_from(*addresses):
+        c("commit", changes=[d.change("portal_group", d.group(A), {"enable": True, "attributes": {**d.OPEN, **shut},
+                                                                   "tgt_initiator_addresses": list(addresses)})])
+
+    admit_from("127.0.0.0/8", "2001:db8::/32")
+    session.good(p.read10(0, 1), 512)
+    assert login_status(stack, port, HOST) == 0 and discovered(stack, port, HOST)
+    admit_from("192.0.2.0/24")
+    h.wait_for(lambda: not c("sessions")["sessions"], "the sessions to end")
+    assert login_status(stack, port, HOST) == 0x0202 and not discovered(stack, port, HOST)
     # Everything that ACLs map is read-only, at once, and writable again.
     set_group(**shut)
     session = login(stack, port).clear_attentions((0,))

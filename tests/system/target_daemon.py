@@ -282,6 +282,34 @@ def replaces(stack):
         assert (session.run(p.write10(0, 1), write=b"\x11" * 512).asc == PROTECTED) == read_only
     load.finish()
     assert load.told == {LUNS_CHANGED}, load.told
+
+
+def finds_a_backing_that_was_missing(stack):
+    """A backing that is not there at the start is served when it comes, without a restart; initiators are told."""
+    daemon = d.Targetd(stack, 2)
+    port = h.free_port()
+    path = disk(daemon, "one")
+    daemon.client()("commit", changes=[*d.add_file("one", path, "one", 4 * MIB), *d.add_file("two", disk(daemon, "two"), "two", 4 * MIB),
+                                       *d.add_target(A, port), d.add_lun(A, 0, "two"), d.add_lun(A, 1, "one")])
+    daemon.stop()
+    away = path.rename(daemon.folder / "away")
+    daemon.start()
+    assert "not_served" in daemon.errors(), daemon.errors()
+    watcher = daemon.client()
+    watcher.send("subscribe")
+    assert watcher.read()["progress"]["event"] == "subscribed"
+    session = login(stack, port, A).clear_attentions((0,))
+    assert sense(session, 1) == NO_LUN
+    away.rename(path)
+    while (event := watcher.read()["progress"])["event"] == "login":
+        pass
+    assert event == {"event": "served_again", "object": "/backstores/fileio/one"}, event
+    assert sense(session, 0) == LUNS_CHANGED
+    session.clear_attentions((0, 1)).good(p.write10(0, 1), lun=1, write=b"\x44" * 512)
+    daemon.stop()
+    assert path.read_bytes()[:512] == b"\x44" * 512
+
+
 def waits_for_its_ports(stack):
     """A port that is still held when the daemon starts, as by one that was killed a moment ago, is waited for."""
     daemon = d.Targetd(stack)
@@ -376,5 +404,6 @@ def live_on_two_threads(stack):
 
 
 if __name__ == "__main__":
-    h.main(live_on_one_thread, live_on_two_threads, access, refusals, events, restores, replaces, waits_for_its_ports,
+    h.main(live_on_one_thread, live_on_two_threads, access, refusals, events, restores, replaces,
+           finds_a_backing_that_was_missing, waits_for_its_ports,
            serves_an_address_that_comes_later, killed)

@@ -49,6 +49,12 @@ class FakeAdministration final : public targetd::Administration {
     std::erase_if(some, [&](const auto& session) { return session.group != group; });
     return some;
   }
+  std::map<model::LunKey, targetd::IoCounters> counters;
+  Result<targetd::IoCounters> io_counters(const model::LunKey& lun) const override {
+    const auto at = counters.find(lun);
+    if (at == counters.end()) return fail(Errc::not_found, "it is not served");
+    return at->second;
+  }
   Result<std::uint64_t> size_of(const model::StorageKey& key) const override {
     const auto* const object = own.find<model::StorageObject>(key);
     if (object == nullptr) return fail(Errc::not_found, "no such object");

@@ -64,23 +64,30 @@ std::vector<Row> attribute_rows(const Call& call) {
   }
 }
 
-bool has_session(const Call& call) {
-  const auto sessions = call.administration.sessions_of(call.node.group);
-  return sessions &&
-         std::any_of(sessions->begin(), sessions->end(), [&](const targetd::SessionInfo& session) {
-           return session.initiator == call.node.acls.front().initiator;
-         });
+// The first of this initiator.
+std::optional<targetd::SessionInfo> session_of(const Call& call) {
+  auto sessions = call.administration.sessions_of(call.node.group);
+  if (!sessions) return std::nullopt;
+  const auto own = std::find_if(sessions->begin(), sessions->end(), [&](const targetd::SessionInfo& session) {
+    return session.initiator == call.node.acls.front().initiator;
+  });
+  return own == sessions->end() ? std::nullopt : std::optional(std::move(*own));
 }
 
-// What a session has negotiated is the session's: here stands whether there is one.
+// What its session has negotiated; or that there is none.
 std::vector<Row> negotiated_rows(const Call& call) {
-  const std::string state = has_session(call) ? "Active iSCSI Session" : "No Active iSCSI Session";
+  const auto session = session_of(call);
+  const auto value_of = [&](std::string_view name) -> std::string {
+    if (!session) return "No Active iSCSI Session";
+    const auto value = session->parameters.find(name);
+    return value == session->parameters.end() ? std::string() : value->second;
+  };
   std::vector<Row> rows;
   for (const std::string_view name :
        {"DataPDUInOrder", "DataSequenceInOrder", "DefaultTime2Retain", "DefaultTime2Wait",
         "ErrorRecoveryLevel", "FirstBurstLength", "ImmediateData", "InitialR2T", "MaxBurstLength",
         "MaxConnections", "MaxOutstandingR2T"}) {
-    rows.push_back({std::string(name), state, "STRING", true, std::string(description_of(name))});
+    rows.push_back({std::string(name), value_of(name), "STRING", true, std::string(description_of(name))});
   }
   return rows;
 }

@@ -69,6 +69,20 @@ TEST(TargetcliLine, QuotedWordsComeBack) {
   }
 }
 
+// ---- what a session has negotiated
+
+TEST(TargetcliParameters, OfAnAclAreThoseOfItsSession) {
+  Shell shell = served();
+  const std::string ask = group + "/acls/" + host + " get parameter MaxBurstLength";
+  EXPECT_NE(shell.out(ask).find("MaxBurstLength=No Active iSCSI Session [ro]"), std::string::npos);
+  targetd::SessionInfo session;
+  session.group = {{target.substr(7)}, 1};
+  session.initiator = host;
+  session.parameters = {{"MaxBurstLength", "65536"}};
+  shell.daemon.open_sessions = {session};
+  EXPECT_NE(shell.out(ask).find("MaxBurstLength=65536 [ro]"), std::string::npos) << shell.out(ask);
+}
+
 // ---- moving about
 
 TEST(TargetcliPaths, GoUpAndDownAndToBookmarks) {

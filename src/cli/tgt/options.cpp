@@ -185,7 +185,7 @@ std::string_view tgtadm_usage() noexcept {
          "one\n"
          "  --mode target --op update --tid N --name P --value V  set a parameter, or `state` to ready or "
          "offline\n"
-         "  --mode target --op bind|unbind --tid N --initiator-address ALL | --initiator-name NAME\n"
+         "  --mode target --op bind|unbind --tid N --initiator-address ALL|ADDR[/N] | --initiator-name NAME\n"
          "  --mode logicalunit --op new --tid N --lun L --backing-store PATH [--bstype T] [--bsoflags "
          "sync:direct]\n"
          "                 [--blocksize BYTES] [--device-type disk|pt]\n"

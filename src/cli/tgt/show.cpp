@@ -118,7 +118,10 @@ std::string access_text(const model::Configuration& configuration, const model::
   if (!group.chap.userid.empty()) text += "        " + group.chap.userid + "\n";
   if (!group.chap.mutual_userid.empty()) text += "        " + group.chap.mutual_userid + " (outgoing)\n";
   text += "    ACL information:\n";
-  if (group.attributes.number(model::group_attributes(), "generate_node_acls") != 0) text += "        ALL\n";
+  if (group.attributes.number(model::group_attributes(), "generate_node_acls") != 0 &&
+      group.initiator_addresses.empty())
+    text += "        ALL\n";
+  for (const std::string& address : group.initiator_addresses) text += "        " + address + "\n";
   for (const auto& [acl, value] : configuration.below<model::NodeAcl>(key))
     text += "        " + acl.initiator + "\n";
   return text;
@@ -172,6 +175,26 @@ std::string show_parameters(const model::Configuration& configuration, const mod
                     value("MaxRecvDataSegmentLength"), value("MaxXmitDataSegmentLength"));
 }
 
+std::string show_statistics(const targetd::Administration& administration,
+                            const std::optional<model::TargetKey>& target, std::optional<std::uint16_t> lun) {
+  std::string text =
+      "tgt lun sid rd_subm(bytes,cmds) rd_done(bytes,cmds) wr_subm(bytes,cmds) wr_done(bytes,cmds) errs\n";
+  const auto& configuration = administration.configuration();
+  for (const auto& [tid, key] : tids_of(configuration)) {
+    const auto group = group_of(configuration, key);
+    if (!group || (target && *target != key)) continue;
+    for (const auto& [lun_key, value] : configuration.below<model::Lun>(*group)) {
+      if (lun && *lun != lun_key.index) continue;
+      const auto counted = administration.io_counters(lun_key);
+      if (!counted) continue;  // it is not served
+      text += fmt::format("{0:3} {1:3}   0 {2:12} {3:6} {2:12} {3:6} {4:12} {5:6} {4:12} {5:6} {6:4}\n", tid,
+                          lun_key.index, counted->read_bytes, counted->reads, counted->write_bytes,
+                          counted->writes, counted->errors);
+    }
+  }
+  return text;
+}
+
 std::string show_connections(const targetd::Administration& administration,
                              const model::PortalGroupKey& group) {
   std::string text;
@@ -214,6 +237,8 @@ std::string dump(const model::Configuration& configuration) {
         text += "\tincominguser " + group.chap.userid + " PLEASE_CORRECT_THE_PASSWORD\n";
       if (!group.chap.mutual_userid.empty())
         text += "\toutgoinguser " + group.chap.mutual_userid + " PLEASE_CORRECT_THE_PASSWORD\n";
+      for (const std::string& address : group.initiator_addresses)
+        text += "\tinitiator-address " + address + "\n";
       for (const auto& [acl, value] : configuration.below<model::NodeAcl>(*group_key))
         text += "\tinitiator-name " + acl.initiator + "\n";
     }

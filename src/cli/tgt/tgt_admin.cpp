@@ -278,7 +278,19 @@ class SetupLun {
     return {};
   }
 
-  // Initiators by their names; addresses are refused, as elsewhere.
+  void admit_from(const std::string& network, model::Changes& changes) {
+    const bool names = std::any_of(initiators_.begin(), initiators_.end(), [](const std::string& text) {
+      return iscsi::normalize_name(text).has_value();
+    });
+    for (model::Change& change : changes) {
+      auto* const made = std::get_if<model::ChangeOf<model::PortalGroup>>(&change);
+      if (made == nullptr) continue;
+      made->value.initiator_addresses.push_back(network);
+      (void)made->value.attributes.set(model::group_attributes(), "generate_node_acls", names ? "0" : "1");
+    }
+  }
+
+  // Initiators by their names, or by addresses and networks.
   Outcome bind(const model::PortalGroupKey& group, model::Changes& changes) {
     const bool all =
         initiators_.empty() || std::find(initiators_.begin(), initiators_.end(), "ALL") != initiators_.end();
@@ -293,10 +305,15 @@ class SetupLun {
       return {};
     }
     for (const std::string& text : initiators_) {
+      if (const auto network = model::normal_network(text)) {
+        admit_from(*network, changes);
+        out += "Accepting connections from " + *network + "\n";
+        continue;
+      }
       const auto name = iscsi::normalize_name(text);
       if (!name)
         return wrong("could not assign initiator " + text +
-                     " to the target: initiators are told apart by their names, not by addresses");
+                     " to the target: it is neither an address nor the name of an initiator");
       changes.push_back(model::add<model::NodeAcl>({group, *name}, {}));
       changes.push_back(model::add<model::MappedLun>({{group, *name}, 1}, {1, false, "", {}}));
       out += "Accepting connections from " + *name + "\n";

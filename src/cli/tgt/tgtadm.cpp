@@ -144,7 +144,27 @@ tl::expected<model::LunKey, Failure> Command::lun() const {
 
 // ---- system
 
+// Counted by logical unit, of all its initiators together.
+Outcome Command::statistics(std::string_view mode) {
+  if (mode == "logicalunit") {
+    const auto key = lun();
+    if (!key) return tl::unexpected<Failure>(key.error());
+    if (configuration().find<model::Lun>(*key) == nullptr) return refuse("can't find the logical unit");
+    out_ = show_statistics(administration_, key->parent.parent, key->index);
+    return {};
+  }
+  if (mode == "system" || !options_.has("tid")) {
+    out_ = show_statistics(administration_);
+    return {};
+  }
+  const auto key = target();
+  if (!key) return tl::unexpected<Failure>(key.error());
+  out_ = show_statistics(administration_, *key);
+  return {};
+}
+
 Outcome Command::system() {
+  if (is("stat")) return statistics("system");
   if (is("show")) {
     out_ = show_system();
     return {};
@@ -167,6 +187,7 @@ Outcome Command::targets() {
   if (is("delete")) return delete_target();
   if (is("update")) return update_target();
   if (is("bind") || is("unbind")) return bind(is("bind"));
+  if (is("stat")) return statistics("target");
   if (!is("show")) return not_supported("target");
   if (!options_.has("tid")) {
     out_ = show_targets(administration_);
@@ -235,20 +256,41 @@ Outcome Command::bind(bool on) {
   if (address == nullptr)
     return refuse(options_.operation + " operation requires initiator-address or initiator-name");
   if (*address == "ALL") return bind_all(on);
-  return refuse("invalid request",
-                *address +
-                    ": initiators are told apart by their names, not by addresses: --initiator-name, or "
-                    "--initiator-address ALL");
+  return bind_address(*address, on);
+}
+
+// As in tgt, who comes has to come from one of the addresses, and by one of the names where there are any.
+Outcome Command::bind_address(const std::string& text, bool on) {
+  const auto key = group();
+  if (!key) return tl::unexpected<Failure>(key.error());
+  const auto network = model::normal_network(text);
+  if (!network) return refuse("invalid request", network.error().message);
+  model::PortalGroup value = *configuration().find<model::PortalGroup>(*key);
+  auto& all = value.initiator_addresses;
+  const auto place = std::find(all.begin(), all.end(), *network);
+  if ((place != all.end()) == on)
+    return refuse(on ? "this access control rule already exists" : "this access control rule does not exist",
+                  *network);
+  if (on) {
+    all.push_back(*network);
+  } else {
+    all.erase(place);
+  }
+  const auto names = configuration().below<model::NodeAcl>(*key);
+  set_flag(value, "generate_node_acls", !all.empty() && names.begin() == names.end());
+  return commit({model::set<model::PortalGroup>(*key, std::move(value))});
 }
 
 Outcome Command::bind_all(bool on) {
   const auto key = group();
   if (!key) return tl::unexpected<Failure>(key.error());
   model::PortalGroup value = *configuration().find<model::PortalGroup>(*key);
-  const bool now = value.attributes.number(model::group_attributes(), "generate_node_acls") != 0;
+  const bool now = value.initiator_addresses.empty() &&
+                   value.attributes.number(model::group_attributes(), "generate_node_acls") != 0;
   if (now == on)
     return refuse(on ? "this access control rule already exists" : "this access control rule does not exist");
   set_flag(value, "generate_node_acls", on);
+  if (on) value.initiator_addresses.clear();  // from everywhere is from there too
   return commit({model::set<model::PortalGroup>(*key, std::move(value))});
 }
 
@@ -262,8 +304,21 @@ Outcome Command::bind_name(const std::string& text, bool on) {
   if (now == on)
     return refuse(on ? "this access control rule already exists" : "this access control rule does not exist",
                   *name);
-  if (!on) return commit(model::removal_of(configuration(), acl));
-  model::Changes changes{model::add<model::NodeAcl>(acl, {})};
+  // Where addresses are bound, they let in everybody only as long as there are no names.
+  model::PortalGroup value = *configuration().find<model::PortalGroup>(*key);
+  const auto names = configuration().below<model::NodeAcl>(*key);
+  const bool last = std::distance(names.begin(), names.end()) == 1;
+  model::Changes changes;
+  if (!value.initiator_addresses.empty() && (on || last)) {
+    set_flag(value, "generate_node_acls", !on);
+    changes.push_back(model::set<model::PortalGroup>(*key, std::move(value)));
+  }
+  if (!on) {
+    for (model::Change& change : model::removal_of(configuration(), acl))
+      changes.push_back(std::move(change));
+    return commit(changes);
+  }
+  changes.push_back(model::add<model::NodeAcl>(acl, {}));
   for (const auto& [lun_key, value] : configuration().below<model::Lun>(*key)) {
     changes.push_back(model::add<model::MappedLun>({acl, lun_key.index}, {lun_key.index, false, "", {}}));
   }
@@ -344,6 +399,7 @@ Outcome Command::logical_units() {
   if (is("new")) return new_unit();
   if (is("update")) return update_unit();
   if (is("delete")) return delete_unit();
+  if (is("stat")) return statistics("logicalunit");
   return not_supported("logicalunit");
 }
 

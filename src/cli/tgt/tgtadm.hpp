@@ -2,6 +2,7 @@
 // tgtadm against the target daemon: runs inside it, on its control thread. One command is one transaction.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -48,6 +49,8 @@ class Command {
   [[nodiscard]] Outcome set_state(const std::string& state);
   [[nodiscard]] Outcome bind(bool on);
   [[nodiscard]] Outcome bind_all(bool on);
+  [[nodiscard]] Outcome statistics(std::string_view mode);
+  [[nodiscard]] Outcome bind_address(const std::string& text, bool on);
   [[nodiscard]] Outcome bind_name(const std::string& name, bool on);
   [[nodiscard]] Outcome logical_units();
   [[nodiscard]] Outcome new_unit();
@@ -84,6 +87,11 @@ struct UnitWanted {
 [[nodiscard]] std::string show_targets(const targetd::Administration& administration);
 [[nodiscard]] std::string show_parameters(const model::Configuration& configuration,
                                           const model::PortalGroupKey& group);
+// tgt's table of what was read and written, of all targets, of one, or of one of its LUNs. What is not served
+// has no line; tgt has one for each session, here sid is 0 and stands for all.
+[[nodiscard]] std::string show_statistics(const targetd::Administration& administration,
+                                          const std::optional<model::TargetKey>& target = std::nullopt,
+                                          std::optional<std::uint16_t> lun = std::nullopt);
 [[nodiscard]] std::string show_connections(const targetd::Administration& administration,
                                            const model::PortalGroupKey& group);
 [[nodiscard]] std::string show_system();

@@ -153,7 +153,7 @@ TEST_F(Tgtadm, SaysWhatIsWrongInItsWords) {
       {"--op delete --mode logicalunit --tid 1 --lun 7", "tgtadm: can't find the logical unit"},
       {"--op delete --mode target --tid 77", "tgtadm: can't find the target"},
       {"--op unbind --mode target --tid 1 -I ALL", "tgtadm: this access control rule does not exist"},
-      {"--op bind --mode target --tid 1 -I 192.0.2.1", "tgtadm: invalid request"},
+      {"--op bind --mode target --tid 1 -I somewhere", "tgtadm: invalid request"},
       {"--op new --mode account --user u1 --password x", "tgtadm: this account already exists"},
       {"--op new --mode account --user u2", "tgtadm: 'user' and 'password' options are required"},
       {"--op bind --mode account --tid 1 --user nosuch", "tgtadm: can't find the account"},
@@ -197,6 +197,56 @@ TEST_F(Tgtadm, InitiatorsAreLetInByName) {
                   .starts_with("tgtadm: this access control rule already exists"));
   out("--op unbind --mode target --tid 1 -Q " + host);
   EXPECT_EQ(daemon.own.find<model::NodeAcl>(acl), nullptr);
+}
+
+TEST_F(Tgtadm, InitiatorsAreLetInByAddressAndThenByNameToo) {
+  make_one();
+  const model::PortalGroupKey key{{one}, 1};
+  const auto open = [&] {
+    return daemon.own.find<model::PortalGroup>(key)->attributes.number(model::group_attributes(),
+                                                                       "generate_node_acls") != 0;
+  };
+  const auto addresses = [&] { return daemon.own.find<model::PortalGroup>(key)->initiator_addresses; };
+  out("--op bind --mode target --tid 1 -I 192.0.2.0/24");
+  out("--op bind --mode target --tid 1 -I 2001:DB8::0:1");
+  EXPECT_EQ(addresses(), (std::vector<std::string>{"192.0.2.0/24", "2001:db8::1"}));
+  EXPECT_TRUE(open());
+  const std::string shown = out("--op show --mode target");
+  EXPECT_NE(shown.find("    ACL information:\n        192.0.2.0/24\n        2001:db8::1\n"),
+            std::string::npos)
+      << shown;
+  EXPECT_TRUE(error("--op bind --mode target --tid 1 -I 192.0.2.0/24")
+                  .starts_with("tgtadm: this access control rule already exists"));
+  out("--op bind --mode target --tid 1 -Q iqn.2026-11.io.perilune:host");
+  EXPECT_FALSE(open());
+  out("--op unbind --mode target --tid 1 -Q iqn.2026-11.io.perilune:host");
+  EXPECT_TRUE(open());
+  out("--op unbind --mode target --tid 1 -I 192.0.2.0/24");
+  EXPECT_TRUE(open());
+  out("--op unbind --mode target --tid 1 -I 2001:db8::1");
+  EXPECT_FALSE(open());
+  EXPECT_TRUE(error("--op unbind --mode target --tid 1 -I 2001:db8::1")
+                  .starts_with("tgtadm: this access control rule does not exist"));
+  EXPECT_TRUE(
+      error("--op bind --mode target --tid 1 -I 192.0.2.0/33").starts_with("tgtadm: invalid request"));
+  out("--op bind --mode target --tid 1 -I 192.0.2.1");
+  out("--op bind --mode target --tid 1 -I ALL");  // that is from everywhere
+  EXPECT_TRUE(addresses().empty() && open());
+}
+
+TEST_F(Tgtadm, StatisticsAreOfLogicalUnits) {
+  make_one();
+  daemon.counters[{{{one}, 1}, 1}] = {3, 4096, 5, 1048576, 1};
+  const std::string head =
+      "tgt lun sid rd_subm(bytes,cmds) rd_done(bytes,cmds) wr_subm(bytes,cmds) wr_done(bytes,cmds) errs\n";
+  const std::string line =
+      "  1   1   0         4096      3         4096      3      1048576      5      1048576      5    1\n";
+  EXPECT_EQ(out("--op stat --mode target --tid 1"), head + line);
+  EXPECT_EQ(out("--op stat --mode system"), head + line);
+  EXPECT_EQ(out("--op stat --mode logicalunit --tid 1 --lun 1"), head + line);
+  EXPECT_TRUE(error("--op stat --mode logicalunit --tid 1 --lun 9")
+                  .starts_with("tgtadm: can't find the logical unit"));
+  EXPECT_TRUE(error("--op stat --mode target --tid 7").starts_with("tgtadm: can't find the target"));
 }
 
 TEST_F(Tgtadm, ATargetThatIsUsedGoesByForceAlone) {

@@ -120,4 +120,16 @@ Result<std::string> normal_address(std::string_view text) {
               "'" + std::string(text.substr(0, 64)) + "' is not a numeric IPv4 or IPv6 address");
 }
 
+Result<std::string> normal_network(std::string_view text) {
+  const auto slash = text.find('/');
+  const auto address = normal_address(text.substr(0, slash));
+  if (!address || slash == std::string_view::npos) return address;
+  const std::int64_t most = address->find(':') != std::string::npos ? 128 : 32;
+  const auto prefix =
+      canonical_value(Field{"prefix", FieldKind::number, 0, most, {}, {}}, text.substr(slash + 1));
+  if (!prefix)
+    return fail(Errc::invalid_argument, std::string(text) + " is no network: " + prefix.error().message);
+  return *address + "/" + *prefix;
+}
+
 }  // namespace perilune::config::target

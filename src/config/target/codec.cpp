@@ -271,6 +271,7 @@ Json to_json(const PortalGroupKey&, const PortalGroup& value, Form form) {
               {"parameters", settings_json(group_parameters(), value.parameters, form)},
               {"enable", value.enable}};
   write_chap(out, "chap_", value.chap);
+  if (!value.initiator_addresses.empty()) out["tgt_initiator_addresses"] = value.initiator_addresses;
   write_unknown(out, value.unknown);
   return out;
 }
@@ -279,6 +280,11 @@ void from_json(const PortalGroupKey&, ObjectReader& reader, PortalGroup& out) {
   reader.settings("parameters", group_parameters(), out.parameters);
   reader.flag("enable", out.enable);
   reader.chap("chap_", out.chap);
+  const Json* const addresses = reader.take_array("tgt_initiator_addresses");
+  for (std::size_t i = 0; addresses != nullptr && i < addresses->size(); ++i) {
+    if (!(*addresses)[i].is_string()) return reader.fail_with("tgt_initiator_addresses must be text");
+    out.initiator_addresses.push_back((*addresses)[i].get<std::string>());
+  }
 }
 
 Json to_json(const PortalKey&, const Portal& value, Form) {

@@ -101,6 +101,17 @@ Status check_bursts(const PortalGroupKey& key, const PortalGroup& group) {
   return invalid(key, "FirstBurstLength must not be over MaxBurstLength (RFC 7143 13.14)");
 }
 
+Status check_addresses(const PortalGroupKey& key, const PortalGroup& group) {
+  if (group.initiator_addresses.size() > max_initiator_addresses)
+    return invalid(key, "at most " + std::to_string(max_initiator_addresses) + " addresses of initiators");
+  for (const std::string& text : group.initiator_addresses) {
+    const auto normal = normal_network(text);
+    if (!normal) return invalid(key, normal.error().message);
+    if (*normal != text) return invalid(key, "the address must be written " + *normal);
+  }
+  return {};
+}
+
 }  // namespace
 
 bool is_same_disk(const StorageObject& a, const StorageObject& b, Plugin plugin) {
@@ -188,6 +199,7 @@ Status Configuration::check(const PortalGroupKey& key, const PortalGroup& value,
   if (find<Target>(key.parent) == nullptr) return refuse(Errc::not_found, key, "there is no such target");
   if (auto chap = check_chap(key, value.chap); !chap) return chap;
   if (auto bursts = check_bursts(key, value); !bursts) return bursts;
+  if (auto addresses = check_addresses(key, value); !addresses) return addresses;
   return check_unknown(key, value.unknown);
 }
 

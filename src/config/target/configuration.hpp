@@ -33,6 +33,7 @@ inline constexpr std::size_t max_unit_serial_bytes = 254;  // the kernel's INQUI
 inline constexpr std::size_t max_path_bytes = 4095;
 inline constexpr std::size_t max_chap_bytes = 255;  // of a name or a secret
 inline constexpr std::size_t max_unknown_of_object = 256;
+inline constexpr std::size_t max_initiator_addresses = 256;  // of a portal group
 
 template <class Object>
 using MapOf = std::map<typename Object::Key, Object>;

@@ -11,6 +11,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "config/target/fields.hpp"
 #include "config/target/password.hpp"
@@ -111,6 +112,9 @@ struct PortalGroup {
   Settings attributes;  // group_attributes()
   Settings parameters;  // group_parameters()
   Chap chap;
+  // tgt's initiator-address: initiators have to come from one of these, "192.0.2.7" or "192.0.2.0/24"
+  // (normal_network); empty: from anywhere. LIO has no such thing: in saveconfig.json it is a key of ours.
+  std::vector<std::string> initiator_addresses = {};
   Unknown unknown;
   friend bool operator==(const PortalGroup&, const PortalGroup&) = default;
 };
@@ -186,6 +190,8 @@ struct MappedLun {
 // "192.0.2.1", "::1" from the same, from "[::1]" or from a longer form of it. Fails with invalid_argument for
 // all that is not a numeric address.
 [[nodiscard]] Result<std::string> normal_address(std::string_view text);
+// The same for an address, or a network: "192.0.2.0/24", "2001:db8::/32".
+[[nodiscard]] Result<std::string> normal_network(std::string_view text);
 
 // The hexadecimal digits of the NAA designator (type 6, 128 bits) that LIO makes of a unit serial number:
 // company id 001405h and the first 25 hexadecimal digits of the serial, others skipped, filled with zeroes

@@ -133,6 +133,7 @@ class Translator {
     if (!name) return wrong(block.where, "target '" + block.argument + "': " + name.error().message);
     const PortalGroupKey key{{*name}, 1};
     PortalGroup group;
+    any_address_ = false;
     std::vector<ConfDirective> initiators;
     std::vector<Store> stores[2];  // backing stores, direct stores
     std::map<std::string, ConfDirective, std::less<>> defaults;
@@ -146,6 +147,7 @@ class Translator {
       }
     }
     for (const ConfBlock& inner : block.blocks) inner_block(inner, stores);
+    if (any_address_) group.initiator_addresses.clear();
     open_to(initiators.empty(), group);
     apply(add<Target>(key.parent, {}), block.where);
     apply(add<PortalGroup>(key, std::move(group)), block.where);
@@ -184,11 +186,7 @@ class Translator {
     if (directive.name == "outgoinguser")
       return credentials(directive, group.chap.mutual_userid, group.chap.mutual_password);
     if (directive.name == "initiator-address") {
-      if (directive.value != "ALL") {
-        wrong(directive.where,
-              "initiator-address " + directive.value + " is not served; use initiator-name, or ALL");
-      }
-      return;
+      return initiator_address(directive, group);
     }
     if (directive.name == "state") {
       if (directive.value != "ready" && directive.value != "offline")
@@ -201,6 +199,18 @@ class Translator {
     wrong(directive.where, taken.error().code == Errc::not_found
                                ? directive.name + " is not known in a target"
                                : taken.error().message);
+  }
+
+  // ALL is every address, and then the others say nothing.
+  void initiator_address(const ConfDirective& directive, PortalGroup& group) {
+    if (directive.value == "ALL") {
+      any_address_ = true;
+      return;
+    }
+    const auto network = normal_network(directive.value);
+    if (!network) return wrong(directive.where, "initiator-address " + network.error().message);
+    auto& all = group.initiator_addresses;
+    if (std::find(all.begin(), all.end(), *network) == all.end()) all.push_back(*network);
   }
 
   void inner_block(const ConfBlock& block, std::vector<Store> (&stores)[2]) {
@@ -325,6 +335,7 @@ class Translator {
   Configuration configuration_;
   std::optional<Discovery> discovery_;
   Warnings warnings_;
+  bool any_address_ = false;  // of the target at hand
   Status status_;
 };
 

@@ -8,9 +8,12 @@
 // pscsi. LUNs begin at 1, in the order of the paths, backing stores before direct stores, around those with a
 // `lun` line, as tgt-admin counts them.
 //
-// What would open more than the file says is an error, never a warning: initiator-address other than ALL, a
-// second incominguser, stores and drivers that we do not have. What only describes a disk (vendor_id and the
-// like) is left out with a warning.
+// initiator-address narrows that, as in tgt: who comes has to come from one of the addresses, and by one of
+// the names where there are any.
+//
+// What would open more than the file says is an error, never a warning: a second incominguser, stores and
+// drivers that we do not have. What only describes a disk (vendor_id and the like) is left out with a
+// warning.
 #pragma once
 
 #include <string>

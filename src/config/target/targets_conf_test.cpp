@@ -210,8 +210,10 @@ TEST(TargetsConf, WhatOnlyDescribesIsLeftOutWithAWarning) {
 }
 
 TEST(TargetsConf, WhatWouldOpenMoreThanItSaysIsRefused) {
-  EXPECT_EQ(refused(in_target("initiator-address 192.0.2.1")),
-            "targets.conf:2: initiator-address 192.0.2.1 is not served; use initiator-name, or ALL");
+  EXPECT_THAT(refused(in_target("initiator-address 192.0.2.0/33")),
+              HasSubstr("targets.conf:2: initiator-address 192.0.2.0/33 is no network"));
+  EXPECT_THAT(refused(in_target("initiator-address somewhere")),
+              HasSubstr("targets.conf:2: initiator-address "));
   EXPECT_EQ(refused(in_target("incominguser a secretpass12\nincominguser b secretpass34")),
             "targets.conf:3: a second incominguser is not served; take one out");
   EXPECT_EQ(refused(in_target("driver iser")), "targets.conf:2: driver iser is not served; only iscsi is");

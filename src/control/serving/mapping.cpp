@@ -278,6 +278,9 @@ target::GroupRules rules_of(const Configuration& configuration, const PortalGrou
   rules.told_when_closed = !attribute("tpg_enabled_sendtargets");
   const bool required = attribute("authentication");
   rules.auth = auth_of(group.chap, required);
+  for (const std::string& text : group.initiator_addresses) {
+    if (auto range = target::AddressRange::parse(text)) rules.access.networks.push_back(*range);
+  }
   rules.access.demo_mode = attribute("generate_node_acls");
   rules.access.demo_session.command_window = command_window_of(group);
   auto& shown = rules.access.demo_luns.emplace();

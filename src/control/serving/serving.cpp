@@ -38,30 +38,35 @@ Serving::~Serving() = default;
 
 // ---- waiting for the server
 
-Status Serving::call(const std::function<void(target::Server::Done)>& work,
-                     std::chrono::milliseconds within) const {
-  struct Answer {
+template <class Answer>
+Result<Answer> Serving::ask(std::function<void(std::function<void(Result<Answer>)>)> work,
+                            std::chrono::milliseconds within) const {
+  struct Waiting {
     std::mutex mutex;
     std::condition_variable wake;
-    std::optional<Status> status;
+    std::optional<Result<Answer>> answer;
   };
-  const auto answer = std::make_shared<Answer>();
-  loop_.post([answer, work] {
-    work([answer](Status status) {
-      const std::lock_guard lock(answer->mutex);
-      answer->status = std::move(status);
-      answer->wake.notify_one();
+  const auto waiting = std::make_shared<Waiting>();
+  loop_.post([waiting, work = std::move(work)] {
+    work([waiting](Result<Answer> answer) {
+      const std::lock_guard lock(waiting->mutex);
+      waiting->answer.emplace(std::move(answer));
+      waiting->wake.notify_one();
     });
   });
-  std::unique_lock lock(answer->mutex);
-  if (!answer->wake.wait_for(lock, within, [&] { return answer->status.has_value(); })) {
+  std::unique_lock lock(waiting->mutex);
+  if (!waiting->wake.wait_for(lock, within, [&] { return waiting->answer.has_value(); })) {
     return fail(Errc::timed_out, "the server has not answered in time");
   }
-  return *answer->status;
+  return std::move(*waiting->answer);
 }
 
-void Serving::run(const std::function<void()>& work) const {
-  (void)call([&work](const target::Server::Done& done) {
+Status Serving::call(std::function<void(target::Server::Done)> work, std::chrono::milliseconds within) const {
+  return ask<void>(std::move(work), within);
+}
+
+void Serving::run(std::function<void()> work) const {
+  (void)call([work = std::move(work)](const target::Server::Done& done) {
     work();
     done({});
   });
@@ -144,14 +149,13 @@ Status Serving::bind(const Endpoint& endpoint, bool address_may_come_later) {
       endpoint.first.find(':') == std::string::npos ? endpoint.first : "[" + endpoint.first + "]",
       endpoint.second);
   if (!where) return tl::unexpected(where.error());
-  std::uint32_t number = 0;
-  Status status = call([&](const target::Server::Done& done) {
-    const auto bound = server_.add_portal(*where, address_may_come_later);
-    if (bound) number = *bound;
-    done(bound ? Status() : tl::unexpected(bound.error()));
+  const auto number = ask<std::uint32_t>([this, where = *where, address_may_come_later](const auto& done) {
+    done(server_.add_portal(where, address_may_come_later));
   });
-  if (status) portals_[endpoint].number = number;
-  return status;
+  if (!number) return tl::unexpected(number.error());
+  portals_[endpoint].number = *number;
+  unbound_.erase(endpoint);
+  return {};
 }
 
 // A daemon that was killed a moment ago may still hold its ports: the kernel lets go of a ring's sockets some
@@ -177,8 +181,9 @@ Status Serving::prepare_portals() {
       const std::int64_t after = before + change;
       if (change == 0 || (after > before) != binds) continue;
       if (after == 0) {
-        run([&] { server_.remove_portal(there->second.number); });
+        run([this, number = there->second.number] { server_.remove_portal(number); });
         portals_.erase(there);
+        unbound_.erase(endpoint);
         work_.undo.push_back([this, endpoint = endpoint, before] {
           if (Status status = bind(endpoint); !status) {
             log_.event(EventLog::Level::error, "portal_lost",
@@ -192,14 +197,17 @@ Status Serving::prepare_portals() {
         Status status = work_.lenient ? bind_at_start(endpoint) : bind(endpoint);
         if (!status && !work_.lenient) return status;
         (void)judge(status);
-        if (!status) portals_[endpoint].number = target::no_portal;
+        if (!status) {
+          portals_[endpoint].number = target::no_portal;
+          unbound_.insert(endpoint);
+        }
       }
       portals_[endpoint].users = static_cast<std::uint32_t>(after);
       work_.undo.push_back([this, endpoint = endpoint, before] {
         Portal& portal = portals_[endpoint];
         portal.users = static_cast<std::uint32_t>(before);
         if (before != 0) return;
-        run([&] { server_.remove_portal(portal.number); });
+        run([this, number = portal.number] { server_.remove_portal(number); });
         portals_.erase(endpoint);
       });
     }
@@ -211,10 +219,67 @@ Status Serving::prepare_objects(const Configuration& configuration) {
   for (const StorageKey& key : work_.objects) {
     const StorageObject* const value = configuration.find<StorageObject>(key);
     if (value == nullptr) continue;  // goes at the end
-    if (Status status = judge(prepare_object(configuration, key, *value)); !status)
-      return named(path_of(key), status.error());
+    const Status prepared = prepare_object(configuration, key, *value);
+    if (!prepared && work_.lenient) missing_[key] = prepared.error().message;
+    if (Status status = judge(prepared); !status) return named(path_of(key), status.error());
   }
   return {};
+}
+
+// ---- what was missing
+
+std::vector<std::string> Serving::look_for_missing(const Configuration& configuration) {
+  std::vector<std::string> found;
+  look_for_backings(configuration, found);
+  look_for_portals(configuration, found);
+  return found;
+}
+
+void Serving::look_for_backings(const Configuration& configuration, std::vector<std::string>& found) {
+  for (auto each = missing_.begin(); each != missing_.end();) {
+    const StorageKey& key = each->first;
+    const StorageObject* const value = configuration.find<StorageObject>(key);
+    if (value == nullptr || healthy(key)) {  // removed, or put in order by an administrator
+      each = missing_.erase(each);
+      continue;
+    }
+    auto object = open(key, *value);
+    if (!object) {
+      if (std::exchange(each->second, object.error().message) != object.error().message) {
+        log_.event(EventLog::Level::error, "not_served",
+                   fmt::format("object={} reason=\"{}\"", path_of(key), object.error().message));
+      }
+      ++each;
+      continue;
+    }
+    objects_[key] = std::move(*object);
+    serve_again(configuration, key);
+    found.push_back(path_of(key));
+    each = missing_.erase(each);
+  }
+}
+
+// The units of the object come into being, and where they belong they are seen.
+void Serving::serve_again(const Configuration& configuration, const StorageKey& key) {
+  work_ = Work{};
+  work_.lenient = true;
+  for (const LunKey& lun : configuration.luns_of(key)) {
+    work_.units.insert({lun.parent.parent, key});
+    work_.groups.insert(lun.parent);
+  }
+  (void)prepare_units(configuration);  // lenient: what fails is a line in the log
+  finish(configuration);
+}
+
+void Serving::look_for_portals(const Configuration& configuration, std::vector<std::string>& found) {
+  for (const Endpoint& endpoint : std::set<Endpoint>(unbound_)) {
+    if (!bind(endpoint, true)) continue;
+    for (const auto& [key, value] : configuration.all<config::target::Portal>()) {
+      if (key.address != endpoint.first || key.port != endpoint.second) continue;
+      finish_group(configuration, key.parent);
+      found.push_back(path_of(key));
+    }
+  }
 }
 
 // What stands on an object that becomes another one goes first: hidden, then ended, as one that is removed.
@@ -267,7 +332,11 @@ Status Serving::prepare_object(const Configuration& configuration, const Storage
     close(object);
     objects_.erase(there);
     work_.undo.push_back([this, key, before] {
-      if (auto again = open(key, before)) objects_[key] = std::move(*again);
+      if (auto again = open(key, before)) {
+        objects_[key] = std::move(*again);
+      } else {
+        missing_[key] = again.error().message;
+      }
     });
   }
   auto object = open(key, value);
@@ -313,17 +382,14 @@ void Serving::close(Object& object) {
 Status Serving::prepare_targets(const Configuration& configuration) {
   for (const TargetKey& key : work_.targets) {
     if (configuration.find<config::target::Target>(key) == nullptr || targets_.contains(key)) continue;
-    std::uint32_t number = 0;
-    const Status status = call([&](const target::Server::Done& done) {
+    const auto made = ask<std::uint32_t>([this, name = key.wwn](const auto& done) {
       target::TargetSpec spec;
-      spec.name = key.wwn;
+      spec.name = name;
       spec.portal_groups.clear();
-      server_.add_target(std::move(spec), [&number, done](const Result<std::uint32_t>& made) {
-        if (made) number = *made;
-        done(made ? Status() : tl::unexpected(made.error()));
-      });
+      server_.add_target(std::move(spec), done);
     });
-    if (!status) return named(path_of(key), status.error());
+    if (!made) return named(path_of(key), made.error());
+    const std::uint32_t number = *made;
     targets_[key].number = number;
     target_names_[number] = key;
     work_.undo.push_back([this, key, number] {
@@ -410,7 +476,8 @@ Status Serving::prepare_unit(const Configuration& configuration, const UnitKey& 
 
 void Serving::finish(const Configuration& configuration) {
   if (work_.discovery) {
-    run([&] { server_.set_discovery_auth(discovery_auth_of(configuration)); });
+    const auto auth = std::make_shared<target::AuthSpec>(discovery_auth_of(configuration));
+    run([this, auth] { server_.set_discovery_auth(std::move(*auth)); });
   }
   for (const PortalGroupKey& key : work_.groups) finish_group(configuration, key);
   for (const UnitKey& key : work_.units) finish_unit(configuration, key);
@@ -443,7 +510,7 @@ void Serving::finish_group(const Configuration& configuration, const PortalGroup
   const std::uint32_t number = target->second.number;
   if (configuration.find<PortalGroup>(key) == nullptr) {
     paused_.erase(key);
-    run([&] { (void)server_.remove_group(number, key.tag); });
+    run([this, number, tag = key.tag] { (void)server_.remove_group(number, tag); });
     return;
   }
   target::GroupRules rules = rules_of(
@@ -462,8 +529,9 @@ void Serving::finish_group(const Configuration& configuration, const PortalGroup
       group.portals.push_back(bound->second.number);
   }
   if (group.portals.empty()) group.portals.push_back(target::no_portal);
-  const Status status = call([&](const target::Server::Done& done) {
-    done(server_.set_group(number, std::move(group), std::move(rules)));
+  const auto said = std::make_shared<target::GroupRules>(std::move(rules));
+  const Status status = call([this, number, group, said](const target::Server::Done& done) {
+    done(server_.set_group(number, group, std::move(*said)));
   });
   if (!status) {
     log_.event(EventLog::Level::error, "group_refused",
@@ -498,11 +566,9 @@ void Serving::finish_unit(const Configuration& configuration, const UnitKey& key
   scsi::PortGroups now = port_groups_of(configuration, key.first, key.second);
   if (now == unit->second.port_groups) return;
   const std::uint32_t target = targets_.at(key.first).number;
-  run([&] {
-    server_.change_port_groups(target, unit->second.number,
-                               [before = unit->second.port_groups, now](scsi::PortGroups& groups) {
-                                 change_port_groups(before, now, groups);
-                               });
+  run([this, target, number = unit->second.number, before = unit->second.port_groups, now] {
+    server_.change_port_groups(
+        target, number, [before, now](scsi::PortGroups& groups) { change_port_groups(before, now, groups); });
   });
   unit->second.port_groups = std::move(now);
 }
@@ -553,9 +619,9 @@ Status Serving::resize(const Configuration& configuration, const StorageKey& key
   for (const TargetKey& target : targets) {
     const auto unit = units_.find({target, key});
     if (unit == units_.end()) continue;
-    const Status status = call([&](const target::Server::Done& done) {
-      done(server_.resize_unit(targets_.at(target).number, unit->second.number, *blocks));
-    });
+    const Status status = call(
+        [this, server_target = targets_.at(target).number, number = unit->second.number, blocks = *blocks](
+            const target::Server::Done& done) { done(server_.resize_unit(server_target, number, blocks)); });
     if (!status) return named(path_of(key), status.error());
   }
   const block::Geometry& geometry = object->second.store->geometry();
@@ -565,21 +631,28 @@ Status Serving::resize(const Configuration& configuration, const StorageKey& key
 }
 
 std::vector<std::pair<PortalGroupKey, target::SessionView>> Serving::sessions() const {
-  std::vector<target::SessionView> views;
-  (void)call([&](const target::Server::Done& done) {
-    server_.list_sessions([&views, done](std::vector<target::SessionView> found) {
-      views = std::move(found);
-      done({});
-    });
+  auto views = ask<std::vector<target::SessionView>>([this](const auto& done) {
+    server_.list_sessions([done](std::vector<target::SessionView> found) { done(std::move(found)); });
   });
   std::vector<std::pair<PortalGroupKey, target::SessionView>> result;
-  for (target::SessionView& view : views) {
+  if (!views) return result;
+  for (target::SessionView& view : *views) {
     const auto name = target_names_.find(view.target);
     if (name == target_names_.end()) continue;
     const PortalGroupKey group{name->second, view.portal_group_tag};
     result.emplace_back(group, std::move(view));
   }
   return result;
+}
+
+Result<target::Server::IoCounters> Serving::io_counters(const TargetKey& target,
+                                                        const StorageKey& object) const {
+  const auto unit = units_.find({target, object});
+  if (unit == units_.end()) return fail(Errc::not_found, path_of(object) + " is not served");
+  return ask<target::Server::IoCounters>(
+      [this, number = targets_.at(target).number, lun = unit->second.number](const auto& done) {
+        done(server_.io_counters(number, lun));
+      });
 }
 
 void Serving::set_admits(const Configuration& configuration, const PortalGroupKey& key, bool admits) {
@@ -592,7 +665,9 @@ void Serving::set_admits(const Configuration& configuration, const PortalGroupKe
 
 void Serving::request_logouts(const PortalGroupKey& key, std::uint32_t seconds) {
   const std::uint32_t number = targets_.at(key.parent).number;
-  run([&] { server_.request_logouts(number, key.tag, std::chrono::seconds(seconds)); });
+  run([this, number, tag = key.tag, seconds] {
+    server_.request_logouts(number, tag, std::chrono::seconds(seconds));
+  });
 }
 
 }  // namespace perilune::control::serving

@@ -49,6 +49,13 @@ class Serving {
   // After a failure, of prepare() or later, when `configuration` is as it was before.
   void republish(const config::target::Configuration& configuration);
 
+  // Backings that could not be opened and portals that could not be bound, at the start or when an undo
+  // wanted them back: tries again, and serves what is there now; initiators find the units as new ones.
+  // Returns the paths of what has come. What has not is said in the log once, and again when the reason is
+  // another.
+  [[nodiscard]] std::vector<std::string> look_for_missing(const config::target::Configuration& configuration);
+  [[nodiscard]] bool misses_something() const noexcept { return !missing_.empty() || !unbound_.empty(); }
+
   // nullptr: it could not be opened.
   [[nodiscard]] block::Backstore* backstore(const config::target::StorageKey& key) const;
   [[nodiscard]] bool healthy(const config::target::StorageKey& key) const;
@@ -58,6 +65,9 @@ class Serving {
                               const config::target::StorageKey& key);
 
   [[nodiscard]] std::vector<std::pair<config::target::PortalGroupKey, target::SessionView>> sessions() const;
+  // Of the unit that the target has over the object; not_found: it serves none.
+  [[nodiscard]] Result<target::Server::IoCounters> io_counters(
+      const config::target::TargetKey& target, const config::target::StorageKey& object) const;
   void set_admits(const config::target::Configuration& configuration,
                   const config::target::PortalGroupKey& key, bool admits);
   void request_logouts(const config::target::PortalGroupKey& key, std::uint32_t seconds);
@@ -109,6 +119,9 @@ class Serving {
   [[nodiscard]] Status prepare_object(const config::target::Configuration& configuration,
                                       const config::target::StorageKey& key,
                                       const config::target::StorageObject& value);
+  void serve_again(const config::target::Configuration& configuration, const config::target::StorageKey& key);
+  void look_for_backings(const config::target::Configuration& configuration, std::vector<std::string>& found);
+  void look_for_portals(const config::target::Configuration& configuration, std::vector<std::string>& found);
   void take_out_units_of(const config::target::Configuration& configuration,
                          const config::target::StorageKey& key);
   [[nodiscard]] Result<Object> open(const config::target::StorageKey& key,
@@ -129,10 +142,17 @@ class Serving {
   void close(Object& object);
   [[nodiscard]] static bool wanted(const config::target::Configuration& configuration, const UnitKey& key);
 
-  // Does `work` on the server's thread and waits until it calls `done`.
-  [[nodiscard]] Status call(const std::function<void(target::Server::Done)>& work,
-                            std::chrono::milliseconds within = std::chrono::hours(1)) const;
-  void run(const std::function<void()>& work) const;  // the same for what is over when it returns
+  // Does `work` on the server's thread and waits for what it is answered by. When nothing has come in time,
+  // `work` and its answer may still be on their way: they own what they use, and borrow nothing of the
+  // caller's.
+  template <class Answer>
+  [[nodiscard]] Result<Answer> ask(std::function<void(std::function<void(Result<Answer>)>)> work,
+                                   std::chrono::milliseconds within = patience) const;
+  [[nodiscard]] Status call(std::function<void(target::Server::Done)> work,
+                            std::chrono::milliseconds within = patience) const;
+  void run(std::function<void()> work) const;  // the same for what is over when it returns
+  static constexpr std::chrono::milliseconds patience =
+      std::chrono::hours(1);  // nothing is known to take so long
 
   target::Server& server_;
   runtime::Loop& loop_;
@@ -143,6 +163,8 @@ class Serving {
   std::map<std::uint32_t, config::target::TargetKey> target_names_;  // by number
   std::map<UnitKey, Unit> units_;
   std::map<Endpoint, Portal> portals_;
+  std::map<config::target::StorageKey, std::string> missing_;  // and why
+  std::set<Endpoint> unbound_;
   std::set<config::target::PortalGroupKey> paused_;
   std::set<config::target::StorageKey> hidden_;  // whose units are on their way out
   std::set<config::target::PortalGroupKey>

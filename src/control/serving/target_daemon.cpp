@@ -23,6 +23,10 @@ namespace {
 constexpr std::size_t max_jobs = 1024;
 constexpr std::size_t max_subscribers = 32;
 
+// How often a backing that could not be opened is tried again.
+constexpr std::chrono::seconds first_look{1};
+constexpr std::chrono::seconds longest_look{30};
+
 std::int64_t now_ms() {
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   return std::chrono::duration_cast<std::chrono::milliseconds>(now).count();
@@ -35,6 +39,33 @@ std::chrono::local_seconds local_now() {
   return std::chrono::local_seconds(std::chrono::seconds(now + parts.tm_gmtoff));
 }
 
+std::map<std::string, std::string, std::less<>> parameters_of(const target::SessionView& view) {
+  const auto yes_no = [](bool value) { return std::string(value ? "Yes" : "No"); };
+  const iscsi::SessionParams& session = view.params;
+  std::map<std::string, std::string, std::less<>> all{
+      {"DataPDUInOrder", yes_no(session.data_pdu_in_order)},
+      {"DataSequenceInOrder", yes_no(session.data_sequence_in_order)},
+      {"DefaultTime2Retain", std::to_string(session.default_time2retain)},
+      {"DefaultTime2Wait", std::to_string(session.default_time2wait)},
+      {"ErrorRecoveryLevel", std::to_string(session.error_recovery_level)},
+      {"FirstBurstLength", std::to_string(session.first_burst_length)},
+      {"ImmediateData", yes_no(session.immediate_data)},
+      {"InitialR2T", yes_no(session.initial_r2t)},
+      {"MaxBurstLength", std::to_string(session.max_burst_length)},
+      {"MaxConnections", std::to_string(session.max_connections)},
+      {"MaxOutstandingR2T", std::to_string(session.max_outstanding_r2t)},
+      {"iSCSIProtocolLevel", std::to_string(session.protocol_level)},
+  };
+  if (view.connections.empty()) return all;
+  const iscsi::ConnectionParams& connection = view.connections.front().params;
+  const auto digest = [](bool used) { return std::string(used ? "CRC32C" : "None"); };
+  all["HeaderDigest"] = digest(connection.header_digest);
+  all["DataDigest"] = digest(connection.data_digest);
+  all["MaxRecvDataSegmentLength"] = std::to_string(connection.max_recv_data_segment_length);
+  all["MaxXmitDataSegmentLength"] = std::to_string(connection.max_xmit_data_segment_length);
+  return all;
+}
+
 SessionInfo info_of(const PortalGroupKey& group, const target::SessionView& view) {
   SessionInfo info;
   info.group = group;
@@ -43,6 +74,7 @@ SessionInfo info_of(const PortalGroupKey& group, const target::SessionView& view
   for (const std::uint8_t byte : view.isid) info.isid += fmt::format("{:02x}", byte);
   info.tsih = view.tsih;
   info.chap_user = view.user;
+  info.parameters = parameters_of(view);
   info.state = view.connections.empty() ? "FAILED" : "LOGGED_IN";
   for (const target::ConnectionView& connection : view.connections) {
     info.connections.push_back({connection.cid, connection.peer.address_string(), connection.peer.port,
@@ -98,7 +130,14 @@ void TargetDaemon::work() {
     std::function<void()> job;
     {
       std::unique_lock lock(mutex_);
-      wake_.wait(lock, [this] { return stopping_ || !jobs_.empty(); });
+      const auto due = [this] { return stopping_ || !jobs_.empty(); };
+      if (next_look_ == std::chrono::steady_clock::time_point::max()) {
+        wake_.wait(lock, due);
+      } else if (!wake_.wait_until(lock, next_look_, due)) {
+        lock.unlock();
+        look_for_missing();
+        continue;
+      }
       if (stopping_) {
         jobs_.clear();
         return;
@@ -107,7 +146,27 @@ void TargetDaemon::work() {
       jobs_.pop_front();
     }
     job();
+    watch_for_missing();
   }
+}
+
+// A job may have left something missing, or put it in order.
+void TargetDaemon::watch_for_missing() {
+  const bool waits = next_look_ != std::chrono::steady_clock::time_point::max();
+  if (waits == serving_.misses_something()) return;
+  look_interval_ = first_look;
+  next_look_ = waits ? std::chrono::steady_clock::time_point::max()
+                     : std::chrono::steady_clock::now() + look_interval_;
+}
+
+void TargetDaemon::look_for_missing() {
+  for (const std::string& path : serving_.look_for_missing(configuration())) {
+    log_.event(EventLog::Level::info, "served_again", fmt::format("object={}", path));
+    tell({{"event", "served_again"}, {"object", path}});
+  }
+  look_interval_ = std::min(2 * look_interval_, longest_look);
+  next_look_ = serving_.misses_something() ? std::chrono::steady_clock::now() + look_interval_
+                                           : std::chrono::steady_clock::time_point::max();
 }
 
 void TargetDaemon::stop() {
@@ -143,6 +202,7 @@ Status TargetDaemon::load() {
   serving_.finish(configuration());
   log_.event(EventLog::Level::info, "loaded",
              fmt::format("sequence={} objects={}", sequence(), configuration().objects()));
+  watch_for_missing();
   return {};
 }
 
@@ -203,6 +263,15 @@ Status TargetDaemon::known(const PortalGroupKey& group) const {
   return fail(Errc::not_found, "there is no " + path_of(group));
 }
 
+Result<targetd::IoCounters> TargetDaemon::io_counters(const LunKey& key) const {
+  const Lun* const lun = configuration().find<Lun>(key);
+  if (lun == nullptr) return fail(Errc::not_found, "there is no " + path_of(key));
+  const auto counted = serving_.io_counters(key.parent.parent, lun->object);
+  if (!counted) return tl::unexpected(counted.error());
+  return targetd::IoCounters{counted->reads, counted->read_bytes, counted->writes, counted->write_bytes,
+                             counted->errors};
+}
+
 Result<std::uint64_t> TargetDaemon::size_of(const StorageKey& key) const {
   const StorageObject* const object = configuration().find<StorageObject>(key);
   if (object == nullptr) return fail(Errc::not_found, "there is no " + path_of(key));
@@ -211,6 +280,7 @@ Result<std::uint64_t> TargetDaemon::size_of(const StorageKey& key) const {
 }
 
 void TargetDaemon::look_at_sizes() {
+  if (serving_.misses_something()) look_for_missing();
   for (const auto& [key, object] : configuration().all<StorageObject>()) {
     if (!serving_.healthy(key)) continue;
     if (Status status = serving_.resize(configuration(), key); !status) {

@@ -44,8 +44,8 @@ class TargetDaemon final : public targetd::Administration {
   [[nodiscard]] Status run(const std::function<void()>& ready);
   // Any thread: run() returns when the request at hand has been answered.
   void stop();
-  // Any thread: looks at the sizes of all backings again, soon, and serves what has grown; then calls `done` on the control
-  // thread, unless the daemon ends before.
+  // Any thread: looks at the sizes of all backings again, soon, and serves what has grown; then calls `done`
+  // on the control thread, unless the daemon ends before.
   void reload(std::function<void()> done = {});
 
   // --- Administration: control thread ---
@@ -62,6 +62,7 @@ class TargetDaemon final : public targetd::Administration {
   [[nodiscard]] Result<std::vector<targetd::SessionInfo>> sessions() const override;
   [[nodiscard]] Result<std::vector<targetd::SessionInfo>> sessions_of(
       const config::target::PortalGroupKey& group) const override;
+  [[nodiscard]] Result<targetd::IoCounters> io_counters(const config::target::LunKey& lun) const override;
   [[nodiscard]] Result<std::uint64_t> size_of(const config::target::StorageKey& key) const override;
   [[nodiscard]] bool healthy(const config::target::StorageKey& key) const override {
     return serving_.healthy(key);
@@ -89,6 +90,9 @@ class TargetDaemon final : public targetd::Administration {
   [[nodiscard]] Status load();
   void post(std::function<void()> job);
   void work();
+  // What is missing is looked for after a second, then less and less often.
+  void look_for_missing();
+  void watch_for_missing();
   void answer(const Request& request, Exchange& exchange);
   void subscribe(std::shared_ptr<Exchange> exchange);
   void tell(const Json& event);
@@ -102,6 +106,8 @@ class TargetDaemon final : public targetd::Administration {
   Serving serving_;
   std::deque<targetd::PastTransaction> history_;
   std::list<std::shared_ptr<Exchange>> subscribers_;
+  std::chrono::steady_clock::time_point next_look_ = std::chrono::steady_clock::time_point::max();
+  std::chrono::seconds look_interval_{1};
 
   std::mutex mutex_;  // of what follows
   std::condition_variable wake_;

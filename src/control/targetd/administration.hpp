@@ -43,6 +43,18 @@ struct SessionInfo {
   std::string state;      // LIO's word: LOGGED_IN, FAILED
   std::string chap_user;  // by which it has proved itself; empty: nobody had to
   std::vector<ConnectionInfo> connections;
+  // What login and renegotiation have made of the keys (RFC 7143 13), by their names; those of a connection
+  // are the first's.
+  std::map<std::string, std::string, std::less<>> parameters = {};
+};
+
+// What initiators have read and written, since the logical unit has been served by this daemon.
+struct IoCounters {
+  std::uint64_t reads = 0;
+  std::uint64_t read_bytes = 0;
+  std::uint64_t writes = 0;
+  std::uint64_t write_bytes = 0;
+  std::uint64_t errors = 0;  // of the medium
 };
 
 struct FileProbe {
@@ -101,6 +113,10 @@ class Administration {
   [[nodiscard]] virtual Result<std::vector<SessionInfo>> sessions() const = 0;
   [[nodiscard]] virtual Result<std::vector<SessionInfo>> sessions_of(
       const config::target::PortalGroupKey& group) const = 0;
+
+  // Of the logical unit behind the LUN; its portal groups together. not_found: there is none, or it is not
+  // served.
+  [[nodiscard]] virtual Result<IoCounters> io_counters(const config::target::LunKey& lun) const = 0;
 
   // What a storage object serves: bytes. not_found: there is no such object.
   [[nodiscard]] virtual Result<std::uint64_t> size_of(const config::target::StorageKey& key) const = 0;

@@ -77,6 +77,7 @@ Json to_json(const SessionInfo& info) {
           {"tsih", info.tsih},
           {"state", info.state},
           {"user", info.chap_user},
+          {"parameters", info.parameters},
           {"connections", std::move(connections)}};
 }
 
