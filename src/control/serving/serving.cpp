@@ -129,7 +129,7 @@ Status Serving::prepare(const Configuration& configuration, const Changes& chang
   collect_all(configuration, inverses);
   for (auto& [endpoint, users] : work_.portals) users = -users;
   collect_all(configuration, changes);
-  if (lenient) run([&] { server_.hold_connections(); });
+  if (lenient) run([this] { server_.hold_connections(); });
   Status status = prepare_portals();
   if (status) status = prepare_objects(configuration);
   if (status) status = prepare_targets(configuration);
@@ -268,6 +268,7 @@ void Serving::serve_again(const Configuration& configuration, const StorageKey& 
     work_.groups.insert(lun.parent);
   }
   (void)prepare_units(configuration);  // lenient: what fails is a line in the log
+  work_.lenient = false;
   finish(configuration);
 }
 
@@ -500,7 +501,7 @@ void Serving::finish(const Configuration& configuration) {
     objects_.erase(gone);
   }
   stale_.clear();
-  if (work_.lenient) run([&] { server_.admit_connections(); });
+  if (work_.lenient) run([this] { server_.admit_connections(); });
   work_ = Work{};
 }
 
