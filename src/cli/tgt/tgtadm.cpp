@@ -319,7 +319,7 @@ Outcome Command::bind_name(const std::string& text, bool on) {
     return commit(changes);
   }
   changes.push_back(model::add<model::NodeAcl>(acl, {}));
-  for (const auto& [lun_key, value] : configuration().below<model::Lun>(*key)) {
+  for (const auto& [lun_key, lun] : configuration().below<model::Lun>(*key)) {
     changes.push_back(model::add<model::MappedLun>({acl, lun_key.index}, {lun_key.index, false, "", {}}));
   }
   return commit(changes);
