@@ -6,7 +6,7 @@
 // A call that is not on the list fails with EPERM, and the server goes on: a library that was upgraded and
 // now asks for something new must not end the sessions of everybody. Calls that no library makes but that a
 // break-in needs (a new program, another process's memory, mounts, kernel modules...) kill the process:
-// docs/decisions/0019.
+// docs/decisions/0021.
 //
 // The filter is a program of our own rather than libseccomp's: it is one table, and needs no library in the
 // guests and containers that we run in.
