@@ -291,6 +291,10 @@ TEST_F(HelperProcess, OutlivesNonsense) {
     EXPECT_EQ(reply.number, 4711u);
     EXPECT_EQ(reply.failed, 0u);
   }
+  // It closes its copy of what it gave away after it has answered: once the next answer is there, that has happened.
+  const Request refused = request_for(Request::Kind::open, "not/absolute");
+  ASSERT_TRUE(exchange(&refused, sizeof refused, -1, reply));
+  EXPECT_NE(reply.failed, 0u);
   std::error_code error;  // where this test may not look
   const fs::directory_iterator files("/proc/" + std::to_string(child) + "/fd", error);
   if (!error) {
