@@ -18,7 +18,7 @@ namespace perilune::control {
 inline constexpr int protocol_version = 1;
 inline constexpr std::uint32_t max_request_bytes = 8 * 1024 * 1024;  // some 20,000 changes in one transaction
 // Of the requests of all connections that have not come whole yet.
-inline constexpr std::size_t max_incomplete_bytes = 32 * 1024 * 1024;
+inline constexpr std::size_t max_incomplete_bytes = 16 * 1024 * 1024;
 inline constexpr std::uint32_t max_answer_bytes = 16 * 1024 * 1024;
 inline constexpr std::size_t max_connections = 64;
 

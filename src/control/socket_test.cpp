@@ -128,10 +128,10 @@ TEST_F(ControlSocket, CarriesALargeTransaction) {
   serve([](Request request, std::shared_ptr<Exchange> exchange) { exchange->finish({{"bytes", text_of(request.args, "text").size()}}); });
   auto client = ControlClient::connect(path_);
   ASSERT_TRUE(client);
-  ASSERT_TRUE(client->send("commit", {{"text", std::string(max_request_bytes - 1024, 'x')}}));
+  ASSERT_TRUE(client->send("commit", {{"text", std::string(1 << 20, 'x')}}));
   const auto reply = client->wait();
   ASSERT_TRUE(reply) << reply.error().message;
-  EXPECT_EQ(number_of(reply->result, "bytes"), max_request_bytes - 1024);
+  EXPECT_EQ(number_of(reply->result, "bytes"), 1 << 20);
 }
 
 TEST_F(ControlSocket, WhatIsOnItsWayTogetherIsBounded) {
