@@ -105,7 +105,15 @@ class HostilePort final : public scsi::PassthroughPort {
     for (const std::uint8_t byte : command.cdb) mix(byte);
     waiting_.push_back(&command);
   }
+  void reset(scsi::PassthroughReset& reset) override { resets_.push_back(&reset); }
   bool finish_one() {
+    if (!resets_.empty()) {
+      scsi::PassthroughReset& reset = *resets_.front();
+      resets_.pop_front();
+      reset.succeeded = mix(11) % 2 == 0;
+      reset.done(reset);
+      return true;
+    }
     if (waiting_.empty()) return false;
     scsi::PassthroughCommand& command = *waiting_.front();
     waiting_.pop_front();
@@ -131,6 +139,7 @@ class HostilePort final : public scsi::PassthroughPort {
 
   scsi::PassthroughFacts facts_;
   std::list<scsi::PassthroughCommand*> waiting_;
+  std::list<scsi::PassthroughReset*> resets_;
   std::uint64_t state_ = 0xcbf29ce484222325u;
 };
 
