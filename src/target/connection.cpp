@@ -270,14 +270,10 @@ void Connection::rules_changed() {
 
 // ---- sending ----
 
-bool Connection::sends_early() noexcept {
-  if (!alone_ || !feeding_ || in_flight_ != nullptr || closing_ || !login_tx_.empty()) return false;
-  const std::uint64_t queued = engine_->tx().queued_bytes();
-  return queued >= early_send_bytes && queued <= early_send_most_bytes;
-}
-
 void Connection::on_output() {
-  if (!sends_early()) return schedule_flush();
+  // Out of range below 48 KiB too: the difference is of unsigned numbers. Asked for every answer, so what nearly always decides is first.
+  const bool early = alone_ && engine_->tx().queued_bytes() - early_send_bytes <= early_send_range_bytes;
+  if (!early || !feeding_ || in_flight_ != nullptr || closing_ || !login_tx_.empty()) [[likely]] return schedule_flush();
   flush();
   shard_.loop.hand_over();
 }

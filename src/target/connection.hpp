@@ -95,7 +95,7 @@ class Connection final : public runtime::StreamHandler, public ListNode<Connecti
   // while the others are made. Where several connections are busy, that overlap is there already, and a send more is only a cost.
   // Answers that reach it in one step are large, and their own copying into the socket is that overlap.
   static constexpr std::uint64_t early_send_bytes = 48 * 1024;
-  static constexpr std::uint64_t early_send_most_bytes = 64 * 1024;
+  static constexpr std::uint64_t early_send_range_bytes = 16 * 1024;
   static constexpr std::uint64_t max_own_tx_bytes = 8 * 1024 * 1024;
   static constexpr int max_negotiation_requests = 3;
 
@@ -105,7 +105,6 @@ class Connection final : public runtime::StreamHandler, public ListNode<Connecti
   void feed_login(Bytes data);
   void login_step(iscsi::TargetLogin::Step step);
   void enter_full_feature();
-  [[nodiscard]] bool sends_early() noexcept;
   void flush();
   void on_timer();
   void keep_watch();
