@@ -51,7 +51,7 @@ class World:
                  "block.conf": f"<target {ONE}>\n", "word.conf": f"<target {ONE}x>\n  nonsense 1\n</target>\n",
                  "store.conf": f"<target {ONE}x>\n  backing-store {self.files}/nosuch.img\n</target>\n",
                  "user.conf": f"<target {ONE}x>\n  incominguser hugo\n</target>\n",
-                 "address.conf": f"<target {ONE}x>\n  initiator-address 10.0.0.1\n</target>\n"}
+                 "address.conf": f"<target {ONE}x>\n  initiator-address 10.0.0.1/99\n</target>\n"}
         for name, text in texts.items():
             (self.files / name).write_text(text)
         packed = gzip.compress(saved.encode())
@@ -135,7 +135,7 @@ class World:
             ([*lld, "--mode", "target", "--op", "delete", "--tid", "9"], 22, "target"), ([*lld, "--mode", "target", "--op", "update", "--tid", "1", "-n", "nonsense", "-v", "1"], 22, "nonsense"),
             ([*lld, "--mode", "target", "--op", "update", "--tid", "1", "-n", "MaxBurstLength", "-v", "x"], 22, "MaxBurstLength"),
             ([*lld, "--mode", "target", "--op", "update", "--tid", "1", "-n", "state", "-v", "x"], 22, "state"),
-            ([*lld, "--mode", "target", "--op", "bind", "--tid", "1", "-I", "10.0.0.1"], 22, "10.0.0.1"), ([*lld, "--mode", "target", "--op", "bind", "--tid", "1", "-Q", "nonsense"], 22, "nonsense"),
+            ([*lld, "--mode", "target", "--op", "bind", "--tid", "1", "-I", "10.0.0.1/99"], 22, "10.0.0.1/99"), ([*lld, "--mode", "target", "--op", "bind", "--tid", "1", "-Q", "nonsense"], 22, "nonsense"),
             ([*lld, *unit, "--op", "new", "--lun", "0", "-b", f"{files}/other.img"], 22, "logical unit"), ([*lld, *unit, "--op", "new", "--lun", "5", "-b", f"{files}/nosuch"], 22, "nosuch"),
             ([*lld, *unit, "--op", "new", "--lun", "5", "-b", f"{files}/folder"], 22, "folder"), ([*lld, *unit, "--op", "new", "--lun", "x", "-b", f"{files}/disk.img"], 22, "x"),
             ([*lld, *unit, "--op", "new", "--lun", "99999", "-b", f"{files}/disk.img"], 22, "99999"), ([*lld, *unit, "--op", "new", "--lun", "5"], 22, "backing-store"),
@@ -157,7 +157,7 @@ class World:
         ])
         yield from (("tgt-setup-lun", words, 1, names) for words, names in [
             (["-z"], "-z"), (["-n", "x"], "device"), (["-d", f"{files}/disk.img"], "name"), (["-n", "x", "-d", f"{files}/nosuch"], "nosuch"),
-            (["-n", "x", "-d", f"{files}/good.json", "-t", "fc"], "fc"), (["-n", "x", "-d", f"{files}/good.json", "10.0.0.1"], "10.0.0.1"),
+            (["-n", "x", "-d", f"{files}/good.json", "-t", "fc"], "fc"), (["-n", "x", "-d", f"{files}/good.json", "10.0.0.1/99"], "10.0.0.1/99"),
         ])
 
 

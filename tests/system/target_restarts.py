@@ -20,6 +20,7 @@ import targetd as d
 TARGET, HOST = "iqn.2026-11.io.perilune:restarts", "iqn.2026-11.io.perilune:host"
 SIZE, KEY = 128 << 20, struct.pack(">Q", 0xabcdef)
 RESTARTS = 2
+BACKLOG = 512  # blocks that fio writes before it reads them back
 
 
 def log_in(stack, port):
@@ -38,16 +39,16 @@ def keys(stack, port):
     return data[8:8 + struct.unpack_from(">I", data, 4)[0]]
 
 
-def sectors_written(device):
-    """What has reached the disk, as the kernel counts it."""
-    return int(pathlib.Path(f"/sys/block/{pathlib.Path(device).name}/stat").read_text().split()[6])
+def sectors(device, of):
+    """What has been read from the disk or has reached it, as the kernel counts it."""
+    return int(pathlib.Path(f"/sys/block/{pathlib.Path(device).name}/stat").read_text().split()[{"read": 2, "written": 6}[of]])
 
 
 def fio(stack, device):
     folder = h.temp_dir(stack)
     process = subprocess.Popen(
         ["fio", "--name=restarts", f"--filename={device}", "--direct=1", "--ioengine=libaio", "--rw=randwrite", "--bs=4k", "--iodepth=16",
-         "--verify=crc32c", "--verify_backlog=512", "--verify_fatal=1", "--time_based", "--runtime=3600", "--output-format=json",
+         "--verify=crc32c", f"--verify_backlog={BACKLOG}", "--verify_fatal=1", "--time_based", "--runtime=3600", "--output-format=json",
          f"--output={folder / 'report'}"], cwd=folder, stderr=subprocess.PIPE, text=True)
     stack.callback(lambda: process.poll() is None and (process.kill(), process.wait()))
     return process, folder / "report"
@@ -63,11 +64,12 @@ def restarts(stack):
     register(stack, port)
     initiator = h.Initiator(stack)
     device = initiator.perilune("attach", f"iscsi://127.0.0.1:{port}/{TARGET}/0").out.strip()
+    read_before = sectors(device, "read")
     writer, report = fio(stack, device)
 
     def goes_on(what):
-        before = sectors_written(device)
-        h.wait_for(lambda: sectors_written(device) > before + 64, what, timeout=60, process=writer)
+        before = sectors(device, "written")
+        h.wait_for(lambda: sectors(device, "written") > before + 64, what, timeout=60, process=writer)
 
     for number in range(RESTARTS):
         goes_on("fio to write")
@@ -77,6 +79,7 @@ def restarts(stack):
             daemon.kill()
         daemon.start()
         goes_on(f"fio to go on after restart {number + 1}")
+    h.wait_for(lambda: sectors(device, "read") > read_before + 8 * BACKLOG, "fio to verify", timeout=60, process=writer)
     writer.send_signal(signal.SIGINT)
     errors = writer.communicate(timeout=120)[1]
     job = json.loads(report.read_text()[report.read_text().index("{"):])["jobs"][0]
