@@ -67,8 +67,22 @@ HelperAccess::~HelperAccess() {
 Result<UniqueFd> HelperAccess::ask(Request& request, int carried, milliseconds patience,
                                    const std::string& name) {
   const auto deadline = Clock::now() + patience;
-  const std::unique_lock lock(mutex_, deadline);
-  if (!lock.owns_lock()) return too_late(name);
+  {
+    std::unique_lock lock(mutex_);
+    if (!turn_.wait_until(lock, deadline, [this] { return !busy_; })) return too_late(name);
+    busy_ = true;
+  }
+  auto answer = exchange(request, carried, deadline, name);
+  {
+    const std::lock_guard lock(mutex_);
+    busy_ = false;
+  }
+  turn_.notify_one();
+  return answer;
+}
+
+Result<UniqueFd> HelperAccess::exchange(Request& request, int carried, Clock::time_point deadline,
+                                        const std::string& name) {
   request.number = ++last_number_;
   if (!send_with_descriptor(socket_.get(), &request, sizeof request, carried)) return gone(name);
   for (;;) {

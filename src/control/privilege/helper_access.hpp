@@ -5,6 +5,7 @@
 #include <sys/types.h>
 
 #include <chrono>
+#include <condition_variable>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -38,10 +39,16 @@ class HelperAccess final : public runtime::posix::HostAccess {
   [[nodiscard]] Result<runtime::posix::UniqueFd> ask(Request& request, int carried,
                                                      std::chrono::milliseconds patience,
                                                      const std::string& name);
+  // While busy_ is this caller's.
+  [[nodiscard]] Result<runtime::posix::UniqueFd> exchange(Request& request, int carried,
+                                                          std::chrono::steady_clock::time_point deadline,
+                                                          const std::string& name);
   [[nodiscard]] Result<runtime::posix::UniqueFd> ask_about(Request::Kind kind, const std::string& path,
                                                            int flags);
 
-  std::timed_mutex mutex_;  // one request at a time
+  std::mutex mutex_;
+  std::condition_variable turn_;
+  bool busy_ = false;  // one request at a time: who has set it has the socket and the number
   runtime::posix::UniqueFd socket_;
   std::uint32_t last_number_ = 0;
   pid_t pid_;
