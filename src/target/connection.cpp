@@ -271,9 +271,10 @@ void Connection::rules_changed() {
 // ---- sending ----
 
 void Connection::on_output() {
-  // Out of range below 48 KiB too: the difference is of unsigned numbers. Asked for every answer, so what nearly always decides is first.
-  const bool early = alone_ && engine_->tx().queued_bytes() - early_send_bytes <= early_send_range_bytes;
-  if (!early || !feeding_ || in_flight_ != nullptr || closing_ || !login_tx_.empty()) [[likely]] return schedule_flush();
+  // Only of what it is fed: an engine that is being taken down has answers too, and is not to be looked at then. Below 48 KiB is out of
+  // range as well: the difference is of unsigned numbers. Asked for every answer, so what nearly always decides is first.
+  const bool early = alone_ && feeding_ && engine_->tx().queued_bytes() - early_send_bytes <= early_send_range_bytes;
+  if (!early || in_flight_ != nullptr || closing_ || !login_tx_.empty()) [[likely]] return schedule_flush();
   flush();
   shard_.loop.hand_over();
 }
