@@ -33,6 +33,8 @@ std::atomic<std::uint64_t> allocations{0};
 #endif
 
 namespace perilune::attach {
+
+using runtime::posix::UniqueFd;
 namespace {
 
 struct Message {

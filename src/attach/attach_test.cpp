@@ -23,9 +23,11 @@
 #include "attach/loop_device.hpp"
 #include "attach/mounts.hpp"
 #include "attach/state_file.hpp"
-#include "attach/unique_fd.hpp"
+#include "runtime/posix/unique_fd.hpp"
 
 namespace perilune::attach {
+
+using runtime::posix::UniqueFd;
 namespace {
 
 using block::OpKind;

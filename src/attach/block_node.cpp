@@ -20,6 +20,8 @@
 
 namespace perilune::attach {
 
+using runtime::posix::UniqueFd;
+
 namespace {
 
 constexpr auto release_patience = std::chrono::seconds(10);

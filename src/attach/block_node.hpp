@@ -8,8 +8,8 @@
 #include <string>
 #include <string_view>
 
-#include "attach/unique_fd.hpp"
 #include "base/result.hpp"
+#include "runtime/posix/unique_fd.hpp"
 
 namespace perilune::attach {
 
@@ -34,7 +34,7 @@ enum class ReleaseMode : std::uint8_t {
   force,      // whatever happens; goes away with its last user
 };
 // Claims the device for its end and flushes it. busy: somebody else has it open, after a patient wait.
-[[nodiscard]] Result<UniqueFd> claim_device(const std::string& name, ReleaseMode mode);
+[[nodiscard]] Result<runtime::posix::UniqueFd> claim_device(const std::string& name, ReleaseMode mode);
 
 // Waits for the condition for as long as others may need to let a device go. False when it did not come.
 template <class Condition>

@@ -21,9 +21,11 @@
 #include "attach/nbd_netlink.hpp"
 #include "attach/state_file.hpp"
 #include "attach/ublk_control.hpp"
-#include "attach/unique_fd.hpp"
+#include "runtime/posix/unique_fd.hpp"
 
 namespace perilune::attach {
+
+using runtime::posix::UniqueFd;
 
 namespace {
 

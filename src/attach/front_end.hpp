@@ -10,9 +10,9 @@
 #include <vector>
 
 #include "attach/attach.hpp"
-#include "attach/unique_fd.hpp"
 #include "base/delegate.hpp"
 #include "base/result.hpp"
+#include "runtime/posix/unique_fd.hpp"
 
 namespace perilune::attach {
 
@@ -21,7 +21,7 @@ class FrontEnd {
   virtual ~FrontEnd() = default;  // precondition: nothing in flight (drained, or never served)
 
   // What the helper's `prepare` handed over. Requests are answered from now on.
-  [[nodiscard]] virtual Status serve(std::vector<UniqueFd> descriptors) = 0;
+  [[nodiscard]] virtual Status serve(std::vector<runtime::posix::UniqueFd> descriptors) = 0;
   // The kernel has let go of the device, or never will use it again: takes no more requests, and calls
   // `drained` once, from a later turn, when no operation of the channel is outstanding and the descriptors
   // are closed.

@@ -16,6 +16,8 @@
 
 namespace perilune::attach {
 
+using runtime::posix::UniqueFd;
+
 namespace {
 
 // Exactly what precedes the payload of a WRITE, so that the payload begins on a page.

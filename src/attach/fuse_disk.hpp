@@ -22,10 +22,10 @@
 
 #include "attach/disk.hpp"
 #include "attach/front_end.hpp"
-#include "attach/unique_fd.hpp"
 #include "base/buffer_pool.hpp"
 #include "base/intrusive_list.hpp"
 #include "runtime/loop.hpp"
+#include "runtime/posix/unique_fd.hpp"
 
 struct fuse_in_header;  // <linux/fuse.h>
 
@@ -47,7 +47,7 @@ class FuseDisk final : public FrontEnd {
   ~FuseDisk() override;
 
   // One descriptor: /dev/fuse after mount(), O_NONBLOCK. Any that keeps message borders will do.
-  [[nodiscard]] Status serve(std::vector<UniqueFd> descriptors) override;
+  [[nodiscard]] Status serve(std::vector<runtime::posix::UniqueFd> descriptors) override;
   void stop(Delegate<void()> drained) override;
 
   [[nodiscard]] bool connected() const noexcept {
@@ -115,7 +115,7 @@ class FuseDisk final : public FrontEnd {
   std::uint32_t landing_missing_ = 0;  // the first so many are to be replaced
   BufferPool::Waiter landing_waiter_;
 
-  UniqueFd fd_;
+  runtime::posix::UniqueFd fd_;
   std::unique_ptr<runtime::FdWatch> watch_;
   bool connected_ = false;
   bool stopping_ = false;

@@ -12,6 +12,8 @@
 #include "attach/attach_test_support.hpp"
 
 namespace perilune::attach {
+
+using runtime::posix::UniqueFd;
 namespace {
 
 using block::OpKind;

@@ -15,6 +15,8 @@
 
 namespace perilune::attach {
 
+using runtime::posix::UniqueFd;
+
 namespace {
 
 std::string file_of(const HelperRequest& request) {

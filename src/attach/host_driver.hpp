@@ -13,8 +13,8 @@
 #include "attach/attach.hpp"
 #include "attach/block_node.hpp"
 #include "attach/host_helper.hpp"
-#include "attach/unique_fd.hpp"
 #include "base/result.hpp"
+#include "runtime/posix/unique_fd.hpp"
 
 namespace perilune::attach {
 
@@ -25,7 +25,7 @@ class HostDriver {
   // The descriptors that FrontEnd::serve() takes; reply.number where the device has one already. After an
   // Error nothing is left. unsupported and the like: this machine cannot.
   [[nodiscard]] virtual Status prepare(const HelperRequest& request, HelperReply& reply,
-                                       std::vector<UniqueFd>& hand_over) = 0;
+                                       std::vector<runtime::posix::UniqueFd>& hand_over) = 0;
   // The device is there and its partitions are known: fills reply.number.
   [[nodiscard]] virtual Status bind(const HelperRequest& request, HelperReply& reply) = 0;
   // Whether the device of that number still is this attachment's: others may take it away and give the number

@@ -1,12 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "attach/host_helper.hpp"
 
-#include <fcntl.h>
-#include <signal.h>
 #include <sys/mount.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include <algorithm>
@@ -19,8 +15,16 @@
 #include "attach/nbd_disk.hpp"
 #include "attach/state_file.hpp"
 #include "base/assert.hpp"
+#include "runtime/posix/descriptor_message.hpp"
+#include "runtime/posix/forked_helper.hpp"
 
 namespace perilune::attach {
+
+using runtime::posix::receive_with_descriptors;
+using runtime::posix::send_with_descriptors;
+using runtime::posix::UniqueFd;
+
+static_assert(runtime::posix::max_message_descriptors >= max_nbd_connections);
 
 namespace {
 
@@ -115,70 +119,7 @@ Status perform(const HelperRequest& request, HelperReply& reply, std::vector<Uni
   return {};
 }
 
-// --- messages; a descriptor may travel with a reply
-
-constexpr std::size_t max_descriptors = 8;
-static_assert(max_descriptors >= max_nbd_connections);
-
-bool send_reply(int socket, HelperReply& reply, const std::vector<UniqueFd>& descriptors) {
-  iovec iov{&reply, sizeof reply};
-  alignas(cmsghdr) char control[CMSG_SPACE(max_descriptors * sizeof(int))] = {};
-  msghdr message{};
-  message.msg_iov = &iov;
-  message.msg_iovlen = 1;
-  if (!descriptors.empty()) {
-    const std::size_t bytes = descriptors.size() * sizeof(int);
-    message.msg_control = control;
-    message.msg_controllen = CMSG_SPACE(bytes);
-    cmsghdr* header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(bytes);
-    for (std::size_t i = 0; i < descriptors.size(); ++i) {
-      const int fd = descriptors[i].get();
-      std::memcpy(CMSG_DATA(header) + i * sizeof fd, &fd, sizeof fd);
-    }
-  }
-  return ::sendmsg(socket, &message, MSG_NOSIGNAL) == static_cast<ssize_t>(sizeof reply);
-}
-
-ssize_t receive_reply(int socket, HelperReply& reply, std::vector<UniqueFd>& descriptors) {
-  iovec iov{&reply, sizeof reply};
-  alignas(cmsghdr) char control[CMSG_SPACE(max_descriptors * sizeof(int))] = {};
-  msghdr message{};
-  message.msg_iov = &iov;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  const ssize_t n = ::recvmsg(socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-  if (n < 0) return -errno;
-  for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr; header = CMSG_NXTHDR(&message, header)) {
-    if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
-    for (std::size_t at = 0; CMSG_LEN(at) < header->cmsg_len; at += sizeof(int)) {
-      int received = -1;
-      std::memcpy(&received, CMSG_DATA(header) + at, sizeof received);
-      descriptors.emplace_back(received);
-    }
-  }
-  return n;
-}
-
-[[noreturn]] void helper_main(int inherited_socket) {
-  // Memory after fork() of a program with threads: glibc makes malloc usable in the child; nothing else that
-  // takes locks is used here.
-  const int null = ::open("/dev/null", O_RDWR);
-  for (int fd = 0; fd < 3; ++fd) static_cast<void>(::dup2(null, fd));
-  const int socket = 3;
-  static_cast<void>(::dup2(inherited_socket, socket));
-  static_cast<void>(::close_range(4, ~0u, 0));
-  ::setsid();
-  static_cast<void>(::chdir("/"));
-  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGUSR1, SIGUSR2})
-    ::signal(signal, SIG_IGN);
-  sigset_t none;
-  sigemptyset(&none);
-  static_cast<void>(::sigprocmask(SIG_SETMASK, &none, nullptr));
-  static_cast<void>(::prctl(PR_SET_NAME, "perilune-host"));
+[[noreturn]] void helper_main(int socket) {
   static HelperRequest request;
   for (;;) {
     const ssize_t n = ::recv(socket, &request, sizeof request, 0);
@@ -190,7 +131,9 @@ ssize_t receive_reply(int socket, HelperReply& reply, std::vector<UniqueFd>& des
       hand_over.clear();
       report(reply, done.error());
     }
-    if (!send_reply(socket, reply, hand_over)) ::_exit(0);
+    std::vector<int> handed;
+    for (const UniqueFd& each : hand_over) handed.push_back(each.get());
+    if (!send_with_descriptors(socket, &reply, sizeof reply, handed)) ::_exit(0);
   }
 }
 
@@ -220,14 +163,9 @@ void load_module(const char* name) {
 }
 
 Result<std::unique_ptr<HostHelper>> HostHelper::start(runtime::Loop& loop, Answered answered) {
-  int pair[2];
-  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
-    return fail_errno(errno, "socketpair");
-  UniqueFd ours(pair[0]), theirs(pair[1]);
-  const pid_t child = ::fork();
-  if (child < 0) return fail_errno(errno, "fork");
-  if (child == 0) helper_main(theirs.get());
-  std::unique_ptr<HostHelper> helper(new HostHelper(std::move(ours), child, answered));
+  auto forked = runtime::posix::fork_helper("perilune-host", helper_main);
+  if (!forked) return tl::unexpected(forked.error());
+  std::unique_ptr<HostHelper> helper(new HostHelper(std::move(forked->socket), forked->pid, answered));
   helper->watch_ =
       loop.watch_readable(helper->socket_.get(), Delegate<void()>::to<&HostHelper::on_readable>(*helper));
   if (helper->watch_ == nullptr) return fail(Errc::unsupported, "this event loop cannot watch descriptors");
@@ -254,7 +192,7 @@ void HostHelper::send(const HelperRequest& request) {
 void HostHelper::on_readable() {
   HelperReply reply;
   Answer answer;
-  const ssize_t n = receive_reply(socket_.get(), reply, answer.descriptors);
+  const ssize_t n = receive_with_descriptors(socket_.get(), &reply, sizeof reply, answer.descriptors);
   if (n == -EAGAIN || n == -EINTR) return;
   if (n != static_cast<ssize_t>(sizeof reply)) {
     watch_.reset();

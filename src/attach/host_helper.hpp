@@ -20,10 +20,10 @@
 #include <vector>
 
 #include "attach/attach.hpp"
-#include "attach/unique_fd.hpp"
 #include "base/delegate.hpp"
 #include "base/result.hpp"
 #include "runtime/loop.hpp"
+#include "runtime/posix/unique_fd.hpp"
 
 namespace perilune::attach {
 
@@ -82,7 +82,7 @@ class HostHelper {
     Driver driver = Driver::fuse;
     bool direct_io = false;
     std::string device;
-    std::vector<UniqueFd> descriptors;
+    std::vector<runtime::posix::UniqueFd> descriptors;
   };
   // Called on the loop's thread, once per request. When the helper dies, the outstanding request ends with an
   // error.
@@ -110,11 +110,11 @@ class HostHelper {
   }
 
  private:
-  HostHelper(UniqueFd socket, pid_t pid, Answered answered)
+  HostHelper(runtime::posix::UniqueFd socket, pid_t pid, Answered answered)
       : socket_(std::move(socket)), pid_(pid), answered_(answered) {}
   void on_readable();
 
-  UniqueFd socket_;
+  runtime::posix::UniqueFd socket_;
   pid_t pid_;
   Answered answered_;
   std::unique_ptr<runtime::FdWatch> watch_;

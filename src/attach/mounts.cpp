@@ -9,9 +9,11 @@
 #include <cerrno>
 #include <charconv>
 
-#include "attach/unique_fd.hpp"
+#include "runtime/posix/unique_fd.hpp"
 
 namespace perilune::attach {
+
+using runtime::posix::UniqueFd;
 
 namespace {
 

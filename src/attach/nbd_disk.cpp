@@ -13,6 +13,8 @@
 
 namespace perilune::attach {
 
+using runtime::posix::UniqueFd;
+
 namespace {
 
 // The NBD protocol, where <linux/nbd.h> of older systems does not say it.

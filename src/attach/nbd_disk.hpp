@@ -21,11 +21,11 @@
 
 #include "attach/disk.hpp"
 #include "attach/front_end.hpp"
-#include "attach/unique_fd.hpp"
 #include "base/buffer_pool.hpp"
 #include "base/bytes.hpp"
 #include "base/intrusive_list.hpp"
 #include "runtime/loop.hpp"
+#include "runtime/posix/unique_fd.hpp"
 #include "runtime/stream.hpp"
 
 namespace perilune::attach {
@@ -44,7 +44,7 @@ class NbdDisk final : public FrontEnd {
   ~NbdDisk() override;
 
   // One connected stream socket for each connection, 1 to max_nbd_connections.
-  [[nodiscard]] Status serve(std::vector<UniqueFd> descriptors) override;
+  [[nodiscard]] Status serve(std::vector<runtime::posix::UniqueFd> descriptors) override;
   void stop(Delegate<void()> drained) override;
 
   [[nodiscard]] std::size_t open_connections() const noexcept { return open_; }

@@ -14,6 +14,8 @@
 #include "runtime/native/native_test_support.hpp"
 
 namespace perilune::attach {
+
+using runtime::posix::UniqueFd;
 namespace {
 
 using block::OpKind;

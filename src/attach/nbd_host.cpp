@@ -13,6 +13,8 @@
 
 namespace perilune::attach {
 
+using runtime::posix::UniqueFd;
+
 namespace {
 
 // What fits between client and server, so that neither waits for the other in the middle of a request.

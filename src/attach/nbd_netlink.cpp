@@ -14,10 +14,12 @@
 #include <string_view>
 
 #include "attach/mounts.hpp"
-#include "attach/unique_fd.hpp"
 #include "base/assert.hpp"
+#include "runtime/posix/unique_fd.hpp"
 
 namespace perilune::attach {
+
+using runtime::posix::UniqueFd;
 
 namespace {
 

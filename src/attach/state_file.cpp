@@ -13,9 +13,11 @@
 #include <nlohmann/json.hpp>
 
 #include "attach/mounts.hpp"
-#include "attach/unique_fd.hpp"
+#include "runtime/posix/unique_fd.hpp"
 
 namespace perilune::attach {
+
+using runtime::posix::UniqueFd;
 
 namespace {
 

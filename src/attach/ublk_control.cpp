@@ -15,6 +15,8 @@
 
 namespace perilune::attach {
 
+using runtime::posix::UniqueFd;
+
 namespace {
 
 constexpr std::uint16_t whole_device = 0xFFFF;  // of a command that is about no queue

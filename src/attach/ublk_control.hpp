@@ -9,8 +9,8 @@
 #include <string_view>
 #include <vector>
 
-#include "attach/unique_fd.hpp"
 #include "base/result.hpp"
+#include "runtime/posix/unique_fd.hpp"
 #include "runtime/uring/device_control.hpp"
 
 namespace perilune::attach {
@@ -36,7 +36,7 @@ class UblkControl {
   // start().
   [[nodiscard]] Result<int> add(const UblkSettings& settings);
   // The descriptor that a server needs.
-  [[nodiscard]] static Result<UniqueFd> open_queue(int number);
+  [[nodiscard]] static Result<runtime::posix::UniqueFd> open_queue(int number);
   // Waits until the server `pid` has fetched on every tag, and while the kernel reads partitions.
   [[nodiscard]] Status start(int number, int pid);
   // The block device goes; the server's fetches end.

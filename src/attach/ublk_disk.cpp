@@ -12,6 +12,8 @@
 
 namespace perilune::attach {
 
+using runtime::posix::UniqueFd;
+
 namespace {
 
 constexpr std::uint32_t sector_bytes = 512;

@@ -18,8 +18,8 @@
 #include "attach/disk.hpp"
 #include "attach/front_end.hpp"
 #include "attach/ublk_abi.hpp"
-#include "attach/unique_fd.hpp"
 #include "runtime/loop.hpp"
+#include "runtime/posix/unique_fd.hpp"
 
 namespace perilune::attach {
 
@@ -30,7 +30,7 @@ class UblkDisk final : public FrontEnd {
   ~UblkDisk() override;
 
   // One descriptor: /dev/ublkcN. The device can be started once this has returned and the loop turns.
-  [[nodiscard]] Status serve(std::vector<UniqueFd> descriptors) override;
+  [[nodiscard]] Status serve(std::vector<runtime::posix::UniqueFd> descriptors) override;
   void stop(Delegate<void()> drained) override;
 
   // The same with the descriptors of the queue in memory of the caller's: for tests.
@@ -59,7 +59,7 @@ class UblkDisk final : public FrontEnd {
   Disk& disk_;
   MutableBytes buffers_;
   std::vector<Tag> tags_;
-  UniqueFd fd_;
+  runtime::posix::UniqueFd fd_;
   int queue_fd_ = -1;
   const ublksrv_io_desc* descriptors_ = nullptr;  // the kernel's
   std::size_t mapped_bytes_ = 0;

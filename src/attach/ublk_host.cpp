@@ -10,6 +10,8 @@
 
 namespace perilune::attach {
 
+using runtime::posix::UniqueFd;
+
 namespace {
 
 class UblkHost final : public HostDriver {

@@ -22,12 +22,12 @@
 #include "attach/cleanup.hpp"
 #include "attach/mounts.hpp"
 #include "attach/state_file.hpp"
-#include "attach/unique_fd.hpp"
 #include "cli/attach_source.hpp"
 #include "cli/command_line.hpp"
 #include "cli/stderr_log.hpp"
 #include "cli/verbs.hpp"
 #include "runtime/native/native_loop.hpp"
+#include "runtime/posix/unique_fd.hpp"
 
 namespace perilune::cli {
 
@@ -35,7 +35,7 @@ namespace {
 
 using attach::Attachment;
 using attach::AttachRecord;
-using attach::UniqueFd;
+using runtime::posix::UniqueFd;
 
 struct AttachArguments {
   std::string what;

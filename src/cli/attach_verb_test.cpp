@@ -13,8 +13,8 @@
 
 #include "attach/loop_device.hpp"
 #include "attach/state_file.hpp"
-#include "attach/unique_fd.hpp"
 #include "cli/verbs.hpp"
+#include "runtime/posix/unique_fd.hpp"
 
 namespace perilune::cli {
 namespace {
@@ -84,16 +84,16 @@ TEST_F(AttachVerb, PrintsTheDeviceAndDetachTakesItAway) {
 TEST_F(AttachVerb, WhatWasWrittenIsInTheFileAfterDetach) {
   const std::string file = run_dir_ + ".img";
   {
-    const attach::UniqueFd fd(::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+    const runtime::posix::UniqueFd fd(::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
     ASSERT_EQ(0, ::ftruncate(fd.get(), 16 << 20));
   }
   const std::string device = attach_disk(file);
   {
-    const attach::UniqueFd fd(::open(device.c_str(), O_RDWR | O_CLOEXEC));
+    const runtime::posix::UniqueFd fd(::open(device.c_str(), O_RDWR | O_CLOEXEC));
     ASSERT_EQ(5, ::pwrite(fd.get(), "moon.", 5, 1 << 20));
   }
   EXPECT_EQ(0, call(run_detach, {"detach", file}).code);
-  const attach::UniqueFd fd(::open(file.c_str(), O_RDONLY | O_CLOEXEC));
+  const runtime::posix::UniqueFd fd(::open(file.c_str(), O_RDONLY | O_CLOEXEC));
   char text[6] = {};
   EXPECT_EQ(5, ::pread(fd.get(), text, 5, 1 << 20));
   EXPECT_STREQ("moon.", text);
@@ -123,7 +123,7 @@ TEST_F(AttachVerb, ADriverThatIsNotHereIsNotReplacedByAnother) {
 
 TEST_F(AttachVerb, AClaimedDeviceStaysAndTheReasonIsTold) {
   const std::string device = attach_disk("ram:16M");
-  attach::UniqueFd claim(::open(device.c_str(), O_RDWR | O_EXCL | O_CLOEXEC));
+  runtime::posix::UniqueFd claim(::open(device.c_str(), O_RDWR | O_EXCL | O_CLOEXEC));
   ASSERT_TRUE(claim.valid());
   const Outcome refused = call(run_detach, {"detach", device});
   EXPECT_EQ(1, refused.code);

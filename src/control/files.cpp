@@ -33,11 +33,6 @@ std::string temporary_name() {
 
 }  // namespace
 
-void Fd::reset() noexcept {
-  if (fd_ >= 0) ::close(fd_);
-  fd_ = -1;
-}
-
 Result<Fd> open_folder(int parent, const std::string& name, bool create) {
   if (create && ::mkdirat(parent, name.c_str(), 0700) != 0 && errno != EEXIST) {
     return fail_errno(errno, "cannot make folder " + name);

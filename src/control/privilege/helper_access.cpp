@@ -12,10 +12,13 @@
 #include <string_view>
 #include <utility>
 
-#include "control/privilege/descriptor_message.hpp"
+#include "runtime/posix/descriptor_message.hpp"
+#include "runtime/posix/forked_helper.hpp"
 
 namespace perilune::control::privilege {
 
+using runtime::posix::receive_with_descriptors;
+using runtime::posix::send_with_descriptors;
 using runtime::posix::UniqueFd;
 using std::chrono::milliseconds;
 using Clock = std::chrono::steady_clock;
@@ -45,14 +48,9 @@ tl::unexpected<Error> error_of(Reply& reply, const std::string& name) {
 }  // namespace
 
 Result<std::unique_ptr<HelperAccess>> HelperAccess::start(const HelperPolicy& policy) {
-  int pair[2];
-  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
-    return fail_errno(errno, "socketpair");
-  UniqueFd ours(pair[0]), theirs(pair[1]);
-  const pid_t child = ::fork();
-  if (child < 0) return fail_errno(errno, "fork");
-  if (child == 0) run_helper(theirs.get(), policy);
-  return std::unique_ptr<HelperAccess>(new HelperAccess(std::move(ours), child));
+  auto helper = runtime::posix::fork_helper("perilune-root", [&policy](int socket) { run_helper(socket, policy); });
+  if (!helper) return tl::unexpected(helper.error());
+  return std::unique_ptr<HelperAccess>(new HelperAccess(std::move(helper->socket), helper->pid));
 }
 
 HelperAccess::~HelperAccess() {
@@ -84,7 +82,7 @@ Result<UniqueFd> HelperAccess::ask(Request& request, int carried, milliseconds p
 Result<UniqueFd> HelperAccess::exchange(Request& request, int carried, Clock::time_point deadline,
                                         const std::string& name) {
   request.number = ++last_number_;
-  if (!send_with_descriptor(socket_.get(), &request, sizeof request, carried)) return gone(name);
+  if (!send_with_descriptors(socket_.get(), &request, sizeof request, {&carried, carried < 0 ? 0U : 1U})) return gone(name);
   for (;;) {
     const auto left = std::chrono::ceil<milliseconds>(deadline - Clock::now());
     pollfd waiting{socket_.get(), POLLIN, 0};
@@ -94,7 +92,7 @@ Result<UniqueFd> HelperAccess::exchange(Request& request, int carried, Clock::ti
     Reply reply;
     std::vector<UniqueFd> received;
     const ssize_t bytes = receive_with_descriptors(socket_.get(), &reply, sizeof reply, received);
-    if (bytes == -EINTR) continue;
+    if (bytes == -EINTR || bytes == -EAGAIN) continue;
     if (bytes != static_cast<ssize_t>(sizeof reply)) return gone(name);
     if (reply.number != request.number)
       continue;  // of one that was not waited for; its descriptor closes here

@@ -13,16 +13,17 @@
 
 #include <array>
 #include <cerrno>
-#include <csignal>
 #include <cstring>
 #include <string>
 
 #include "control/privilege/capabilities.hpp"
-#include "control/privilege/descriptor_message.hpp"
 #include "control/privilege/system_call_filter.hpp"
+#include "runtime/posix/descriptor_message.hpp"
 
 namespace perilune::control::privilege {
 
+using runtime::posix::receive_with_descriptors;
+using runtime::posix::send_with_descriptors;
 using runtime::posix::UniqueFd;
 
 namespace {
@@ -167,8 +168,8 @@ void answer(int socket, const Request& request, std::size_t bytes, std::vector<U
     reply.os_errno = outcome.error().os_errno;
     put(reply.message, outcome.error().message);
   }
-  if (!send_with_descriptor(socket, &reply, sizeof reply, outcome && *outcome ? outcome->get() : -1))
-    ::_exit(0);
+  const int answered = outcome && *outcome ? outcome->get() : -1;
+  if (!send_with_descriptors(socket, &reply, sizeof reply, {&answered, answered < 0 ? 0U : 1U})) ::_exit(0);
 }
 
 // In the order in which each still may do the next.
@@ -178,22 +179,6 @@ void confine() {
   static_cast<void>(::prctl(PR_SET_DUMPABLE, 0));
   static_cast<void>(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
   static_cast<void>(filter_system_calls(Confined::helper));  // where the kernel cannot, the rest holds
-}
-
-void take_place(int inherited_socket) {
-  const int null = ::open("/dev/null", O_RDWR);
-  for (int fd = 0; fd < 3; ++fd) static_cast<void>(::dup2(null, fd));
-  static_cast<void>(::dup2(inherited_socket, 3));
-  static_cast<void>(::close_range(4, ~0u, 0));
-  static_cast<void>(::setsid());
-  static_cast<void>(::chdir("/"));
-  static_cast<void>(::umask(077));
-  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGUSR1, SIGUSR2})
-    std::signal(signal, SIG_IGN);
-  sigset_t none;
-  sigemptyset(&none);
-  static_cast<void>(::sigprocmask(SIG_SETMASK, &none, nullptr));
-  static_cast<void>(::prctl(PR_SET_NAME, "perilune-root"));
 }
 
 }  // namespace
@@ -209,17 +194,16 @@ Result<UniqueFd> perform(const Request& request, int carried, const HelperPolicy
 }
 
 void run_helper(int socket, const HelperPolicy& policy) {
-  take_place(socket);
+  static_cast<void>(::umask(077));
   confine();
-  constexpr int here = 3;
   static Request request;
   for (;;) {
     std::vector<UniqueFd> carried;
     request = Request{};
-    const ssize_t bytes = receive_with_descriptors(here, &request, sizeof request, carried);
+    const ssize_t bytes = receive_with_descriptors(socket, &request, sizeof request, carried);
     if (bytes == -EINTR) continue;
     if (bytes <= 0) ::_exit(0);  // the server has gone
-    answer(here, request, static_cast<std::size_t>(bytes), carried, policy);
+    answer(socket, request, static_cast<std::size_t>(bytes), carried, policy);
   }
 }
 

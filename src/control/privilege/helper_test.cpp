@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -21,10 +22,11 @@
 #include <string>
 #include <vector>
 
-#include "control/privilege/descriptor_message.hpp"
 #include "control/privilege/helper_access.hpp"
 #include "control/privilege/helper_process.hpp"
 #include "control/privilege/helper_protocol.hpp"
+#include "runtime/posix/descriptor_message.hpp"
+#include "runtime/posix/forked_helper.hpp"
 
 namespace perilune::control::privilege {
 namespace {
@@ -257,19 +259,18 @@ TEST_F(HelperProcess, OneThatHasBeenKilledIsAnError) {
 
 // Whatever comes is answered, and leaves no descriptor behind.
 TEST_F(HelperProcess, OutlivesNonsense) {
-  int pair[2];
-  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
-  UniqueFd ours(pair[0]), theirs(pair[1]);
-  const pid_t child = ::fork();
-  if (child == 0) run_helper(theirs.get(), policy_);
-  theirs.reset();
+  auto helper = runtime::posix::fork_helper("perilune-test", [&](int socket) { run_helper(socket, policy_); });
+  ASSERT_TRUE(helper);
+  const int ours = helper->socket.get();
   const std::string path = make("disk");
   std::mt19937 random(20260101);
   std::vector<std::uint8_t> bytes(2 * sizeof(Request));
   const auto exchange = [&](const void* message, std::size_t length, int fd, Reply& reply) {
-    EXPECT_TRUE(send_with_descriptor(ours.get(), message, length, fd));
+    EXPECT_TRUE(runtime::posix::send_with_descriptors(ours, message, length, {&fd, fd < 0 ? 0U : 1U}));
     std::vector<UniqueFd> received;
-    return receive_with_descriptors(ours.get(), &reply, sizeof reply, received) ==
+    pollfd waiting{ours, POLLIN, 0};
+    EXPECT_EQ(::poll(&waiting, 1, 30'000), 1);
+    return runtime::posix::receive_with_descriptors(ours, &reply, sizeof reply, received) ==
            static_cast<ssize_t>(sizeof reply);
   };
   const UniqueFd carried(::open("/dev/null", O_RDONLY));
@@ -296,13 +297,13 @@ TEST_F(HelperProcess, OutlivesNonsense) {
   ASSERT_TRUE(exchange(&refused, sizeof refused, -1, reply));
   EXPECT_NE(reply.failed, 0u);
   std::error_code error;  // where this test may not look
-  const fs::directory_iterator files("/proc/" + std::to_string(child) + "/fd", error);
+  const fs::directory_iterator files("/proc/" + std::to_string(helper->pid) + "/fd", error);
   if (!error) {
     EXPECT_EQ(std::distance(begin(files), end(files)), 4);  // three times /dev/null, and the socket
   }
-  ours.reset();
+  helper->socket.reset();
   int status = 0;
-  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  ASSERT_EQ(::waitpid(helper->pid, &status, 0), helper->pid);
   EXPECT_EQ(status, 0);
 }
 

@@ -1,33 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "control/privilege/descriptor_message.hpp"
+#include "runtime/posix/descriptor_message.hpp"
 
 #include <sys/socket.h>
 
 #include <cerrno>
 #include <cstring>
 
-namespace perilune::control::privilege {
-namespace {
+#include "base/assert.hpp"
 
-// More than a message of ours has: what does not fit would be dropped by the kernel, and is closed by it.
-constexpr std::size_t max_descriptors = 4;
+namespace perilune::runtime::posix {
 
-}  // namespace
-
-bool send_with_descriptor(int socket, const void* message, std::size_t bytes, int fd) {
+bool send_with_descriptors(int socket, const void* message, std::size_t bytes, std::span<const int> descriptors) {
+  PERILUNE_ASSERT(descriptors.size() <= max_message_descriptors);
   iovec iov{const_cast<void*>(message), bytes};  // only read
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof fd)] = {};
+  alignas(cmsghdr) char control[CMSG_SPACE(max_message_descriptors * sizeof(int))] = {};
   msghdr header{};
   header.msg_iov = &iov;
   header.msg_iovlen = 1;
-  if (fd >= 0) {
+  if (!descriptors.empty()) {
     header.msg_control = control;
-    header.msg_controllen = sizeof control;
+    header.msg_controllen = CMSG_SPACE(descriptors.size_bytes());
     cmsghdr* const rights = CMSG_FIRSTHDR(&header);
     rights->cmsg_level = SOL_SOCKET;
     rights->cmsg_type = SCM_RIGHTS;
-    rights->cmsg_len = CMSG_LEN(sizeof fd);
-    std::memcpy(CMSG_DATA(rights), &fd, sizeof fd);
+    rights->cmsg_len = CMSG_LEN(descriptors.size_bytes());
+    std::memcpy(CMSG_DATA(rights), descriptors.data(), descriptors.size_bytes());
   }
   ssize_t sent = 0;
   do {
@@ -36,10 +33,10 @@ bool send_with_descriptor(int socket, const void* message, std::size_t bytes, in
   return sent == static_cast<ssize_t>(bytes);
 }
 
-ssize_t receive_with_descriptors(int socket, void* message, std::size_t capacity,
-                                 std::vector<runtime::posix::UniqueFd>& received) {
+ssize_t receive_with_descriptors(int socket, void* message, std::size_t capacity, std::vector<UniqueFd>& received) {
   iovec iov{message, capacity};
-  alignas(cmsghdr) char control[CMSG_SPACE(max_descriptors * sizeof(int))] = {};
+  // What does not fit is dropped by the kernel, and closed by it.
+  alignas(cmsghdr) char control[CMSG_SPACE(max_message_descriptors * sizeof(int))] = {};
   msghdr header{};
   header.msg_iov = &iov;
   header.msg_iovlen = 1;
@@ -58,4 +55,4 @@ ssize_t receive_with_descriptors(int socket, void* message, std::size_t capacity
   return bytes;
 }
 
-}  // namespace perilune::control::privilege
+}  // namespace perilune::runtime::posix
