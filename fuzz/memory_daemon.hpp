@@ -105,7 +105,7 @@ class MemoryDaemon final : public targetd::Administration {
   Result<std::uint64_t> size_of(const model::StorageKey& key) const override { return world_.size_of(key); }
   bool healthy(const model::StorageKey& key) const override { return world_.healthy(key); }
   Status resize(const model::StorageKey& key) override { return world_.resize(key); }
-  void look_at_sizes() override { world_.look_at_sizes(); }
+  void look_again() override { world_.look_again(); }
   targetd::FileProbe probe(const std::string& path) const override { return world_.probe(path); }
   Status create_file(const std::string& path, std::uint64_t size_bytes, bool sparse) override {
     return world_.create_file(path, size_bytes, sparse);

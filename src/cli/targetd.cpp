@@ -45,6 +45,12 @@ constexpr const char* default_state_folder = "/var/lib/perilune/target";
 // How long the end may take before what is left is given up.
 constexpr std::chrono::seconds shut_down_limit{30};
 
+// Where systemd has put the credentials of the unit.
+std::string credentials_folder() {
+  const char* const folder = std::getenv("CREDENTIALS_DIRECTORY");
+  return folder == nullptr ? "" : folder;
+}
+
 struct TargetdOptions {
   std::string config_folder;
   std::string state_folder;
@@ -161,6 +167,7 @@ class Process {
                                            .socket_path = options_.socket_path,
                                            .version = PERILUNE_VERSION,
                                            .front_ends = target_front_ends(),
+                                           .credentials_folder = credentials_folder(),
                                            .access = privileges_.access()},
                                           **server, (*loops)->first(), log_, tap_);
     runtime::Loop& first = (*loops)->first();
@@ -174,7 +181,7 @@ class Process {
           daemon.stop();
         },
         [&] {
-          systemd::tell_reloading("Looking at the sizes of all backings");
+          systemd::tell_reloading("Looking at the sizes of all backings, and reading secrets again");
           daemon.reload([&] { systemd::tell_ready(serving_); });
         });
     std::optional<systemd::Watchdog> watchdog;
@@ -227,6 +234,7 @@ Result<Privileges> give_up_privileges(const TargetdOptions& options) {
   control::privilege::PrivilegeOptions how;
   how.keep = options.keep_privileges;
   how.user = options.user;
+  how.credentials = credentials_folder();
   how.own_folders = {options.config_folder, options.state_folder};
   how.shared_folder = folder_of(options.socket_path);
   how.shared_files = {options.socket_path, options.socket_path + ".lock"};

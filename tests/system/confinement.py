@@ -156,6 +156,26 @@ def as_nobody(stack):
     daemon.stop()
 
 
+def a_secret_by_the_helper(stack):
+    """A credential of systemd's is root's, in a folder that only root enters."""
+    if not is_root():
+        return
+    folder = pathlib.Path(h.temp_dir(stack))
+    (folder / "host").write_text("secret-of-host\n")
+    (folder / "host").chmod(0o400)
+    daemon = d.Targetd(stack, options=["--user", "nobody", "--backing-folder", "/srv"], prefix=["env", f"CREDENTIALS_DIRECTORY={folder}"])
+    c, port = daemon.client(), h.free_port()
+    c("commit", changes=[d.add("storage_object", d.storage("one", "ramdisk"), {"wwn": "one", "size": MIB}),
+                         d.add("alua_group", d.alua_group("one", "ramdisk"), {"tg_pt_gp_id": 0}),
+                         *d.add_target(TARGET, port), d.add_lun(TARGET, 0, "one", "ramdisk")])
+    account = {"enable": True, "chap_userid": "someone", "chap_password_from": "@credential:host", "attributes": {**d.OPEN, "authentication": 1}}
+    c("commit", changes=[d.change("portal_group", d.group(TARGET), account)])
+    h.run([h.PERILUNE, "inq", f"iscsi://someone%secret-of-host@127.0.0.1:{port}/{TARGET}/0"])
+    message = refused(c, "commit", changes=d.add_file("bad", folder / "host", "bad-serial", MIB))
+    assert "is not below a folder in which the root helper opens files" in message, message
+    daemon.stop()
+
+
 def helper_dies(stack):
     """The server goes on; what needs the helper says so."""
     if not is_root():
@@ -193,4 +213,4 @@ def server_dies(stack):
 
 
 if __name__ == "__main__":
-    h.main(system_calls, without_filter, capabilities, as_nobody, helper_dies, server_dies)
+    h.main(system_calls, without_filter, capabilities, as_nobody, a_secret_by_the_helper, helper_dies, server_dies)

@@ -176,6 +176,67 @@ def access(stack):
     daemon.stop()
 
 
+def secrets_outside(stack):
+    """A secret that is kept in a file: read when it is named, at the start and by SIGHUP, and written nowhere else."""
+    daemon = d.Targetd(stack)
+    c, port = daemon.client(), h.free_port()
+    where = pathlib.Path(h.temp_dir(stack)) / "secret"
+    group = f"/iscsi/{A}/tpg1"
+
+    def keep(text, mode=0o600):
+        where.write_text(text)
+        where.chmod(mode)
+
+    def targetcli(*words, code=0):
+        done = h.run([h.PERILUNE, "targetcli", "--socket", daemon.socket, *words], check=False)
+        assert done.code == code, done
+        return done.out + done.err
+
+    def admitted(secret):
+        return h.run([h.PERILUNE, "inq", f"iscsi://someone%{secret}@127.0.0.1:{port}/{A}/0"], check=False).code == 0
+
+    def reload(event):
+        seen = daemon.errors().count(event)
+        os.kill(daemon.process.pid, signal.SIGHUP)
+        h.wait_for(lambda: daemon.errors().count(event) > seen, event, process=daemon.process)
+
+    c("commit", changes=[*d.add_file("one", disk(daemon, "one"), "one", 4 * MIB), *d.add_target(A, port, authentication=1), d.add_lun(A, 0, "one")])
+    before = c("configuration")
+    set_auth = (group, "set", "auth", "userid=someone", f"password=@file:{where}")
+    assert f"{where}: No such file or directory" in targetcli(*set_auth, code=1)
+    keep("secret-of-someone\n", 0o644)
+    assert f"{where} may be opened by others than its owner; chmod it to 0600" in targetcli(*set_auth, code=1)
+    assert c("configuration") == before
+    keep("secret-of-someone\n")
+    assert f"password is now '@file:{where}'" in targetcli(*set_auth)
+    assert admitted("secret-of-someone") and not admitted("another-secret-1") and not admitted(f"@file:{where}")
+    # Another secret holds from SIGHUP on; one that cannot be read changes nothing.
+    keep("another-secret-1")
+    assert admitted("secret-of-someone")
+    reload("secrets_changed count=1")
+    assert admitted("another-secret-1") and not admitted("secret-of-someone")
+    where.unlink()
+    reload("secret_not_read")
+    assert admitted("another-secret-1")
+    # Without it at the start nobody gets in.
+    daemon.stop()
+    daemon.start()
+    assert f'not_served reason="{group}: {where}: No such file' in daemon.errors(), daemon.errors()
+    assert not admitted("another-secret-1") and not admitted("")
+    keep("another-secret-1")
+    c = daemon.client()
+    c("reload")
+    assert admitted("another-secret-1")
+    # The journal, the export, backups and the log know where it is, and nothing more.
+    c("save")
+    c("save")
+    daemon.stop()
+    texts = {path: path.read_bytes() for path in daemon.folder.rglob("*") if path.is_file() and path.name != "one"}
+    assert any(f"@file:{where}".encode() in text for text in texts.values())
+    for path, text in texts.items():
+        assert b"secret-of-someone" not in text and b"another-secret-1" not in text, path
+
+
 def refusals(stack):
     """A command that fails has changed nothing, in memory, on the wire and on disk."""
     daemon = d.Targetd(stack)
@@ -404,6 +465,6 @@ def live_on_two_threads(stack):
 
 
 if __name__ == "__main__":
-    h.main(live_on_one_thread, live_on_two_threads, access, refusals, events, restores, replaces,
+    h.main(live_on_one_thread, live_on_two_threads, access, secrets_outside, refusals, events, restores, replaces,
            finds_a_backing_that_was_missing, waits_for_its_ports,
            serves_an_address_that_comes_later, killed)

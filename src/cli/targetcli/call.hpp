@@ -92,7 +92,11 @@ class Call {
 // The name of a node as LIO takes it, in normal form. Fails with the original's words.
 [[nodiscard]] tl::expected<std::string, Refusal> node_name(std::string_view text);
 
-// What somebody sees of a secret: whether there is one.
+// What somebody sees of a secret: whether there is one, and where it is kept.
 inline constexpr std::string_view masked_secret = "********";
+[[nodiscard]] inline std::string shown(const model::Password& password) {
+  if (!password.reference().empty()) return password.reference();
+  return std::string(password.empty() ? "" : masked_secret);
+}
 
 }  // namespace perilune::cli::targetcli

@@ -62,7 +62,7 @@ class FakeAdministration final : public targetd::Administration {
   }
   bool healthy(const model::StorageKey&) const override { return true; }
   Status resize(const model::StorageKey&) override { return {}; }
-  void look_at_sizes() override {}
+  void look_again() override {}
 
   FileProbe probe(const std::string& path) const override {
     const auto at = files.find(path);

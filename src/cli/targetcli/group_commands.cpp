@@ -207,9 +207,9 @@ class Setter {
       const bool secret = name == "password" || name == "mutual_password";
       if (name == "userid") chap.userid = value;
       if (name == "mutual_userid") chap.mutual_userid = value;
-      if (name == "password") chap.password = model::Password(value);
-      if (name == "mutual_password") chap.mutual_password = model::Password(value);
-      if (name != "enable") say_now(name, secret && !value.empty() ? masked_secret : std::string_view(value));
+      if (name == "password") chap.password = model::Password::typed(value);
+      if (name == "mutual_password") chap.mutual_password = model::Password::typed(value);
+      if (name != "enable") say_now(name, secret ? shown(model::Password::typed(value)) : value);
     }
   }
 

@@ -92,18 +92,14 @@ std::vector<Row> negotiated_rows(const Call& call) {
   return rows;
 }
 
-std::string masked(const model::Password& password) {
-  return password.empty() ? std::string() : std::string(masked_secret);
-}
-
 std::vector<Row> chap_rows(const model::Chap& chap) {
   std::vector<Row> rows;
   const auto row = [&](std::string_view name, std::string value) {
     rows.push_back({std::string(name), std::move(value), "STRING", false, std::string(description_of(name))});
   };
-  row("mutual_password", masked(chap.mutual_password));
+  row("mutual_password", shown(chap.mutual_password));
   row("mutual_userid", chap.mutual_userid);
-  row("password", masked(chap.password));
+  row("password", shown(chap.password));
   row("userid", chap.userid);
   return rows;
 }

@@ -407,6 +407,16 @@ TEST(Targetcli, SecretsAreNeverShown) {
   EXPECT_NE(all.find("password=********"), std::string::npos);
 }
 
+TEST(Targetcli, WhereASecretIsKeptIsShown) {
+  Shell shell = served();
+  EXPECT_EQ(shell.out(group + " set auth userid=u password=@file:/etc/perilune/secrets/u"),
+            "Parameter userid is now 'u'.\nParameter password is now '@file:/etc/perilune/secrets/u'.\n");
+  EXPECT_EQ(shell.out(group + " get auth password"), "password=@file:/etc/perilune/secrets/u \n");
+  EXPECT_EQ(shell.daemon.own.find<model::PortalGroup>({{target.substr(7)}, 1})->chap.password,
+            model::Password::typed("@file:/etc/perilune/secrets/u"));
+  EXPECT_EQ(shell.run(group + " set auth password=@credential:a/b").exit_code, 1);
+}
+
 TEST(Targetcli, AnEmptyValueIsNotTheNextWord) {
   Shell shell = served();
   EXPECT_EQ(shell.out(group + " set auth userid=u password=secret"),

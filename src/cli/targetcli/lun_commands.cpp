@@ -264,9 +264,9 @@ Outcome run_acl_info(Call& call) {
     call.say(fmt::format("{}: {}", name, value));
     call.data[std::string(name)] = value;
   };
-  row("chap_mutual_password", chap.mutual_password.empty() ? "" : masked_secret);
+  row("chap_mutual_password", shown(chap.mutual_password));
   row("chap_mutual_userid", chap.mutual_userid);
-  row("chap_password", chap.password.empty() ? "" : masked_secret);
+  row("chap_password", shown(chap.password));
   row("chap_userid", chap.userid);
   call.say("wwns:");
   call.data["wwns"] = Json::array();

@@ -529,7 +529,7 @@ Outcome Command::new_account() {
   if (user == nullptr || password == nullptr || user->empty() || password->empty())
     return refuse("'user' and 'password' options are required");
   Accounts accounts = accounts_of(configuration());
-  if (!accounts.emplace(*user, model::Password(*password)).second)
+  if (!accounts.emplace(*user, model::Password::typed(*password)).second)
     return refuse("this account already exists");
   return commit({keep_accounts(configuration(), accounts)});
 }

@@ -129,6 +129,17 @@ TEST_F(Tgtadm, ShowsItsTargets) {
   EXPECT_EQ(out("--op show --mode portal"), "Portal: 0.0.0.0:3260,1\n");
 }
 
+TEST_F(Tgtadm, ASecretMayBeKeptElsewhere) {
+  make_one();
+  out("--op new --mode account --user u1 --password @credential:u1");
+  out("--op bind --mode account --tid 1 --user u1");
+  EXPECT_EQ(daemon.own.find<model::PortalGroup>({{one}, 1})->chap.password.reference(), "@credential:u1");
+  // The list of accounts remembers it as such.
+  out("--op unbind --mode account --tid 1 --user u1");
+  out("--op bind --mode account --tid 1 --user u1 --outgoing");
+  EXPECT_EQ(daemon.own.find<model::PortalGroup>({{one}, 1})->chap.mutual_password.reference(), "@credential:u1");
+}
+
 TEST_F(Tgtadm, SaysWhatIsWrongInItsWords) {
   make_one();
   out("--op new --mode account --user u1 --password secretsecret1");

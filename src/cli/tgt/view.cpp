@@ -121,6 +121,8 @@ Accounts accounts_of(const model::Configuration& configuration) {
     if (json && json->is_object()) {
       for (const auto& [user, secret] : json->items()) {
         if (secret.is_string()) accounts.emplace(user, model::Password(secret.get<std::string>()));
+        if (secret.is_object() && secret.contains("from") && secret["from"].is_string())
+          accounts.emplace(user, model::Password::typed(secret["from"].get_ref<const std::string&>()));
       }
     }
   }
@@ -134,7 +136,12 @@ Accounts accounts_of(const model::Configuration& configuration) {
 
 model::Change keep_accounts(const model::Configuration& configuration, const Accounts& accounts) {
   model::Json json = model::Json::object();
-  for (const auto& [user, secret] : accounts) json[user] = secret.reveal();
+  for (const auto& [user, secret] : accounts) {
+    if (secret.reference().empty())
+      json[user] = secret.reveal();
+    else
+      json[user] = {{"from", secret.reference()}};
+  }
   model::Foreign value{model::write_json(json, -1)};
   return configuration.find<model::Foreign>(accounts_key) == nullptr
              ? model::add<model::Foreign>(accounts_key, std::move(value))

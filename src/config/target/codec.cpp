@@ -54,11 +54,17 @@ Json settings_json(const FieldTable& table, const Settings& settings, Form form)
   return out;
 }
 
+// A reference is no password to LIO, which must not take it for one: it has a key that LIO does not know.
+void write_password(Json& out, const std::string& key, const Password& password) {
+  if (!password.reference().empty()) out[key + "_from"] = password.reference();
+  if (password.size() != 0) out[key] = password.reveal();
+}
+
 void write_chap(Json& out, const std::string& prefix, const Chap& chap) {
   if (!chap.userid.empty()) out[prefix + "userid"] = chap.userid;
-  if (!chap.password.empty()) out[prefix + "password"] = chap.password.reveal();
+  write_password(out, prefix + "password", chap.password);
   if (!chap.mutual_userid.empty()) out[prefix + "mutual_userid"] = chap.mutual_userid;
-  if (!chap.mutual_password.empty()) out[prefix + "mutual_password"] = chap.mutual_password.reveal();
+  write_password(out, prefix + "mutual_password", chap.mutual_password);
 }
 
 void write_unknown(Json& out, const Unknown& unknown) {
@@ -149,18 +155,26 @@ void ObjectReader::number(const char* key, std::uint16_t& out) {
   out = static_cast<std::uint16_t>(wide);
 }
 
-void ObjectReader::password(const char* key, Password& out) {
-  const Json* const value = take(key);
+void ObjectReader::password(const std::string& key, Password& out) {
+  std::string from;
+  text((key + "_from").c_str(), from);
+  const Json* const value = take(key.c_str());
+  if (value != nullptr && !from.empty()) return fail_with(key + " and " + key + "_from: only one can be");
+  if (!from.empty()) {
+    out = Password::typed(from);
+    if (out.reference().empty()) fail_with(key + "_from must be @file:PATH or @credential:NAME");
+    return;
+  }
   if (value == nullptr) return;
-  if (!value->is_string()) return fail_with(std::string(key) + " must be a text in quotes");
+  if (!value->is_string()) return fail_with(key + " must be a text in quotes");
   out = Password(value->get_ref<const std::string&>());
 }
 
 void ObjectReader::chap(const std::string& prefix, Chap& out) {
   text((prefix + "userid").c_str(), out.userid);
-  password((prefix + "password").c_str(), out.password);
+  password(prefix + "password", out.password);
   text((prefix + "mutual_userid").c_str(), out.mutual_userid);
-  password((prefix + "mutual_password").c_str(), out.mutual_password);
+  password(prefix + "mutual_password", out.mutual_password);
 }
 
 void ObjectReader::take_setting(const std::string& pointer, const std::string& name, const Json& value,

@@ -39,7 +39,7 @@ class ObjectReader {
   void flag(const char* key, bool& out);  // 0 and 1 as well
   void number(const char* key, std::uint64_t& out, std::uint64_t max);
   void number(const char* key, std::uint16_t& out);
-  void password(const char* key, Password& out);
+  void password(const std::string& key, Password& out);  // and KEY_from, which has a reference
   void chap(const std::string& prefix, Chap& out);
   void settings(const char* key, const FieldTable& table, Settings& out);
   // The rows of `table` as keys of this object itself.

@@ -40,6 +40,18 @@ Status check_text(const Key& key, std::string_view what, std::string_view value,
 }
 
 template <class Key>
+Status check_reference(const Key& key, std::string_view what, const std::string& reference) {
+  if (reference.empty()) return {};
+  if (auto text = check_text(key, what, reference, max_path_bytes); !text) return text;
+  const std::string_view text = reference;
+  const bool file = text.starts_with(Password::file_mark);
+  const auto rest = text.substr((file ? Password::file_mark : Password::credential_mark).size());
+  if (file && !rest.starts_with('/')) return invalid(key, std::string(what) + ": @file: needs an absolute path");
+  if (!file && !is_object_name(rest)) return invalid(key, std::string(what) + ": @credential: needs a name without '/'");
+  return {};
+}
+
+template <class Key>
 Status check_chap(const Key& key, const Chap& chap) {
   for (const auto& [what, value] : {std::pair<std::string_view, std::string_view>{"userid", chap.userid},
                                     {"mutual_userid", chap.mutual_userid},
@@ -47,7 +59,8 @@ Status check_chap(const Key& key, const Chap& chap) {
                                     {"mutual_password", chap.mutual_password.reveal()}}) {
     if (auto text = check_text(key, what, value, max_chap_bytes); !text) return text;
   }
-  return {};
+  if (auto status = check_reference(key, "password", chap.password.reference()); !status) return status;
+  return check_reference(key, "mutual_password", chap.mutual_password.reference());
 }
 
 template <class Key>

@@ -143,6 +143,7 @@ class RandomSteps {
     Chap value;
     if (flip()) value = {"user", Password("secret-of-user"), "", {}};
     if (flip()) value.mutual_password = Password(word("mutual-secret-", 3));
+    if (below(4) == 0) value.password = Password::typed(word("@file:/secrets/", 3));
     return value;
   }
 

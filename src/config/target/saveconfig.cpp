@@ -182,7 +182,7 @@ class Reader {
   void warn_of_weakness(const Key& key, const Object& value) {
     if constexpr (requires { value.chap; }) {
       const auto weak = [](const Password& p) {
-        return !p.empty() && p.size() < limits::min_chap_secret_bytes;
+        return p.size() != 0 && p.size() < limits::min_chap_secret_bytes;
       };
       if (weak(value.chap.password) || weak(value.chap.mutual_password)) {
         warnings_.add(path_of(key) +

@@ -117,6 +117,30 @@ TEST(Saveconfig, WarnsOfWeakSecretsWithoutShowingThem) {
                                                    Not(HasSubstr("short")))));
 }
 
+TEST(Saveconfig, WhereASecretIsKeptHasAKeyThatLioDoesNotKnow) {
+  const std::string own = "\"chap_password\": \"secret-of-the-host\"";
+  const NodeAclKey host{{{"iqn.2026-11.io.perilune:store"}, 1}, "iqn.2026-11.io.perilune:host"};
+  const auto loaded = load(edited(own, "\"chap_password_from\": \"@file:/etc/perilune/secrets/host\""));
+  const Password& password = loaded.configuration.find<NodeAcl>(host)->chap.password;
+  EXPECT_EQ(password.reference(), "@file:/etc/perilune/secrets/host");
+  EXPECT_EQ(password.reveal(), "") << "where it is kept is not the secret";
+  const std::string written = write_saveconfig(loaded.configuration);
+  EXPECT_THAT(written, HasSubstr("\"chap_password_from\": \"@file:/etc/perilune/secrets/host\""));
+  EXPECT_THAT(written, Not(HasSubstr("\"chap_password\": \"@")));
+  EXPECT_EQ(load(written).configuration, loaded.configuration);
+  // A secret that looks like a reference, from a LIO that does not know any.
+  const auto literal = load(edited(own, "\"chap_password\": \"@file:/etc/shadow\""));
+  EXPECT_EQ(literal.configuration.find<NodeAcl>(host)->chap.password, Password("@file:/etc/shadow"));
+  EXPECT_EQ(load(write_saveconfig(literal.configuration)).configuration, literal.configuration);
+  EXPECT_THAT(refused(edited(own, own + ", \"chap_password_from\": \"@file:/x\"")), HasSubstr("only one can be"));
+  EXPECT_THAT(refused(edited(own, "\"chap_password_from\": \"secret\"")),
+              HasSubstr("chap_password_from must be @file:PATH or @credential:NAME"));
+  for (const char* wrong : {"@file:", "@file:relative", "@credential:", "@credential:a/b", "@credential:.."}) {
+    EXPECT_THAT(refused(edited(own, std::string("\"chap_password_from\": \"") + wrong + "\"")),
+                HasSubstr("needs a")) << wrong;
+  }
+}
+
 TEST(Saveconfig, UnknownKeysAreKeptAndNamed) {
   std::string text = edited("\"emulate_pr\": 1,", "\"emulate_pr\": 1,\n        \"emulate_rsoc\": 1,");
   text.replace(text.find("\"fabric_modules\""), 0, "\"extra\": {\"a/b\": [1, null]},\n  ");

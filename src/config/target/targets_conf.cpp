@@ -102,8 +102,8 @@ class Translator {
     if (!userid.empty())
       return wrong(directive.where, "a second " + directive.name + " is not served; take one out");
     userid = directive.value.substr(0, blank);
-    password =
-        Password(std::string_view(directive.value).substr(directive.value.find_first_not_of(' ', blank)));
+    password = Password::typed(
+        std::string_view(directive.value).substr(directive.value.find_first_not_of(' ', blank)));
   }
 
   void global(const ConfDirective& directive) {

@@ -224,6 +224,12 @@ TEST(TargetsConf, WhatWouldOpenMoreThanItSaysIsRefused) {
               HasSubstr("device-type cd is not served"));
 }
 
+TEST(TargetsConf, ASecretMayBeKeptElsewhere) {
+  const auto loaded = load(in_target("incominguser backup @file:/etc/perilune/secrets/backup"));
+  EXPECT_EQ(loaded.configuration.find<PortalGroup>(group)->chap.password.reference(),
+            "@file:/etc/perilune/secrets/backup");
+}
+
 TEST(TargetsConf, SaysInWhichLineItIsWrong) {
   EXPECT_EQ(refused("\n<target x>\n</target>"),
             "targets.conf:2: target 'x': iSCSI name does not begin with iqn., eui. or naa.");

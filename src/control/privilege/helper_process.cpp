@@ -186,6 +186,9 @@ void confine() {
 Result<UniqueFd> perform(const Request& request, int carried, const HelperPolicy& policy) {
   if (request.kind == Request::Kind::reopen) return do_reopen(carried, request.flags);
   if (request.kind == Request::Kind::bind) return nothing_or(do_bind(request, carried));
+  const bool reads = request.kind == Request::Kind::open && (request.flags & O_ACCMODE) == O_RDONLY;
+  if (const auto secret = place_of(request.path.data(), policy.secrets); secret && reads)
+    return do_open(*secret, request.flags);
   const auto place = place_of(request.path.data(), policy.roots);
   if (!place) return tl::unexpected(place.error());
   if (request.kind == Request::Kind::create) return do_create(*place, policy);

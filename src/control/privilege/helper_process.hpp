@@ -19,6 +19,7 @@ namespace perilune::control::privilege {
 
 struct HelperPolicy {
   Roots roots = default_roots();
+  Roots secrets = {std::string(secret_root)};  // opened for reading alone
   uid_t uid = 0;  // the server's: whose files are made and removed
   gid_t gid = 0;
 };

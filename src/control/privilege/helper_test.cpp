@@ -165,6 +165,18 @@ TEST_F(HelperFiles, WhatIsNoDiskIsRefused) {
   EXPECT_EQ(missing.error().os_errno, ENOENT);
 }
 
+TEST_F(HelperFiles, SecretsAreReadAndNothingElse) {
+  policy_.secrets = {folder_};
+  policy_.roots = {"/dev"};
+  const std::string path = make("secret", 0400);
+  EXPECT_TRUE(open(path, O_RDONLY | O_NONBLOCK));
+  EXPECT_FALSE(open(path, O_RDWR));
+  EXPECT_FALSE(open(folder_, O_RDONLY));
+  EXPECT_FALSE(perform(request_for(Request::Kind::create, folder_ + "/made"), -1, policy_));
+  EXPECT_FALSE(perform(request_for(Request::Kind::remove, path), -1, policy_));
+  EXPECT_TRUE(fs::exists(path));
+}
+
 TEST_F(HelperFiles, OfDevicesOnlyDisksAreOpened) {
   for (const char* path :
        {"/dev/null", "/dev/mem", "/dev/kmsg", "/dev/tty", "/dev/stdin", "/dev/fd/0", "/dev/shm/x"}) {

@@ -94,6 +94,7 @@ Result<Privileges> Privileges::give_up(const PrivilegeOptions& options) {
   }
   HelperPolicy policy;
   policy.roots = options.roots;
+  if (!options.credentials.empty()) policy.secrets.push_back(options.credentials);
   if (account) {
     policy.uid = account->uid;
     policy.gid = account->gid;

@@ -19,6 +19,7 @@ struct PrivilegeOptions {
   std::string shared_folder;              // in which it makes files beside others' (the sockets)
   std::vector<std::string> shared_files;  // those of them that are its own
   Roots roots = default_roots();
+  std::string credentials;  // the service manager's folder of secrets; empty: none
 };
 
 class Privileges {

@@ -40,19 +40,18 @@ std::vector<iscsi::Digest> digests(std::string_view text) {
   return result;
 }
 
-iscsi::ChapCredentials credentials(const std::string& name, const Password& password) {
-  return {name, crypto::Secret(password.reveal())};
-}
-
 // `required`: who cannot prove itself stays outside; where nobody has an account, everybody does.
-target::AuthSpec auth_of(const Chap& chap, bool required) {
+target::AuthSpec auth_of(const Chap& chap, bool required, const SecretOf& secret_of) {
   target::AuthSpec auth;
   auth.allow_none = !required;
-  if (!chap.userid.empty() && !chap.password.empty())
-    auth.accounts.push_back(credentials(chap.userid, chap.password));
-  if (!chap.mutual_userid.empty() && !chap.mutual_password.empty()) {
-    auth.target_account = credentials(chap.mutual_userid, chap.mutual_password);
-  }
+  const auto account = [&](const std::string& name,
+                           const Password& password) -> std::optional<iscsi::ChapCredentials> {
+    const std::string_view secret = secret_of(password);
+    if (name.empty() || secret.empty()) return std::nullopt;
+    return iscsi::ChapCredentials{name, crypto::Secret(secret)};
+  };
+  if (auto theirs = account(chap.userid, chap.password)) auth.accounts.push_back(std::move(*theirs));
+  auth.target_account = account(chap.mutual_userid, chap.mutual_password);
   return auth;
 }
 
@@ -111,7 +110,7 @@ std::uint32_t command_window_of(const PortalGroup& group) {
 }
 
 target::NodeAcl acl_of(const Configuration& configuration, const NodeAclKey& key, const NodeAcl& acl,
-                       const UnitOf& unit_of, bool group_requires) {
+                       const UnitOf& unit_of, const SecretOf& secret_of, bool group_requires) {
   target::NodeAcl result;
   result.initiator_name = key.initiator;
   const PortalGroup& group = *configuration.find<PortalGroup>(key.parent);
@@ -129,7 +128,7 @@ target::NodeAcl acl_of(const Configuration& configuration, const NodeAclKey& key
           {.lun = mapped_key.index, .unit = *unit, .read_only = mapped.write_protect || protects});
   }
   const std::int64_t own = acl.attributes.number(acl_attributes(), "authentication");
-  result.auth = auth_of(acl.chap, own < 0 ? group_requires : own != 0);
+  result.auth = auth_of(acl.chap, own < 0 ? group_requires : own != 0, secret_of);
   return result;
 }
 
@@ -261,7 +260,8 @@ void change_port_groups(const scsi::PortGroups& before, const scsi::PortGroups& 
 }
 
 target::GroupRules rules_of(const Configuration& configuration, const PortalGroupKey& key,
-                            const UnitOf& unit_of, const iscsi::WantedParams& params) {
+                            const UnitOf& unit_of, const SecretOf& secret_of,
+                            const iscsi::WantedParams& params) {
   const PortalGroup& group = *configuration.find<PortalGroup>(key);
   const auto attribute = [&](std::string_view name) {
     return group.attributes.number(group_attributes(), name) != 0;
@@ -277,7 +277,7 @@ target::GroupRules rules_of(const Configuration& configuration, const PortalGrou
   rules.told_to_all = attribute("generate_node_acls") || attribute("demo_mode_discovery");
   rules.told_when_closed = !attribute("tpg_enabled_sendtargets");
   const bool required = attribute("authentication");
-  rules.auth = auth_of(group.chap, required);
+  rules.auth = auth_of(group.chap, required, secret_of);
   for (const std::string& text : group.initiator_addresses) {
     if (auto range = target::AddressRange::parse(text)) rules.access.networks.push_back(*range);
   }
@@ -291,15 +291,15 @@ target::GroupRules rules_of(const Configuration& configuration, const PortalGrou
     }
   }
   for (const auto& [acl_key, acl] : configuration.below<NodeAcl>(key)) {
-    rules.access.acls.push_back(acl_of(configuration, acl_key, acl, unit_of, required));
+    rules.access.acls.push_back(acl_of(configuration, acl_key, acl, unit_of, secret_of, required));
   }
   return rules;
 }
 
-target::AuthSpec discovery_auth_of(const Configuration& configuration) {
+target::AuthSpec discovery_auth_of(const Configuration& configuration, const SecretOf& secret_of) {
   const Discovery* const discovery = configuration.find<Discovery>({});
   if (discovery == nullptr || !discovery->enable) return {};
-  return auth_of(discovery->chap, true);
+  return auth_of(discovery->chap, true, secret_of);
 }
 
 }  // namespace perilune::control::serving

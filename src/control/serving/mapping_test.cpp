@@ -49,7 +49,7 @@ class Mapping : public ::testing::Test {
   [[nodiscard]] target::GroupRules rules() const {
     return rules_of(
         configuration, one, [](const LunKey&, const Lun&) { return std::optional<std::uint16_t>(42); },
-        wanted);
+        [](const Password& password) { return password.reveal(); }, wanted);
   }
 
   Configuration configuration;
@@ -99,7 +99,8 @@ TEST_F(Mapping, AnAclSeesItsMappedLunsAndTheOthersNothingUnlessTheGroupSaysSo) {
 
 TEST_F(Mapping, ALunThatIsNotServedIsNotShown) {
   const target::GroupRules made = rules_of(
-      configuration, one, [](const LunKey&, const Lun&) { return std::optional<std::uint16_t>(); }, wanted);
+      configuration, one, [](const LunKey&, const Lun&) { return std::optional<std::uint16_t>(); },
+      [](const Password& password) { return password.reveal(); }, wanted);
   EXPECT_TRUE(made.access.demo_luns->empty());
   EXPECT_TRUE(made.access.acls[0].luns.empty());
 }

@@ -130,7 +130,8 @@ Status Serving::prepare(const Configuration& configuration, const Changes& chang
   for (auto& [endpoint, users] : work_.portals) users = -users;
   collect_all(configuration, changes);
   if (lenient) run([this] { server_.hold_connections(); });
-  Status status = prepare_portals();
+  Status status = prepare_secrets(changes);
+  if (status) status = prepare_portals();
   if (status) status = prepare_objects(configuration);
   if (status) status = prepare_targets(configuration);
   if (status) status = prepare_units(configuration);
@@ -168,6 +169,61 @@ Status Serving::bind_at_start(const Endpoint& endpoint) {
     if (std::chrono::steady_clock::now() - began > port_patience) return status;
     std::this_thread::sleep_for(look_again);
   }
+}
+
+Status Serving::prepare_secrets(const Changes& changes) {
+  const auto read = [this](const auto& key, const Password& password) -> Status {
+    const auto done = secrets_.read(password);
+    return done ? Status() : judge(named(path_of(key), done.error()));
+  };
+  for (const Change& each : changes) {
+    Status status = std::visit(
+        [&](const auto& change) -> Status {
+          if constexpr (requires { change.value.chap; }) {
+            if (change.action == Action::remove) return {};
+            Status theirs = read(change.key, change.value.chap.password);
+            return theirs ? read(change.key, change.value.chap.mutual_password) : theirs;
+          } else {
+            return {};
+          }
+        },
+        each);
+    if (!status) return status;
+  }
+  return {};
+}
+
+void Serving::read_secrets_again(const Configuration& configuration) {
+  const auto each_chap = [&](const auto& visit) {
+    for (const auto& [key, value] : configuration.all<Discovery>()) visit(key, value.chap);
+    for (const auto& [key, value] : configuration.all<PortalGroup>()) visit(key, value.chap);
+    for (const auto& [key, value] : configuration.all<NodeAcl>()) visit(key, value.chap);
+  };
+  std::map<std::string, Password> references;
+  each_chap([&](const auto&, const Chap& chap) {
+    for (const Password& password : {chap.password, chap.mutual_password}) {
+      if (!password.reference().empty()) references.emplace(password.reference(), password);
+    }
+  });
+  std::set<std::string> changed;
+  for (const auto& [reference, password] : references) {
+    const auto other = secrets_.read(password);
+    if (!other)
+      log_.event(EventLog::Level::error, "secret_not_read", fmt::format("reason=\"{}\"", other.error().message));
+    else if (*other)
+      changed.insert(reference);
+  }
+  if (changed.empty()) return;
+  work_ = Work{};
+  each_chap([&](const auto& key, const Chap& chap) {
+    if (!changed.contains(chap.password.reference()) && !changed.contains(chap.mutual_password.reference())) return;
+    using Key = std::decay_t<decltype(key)>;
+    if constexpr (std::is_same_v<Key, DiscoveryKey>) work_.discovery = true;
+    if constexpr (std::is_same_v<Key, PortalGroupKey>) work_.groups.insert(key);
+    if constexpr (std::is_same_v<Key, NodeAclKey>) work_.groups.insert(key.parent);
+  });
+  finish(configuration);
+  log_.event(EventLog::Level::info, "secrets_changed", fmt::format("count={}", changed.size()));
 }
 
 // What nobody listens on any more goes first: a portal of one address may come in the place of one of all
@@ -477,7 +533,7 @@ Status Serving::prepare_unit(const Configuration& configuration, const UnitKey& 
 
 void Serving::finish(const Configuration& configuration) {
   if (work_.discovery) {
-    const auto auth = std::make_shared<target::AuthSpec>(discovery_auth_of(configuration));
+    const auto auth = std::make_shared<target::AuthSpec>(discovery_auth_of(configuration, secret_of_));
     run([this, auth] { server_.set_discovery_auth(std::move(*auth)); });
   }
   for (const PortalGroupKey& key : work_.groups) finish_group(configuration, key);
@@ -521,7 +577,7 @@ void Serving::finish_group(const Configuration& configuration, const PortalGroup
         const auto unit = units_.find({key.parent, lun.object});
         return unit == units_.end() ? std::nullopt : std::optional(unit->second.number);
       },
-      server_.config().params);
+      secret_of_, server_.config().params);
   rules.admits = !paused_.contains(key);
   target::PortalGroup group{.tag = key.tag, .portals = {}};
   for (const auto& [portal, value] : configuration.below<config::target::Portal>(key)) {

@@ -21,6 +21,7 @@
 #include "base/event_log.hpp"
 #include "config/target/configuration.hpp"
 #include "control/serving/mapping.hpp"
+#include "control/serving/secrets.hpp"
 #include "passthrough/real_device.hpp"
 #include "runtime/loop.hpp"
 #include "runtime/posix/host_access.hpp"
@@ -31,9 +32,10 @@ namespace perilune::control::serving {
 class Serving {
  public:
   // The server, its first loop (which another thread runs, until this is gone) and the log outlive this; so does `access`, which
-  // opens what this process may not (nullptr: nobody does).
-  Serving(target::Server& server, runtime::Loop& loop, EventLog& log, runtime::posix::HostAccess* access)
-      : server_(server), loop_(loop), log_(log), access_(access) {}
+  // opens what this process may not (nullptr: nobody does). `credentials`: the service manager's folder.
+  Serving(target::Server& server, runtime::Loop& loop, EventLog& log, runtime::posix::HostAccess* access,
+          std::string credentials)
+      : server_(server), loop_(loop), log_(log), access_(access), secrets_(access, std::move(credentials)) {}
   ~Serving();
   Serving(const Serving&) = delete;
   Serving& operator=(const Serving&) = delete;
@@ -55,6 +57,10 @@ class Serving {
   // another.
   [[nodiscard]] std::vector<std::string> look_for_missing(const config::target::Configuration& configuration);
   [[nodiscard]] bool misses_something() const noexcept { return !missing_.empty() || !unbound_.empty(); }
+
+  // Reads the secrets that are kept outside; another one is in force for logins from now on. What cannot be read is a
+  // line in the log, and stays what it was.
+  void read_secrets_again(const config::target::Configuration& configuration);
 
   // nullptr: it could not be opened.
   [[nodiscard]] block::Backstore* backstore(const config::target::StorageKey& key) const;
@@ -112,6 +118,7 @@ class Serving {
   void collect(const config::target::Configuration& configuration, const Change& change);
   void collect_all(const config::target::Configuration& configuration,
                    const config::target::Changes& changes);
+  [[nodiscard]] Status prepare_secrets(const config::target::Changes& changes);
   [[nodiscard]] Status prepare_portals();
   [[nodiscard]] Status bind(const Endpoint& endpoint, bool address_may_come_later = false);
   [[nodiscard]] Status bind_at_start(const Endpoint& endpoint);
@@ -158,6 +165,8 @@ class Serving {
   runtime::Loop& loop_;
   EventLog& log_;
   runtime::posix::HostAccess* const access_;
+  Secrets secrets_;
+  const SecretOf secret_of_ = [this](const config::target::Password& password) { return secrets_.of(password); };
   std::map<config::target::StorageKey, Object> objects_;
   std::map<config::target::TargetKey, Target> targets_;
   std::map<std::uint32_t, config::target::TargetKey> target_names_;  // by number

@@ -88,7 +88,7 @@ SessionInfo info_of(const PortalGroupKey& group, const target::SessionView& view
 
 TargetDaemon::TargetDaemon(TargetDaemonOptions options, target::Server& server, runtime::Loop& loop,
                            EventLog& log, EventTap& tap)
-    : options_(std::move(options)), log_(log), tap_(tap), serving_(server, loop, log, options_.access) {
+    : options_(std::move(options)), log_(log), tap_(tap), serving_(server, loop, log, options_.access, options_.credentials_folder) {
   tap_.on_session([this](const std::string& event, const std::string& fields) {
     post([this, event, fields] { tell(targetd::session_event(event, fields)); });
   });
@@ -180,7 +180,7 @@ void TargetDaemon::stop() {
 
 void TargetDaemon::reload(std::function<void()> done) {
   post([this, done = std::move(done)] {
-    look_at_sizes();
+    look_again();
     if (done) done();
   });
 }
@@ -280,7 +280,8 @@ Result<std::uint64_t> TargetDaemon::size_of(const StorageKey& key) const {
   return served != 0 ? served : object->size_bytes;
 }
 
-void TargetDaemon::look_at_sizes() {
+void TargetDaemon::look_again() {
+  serving_.read_secrets_again(configuration());
   if (serving_.misses_something()) look_for_missing();
   for (const auto& [key, object] : configuration().all<StorageObject>()) {
     if (!serving_.healthy(key)) continue;

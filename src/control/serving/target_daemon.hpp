@@ -28,6 +28,7 @@ struct TargetDaemonOptions {
   std::string socket_path;
   std::string version;
   targetd::FrontEnds front_ends;
+  std::string credentials_folder;                // of the service manager; empty: none
   runtime::posix::HostAccess* access = nullptr;  // who opens what this process may not; outlives the daemon
 };
 
@@ -44,8 +45,8 @@ class TargetDaemon final : public targetd::Administration {
   [[nodiscard]] Status run(const std::function<void()>& ready);
   // Any thread: run() returns when the request at hand has been answered.
   void stop();
-  // Any thread: looks at the sizes of all backings again, soon, and serves what has grown; then calls `done`
-  // on the control thread, unless the daemon ends before.
+  // Any thread: reads secrets that are kept outside and looks at the sizes of all backings again, soon, and serves
+  // what has grown; then calls `done` on the control thread, unless the daemon ends before.
   void reload(std::function<void()> done = {});
 
   // --- Administration: control thread ---
@@ -70,7 +71,7 @@ class TargetDaemon final : public targetd::Administration {
   [[nodiscard]] Status resize(const config::target::StorageKey& key) override {
     return serving_.resize(configuration(), key);
   }
-  void look_at_sizes() override;
+  void look_again() override;
   [[nodiscard]] targetd::FileProbe probe(const std::string& path) const override;
   [[nodiscard]] Status create_file(const std::string& path, std::uint64_t size_bytes, bool sparse) override;
   [[nodiscard]] Status remove_file(const std::string& path) override;

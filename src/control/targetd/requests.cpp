@@ -114,7 +114,7 @@ Result<Json> save(const Asked& asked) {
 }
 
 Result<Json> reload(const Asked& asked) {
-  asked.administration.look_at_sizes();
+  asked.administration.look_again();
   return Json::object();
 }
 
