@@ -8,6 +8,7 @@ import pwd
 import re
 import signal
 import socket
+import stat
 import struct
 import sys
 
@@ -39,6 +40,13 @@ def sanitized(daemon):
 
 def helper_of(daemon):
     return int(re.findall(r"privileges dropped user=\S+ helper=(\d+)", daemon.errors())[-1])
+
+
+def ended(pid):
+    try:
+        return status_of(pid)["State"].startswith("Z")  # nobody may have waited for it in a container
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 def is_root():
@@ -176,6 +184,71 @@ def a_secret_by_the_helper(stack):
     daemon.stop()
 
 
+def background(stack, folder, options):
+    """A daemon that has left its terminal; its number."""
+    h.run([h.PERILUNE, "targetd", "--config", folder / "etc", "--socket", folder / "run" / "targetd.sock", *options])
+    client = d.Client(folder / "run" / "targetd.sock")
+    pid, _, _ = struct.unpack("3i", client.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+
+    def end():
+        client.close()
+        if not ended(pid):
+            os.kill(pid, signal.SIGTERM)
+            h.wait_for(lambda: ended(pid), "the daemon to end")
+    stack.callback(end)
+    return client, pid
+
+
+def walk(folder, shared):
+    """All that is in it: relative paths, and what of it has another mode than 0600, or 0700 of a folder, or `shared` of the socket's."""
+    found, wrong = set(), []
+    for path in folder.rglob("*"):
+        info = path.lstat()
+        found.add(str(path.relative_to(folder)))
+        right = shared if path == folder / "run" else 0o700 if stat.S_ISDIR(info.st_mode) else 0o600
+        if stat.S_IMODE(info.st_mode) != right:
+            wrong.append(f"{oct(info.st_mode)} {path}")
+    return found, wrong
+
+
+def everything_is_private(stack, options=()):
+    """Each file that it makes, whatever the mask that it was started with: state, records, export, backups, log, socket."""
+    folder = pathlib.Path(h.temp_dir(stack))
+    folder.chmod(0o711)
+    before = os.umask(0)
+    stack.callback(os.umask, before)
+    client, pid = background(stack, folder, options)
+    port = h.free_port()
+    made = pathlib.Path(h.temp_dir(stack)) / "made"
+    made.parent.chmod(0o777)
+    h.run([h.PERILUNE, "targetcli", "--socket", folder / "run" / "targetd.sock", "/backstores/fileio", "create", "one", made, "4M"])
+    client("commit", changes=[*d.add_target(TARGET, port), d.add_lun(TARGET, 0, "one")])
+    session = login(stack, port)
+    session.good(struct.pack(">BBBxxIB", 0x5f, 0x00, 0x00, 24, 0), write=struct.pack(">QQ4xB3x", 0, 0xabcdef, 1))  # a key that is kept
+    session.good(struct.pack(">BBIBHB", 0x2a, 0x08, 4, 0, 1, 0), write=b"\xa5" * 512)
+    # A journal long enough to become a snapshot; two exports, so that there is a backup; and a journal that was torn.
+    for number in (0, 2000):
+        client("commit", changes=[d.add("node_acl", d.acl(TARGET, f"iqn.2026-11.io.perilune:{n:0190}"), {"chap_userid": "u" * 250})
+                                  for n in range(number, number + 2000)])
+        client("save")
+    os.kill(pid, signal.SIGKILL)
+    h.wait_for(lambda: ended(pid), "the daemon to die")
+    with open(folder / "etc/state/journal", "ab") as journal:
+        journal.write(b"half a rec")
+    background(stack, folder, options)
+    found, wrong = walk(folder, 0o1770 if options else 0o700)   # root's stays root's, and the user makes its own there
+    assert not wrong, wrong
+    missed = {"etc/saveconfig.json", "etc/backup/lock", "etc/state/snapshot", "etc/state/journal", "etc/state/journal.torn", "etc/state/lock",
+              "etc/state/units/atomic-journal", "run/targetd.sock", "run/targetd.sock.lock", "run/targetd.log"} - found
+    assert not missed and any("unit-" in path for path in found) and any(path.endswith(".gz") for path in found), (missed, found)
+    assert stat.S_IMODE(made.stat().st_mode) == 0o600, made.stat()
+
+
+def everything_is_private_as_nobody(stack):
+    if is_root():
+        everything_is_private(stack, ["--user", "nobody"])
+
+
 def helper_dies(stack):
     """The server goes on; what needs the helper says so."""
     if not is_root():
@@ -204,13 +277,9 @@ def server_dies(stack):
     assert pathlib.Path(f"/proc/{helper}").exists()
     daemon.kill()
 
-    def ended():
-        try:
-            return status_of(helper)["State"].startswith("Z")  # nobody may have waited for it in a container
-        except (FileNotFoundError, ProcessLookupError):
-            return True
-    h.wait_for(ended, "the helper to end")
+    h.wait_for(lambda: ended(helper), "the helper to end")
 
 
 if __name__ == "__main__":
-    h.main(system_calls, without_filter, capabilities, as_nobody, a_secret_by_the_helper, helper_dies, server_dies)
+    h.main(system_calls, without_filter, capabilities, as_nobody, a_secret_by_the_helper, everything_is_private, everything_is_private_as_nobody,
+           helper_dies, server_dies)
