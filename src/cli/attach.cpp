@@ -5,8 +5,6 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
-#include <signal.h>
-#include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <syslog.h>
@@ -15,6 +13,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 
@@ -24,6 +23,7 @@
 #include "attach/state_file.hpp"
 #include "cli/attach_source.hpp"
 #include "cli/command_line.hpp"
+#include "cli/loop_signals.hpp"
 #include "cli/stderr_log.hpp"
 #include "cli/verbs.hpp"
 #include "runtime/native/native_loop.hpp"
@@ -72,17 +72,18 @@ class AttachServer {
         log_(log),
         started_(std::move(started)) {}
 
-  Status watch_signals(int fd) {
-    signals_ = fd;
-    watch_ = loop_.watch_readable(fd, Delegate<void()>::to<&AttachServer::on_signal>(*this));
-    if (watch_ == nullptr) return fail(Errc::unsupported, "this event loop cannot watch signals");
-    return {};
-  }
   void start() {
     source_->open([this](tl::expected<block::Channel*, ToolError> channel) {
       if (!channel) return end_start(tl::unexpected<ToolError>(channel.error()));
       attach_to(**channel);
     });
+  }
+  void detach_when_possible(attach::DetachMode mode) {
+    if (attachment_ && attachment_->state() == attach::AttachState::ready) {
+      detach(mode);
+    } else if (!attachment_ || attachment_->state() != attach::AttachState::detached) {
+      wanted_ = mode;
+    }
   }
   [[nodiscard]] int exit_code() const { return exit_code_; }
 
@@ -115,19 +116,6 @@ class AttachServer {
     if (wanted_) detach(*std::exchange(wanted_, std::nullopt));
   }
 
-  void on_signal() {
-    signalfd_siginfo info;
-    while (::read(signals_, &info, sizeof info) == static_cast<ssize_t>(sizeof info)) {
-      const auto mode =
-          info.ssi_signo == SIGUSR1 ? attach::DetachMode::force : attach::DetachMode::refuse_if_used;
-      if (attachment_ && attachment_->state() == attach::AttachState::ready) {
-        detach(mode);
-      } else if (!attachment_ || attachment_->state() != attach::AttachState::detached) {
-        wanted_ = mode;  // as soon as it can be
-      }
-    }
-  }
-
   void detach(attach::DetachMode mode) {
     attachment_->detach(mode, [this](Status status) {
       if (status) {
@@ -156,8 +144,6 @@ class AttachServer {
   std::unique_ptr<Attachment> attachment_;
   std::optional<ToolError> failure_;
   std::optional<attach::DetachMode> wanted_;
-  int signals_ = -1;
-  std::unique_ptr<runtime::FdWatch> watch_;
   int exit_code_ = 0;
 };
 
@@ -178,12 +164,7 @@ int serve_device(const AttachArguments& arguments, EventLog& log, const AttachSe
     started(tl::unexpected<ToolError>(error));
     return static_cast<int>(error.code);
   };
-  ::signal(SIGPIPE, SIG_IGN);
-  sigset_t set;
-  sigemptyset(&set);
-  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR1}) sigaddset(&set, signal);
-  ::sigprocmask(SIG_BLOCK, &set, nullptr);
-  const UniqueFd signals(::signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC));
+  LoopSignals signals{SIGTERM, SIGINT, SIGHUP, SIGUSR1};
 
   runtime::LoopOptions loop_options;
   loop_options.device_commands = true;
@@ -196,10 +177,13 @@ int serve_device(const AttachArguments& arguments, EventLog& log, const AttachSe
   if (!source) return refuse(source.error());
   if (const auto error = attached_already(**source, arguments.run_dir)) return refuse(*error);
   AttachServer server(**loop, std::move(*source), arguments, log, started);
-  if (auto watched = server.watch_signals(signals.get()); !watched)
-    return refuse(tool_error(watched.error()));
+  const Status watched = signals.watch(**loop, [&server](const signalfd_siginfo& signal) {
+    server.detach_when_possible(signal.ssi_signo == SIGUSR1 ? attach::DetachMode::force : attach::DetachMode::refuse_if_used);
+  });
+  if (!watched) return refuse(tool_error(watched.error()));
   server.start();
   (*loop)->run();
+  signals.end();
   return server.exit_code();
 }
 

@@ -2,20 +2,18 @@
 // `perilune iscsid`: the process around control::InitiatorDaemon. What it needs from disk is read before the loop
 // runs, because the loop serves disks and must never wait for one.
 #include <fcntl.h>
-#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
 #include <functional>
 #include <optional>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include <CLI/CLI.hpp>
@@ -23,6 +21,7 @@
 
 #include "cli/background.hpp"
 #include "cli/command_line.hpp"
+#include "cli/loop_signals.hpp"
 #include "cli/verbs.hpp"
 #include "control/iscsid/initiator_daemon.hpp"
 #include "control/record_db.hpp"
@@ -92,46 +91,13 @@ Result<Startup> load(const std::string& root) {
   return startup;
 }
 
-// SIGTERM and SIGINT as calls. The signals are blocked in every thread and taken by one that waits for them.
-class Signals {
- public:
-  Signals() {
-    ::sigemptyset(&set_);
-    for (const int number : {SIGTERM, SIGINT, SIGUSR2}) ::sigaddset(&set_, number);
-    ::pthread_sigmask(SIG_BLOCK, &set_, nullptr);
-    ::signal(SIGPIPE, SIG_IGN);
-    ::signal(SIGHUP, SIG_IGN);
-  }
-  ~Signals() {
-    if (!thread_.joinable()) return;
-    ending_.store(true);
-    ::pthread_kill(thread_.native_handle(), SIGUSR2);
-    thread_.join();
-  }
-  Signals(const Signals&) = delete;
-  Signals& operator=(const Signals&) = delete;
-  void start(std::function<void(int)> taken) {
-    thread_ = std::thread([this, taken = std::move(taken)] {
-      for (;;) {
-        int number = 0;
-        if (::sigwait(&set_, &number) != 0 || ending_.load()) return;
-        if (number != SIGUSR2) taken(number);
-      }
-    });
-  }
-
- private:
-  sigset_t set_{};
-  std::atomic<bool> ending_{false};
-  std::thread thread_;
-};
-
 class Process {
  public:
   Process(const IscsidOptions& options, StartReport& report) : options_(options), report_(report) {}
 
   int run(Startup startup) {
-    Signals signals;
+    LoopSignals signals{SIGTERM, SIGINT};
+    std::signal(SIGHUP, SIG_IGN);
     runtime::LoopOptions loop_options;
     loop_options.device_commands = true;  // ublk
     loop_options.notice = [](std::string_view line) { log_line(line); };
@@ -149,15 +115,16 @@ class Process {
       auto server = control::ControlServer::start(options_.socket_path, daemon.handler());
       if (!server) return refuse(server.error());
       if (const auto written = write_pid_file(); !written) return refuse(written.error());
-      signals.start([this](int number) {
-        loop_->post([this, number] { begin_end(number == SIGINT ? "SIGINT" : "SIGTERM"); });
-      });
+      const Status watched = signals.watch(
+          *loop_, [this](const signalfd_siginfo& signal) { begin_end(signal.ssi_signo == SIGINT ? "SIGINT" : "SIGTERM"); });
+      if (!watched) return refuse(watched.error());
       log_line(fmt::format("ready on {} as {}", options_.socket_path, startup.options.initiator_name));
       systemd::tell_ready(fmt::format("Initiator {}; control socket {}", startup.options.initiator_name, options_.socket_path));
       if (watchdog) watchdog->start();
       report_.ready();
       for (const config::Record& node : startup.automatic) daemon.login_in_background(node);
       loop_->run();
+      signals.end();
       server->reset();
       if (!daemon.idle()) {
         // Sessions are left that do not end: their objects must not be taken apart while the kernel works on them.

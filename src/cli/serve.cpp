@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // `perilune serve`: a target from the command line, without configuration files.
 #include <fmt/format.h>
-#include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -20,6 +19,7 @@
 #include "cli/command_line.hpp"
 #include "cli/host_addresses.hpp"
 #include "cli/loop_options.hpp"
+#include "cli/loop_signals.hpp"
 #include "cli/loop_threads.hpp"
 #include "cli/serve_media.hpp"
 #include "cli/serve_portals.hpp"
@@ -323,42 +323,6 @@ Result<Configured> make_config(const ServeOptions& options) {
   return result;
 }
 
-// SIGTERM, SIGINT and SIGHUP as readable events of the loop. A hang-up that comes from the kernel is that of the terminal, and
-// stops; one that somebody sends asks to read again what may have changed.
-class Signals {
- public:
-  Signals(std::function<void()> stop, std::function<void()> reload) : stop_(std::move(stop)), reload_(std::move(reload)) {
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGHUP);
-    ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
-    fd_ = ::signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
-  }
-  ~Signals() {
-    watch_.reset();
-    if (fd_ >= 0) ::close(fd_);
-  }
-  Signals(const Signals&) = delete;
-  Signals& operator=(const Signals&) = delete;
-  void watch(runtime::Loop& loop) {
-    watch_ = loop.watch_readable(fd_, Delegate<void()>::to<&Signals::on_readable>(*this));
-  }
-
- private:
-  void on_readable() {
-    signalfd_siginfo info;
-    while (::read(fd_, &info, sizeof info) == static_cast<ssize_t>(sizeof info)) {
-      const bool told = info.ssi_signo == SIGHUP && info.ssi_code != SI_KERNEL;
-      (told ? reload_ : stop_)();
-    }
-  }
-  std::function<void()> stop_, reload_;
-  int fd_ = -1;
-  std::unique_ptr<runtime::FdWatch> watch_;
-};
-
 void announce(const ServeOptions& options, const target::Server& server, const std::string& name) {
   for (runtime::Endpoint portal : server.bound_portals()) {
     if (portal.is_wildcard()) {
@@ -375,7 +339,6 @@ void announce(const ServeOptions& options, const target::Server& server, const s
 }
 
 int serve(const ServeOptions& options) {
-  std::signal(SIGPIPE, SIG_IGN);
   auto config = make_config(options);
   if (!config) return complain(config.error());
   const std::string name = config->server.targets.front().name;
@@ -400,8 +363,15 @@ int serve(const ServeOptions& options) {
   };
   Reload reload(**server, 0, (*loops)->first(), config->port_groups ? &*config->port_groups : nullptr,
                 std::move(config->media), log);
-  Signals signals(stop, [&] { reload.look(); });
-  signals.watch((*loops)->first());
+  LoopSignals signals{SIGTERM, SIGINT, SIGHUP};
+  // A hang-up that comes from the kernel is that of the terminal, and stops; one that somebody sends asks to read again what may have
+  // changed.
+  const Status watched = signals.watch((*loops)->first(), [&](const signalfd_siginfo& signal) {
+    const bool told = signal.ssi_signo == SIGHUP && signal.ssi_code != SI_KERNEL;
+    if (told) reload.look();
+    else stop();
+  });
+  if (!watched) return complain(watched.error());
   control::privilege::confine_server(!options.unfiltered, log);
   if (Status status = (*server)->start(); !status) return complain(status.error());
   announce(options, **server, name);

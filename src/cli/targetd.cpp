@@ -3,7 +3,6 @@
 // thread and its like, the daemon on a thread of its own, which may wait for a disk.
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -21,6 +20,7 @@
 #include "cli/command_line.hpp"
 #include "cli/host_addresses.hpp"
 #include "cli/loop_options.hpp"
+#include "cli/loop_signals.hpp"
 #include "cli/loop_threads.hpp"
 #include "cli/stderr_log.hpp"
 #include "cli/targetd.hpp"
@@ -73,36 +73,6 @@ int complain(const Error& error) {
   return 1;
 }
 
-// SIGTERM, SIGINT and SIGHUP as readable events of a loop.
-class Signals {
- public:
-  Signals() {
-    sigset_t set;
-    sigemptyset(&set);
-    for (const int number : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&set, number);
-    ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
-    std::signal(SIGPIPE, SIG_IGN);
-    fd_ = control::Fd(::signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC));
-  }
-  void watch(runtime::Loop& loop, std::function<void()> stop, std::function<void()> reload) {
-    stop_ = std::move(stop);
-    reload_ = std::move(reload);
-    watch_ = loop.watch_readable(fd_.get(), Delegate<void()>::to<&Signals::on_readable>(*this));
-  }
-  void end() { watch_.reset(); }  // before the loop goes
-
- private:
-  void on_readable() {
-    signalfd_siginfo info;
-    while (::read(fd_.get(), &info, sizeof info) == static_cast<ssize_t>(sizeof info)) {
-      (info.ssi_signo == SIGHUP ? reload_ : stop_)();
-    }
-  }
-  control::Fd fd_;
-  std::function<void()> stop_, reload_;
-  std::unique_ptr<runtime::FdWatch> watch_;
-};
-
 Status make_folder(const std::string& path) {
   for (std::size_t slash = path.find('/', 1);; slash = path.find('/', slash + 1)) {
     const std::string part = path.substr(0, slash);
@@ -146,7 +116,7 @@ class Process {
         serving_("Serving; control socket " + options.socket_path) {}
 
   int run() {
-    Signals signals;
+    LoopSignals signals{SIGTERM, SIGINT, SIGHUP};
     runtime::LoopOptions loop_options;
     loop_options.polling = options_.polling;
     loop_options.access = privileges_.access();
@@ -173,17 +143,16 @@ class Process {
     runtime::Loop& first = (*loops)->first();
     runtime::Timer limit(first.timers(), Delegate<void()>::to<&Process::give_up>(*this));
     loops_ = loops->get();
-    signals.watch(
-        first,
-        [&] {
-          systemd::tell_stopping("Initiators are asked to log out");
-          limit.arm(first.now() + shut_down_limit);
-          daemon.stop();
-        },
-        [&] {
-          systemd::tell_reloading("Looking at the sizes of all backings, and reading secrets again");
-          daemon.reload([&] { systemd::tell_ready(serving_); });
-        });
+    const Status watched = signals.watch(first, [&](const signalfd_siginfo& signal) {
+      if (signal.ssi_signo == SIGHUP) {
+        systemd::tell_reloading("Looking at the sizes of all backings, and reading secrets again");
+        return daemon.reload([&] { systemd::tell_ready(serving_); });
+      }
+      systemd::tell_stopping("Initiators are asked to log out");
+      limit.arm(first.now() + shut_down_limit);
+      daemon.stop();
+    });
+    if (!watched) return refuse(watched.error());
     std::optional<systemd::Watchdog> watchdog;
     if (const auto silence = systemd::watchdog_limit()) watchdog.emplace((*loops)->all(), *silence);
     std::thread control = runtime::posix::start_without_signals([&] {
