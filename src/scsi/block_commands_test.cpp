@@ -376,7 +376,7 @@ TEST(PreFetch, PromisesNothingAndHoldsToTheMedium) {
 
 TEST(WriteSame, RefusesWhatItDoesNotAdvertise) {
   Rig rig(FakeChannel::disk(65536));
-  EXPECT_EQ(rig.io(cdb10(0x41, 0, 0), bytes(512, 0)).run().sense(), 0x052400u);           // WSNZ
+  EXPECT_EQ(rig.io(cdb10(0x41, 0, 0), bytes(512, 0)).run().sense(), 0x052400u);           // all 65536, which is over the maximum
   EXPECT_EQ(rig.io(cdb16(0x93, 0, 32769), bytes(512, 0)).run().sense(), 0x052400u);       // MAXIMUM WRITE SAME LENGTH
   EXPECT_EQ(rig.io(cdb16(0x93, 0, 32768), bytes(512, 0)).run().status(), ScsiStatus::good);
   EXPECT_EQ(rig.io(cdb16(0x93, 0, 1, 0x10), bytes(512, 0)).run().sense(), 0x052400u);     // ANCHOR
@@ -387,6 +387,22 @@ TEST(WriteSame, RefusesWhatItDoesNotAdvertise) {
   thick.thin = thick.unmap_zeroes = false;
   Rig other(thick);
   EXPECT_EQ(other.io(cdb16(0x93, 0, 1, 0x08), bytes(512, 0)).run().sense(), 0x052400u);
+}
+
+// SBC-3 5.41: zero blocks are all of them up to the last one.
+TEST(WriteSame, ZeroBlocksMeanAllUpToTheLastOne) {
+  Rig rig(FakeChannel::disk(40000));
+  std::fill(rig.channel.memory.begin(), rig.channel.memory.end(), std::uint8_t{0x55});
+  EXPECT_EQ(rig.io(cdb16(0x93, 7231, 0), bytes(512, 0xaa)).run().sense(), 0x052400u);  // one more than the maximum
+  EXPECT_EQ(rig.io(cdb16(0x93, 40000, 0), bytes(512, 0xaa)).run().sense(), 0x052100u);  // there is no such block
+  EXPECT_EQ(rig.io(cdb10(0x41, 40000, 0), bytes(512, 0xaa)).run().sense(), 0x052100u);
+  EXPECT_EQ(rig.io(cdb16(0x93, ~std::uint64_t{0}, 0), bytes(512, 0xaa)).run().sense(), 0x052100u);
+  EXPECT_TRUE(rig.channel.kinds.empty());
+  EXPECT_EQ(rig.io(cdb16(0x93, 7232, 0), bytes(512, 0xaa)).run().status(), ScsiStatus::good);
+  for (std::size_t lba = 0; lba < 40000; ++lba) ASSERT_EQ(rig.channel.memory[lba * 512 + 511], lba < 7232 ? 0x55 : 0xaa) << lba;
+  EXPECT_EQ(rig.io(cdb10(0x41, 39999, 0, 0x08), bytes(512, 0)).run().status(), ScsiStatus::good);  // UNMAP
+  EXPECT_EQ(rig.channel.memory[39999 * 512], 0);
+  EXPECT_EQ(rig.channel.memory[39998 * 512], 0xaa);
 }
 
 Data unmap_list(std::initializer_list<std::pair<std::uint64_t, std::uint32_t>> ranges) {

@@ -38,21 +38,18 @@ Progress written(Command& command) noexcept {
 
 }  // namespace
 
-// ---- WRITE SAME. WSNZ is 1: a count of 0 is refused, for it would mean all blocks up to the last one, which MAXIMUM WRITE SAME
-// LENGTH forbids on all but the smallest media (SBC-3 5.41).
+// ---- WRITE SAME. A count of 0 means all blocks up to the last one (WSNZ is 0), at most MAXIMUM WRITE SAME LENGTH of them as ever
+// (SBC-3 5.41).
 
 bool admit_write_same(Command& command) {
   Task& task = command.task;
-  const BlockRange range = cdb_range(task);
+  BlockRange range = cdb_range(task);
   if ((options_byte(task) & (anchor_bit | unmap_bit)) == anchor_bit) {
     invalid_field_in_cdb(task, options_place(task), std::uint8_t{4});
     return false;
   }
-  if (!check_range(command, range.lba, range.blocks)) return false;
-  if (range.blocks == 0) {
-    invalid_field_in_cdb(task, range.blocks_byte, std::uint8_t{7});
-    return false;
-  }
+  if (!check_range(command, range.lba, std::max<std::uint64_t>(range.blocks, 1))) return false;
+  if (range.blocks == 0) range.blocks = command.unit.geometry().blocks.value() - range.lba;
   if (!check_count(command, range, advertised::max_write_same_blocks(command.unit)) || !durable_is_possible(command, false)) return false;
   const std::uint32_t block = command.task.block_bytes;
   const std::uint32_t data_bytes = (options_byte(task) & no_data_bit) != 0 ? 0 : block;

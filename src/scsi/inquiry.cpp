@@ -172,7 +172,6 @@ void block_limits(Buffer& out, const Command& command) {
   store_be32(&out[8], most);
   store_be32(&out[12], best >= physical ? best / physical * physical : best);
   if (command.unit.type() != DeviceType::disk) return;
-  out[4] = 0x01;  // WSNZ
   if (rules.compare_and_write) out[5] = advertised::max_compare_and_write_blocks(command.unit);
   if (command.unit.thin()) {
     const bool unmap = rules.unmap;  // without the command its limits are 0 (SBC-3 6.6.4)

@@ -87,7 +87,7 @@ TEST(Inquiry, SerialNumber) {
 TEST(Inquiry, BlockLimitsSayWhatTheCommandsHoldTo) {
   Rig rig;
   Data expected(64);
-  const Data head{0x00, 0xb0, 0, 0x3c, 0x01, 255, 0, 8, 0, 0, 0x08, 0, 0, 0, 0x08, 0, 0, 0, 0, 0,
+  const Data head{0x00, 0xb0, 0, 0x3c, 0x00, 255, 0, 8, 0, 0, 0x08, 0, 0, 0, 0x08, 0, 0, 0, 0, 0,
                   0, 0x10, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x80, 0};
   std::copy(head.begin(), head.end(), expected.begin());
   expected[47] = 64;  // MAXIMUM ATOMIC TRANSFER LENGTH, alignment, granularity

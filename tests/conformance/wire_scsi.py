@@ -172,16 +172,21 @@ def ranges_are_added_without_wrapping(t):
 
 @rule(16, "SBC-3 5.7, 5.32")
 def count_zero_means_what_each_command_says(t):
-    c = t.session("MaxRecvDataSegmentLength=262144")
+    c = t.session("MaxRecvDataSegmentLength=262144", luns=(0, 2))
     assert len(c.good(bytes([0x08, 0, 0, 0, 0, 0]), 256 * 512).data) == 256 * 512, "READ(6): 256 blocks"
     assert c.good(bytes([0x0a, 0, 0, 0, 0, 0]), write=bytes(256 * 512)).residual == 0, "WRITE(6): 256 blocks"
     assert not c.good(p.read10(0, 0)).data, "READ(10): none"
     limits = c.good(p.inquiry(255, 0xb0), 255).data
-    same = struct.pack(">BBIBHB", 0x41, 0, 0, 0, 0, 0)
-    if limits[4] & 1:
-        c.refused(same, INVALID_FIELD, write=bytes(512))                       # WSNZ
-    else:
-        c.good(same, write=bytes(512))
+    assert not limits[4] & 1 and struct.unpack_from(">Q", limits, 36)[0] == BLOCKS, "no WSNZ, and LUN 0 is as long as it may be"
+
+    def same(lba):
+        return struct.pack(">BBIBHB", 0x41, 0, lba, 0, 0, 0)
+    c.good(same(0), write=b"\xaa" * 512)                                       # WRITE SAME(10): all up to the last block
+    assert c.good(p.read16(0, 1), 512).data == c.good(p.read16(BLOCKS - 1, 1), 512).data == b"\xaa" * 512
+    c.good(same(BLOCKS - 1), write=bytes(512))
+    assert c.good(p.read16(BLOCKS - 2, 2), 1024).data == b"\xaa" * 512 + bytes(512)
+    c.refused(same(BLOCKS), OUT_OF_RANGE, write=bytes(512))
+    c.refused(same(0), INVALID_FIELD, write=bytes(512), lun=2)                 # more than MAXIMUM WRITE SAME LENGTH (SBC-3 5.41)
 
 
 @rule(16, "SBC-3 6.6.3")
