@@ -22,6 +22,8 @@ enum class OpKind : std::uint8_t {
   unmap,         // deallocate; reads give zeroes afterwards when Geometry::unmap_zeroes
   write_zeroes,  // reads give zeroes afterwards; may deallocate when `may_unmap`
   query,         // what is known of lba, in `mapped`, and over how many of the blocks the same is, in `alike` (at least one)
+  change_key,    // Geometry::encrypted: nobody can read any more what is stored, once it has ended; reads give anything. lba and blocks
+                 // unused; nothing else is under way on the disk, on any channel. Where it fails, that may be so or not
 };
 
 enum class OpStatus : std::uint8_t {
@@ -103,6 +105,7 @@ struct Geometry {
   std::uint32_t memory_alignment_bytes = 1;        // what Channel wants of iovecs to avoid a copy
   bool lends_memory = false;                       // lend() works (RAM)
   bool in_memory = false;                          // the blocks are gone with the process
+  bool encrypted = false;                          // what is stored; change_key works
   // A write of so many blocks by one operation that is `atomic` is there as a whole or not at all, whatever fails (0: not promised).
   std::uint32_t max_atomic_blocks = 0;
 };

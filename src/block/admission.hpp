@@ -13,6 +13,7 @@ namespace perilune::block {
   op.status = OpStatus::ok;
   op.os_errno = 0;
   if (op.kind == OpKind::flush) return std::nullopt;
+  if (op.kind == OpKind::change_key) return OpStatus::unsupported;  // nothing is encrypted here
   if (op.kind != OpKind::read && op.kind != OpKind::query && geometry.read_only) return OpStatus::write_protected;
   const std::uint64_t total = geometry.blocks.value();
   if (op.lba.value() > total || op.blocks.value() > total - op.lba.value()) return OpStatus::out_of_range;

@@ -63,6 +63,9 @@ Result<std::unique_ptr<Backstore>> open_backstore(std::string_view spec, const B
   const bool ram = spec.starts_with("ram:");
   const bool null = spec.starts_with("null:");
   if (!ram && !null) return FileBackstore::open(std::string(spec), options);
+  if (options.encrypted) {
+    return fail(Errc::unsupported, fmt::format("{}: what is kept nowhere is not encrypted; files and block devices can be", spec));
+  }
   const auto size = parse_size(spec.substr(spec.find(':') + 1));
   if (!size) return fail(size.error().code, fmt::format("{}: {}", spec, size.error().message));
   if (*size == 0 || *size % options.block_size_bytes != 0) {

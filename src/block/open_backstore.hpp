@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <string_view>
 
 #include "base/result.hpp"
@@ -28,6 +29,11 @@ struct BackstoreOptions {
   bool thick = false;
   // Where writes that must not be torn are kept until they are in their places; nullptr: a file has none of them. Memory needs none.
   std::shared_ptr<AtomicJournal> atomic_journal = nullptr;
+  // What is stored is encrypted (block/filters/encryption.hpp), under a key in the key folder that is made for a disk that holds
+  // nothing. Of files and devices.
+  bool encrypted = false;
+  // Where the keys of disks are (block/disk_key.hpp); empty: nowhere. A disk that has one there is not opened without.
+  std::string key_folder = {};
   runtime::posix::HostAccess* access = nullptr;  // who opens what this process may not
 
   [[nodiscard]] std::uint32_t stored_block_bytes() const noexcept { return block_size_bytes + protection_bytes; }

@@ -125,7 +125,7 @@ bool LogicalUnit::Impl::check(BlockOp& op) const {
     op.status = OpStatus::write_protected;
     return false;
   }
-  if (op.kind == OpKind::query || (op.kind == OpKind::unmap && !(info_.unmap && !no_unmap_) && !info_.write_same_unmap) ||
+  if (op.kind == OpKind::query || op.kind == OpKind::change_key || (op.kind == OpKind::unmap && !(info_.unmap && !no_unmap_) && !info_.write_same_unmap) ||
       (op.kind == OpKind::write_zeroes && no_write_same_)) {
     op.status = OpStatus::unsupported;
     return false;

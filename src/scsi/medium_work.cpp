@@ -24,6 +24,7 @@ std::uint64_t cost_of(const block::BlockOp& op, std::uint32_t block_bytes) noexc
     case block::OpKind::query:
       return 131072;
     case block::OpKind::flush:
+    case block::OpKind::change_key:
       return 0;
   }
   return 0;

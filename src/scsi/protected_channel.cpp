@@ -56,6 +56,7 @@ bool ProtectedChannel::submit(BlockOp& op) {
     case OpKind::flush:
     case OpKind::unmap:
     case OpKind::query:
+    case OpKind::change_key:
       return below_.submit(op);
     case OpKind::write_zeroes:
       // Zeroes below are zeroes without protection information. Where it has to be made, the blocks have to

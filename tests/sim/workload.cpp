@@ -208,6 +208,7 @@ void Workload::judge(Slot& slot) {
       history_.end_flush(slot.flush, succeeded);
       return;
     case block::OpKind::query:
+    case block::OpKind::change_key:
       return;
     case block::OpKind::write:
     case block::OpKind::unmap:

@@ -9,10 +9,14 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <climits>
 #include <cstdlib>
 #include <cstring>
+#include <vector>
+
+#include "block/filters/encryption.hpp"
 
 namespace perilune::block {
 namespace {
@@ -79,6 +83,7 @@ Result<std::unique_ptr<Backstore>> FileBackstore::open(const std::string& path, 
   self->geometry_ = file_geometry(properties, options.stored_block_bytes());
   self->geometry_.protection_bytes = options.protection_bytes;
   self->geometry_.physical_block_size_bytes = options.physical_block_over(self->geometry_.physical_block_size_bytes);
+  if (Status status = self->take_key(options); !status) return tl::unexpected(status.error());
   self->thick_ = options.thick;
   if (options.thick) {
     if (Status status = self->allocate_all(path, properties.size_bytes); !status) return tl::unexpected(status.error());
@@ -102,6 +107,41 @@ Status FileBackstore::take_journal(const BackstoreOptions& options) {
   if (Status status = options.atomic_journal->recover(atomic_disk_, *medium); !status) return status;
   journal_ = options.atomic_journal;
   geometry_.max_atomic_blocks = max_atomic_blocks(geometry_.block_size_bytes, geometry_.protection_bytes);
+  return {};
+}
+
+Status FileBackstore::take_key(const BackstoreOptions& options) {
+  if (!options.encrypted) {
+    if (options.key_folder.empty() || !DiskKey::exists(options.key_folder, identity_)) return {};
+    return fail(Errc::invalid_argument, fmt::format("{}: is encrypted, for there is a key of it: serve it encrypted, or, if it has been made anew, remove {}",
+                                                    identity_, DiskKey::path_of(options.key_folder, identity_)));
+  }
+  if (options.key_folder.empty()) return fail(Errc::invalid_argument, identity_ + ": to be encrypted it needs a state folder, which keeps its key");
+  auto key = DiskKey::open(options.key_folder, identity_, [this] { return holds_nothing(); });
+  if (!key) return tl::unexpected(key.error());
+  key_ = std::move(*key);
+  geometry_.encrypted = true;
+  return {};
+}
+
+// A disk is encrypted from its first block on, or not at all. Of a device its ends are looked at.
+Status FileBackstore::holds_nothing() const {
+  const auto holds_data = [this] {
+    return fail(Errc::invalid_argument, fmt::format("{}: holds data, and there is no key of it: only an empty disk can become an encrypted one ({})", identity_,
+                                                    file_.properties.is_block_device ? "blkdiscard --zeroout makes one of a device" : "truncate -s SIZE makes one where no file is"));
+  };
+  if (!file_.properties.is_block_device) {
+    if (::lseek(file_.fd.get(), 0, SEEK_DATA) >= 0) return holds_data();
+    return errno == ENXIO ? Status() : fail_errno(errno, identity_);
+  }
+  constexpr std::size_t looked_at_bytes = 1 << 20, alignment = 4096;
+  const std::unique_ptr<std::uint8_t, decltype(&std::free)> memory(static_cast<std::uint8_t*>(std::aligned_alloc(alignment, looked_at_bytes)), std::free);
+  const std::uint64_t size = file_.properties.size_bytes;
+  for (const std::uint64_t at : {std::uint64_t{0}, size > looked_at_bytes ? (size - looked_at_bytes) / alignment * alignment : 0}) {
+    const ssize_t n = ::pread(file_.fd.get(), memory.get(), looked_at_bytes, static_cast<off_t>(at));
+    if (n < 0) return fail_errno(errno, identity_);
+    if (std::any_of(memory.get(), memory.get() + n, [](std::uint8_t byte) { return byte != 0; })) return holds_data();
+  }
   return {};
 }
 
@@ -155,13 +195,30 @@ std::string FileBackstore::path_for_channels() const {
 std::string FileBackstore::describe() const {
   const auto& p = file_.properties;
   const std::uint64_t tail = p.size_bytes % geometry_.block_size_bytes;
-  return fmt::format("{} {}, {}{}{}{}{}{}{}{}", p.is_block_device ? "block device" : "file", identity_, format_size(p.size_bytes),
+  return fmt::format("{} {}, {}{}{}{}{}{}{}{}{}", p.is_block_device ? "block device" : "file", identity_, format_size(p.size_bytes),
                      p.direct ? ", O_DIRECT" : ", page cache", file_.sparse ? ", sparse" : "",
-                     thick_ ? ", thick" : "", geometry_.protection_bytes == 0 ? "" : ", with protection information", p.read_only ? ", read-only" : "", locked_ ? "" : ", not locked (the file system has no locks)",
+                     thick_ ? ", thick" : "", key_ != nullptr ? ", encrypted" : "", geometry_.protection_bytes == 0 ? "" : ", with protection information", p.read_only ? ", read-only" : "", locked_ ? "" : ", not locked (the file system has no locks)",
                      tail == 0 ? "" : fmt::format(", the last {} bytes are not served (less than a block)", tail));
 }
 
+void FileBackstore::set_blocks(Channel& channel, BlockCount blocks) {
+  if (key_ == nullptr) return set_file_channel_blocks(channel, blocks);
+  auto& encryption = static_cast<EncryptionFilter&>(channel);
+  set_file_channel_blocks(encryption.inner(), blocks);
+  encryption.set_blocks(blocks);
+}
+
 Result<std::unique_ptr<Channel>> FileBackstore::open_channel(runtime::Loop& loop) {
+  auto plain = open_plain_channel(loop);
+  if (!plain || key_ == nullptr) return plain;
+  auto file = loop.open_file(key_->path(), {.read_only = false, .prefer_direct = false});
+  if (!file) return fail(file.error().code, fmt::format("{}: {}", key_->path(), file.error().message), file.error().os_errno);
+  auto encrypted = EncryptionFilter::create(std::move(*plain), key_, std::move(*file), loop.random());
+  if (!encrypted) return tl::unexpected(encrypted.error());
+  return std::unique_ptr<Channel>(std::move(*encrypted));
+}
+
+Result<std::unique_ptr<Channel>> FileBackstore::open_plain_channel(runtime::Loop& loop) {
   auto file = loop.open_file(path_for_channels(), {file_.properties.read_only, file_.properties.direct});
   if (!file) return fail(file.error().code, fmt::format("{}: {}", identity_, file.error().message), file.error().os_errno);
   if (journal_ == nullptr) return make_file_channel(std::move(*file), geometry_, health_);

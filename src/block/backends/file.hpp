@@ -12,6 +12,7 @@
 #include "block/atomic_journal.hpp"
 #include "block/backends/file_channel.hpp"
 #include "block/backstore.hpp"
+#include "block/disk_key.hpp"
 #include "block/open_backstore.hpp"
 #include "runtime/posix/open_block_file.hpp"
 
@@ -27,7 +28,7 @@ class FileBackstore final : public Backstore {
   [[nodiscard]] std::string describe() const override;
   [[nodiscard]] Result<std::unique_ptr<Channel>> open_channel(runtime::Loop& loop) override;
   [[nodiscard]] Result<BlockCount> look_at_size() override;
-  void set_blocks(Channel& channel, BlockCount blocks) override { set_file_channel_blocks(channel, blocks); }
+  void set_blocks(Channel& channel, BlockCount blocks) override;
   // Of a file: its allocated blocks, and what its file system has for those without privilege. Of a device nobody can tell.
   [[nodiscard]] std::optional<SpaceLevel> measure_space() override;
 
@@ -37,6 +38,9 @@ class FileBackstore final : public Backstore {
   [[nodiscard]] Status allocate_all(const std::string& path, std::uint64_t size_bytes);
   [[nodiscard]] std::string path_for_channels() const;
   [[nodiscard]] Status take_journal(const BackstoreOptions& options);
+  [[nodiscard]] Status take_key(const BackstoreOptions& options);
+  [[nodiscard]] Status holds_nothing() const;
+  [[nodiscard]] Result<std::unique_ptr<Channel>> open_plain_channel(runtime::Loop& loop);
 
   runtime::posix::OpenedBlockFile file_;  // holds the lock; the channels open the same file again, each on its loop
   std::string identity_;
@@ -45,6 +49,7 @@ class FileBackstore final : public Backstore {
   bool thick_ = false;
   std::shared_ptr<AtomicJournal> journal_;  // nullptr: no write is atomic
   std::uint64_t atomic_disk_ = 0;
+  std::shared_ptr<DiskKey> key_;  // nullptr: nothing is encrypted
   std::shared_ptr<FlushHealth> health_ = std::make_shared<FlushHealth>();
 };
 

@@ -129,6 +129,8 @@ bool FileChannel::submit(BlockOp& op) {
       }
       set_stage(op, Stage::extent);
       break;
+    case OpKind::change_key:
+      break;  // refused above
   }
   return start(op);
 }

@@ -95,6 +95,8 @@ class RamChannel final : public Channel {
       case OpKind::query:
         query(op);
         break;
+      case OpKind::change_key:  // refused above
+        break;
     }
     return true;
   }

@@ -25,6 +25,8 @@ class Filter : public Channel {
 
   // Hands `op` to the inner channel. True when it ended at once (after ended()).
   [[nodiscard]] bool forward(BlockOp& op);
+  [[nodiscard]] Channel& inner() noexcept { return *inner_; }
+  [[nodiscard]] Geometry& own_geometry() noexcept { return geometry_; }
   // One word of the operation that is this filter's while it holds the operation.
   [[nodiscard]] std::uint64_t& word(BlockOp& op) const noexcept { return op.filter_space[space_ + 2]; }
 

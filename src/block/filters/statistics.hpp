@@ -30,7 +30,7 @@ class StatisticsFilter final : public Filter {
   void ended(BlockOp& op) override;
 
   runtime::Loop& loop_;
-  std::array<KindStatistics, 6> kinds_{};
+  std::array<KindStatistics, 7> kinds_{};
   std::uint64_t in_flight_ = 0;
 };
 
