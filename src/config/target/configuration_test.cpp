@@ -404,6 +404,19 @@ TEST(TargetChange, JsonThatIsNoChangeIsRefused) {
   }
 }
 
+// saveconfig.json has a list of this name in each of its ACLs: of two, one would be lost.
+TEST(TargetChange, AValueIsNotNamedAsAPartOfTheFile) {
+  for (const char* const value : {R"({"mapped_luns": "u"})", R"({"node_wwn": "u"})"}) {
+    const auto json = parse_json(
+        std::string(R"({"do": "add", "kind": "node_acl", "key": {"target": "iqn.2026-11.io.perilune:a", "tag": 1,
+                        "initiator": "iqn.2026-11.io.perilune:h"}, "value": )") + value + "}");
+    ASSERT_TRUE(json.has_value());
+    const auto change = change_from_json(*json);
+    ASSERT_FALSE(change.has_value()) << value;
+    EXPECT_NE(change.error().message.find("is not a value"), std::string::npos) << change.error().message;
+  }
+}
+
 TEST(LioIdentity, IsWhatSgVpdShowedOfARealOne) {
   // reference/lio/sg_inq-sg_vpd.txt: unit serial number and NAA designator of the same disk
   EXPECT_EQ(lio_naa("19e1e1db-0190-41d4-9d19-f389051a7232"), "600140519e1e1db019041d49d19f3890");
