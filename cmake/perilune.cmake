@@ -16,11 +16,12 @@ if(PERILUNE_BUILD_FUZZERS)
 endif()
 
 # The headers of cmake/headers.hpp, compiled once for all libraries, and those of test_headers.hpp for all tests: saves a third of a
-# build from nothing. Not for who edits: a compiler cache serves them better, and cannot know these builds again.
+# build from nothing by clang. Not for who edits: a compiler cache serves them better, and cannot know these builds again. Not by g++ 12:
+# what it reads from there it does not know as a system's header, and warns of it.
 option(PERILUNE_PRECOMPILE "Precompile the headers that most files include" OFF)
 file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/carrier.cpp CONTENT "int main() {}\n")
 function(perilune_precompile target carrier header)
-  if(NOT PERILUNE_PRECOMPILE)
+  if(NOT PERILUNE_PRECOMPILE OR NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
     return()
   endif()
   if(NOT TARGET ${carrier})
