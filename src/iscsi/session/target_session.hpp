@@ -25,6 +25,8 @@
 
 namespace perilune::iscsi {
 
+inline constexpr std::uint8_t sam5_protocol_level = 2;  // iSCSIProtocolLevel from which on RFC 7144 holds
+
 // Counters of one session; the names of the iSCSI MIB where it has one.
 struct TargetSessionStats {
   std::uint64_t commands = 0;
