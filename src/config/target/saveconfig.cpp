@@ -220,7 +220,6 @@ class Writer {
     Json out = {
         {"fabric_modules", Json::array()}, {"storage_objects", Json::array()}, {"targets", Json::array()}};
     for (const auto& [key, value] : configuration_.all<Discovery>()) {
-      if (!value.enable && value == Discovery{}) continue;
       Json fabric = to_json(key, value, Form::whole);
       fabric["name"] = served_fabric;
       out["fabric_modules"].push_back(std::move(fabric));
