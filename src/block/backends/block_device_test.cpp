@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "block/block_test.hpp"
+#include "block/disk_key.hpp"
 
 namespace perilune::block {
 namespace {
@@ -79,6 +80,58 @@ TEST_P(BlockDevice, IsServedLikeAFile) {
   EXPECT_EQ(second.error().code, Errc::busy);
   channel.reset();
   store.reset();
+  loop.reset();  // whoever holds the device open keeps it attached
+}
+
+// A name below /dev/mapper, as it does not change from boot to boot.
+class StableName {
+ public:
+  explicit StableName(const std::string& device) : made_folder_(std::filesystem::create_directory("/dev/mapper", error_)) {
+    std::filesystem::create_symlink(device, path_, error_);
+  }
+  ~StableName() {
+    std::filesystem::remove(path_, error_);
+    if (made_folder_) std::filesystem::remove("/dev/mapper", error_);  // an empty one
+  }
+  [[nodiscard]] bool ready() const { return !error_; }
+  [[nodiscard]] const std::string& path() const { return path_; }
+
+ private:
+  std::error_code error_;
+  bool made_folder_;
+  std::string path_ = "/dev/mapper/perilune-test-" + std::to_string(::getpid());
+};
+
+TEST_P(BlockDevice, IsEncryptedUnderAKeyThatGoesByAStableName) {
+  const std::string file = folder.file("disk", 8 << 20);
+  const LoopDevice device(file, GetParam());
+  if (!device.ready()) GTEST_SKIP() << "no loop device to be had (not root?)";
+  const StableName name(device.path());
+  if (!name.ready()) GTEST_SKIP() << "no name to be had in /dev/mapper";
+  BackstoreOptions how;
+  how.encrypted = true;
+  how.key_folder = folder.path();
+  const auto unstable = open_backstore(device.path(), how);
+  ASSERT_FALSE(unstable);
+  EXPECT_NE(unstable.error().message.find("/dev/disk/by-id"), std::string::npos) << unstable.error().message;
+  open(name.path(), how);
+  Buffer out(4096, 0x5a), in(4096);
+  ASSERT_EQ(write(16, out, true), OpStatus::ok);
+  ASSERT_EQ(read(16, in), OpStatus::ok);
+  EXPECT_TRUE(in.all(0x5a));
+  ASSERT_EQ(range(OpKind::change_key, 0, 0), OpStatus::ok);
+  ASSERT_EQ(read(16, in), OpStatus::ok);
+  EXPECT_LT(std::count(in.data(), in.data() + in.size(), 0x5a), 200);
+  channel.reset();
+  store.reset();
+  open(name.path(), how);
+  ASSERT_EQ(write(0, out, true), OpStatus::ok);
+  channel.reset();
+  store.reset();
+  std::filesystem::remove(DiskKey::path_of(folder.path(), name.path()));
+  const auto lost = open_backstore(name.path(), how);
+  ASSERT_FALSE(lost);
+  EXPECT_NE(lost.error().message.find("holds data"), std::string::npos) << lost.error().message;
   loop.reset();  // whoever holds the device open keeps it attached
 }
 

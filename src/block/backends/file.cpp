@@ -117,6 +117,10 @@ Status FileBackstore::take_key(const BackstoreOptions& options) {
                                                     identity_, DiskKey::path_of(options.key_folder, identity_)));
   }
   if (options.key_folder.empty()) return fail(Errc::invalid_argument, identity_ + ": to be encrypted it needs a state folder, which keeps its key");
+  // The key goes by the name, and two devices may change theirs from boot to boot.
+  if (file_.properties.is_block_device && !stable_device_name(identity_)) {
+    return fail(Errc::invalid_argument, identity_ + ": to be encrypted a device is named by what stays the same: /dev/disk/by-id/..., /dev/mapper/...");
+  }
   auto key = DiskKey::open(options.key_folder, identity_, [this] { return holds_nothing(); });
   if (!key) return tl::unexpected(key.error());
   key_ = std::move(*key);
