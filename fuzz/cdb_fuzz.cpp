@@ -30,7 +30,7 @@ class MemoryChannel final : public block::Channel {
     geometry_.block_size_bytes = block_size;
     geometry_.protection_bytes = protection_bytes;
     geometry_.blocks = BlockCount{disk_blocks};
-    geometry_.thin = geometry_.unmap_zeroes = true;
+    geometry_.thin = geometry_.unmap_zeroes = geometry_.encrypted = true;
     geometry_.max_atomic_blocks = 16;
   }
   [[nodiscard]] const block::Geometry& geometry() const override { return geometry_; }
@@ -54,7 +54,7 @@ class MemoryChannel final : public block::Channel {
  private:
   void carry_out(block::BlockOp& op) {
     op.status = failing ? block::OpStatus::write_error : block::OpStatus::ok;
-    if (op.kind == block::OpKind::flush) return;
+    if (op.kind == block::OpKind::flush || op.kind == block::OpKind::change_key) return;
     const std::uint64_t lba = op.lba.value(), blocks = op.blocks.value();
     require(lba <= disk_blocks && blocks <= disk_blocks - lba);
     if (op.kind == block::OpKind::query) {

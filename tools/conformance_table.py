@@ -128,6 +128,12 @@ def advertised():
         protected = stack.enter_context(h.serve("ram:1M", options=["--protection", "2"]))
         protected = rules.Target(protected, stack).session()
         says["opcode"] |= operation_codes(protected, 0)
+        # And one where what is stored is encrypted.
+        empty = folder / "empty"
+        with open(empty, "wb") as file:
+            file.truncate(1 << 20)
+        encrypted = stack.enter_context(h.serve(empty, options=["--encrypt", "--state", folder / "keys"]))
+        says["opcode"] |= operation_codes(rules.Target(encrypted, stack).session(), 0)
         data = inquire(session, [0x12, 1, 0, 0xFF, 0xFF])
         says["vpd"] = {f"{code:02X}" for code in data[4:]}
         data = inquire(session, [0x5A, 0x08, 0x3F, 0xFF, 0, 0, 0, 0xFF, 0xFF])

@@ -43,6 +43,7 @@ struct ServeOptions {
   std::string alias;
   bool read_only = false;
   bool thick = false;
+  bool encrypt = false;
   bool removable = false;
   bool unrestricted = false;
   std::optional<unsigned> protection;  // the type; 0: there is room, and none yet
@@ -171,7 +172,9 @@ block::BackstoreOptions how_to_open(const ServeOptions& options, bool disc) {
           .protection_bytes = options.protection ? 8u : 0u,
           .physical_block_bytes = options.physical_block_size,
           .read_only = options.read_only,
-          .thick = options.thick};
+          .thick = options.thick,
+          .encrypted = options.encrypt,
+          .key_folder = options.state_folder};
 }
 
 bool is_path(std::string_view backing) { return !backing.starts_with("ram:") && !backing.starts_with("null:"); }
@@ -415,6 +418,8 @@ int run_serve(int argc, char** argv) {
   app.add_option("--state", options.state_folder,
                  "folder for what disks keep over restarts: reservations with APTPL, saved mode pages, identifying information; "
                  "files are written to atomically (WRITE ATOMIC) through a journal in it");
+  app.add_flag("--encrypt", options.encrypt, "keep what is stored encrypted (AES-256-XTS), from an empty disk on; its key is in the folder of --state")
+      ->needs("--state")->excludes("--removable");
   app.add_option("--max-connections", options.max_connections, "connections that one session may have")
       ->check(CLI::Range(1, int{limits::max_session_connections}))->capture_default_str();
   app.add_option("--error-recovery-level", options.error_recovery_level,

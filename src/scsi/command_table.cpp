@@ -103,9 +103,9 @@ constexpr CommandRow format_unit_row() {
   row.prepare = prepare_format_unit;
   return row;
 }
-constexpr CommandRow sanitize_row(std::uint8_t service_action, std::uint8_t list_length_mask) {
+constexpr CommandRow sanitize_row(std::uint8_t service_action, std::uint8_t list_length_mask, std::uint32_t needs = 0) {
   const auto options = static_cast<std::uint8_t>(0xa0 | service_action);  // IMMED, AUSE
-  CommandRow row = data(10, {0x48, options, 0, 0, 0, 0, 0, list_length_mask, list_length_mask, 0}, whole, writing,
+  CommandRow row = data(10, {0x48, options, 0, 0, 0, 0, 0, list_length_mask, list_length_mask, 0}, whole, writing | needs,
                         admit_sanitize, run_sanitize, 0);
   row.has_service_action = true;
   row.service_action = service_action;
@@ -276,6 +276,7 @@ constexpr auto table = std::to_array<CommandRow>({
     format_unit_row(),
     sanitize_row(0x01, 0xff),  // OVERWRITE
     sanitize_row(0x02, 0x00),  // BLOCK ERASE
+    sanitize_row(0x03, 0x00, needs::encryption),  // CRYPTOGRAPHIC ERASE
     sanitize_row(0x1f, 0x00),  // EXIT FAILURE MODE
     data(16, cdb16(0x8b, dpo | fua), exclusive, writing | counts::write, admit_orwrite, run_orwrite),
     data(16, {0x9c, dpo | fua, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0xff, 0xff, 0x1f, 0}, exclusive,
@@ -448,6 +449,7 @@ bool available(const CommandRow& row, const LogicalUnit& unit) noexcept {
   if ((row.flags & needs::clock) != 0 && !unit.device().has_clock()) return false;
   if ((row.flags & needs::tokens) != 0 && (unit.device().tokens() == nullptr || !unit.device().has_clock())) return false;
   if ((row.flags & needs::atomic) != 0 && unit.geometry().max_atomic_blocks == 0) return false;
+  if ((row.flags & needs::encryption) != 0 && !unit.geometry().encrypted) return false;
   if ((row.flags & needs::store) != 0 && !unit.persists()) return false;
   if ((row.flags & needs::type_2) != 0 && unit.protection_type() != ProtectionType::type_2) return false;
   return (row.flags & needs::thin) == 0 || unit.thin();

@@ -51,6 +51,7 @@ inline constexpr std::uint32_t tokens = 0x8000;  // only on a device that has a 
 inline constexpr std::uint32_t atomic = 0x0400;  // exists only on a channel that does not tear writes
 inline constexpr std::uint32_t removable = 0x10000;  // exists only where the medium can be taken out
 inline constexpr std::uint32_t store = 0x20000;  // exists only on a unit that can keep what it is told
+inline constexpr std::uint32_t encryption = 0x100000;  // exists only where what is stored is encrypted
 inline constexpr std::uint32_t type_2 = 0x80000;  // exists only on a medium formatted with protection information of type 2
 }
 

@@ -207,7 +207,8 @@ namespace {
 bool check_served(const CommandRow* row, bool opcode_known, const LogicalUnit& unit, Task& task) noexcept {
   if (row != nullptr && available(*row, unit)) return true;
   const std::uint8_t opcode = task.cdb[0];
-  if (row == nullptr && opcode_known) {
+  // Also CRYPTOGRAPHIC ERASE where nothing is encrypted: SANITIZE itself is served.
+  if (row == nullptr ? opcode_known : row->allows(needs::encryption)) {
     const bool extended = opcode == 0x7f;
     invalid_field_in_cdb(task, extended ? 8 : 1, extended ? std::uint8_t{7} : std::uint8_t{4});  // SERVICE ACTION
   } else {

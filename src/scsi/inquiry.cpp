@@ -202,6 +202,7 @@ void device_characteristics(Buffer& out, const Command& command) {
   out.resize(64);
   store_be16(&out[4], command.unit.rules().rotational.value_or(command.unit.geometry().rotational) ? 0x0000 : 0x0001);  // not reported; non-rotating
   out[7] = 0x40;  // WABEREQ 01b: after BLOCK ERASE reads end well
+  if (command.unit.geometry().encrypted) out[7] |= 0x10;  // WACEREQ 01b: after CRYPTOGRAPHIC ERASE too
 }
 
 void block_provisioning(Buffer& out, const Command& command) {

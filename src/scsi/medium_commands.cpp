@@ -5,7 +5,7 @@
 //
 // BLOCK ERASE overwrites what is mapped with zeroes and gives the blocks back. Blocks that were given back
 // before belong to whoever keeps the backing store: no command of ours reaches them. CRYPTOGRAPHIC ERASE is
-// not served, for nothing is encrypted.
+// served where what is stored is encrypted: it makes all of that unreadable, what was given back before too.
 #include <algorithm>
 #include <array>
 
@@ -54,6 +54,7 @@ Progress start(Command& command, const MediumPlan& plan, bool immediate) {
 // ---- SANITIZE
 
 constexpr std::uint8_t overwrite_action = 0x01;
+constexpr std::uint8_t cryptographic_erase_action = 0x03;
 constexpr std::uint8_t exit_failure_mode_action = 0x1f;
 constexpr std::uint32_t overwrite_header_bytes = 4;
 
@@ -134,6 +135,7 @@ Progress run_sanitize(Command& command) {
   }
   MediumPlan plan;
   if (service_action(task) == overwrite_action) plan = overwrite_plan(task);
+  if (service_action(task) == cryptographic_erase_action) plan.method = Method::forget_key;
   plan.kind = Kind::sanitize;
   plan.unrestricted = ause(task);
   return start(command, plan, immed_of_sanitize(task));

@@ -161,6 +161,54 @@ TEST(SanitizeBlockErase, AThickUnitIsOverwrittenAndStaysAllocated) {
             (std::vector{OpKind::write, OpKind::write, OpKind::write, OpKind::write, OpKind::flush}));
 }
 
+// ---- CRYPTOGRAPHIC ERASE
+
+const Data cryptographic_erase{0x48, 0x03, 0, 0, 0, 0, 0, 0, 0, 0};
+
+block::Geometry encrypted() {
+  block::Geometry geometry = FakeChannel::disk();
+  geometry.encrypted = true;
+  return geometry;
+}
+
+TEST(SanitizeCryptographicErase, ChangesTheKeyFirstAndLeavesZeroes) {
+  Rig rig(encrypted());
+  fill(rig, 0x55);
+  rig.channel.hold = true;
+  Io io = rig.io(cryptographic_erase);
+  io.run();
+  EXPECT_EQ(rig.channel.kinds, std::vector{OpKind::change_key});
+  EXPECT_EQ(rig.io(read_one, {}, 512).run().sense(), sanitize_in_progress);
+  rig.channel.hold = false;
+  rig.channel.release_all();
+  EXPECT_EQ(io.status(), ScsiStatus::good);
+  EXPECT_EQ(io.done_calls, 1);
+  EXPECT_TRUE(holds(rig, 0));
+  EXPECT_EQ(rig.channel.kinds, (std::vector{OpKind::change_key, OpKind::write_zeroes, OpKind::flush}));
+  EXPECT_EQ(rig.io(read_one, {}, 512).run().status(), ScsiStatus::good);
+}
+
+TEST(SanitizeCryptographicErase, FailsWhereTheKeyCannotBeChanged) {
+  Rig rig(encrypted());
+  fill(rig, 0x55);
+  rig.channel.fail_next = {OpStatus::write_error};
+  EXPECT_EQ(rig.io(cryptographic_erase).run().sense(), sanitize_failed);
+  EXPECT_TRUE(holds(rig, 0x55));
+  EXPECT_EQ(rig.io(read_one, {}, 512).run().sense(), sanitize_failed);
+  EXPECT_EQ(rig.io(cryptographic_erase).run().status(), ScsiStatus::good);
+  EXPECT_TRUE(holds(rig, 0));
+  EXPECT_EQ(rig.io(read_one, {}, 512).run().status(), ScsiStatus::good);
+}
+
+TEST(SanitizeCryptographicErase, IsServedWhereWhatIsStoredIsEncrypted) {
+  Rig rig(encrypted());
+  EXPECT_EQ(rig.io({0xa3, 0x0c, 2, 0x48, 0, 0x03, 0, 0, 0, 64, 0, 0}, {}, 64).run().data_in().at(1), 3);
+  EXPECT_EQ(rig.io({0x12, 1, 0xb1, 0, 64, 0}, {}, 64).run().data_in().at(7), 0x50);  // WABEREQ, WACEREQ
+  EXPECT_EQ(rig.io({0x48, 0x03, 0, 0, 0, 0, 0, 0, 4, 0}, Data(4)).run().sense(), invalid_cdb_field);  // no list here
+  EXPECT_EQ(rig.io({0x48, immed | 0x03, 0, 0, 0, 0, 0, 0, 0, 0}).run().status(), ScsiStatus::good);
+  EXPECT_EQ(count(rig, OpKind::change_key), 1u);
+}
+
 TEST(Sanitize, WhatIsNotServedIsNotReported) {
   Rig rig;
   const auto support = [&](std::uint8_t action) {

@@ -141,6 +141,8 @@ MediumOperation::Stage MediumOperation::first_stage() const noexcept {
       return unit_.geometry().thin ? Stage::asking : Stage::writing;
     case Method::clear:
       return Stage::erasing;
+    case Method::forget_key:
+      return Stage::changing_key;
   }
   return Stage::done;
 }
@@ -185,6 +187,11 @@ void MediumOperation::prepare() {
   op_.data = {};
   op_.protection = {};
   switch (stage_) {
+    case Stage::changing_key:
+      op_.kind = block::OpKind::change_key;
+      op_.lba = Lba(0);
+      op_.blocks = BlockCount(0);
+      return;
     case Stage::asking:
       op_.kind = block::OpKind::query;
       op_.lba = Lba(position_);
@@ -250,6 +257,11 @@ bool MediumOperation::ended() {
   const bool unsupported = op_.status == block::OpStatus::unsupported;
   const std::uint64_t blocks = op_.blocks.value();
   switch (stage_) {
+    case Stage::changing_key:
+      if (!good) return false;
+      plan_.method = Method::clear;
+      stage_ = Stage::erasing;
+      return true;
     case Stage::asking: {
       if (!good && !unsupported) return false;
       const bool mapped = unsupported || op_.mapped;

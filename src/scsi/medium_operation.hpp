@@ -36,6 +36,7 @@ struct MediumPlan {
     wipe,   // what is mapped is overwritten with zeroes, onto the medium; then all is deallocated where that
             // can be
     clear,  // reads give zeroes afterwards; no more than that
+    forget_key,  // nobody can decrypt what is stored; then as clear, so that no block is left whose protection information is wrong
   };
   Kind kind = Kind::sanitize;
   Method method = Method::wipe;
@@ -97,7 +98,7 @@ class MediumOperation {
   void stop() noexcept { stopping_ = true; }
 
  private:
-  enum class Stage : std::uint8_t { asking, writing, flushing_pass, erasing, flushing, done };
+  enum class Stage : std::uint8_t { changing_key, asking, writing, flushing_pass, erasing, flushing, done };
 
   void advance();
   [[nodiscard]] bool ended();  // op_ has: false when it failed

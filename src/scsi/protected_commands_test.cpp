@@ -661,6 +661,18 @@ TEST(ProtectedDisk, OverwrittenBySanitizeIsReadable) {
   EXPECT_EQ(load_be32(&read[516]), 2047u);
 }
 
+// What another key makes of the blocks has no protection information that fits: nothing of it is left.
+TEST(ProtectedDisk, CryptographicallyErasedIsReadable) {
+  block::Geometry geometry = with_room();
+  geometry.encrypted = true;
+  ProtectedRig rig(1, geometry);
+  ASSERT_EQ(rig.io(cdb10(0x2a, 40, 1), sample_block()).run().status(), ScsiStatus::good);
+  EXPECT_EQ(rig.io({0x48, 0x03, 0, 0, 0, 0, 0, 0, 0, 0}).run().status(), ScsiStatus::good);
+  for (const std::uint32_t lba : {0u, 40u, 2047u}) {
+    EXPECT_EQ(rig.io(cdb10(0x28, lba, 1, 0x20), {}, 520).run().data_in(), Data(512) + blank_field) << lba;
+  }
+}
+
 // ---- FORMAT UNIT
 
 TEST(ProtectedFormat, ChoosesTheTypeAndLeavesNothingBehind) {

@@ -84,6 +84,11 @@ class FakeChannel : public block::Channel {
       if (op.status != block::OpStatus::ok) return;
     }
     if (op.kind == block::OpKind::flush) return;
+    if (op.kind == block::OpKind::change_key) {
+      if (geometry_.encrypted) std::for_each(memory.begin(), memory.end(), [](std::uint8_t& b) { b ^= 0x5a; });
+      else op.status = block::OpStatus::unsupported;
+      return;
+    }
     const std::uint64_t start = op.lba.value() * geometry_.block_size_bytes;
     const std::uint64_t bytes = op.blocks.value() * geometry_.block_size_bytes;
     PERILUNE_ASSERT(op.blocks.value() != 0 && start + bytes <= memory.size());

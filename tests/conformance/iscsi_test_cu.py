@@ -7,7 +7,9 @@ are compared with expected.txt: a test that does worse than expected there fails
 reported so that the file can be raised (--record rewrites it). The last line is `N passed, N skipped, N failed`.
 
 The tests of MultipathIO get two portals in two portal groups, those of ReadOnly a unit that is read-only. Sanitize.Reset wants a unit that takes
-longer than four seconds to overwrite, and waits for it a minute at a time: it gets one of 2 TiB that keep nothing, in one run.
+longer than four seconds to overwrite, and waits for it a minute at a time: it gets one of 2 TiB that keep nothing, in one run. WRITE SAME of zero
+blocks is of all up to the last one, and MAXIMUM WRITE SAME LENGTH counts for it too (SBC-3 5.41): the two tests of it get a unit that is no longer. CRYPTOGRAPHIC ERASE
+is served where what is stored is encrypted: the three tests that try it get a file that is, thin or thick, with blocks as long as the others'.
 """
 import argparse
 import contextlib
@@ -25,6 +27,7 @@ EXPECTED = pathlib.Path(__file__).resolve().parent / "expected.txt"
 LIMIT_SECONDS = 30
 SLOW_TEST, SLOW_LIMIT_SECONDS = "Sanitize.Reset", 400
 SIZE = 256 << 20
+MAX_WRITE_SAME_BLOCKS = 32768
 RANK = {"passed": 2, "skipped": 1}           # everything else is 0: a failure
 # The tool clears reservations before and after each test, on every path, and says this where the target has none.
 AROUND_EVERY_TEST = "[SKIPPED] PERSISTENT RESERVE IN is not implemented."
@@ -91,22 +94,24 @@ def run_one(name, urls):
 class Target:
     """Our server, or tgtd for comparison; restarted when a test has killed it."""
 
-    def __init__(self, args, stack, folder, read_only=False, slow=False):
-        self.args, self.stack, self.folder, self.read_only, self.slow = args, stack, folder, read_only, slow
-        self.server = None
+    def __init__(self, args, stack, folder, read_only=False, slow=False, encrypted=False, size=SIZE):
+        self.args, self.stack, self.folder, self.read_only, self.slow, self.size = args, stack, folder, read_only, slow, size
+        self.encrypted, self.server = encrypted, None
 
     def disk(self):
-        path = self.folder / ("read-only-disk" if self.read_only else "disk")
+        path = self.folder / ("read-only-disk" if self.read_only else "encrypted-disk" if self.encrypted else f"disk-{self.size}")
         with open(path, "wb") as f:
-            f.truncate(SIZE)
+            f.truncate(self.size)
         return path
 
     def options(self):
         options = ["--portal", "127.0.0.1:0,1", "--portal", "127.0.0.1:0,2", "--block-size", str(self.args.block_size)]
         if self.args.block_size == 4096:     # several logical blocks in a physical one, as with blocks of 512
             options += ["--physical-block-size", "16384"]
-        if self.args.backing == "file" and not self.read_only:   # WRITE ATOMIC needs a place for its journal
-            options += ["--state", self.folder / "state"]
+        if self.encrypted:
+            options += ["--encrypt", "--state", self.folder / "state-encrypted"]
+        elif self.args.backing == "file" and not self.read_only:   # WRITE ATOMIC needs a place for its journal
+            options += ["--state", self.folder / f"state-{self.size}"]
         return options + ["--thick"] * self.args.thick + ["--read-only"] * self.read_only
 
     def urls(self):
@@ -117,7 +122,7 @@ class Target:
                 self.server.target(1, "iqn.2026-11.io.perilune:conformance", self.disk())
             return [f"iscsi://127.0.0.1:{self.server.port}/iqn.2026-11.io.perilune:conformance/1"] * 2
         if self.server is None:
-            what = "null:2T" if self.slow else f"ram:{SIZE >> 20}M" if self.args.backing == "ram" else self.disk()
+            what = "null:2T" if self.slow else f"ram:{self.size >> 20}M" if self.args.backing == "ram" and not self.encrypted else self.disk()
             self.server = harness.Serve([what], self.options(), folder=self.folder)
         return self.server.urls
 
@@ -180,9 +185,13 @@ def main():
         folder = harness.temp_dir(stack)
         writable, read_only = Target(args, stack, folder), Target(args, stack, folder, read_only=True)
         slow = Target(args, stack, folder, slow=True)
+        short = Target(args, stack, folder, size=MAX_WRITE_SAME_BLOCKS * args.block_size)
+        encrypted = Target(args, stack, folder, encrypted=True)
+        own = {SLOW_TEST: slow, "Sanitize.CryptoErase": encrypted, "Sanitize.Readonly": encrypted, "Sanitize.Reservations": encrypted,
+               "WriteSame10.ZeroBlocks": short, "WriteSame16.ZeroBlocks": short}
         begin = time.monotonic()
         for number, name in enumerate(names, 1):
-            target = read_only if name.startswith("ReadOnly.") else slow if name == SLOW_TEST else writable
+            target = read_only if name.startswith("ReadOnly.") else own.get(name, writable)
             outcome, output = run_one(name, target.urls())
             if log := target.died():
                 outcome, output = "died", output + log
@@ -193,6 +202,8 @@ def main():
         writable.stop()
         read_only.stop()
         slow.stop()
+        short.stop()
+        encrypted.stop()
         what = f"{args.backing}{', thick' if args.thick else ''}, blocks of {args.block_size}"
         harness.say(f"{len(names)} tests against {what} in {time.monotonic() - begin:.0f} s")
     if args.record:
