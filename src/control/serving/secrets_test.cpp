@@ -68,7 +68,7 @@ TEST_F(SecretsOutside, AnUnsafeFileIsRefusedAndTheOldSecretStays) {
   make("one", "before");
   EXPECT_EQ(secrets.read(file("one")).value(), true);
   EXPECT_EQ(secrets.read(file("one")).value(), false) << "the same";
-  for (const mode_t mode : {0640, 0604, 0620, 0601}) {
+  for (const mode_t mode : {0640u, 0604u, 0620u, 0601u}) {
     make("one", "after", mode);
     EXPECT_EQ(refused(secrets, file("one")),
               folder_ + "/one may be opened by others than its owner; chmod it to 0600");
