@@ -44,6 +44,10 @@ def installed():
         lab.check(got == [state, enabled], f"{unit} is {got}")
     lab.expect(sh(["systemctl", "status", "--no-pager", SERVICE]).out, r'Status: "Serving; control socket /run/perilune/targetd.sock"')
     sh("getent passwd perilune")
+    pid, = show("MainPID")
+    lab.check(sh(["ps", "-o", "user=", "-p", pid], show=False).out.strip() == "perilune", "the daemon is perilune's")
+    lab.expect(sh("stat -c '%U %a %n' /var/lib/perilune/target /run/perilune /run/perilune/targetd.sock").out,
+               r"^perilune 700 /var/lib/perilune/target$", r"^root 1775 /run/perilune$", r"^perilune 600 /run/perilune/targetd.sock$")
 
 
 def configured_by_targetcli():
@@ -108,7 +112,7 @@ def five_upgrades_under_verification():
         for load in loads:
             load.goes_on(f"the load goes on after upgrade {number}")
     lab.check("--buffers 32" in kept.read_text(), "the configuration file is the administrator's")
-    lab.check(pathlib.Path(f"/proc/{show('MainPID')[0]}/cmdline").read_text().split("\0")[3:5] == ["--buffers", "32"], "and is used")
+    lab.check(pathlib.Path(f"/proc/{show('MainPID')[0]}/cmdline").read_text().split("\0")[5:7] == ["--buffers", "32"], "and is used")
     lab.check(sh("iscsiadm -m session", show=False).out == sessions, "the session is the same")
     waits = [load.end() for load in loads]
     lab.check(max(waits) < resident.LONGEST, f"{upgrades} upgrades: the longest wait was {waits[0]:.2f} s for the kernel's initiator, "
