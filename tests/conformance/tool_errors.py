@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Shows on the wire that the four tests of iscsi-test-cu that fail are the tool's own errors, not the target's.
+"""Shows on the wire that the five tests of iscsi-test-cu that fail are the tool's own errors, not the target's.
 
 iSCSITMF.LUNResetSimpleAsync asserts that the LUN RESET was answered before it has read anything from the socket: the
 target answers it all the same, function complete, to the very tag.
@@ -11,6 +11,8 @@ wanted no immediate data, and sends its next write with immediate data and no Da
 succeeds, and the tool complains.
 
 GetLBAStatus.UnmapSingle asks for the status of one block and expects the answer to begin with another one.
+
+WriteSame10.UnmapUntilEnd has blocks of FFh written by WRITE SAME, with UNMAP, and expects them to read as zeroes.
 
 ReportSupportedOpcodes.OneCommand keeps usage maps of 16 bytes at most, and finds zeroes where it kept none. docs/conformance-tests.md tells the story.
 """
@@ -24,7 +26,7 @@ import harness as h  # noqa: E402
 COMMAND, TASK_MANAGEMENT, DATA_OUT = 0x01, 0x02, 0x05
 RESPONSE, TASK_MANAGEMENT_RESPONSE, DATA_IN = 0x21, 0x22, 0x25
 LUN_RESET, FUNCTION_COMPLETE = 5, 0
-WRITE_10, SERVICE_ACTION_IN = 0x2A, 0x9E
+READ_10, WRITE_10, WRITE_SAME_10, SERVICE_ACTION_IN = 0x28, 0x2A, 0x41, 0x9E
 
 
 class Pdu:
@@ -135,6 +137,26 @@ def complaints_of_others(text):
     return [line for line in text.splitlines() if "Usage Data was" in line and "for opcode 0x7f" not in line]
 
 
+def what_is_not_zeroes_is_written(stack):
+    """SBC-3 5.41: with UNMAP a block is deallocated only where it reads then as the block that was sent."""
+    done, sent, received, _ = run(stack, "WriteSame10.UnmapUntilEnd")
+    writes = [pdu for pdu in sent if pdu.opcode == COMMAND and pdu.header[32] == WRITE_SAME_10]
+    reads = [pdu for pdu in sent if pdu.opcode == COMMAND and pdu.header[32] == READ_10]
+    for write in writes:
+        reply = answer(received, write.tag, RESPONSE)
+        if write.header[33] != 0x08 or write.header[39:41] != bytes(2) or reply is None or reply.header[3] != 0:
+            h.fail("a WRITE SAME that was not with UNMAP, of zero blocks, and GOOD")
+    if not writes or not reads or done.code == 0 and "FAILED" not in done.out:
+        h.say("   the tool passes now: raise expected.txt")
+        return
+    written, reply = writes[-1], answer(received, reads[-1].tag, DATA_IN)
+    if written.data != b"\xff" * 512:
+        h.fail(f"the tool wrote {written.data[:16].hex()}..., not FFh")
+    if reply is None or reply.data != written.data:
+        h.fail("what was written does not read back")
+    h.say(f"   {len(writes)} WRITE SAME of FFh, which reads back; the tool wants zeroes")
+
+
 h.need("iscsi-test-cu")
 h.main(lun_reset_is_answered, wrong_data_sn_drops_the_connection, lba_status_begins_where_asked,
-       extended_cdbs_have_their_usage_map)
+       extended_cdbs_have_their_usage_map, what_is_not_zeroes_is_written)
