@@ -85,12 +85,14 @@ def the_initiator_logs_in_at_boot():
 
     def attached():
         done = sh("perilune iscsiadm -m session -P 3", code=None, show=False)
-        return sorted(re.findall(r"Attached scsi disk (\S+)\s+State: running", done.out)) if done.out.count("State: running") == 2 else None
+        found = sorted(re.findall(r"Attached scsi disk (\S+)\s+State: running", done.out))
+        return found if len(found) == 2 else None
     disks = lab.wait_for(attached, "both disks of the record")
     disk = f"/dev/{disks[0].removeprefix('/dev/')}"
     sh(f"dd if=/dev/urandom of=/root/random bs=64k count=16 && dd if=/root/random of={disk} bs=64k oflag=direct && cmp -n 1048576 /root/random {disk}")
     sh(["systemctl", "disable", "--now", unit])
-    lab.wait_for(lambda: "perilune" not in sh(["losetup", "-a"], show=False).out, "the disks to go with it")
+    sizes = [pathlib.Path("/sys/block", name.removeprefix("/dev/"), "size") for name in disks]
+    lab.wait_for(lambda: all(size.read_text().strip() == "0" for size in sizes), "the disks to go with it")
     sh([*node, "-o", "delete"])
 
 
