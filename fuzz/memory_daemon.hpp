@@ -123,6 +123,7 @@ class MemoryDaemon final : public targetd::Administration {
     return world_.drain(group, seconds);
   }
   Status resume(const model::PortalGroupKey& group) override { return world_.resume(group); }
+  Status drop_connection(std::uint16_t, std::uint16_t) override { return {}; }
   std::string version() const override { return world_.version(); }
 
  private:

@@ -189,7 +189,7 @@ int run_tgt_admin(int argc, char** argv) {
     const auto file = read_conf(options->conf);
     if (!file) {
       fmt::print(stderr, "tgt-admin: {}\n", file.error().message);
-      return 1;
+      return file.error().code == Errc::not_found ? 2 : 1;
     }
     call.input = *file;
   }

@@ -3,8 +3,13 @@
 """tgtadm, tgt-admin, tgt-setup-lun and tgtimg against the daemon, and that our initiator finds the disks."""
 import os
 import pathlib
+import re
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "conformance"))
 
 import harness as h
+import raw_pdu as p
 import targetd as d
 
 ONE, CONF = "iqn.2026-11.io.perilune:one", "iqn.2026-11.io.perilune:conf"
@@ -44,6 +49,17 @@ def units(stack):
         assert line in shown, f"{line!r} is not in:\n{shown}"
     size = h.run([h.PERILUNE, "readcap", f"iscsi://127.0.0.1:{port}/{ONE}/1"]).out
     assert str(8 * MIB) in size, size
+    session = p.Connection(("127.0.0.1", port))
+    stack.callback(session.close)
+    session.login(ONE)
+    listed = tgt.adm("--op show --mode conn --tid 1").out
+    sid = re.match(r"Session: (\d+)\n    Connection: 0\n        Initiator: iqn", listed)
+    assert sid, listed
+    assert tgt.adm("--op delete --mode target --tid 1", check=False).err.startswith("tgtadm: this target is still active")
+    assert tgt.adm(f"--op delete --mode conn --tid 1 --sid {sid[1]} --cid 7", check=False).code == 22
+    tgt.adm(f"--op delete --mode conn --tid 1 --sid {sid[1]} --cid 0")
+    session.until_closed()
+    h.wait_for(lambda: tgt.adm("--op show --mode conn --tid 1").out == "", "the session to be gone")
     refused = tgt.adm("--op delete --mode target --tid 7", check=False)
     assert refused.code == 22 and refused.err.startswith("tgtadm: can't find the target"), refused
     tgt.adm("--op delete --mode target --tid 1")
@@ -64,6 +80,7 @@ def targets_conf(stack):
     assert tgt("tgt-admin", "-s").out == ""
     conf.write_text("<target nonsense\n")
     broken = tgt("tgt-admin", "-c", conf, "--execute", check=False)
+    assert tgt("tgt-admin", "-c", daemon.folder / "nosuch.conf", "-e", check=False).code == 2
     assert broken.code == 1 and f"{conf}:1: " in broken.err and broken.err.count("\n") == 1, broken
     daemon.stop()
 

@@ -111,6 +111,14 @@ class FakeAdministration final : public targetd::Administration {
   Status pause(const model::PortalGroupKey&) override { return {}; }
   Status drain(const model::PortalGroupKey&, std::uint32_t) override { return {}; }
   Status resume(const model::PortalGroupKey&) override { return {}; }
+  Status drop_connection(std::uint16_t tsih, std::uint16_t cid) override {
+    const auto session = std::find_if(open_sessions.begin(), open_sessions.end(),
+                                      [tsih](const auto& each) { return each.tsih == tsih; });
+    if (session == open_sessions.end()) return fail(Errc::not_found, "there is no such session");
+    std::erase_if(session->connections, [cid](const auto& each) { return each.cid == cid; });
+    if (session->connections.empty()) open_sessions.erase(session);
+    return {};
+  }
   std::string version() const override { return "2.1.53"; }
 
   void add_file(const std::string& path, FileProbe::Kind kind, std::uint64_t size_bytes,

@@ -99,7 +99,7 @@ class Parser {
       else if (word.size() > 1 && word.front() == '-')
         take_short(std::string_view(word).substr(1));
       else
-        options_.rest.push_back(word);
+        fail("unrecognized option '" + word + "'", "tgtadm --help lists them");
     }
     if (!failure_ && !options_.has("help") && !options_.has("version")) check();
     return {std::move(options_), std::move(failure_)};
@@ -115,7 +115,7 @@ class Parser {
     const Row* const row = by_name(word.substr(0, equals));
     if (row == nullptr)
       return fail("unrecognized option '--" + std::string(word.substr(0, equals)) + "'",
-                  "tgtadm --help lists them", 1);
+                  "tgtadm --help lists them");
     if (!row->has_value) {
       options_.values[std::string(row->name)];
     } else if (equals != std::string_view::npos) {
@@ -130,7 +130,7 @@ class Parser {
       const Row* const row = by_letter(letters.front());
       if (row == nullptr)
         return fail("unrecognized option '-" + std::string(1, letters.front()) + "'",
-                    "tgtadm --help lists them", 1);
+                    "tgtadm --help lists them");
       letters.remove_prefix(1);
       if (!row->has_value) {
         options_.values[std::string(row->name)];
@@ -144,7 +144,7 @@ class Parser {
 
   void take_value(const Row& row) {
     if (at_ == words_.size())
-      return fail("option '--" + std::string(row.name) + "' requires an argument", "", 1);
+      return fail("option '--" + std::string(row.name) + "' requires an argument", "");
     options_.values[std::string(row.name)] = words_[at_++];
   }
 
@@ -189,12 +189,16 @@ std::string_view tgtadm_usage() noexcept {
          "  --mode logicalunit --op new --tid N --lun L --backing-store PATH [--bstype T] [--bsoflags "
          "sync:direct]\n"
          "                 [--blocksize BYTES] [--device-type disk|pt]\n"
-         "  --mode logicalunit --op update --tid N --lun L --params readonly=1\n"
+         "  --mode logicalunit --op update --tid N --lun L --params "
+         "readonly=1,thin_provisioning=1,scsi_sn=S\n"
          "  --mode logicalunit --op delete --tid N --lun L\n"
          "  --mode account --op new --user NAME --password SECRET, --op delete --user NAME, --op show\n"
          "  --mode account --op bind|unbind --tid N --user NAME [--outgoing]\n"
          "  --mode portal --op new|delete --param portal=ADDRESS[:PORT], --op show\n"
+         "  --mode account --op bind|unbind --user NAME [--outgoing]   for discovery, where no target is "
+         "named\n"
          "  --mode connection --op show --tid N\n"
+         "  --mode connection --op delete --tid N --sid S --cid C drop it; the initiator may come again\n"
          "  --mode system --op show\n\n"
          "What is not there of the original, and why: docs/COMPATIBILITY.md.\n";
 }

@@ -25,7 +25,6 @@ struct Options {
   Mode mode = Mode::target;
   std::string operation;
   std::map<std::string, std::string, std::less<>> values;  // by the long name, without its dashes
-  std::vector<std::string> rest;                           // words that are no options
 
   [[nodiscard]] const std::string* find(std::string_view name) const {
     const auto at = values.find(name);

@@ -86,7 +86,8 @@ UnitLines unit_of(const targetd::Administration& administration, const model::Lu
   unit.online = administration.healthy(storage);
   unit.readonly = object.readonly;
   unit.thin = object.attributes.get(table, "emulate_tpu") == "1";
-  unit.store = store_of(storage, object);
+  unit.store = text_of_unknown(object.unknown, "/tgt_bstype");
+  if (unit.store.empty()) unit.store = store_of(storage, object);
   unit.path = object.dev.empty() ? "None" : object.dev;
   unit.flags = text_of_unknown(object.unknown, "/tgt_bsoflags");
   return unit;
@@ -225,8 +226,9 @@ std::string show_drivers(const model::Configuration& configuration) {
 }
 
 std::string dump(const model::Configuration& configuration) {
-  std::string text = "default-driver iscsi\n\n";
-  for (const auto& [tid, key] : tids_of(configuration)) {
+  const Tids tids = tids_of(configuration);
+  std::string text = tids.empty() ? "" : "default-driver iscsi\n\n";
+  for (const auto& [tid, key] : tids) {
     text += "<target " + key.wwn + ">\n";
     if (const auto group_key = group_of(configuration, key)) {
       const model::PortalGroup& group = *configuration.find<model::PortalGroup>(*group_key);

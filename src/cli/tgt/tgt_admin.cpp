@@ -85,7 +85,21 @@ class Admin {
       if (!selected || wanted_.find<model::Target>(key) != nullptr) continue;
       if (auto step = add(file->configuration, key); !step) return step;
     }
+    if (auto step = take_discovery(file->configuration); !step) return step;
     return commit(model::diff(configuration(), wanted_));
+  }
+
+  // The accounts of discovery, where the file has some; what it does not speak of stays.
+  Outcome take_discovery(const model::Configuration& file) {
+    const auto* const wanted = file.find<model::Discovery>({});
+    if (wanted == nullptr || selector_.text != "ALL") return {};
+    const auto* const there = wanted_.find<model::Discovery>({});
+    if (there != nullptr && there->enable == wanted->enable && there->chap == wanted->chap) return {};
+    model::Discovery value = there == nullptr ? model::Discovery{} : *there;
+    value.enable = wanted->enable;
+    value.chap = wanted->chap;
+    return apply({there == nullptr ? model::add<model::Discovery>({}, std::move(value))
+                                   : model::set<model::Discovery>({}, std::move(value))});
   }
 
   // The selector means something that is there, or that the file has.
@@ -161,8 +175,12 @@ class Admin {
   }
 
   void give_tid(model::ChangeOf<model::Target>& change) {
+    const Tids taken = tids_of(wanted_);
     const auto before = tids_.find(change.key);
-    const std::uint32_t tid = before != tids_.end() ? before->second : lowest_free_tid(tids_of(wanted_));
+    const auto asked = wanted_tid(change.value);
+    const std::uint32_t tid = before != tids_.end()              ? before->second
+                              : asked && !taken.contains(*asked) ? *asked
+                                                                 : lowest_free_tid(taken);
     change.value.unknown = target_with_tid(tid).unknown;
   }
 
@@ -218,6 +236,7 @@ class SetupLun {
 
   Outcome run() {
     if (auto parsed = parse(); !parsed) return parsed;
+    out = "Using transport: iscsi\n";
     const auto host = options_.find('H');
     const std::string text =
         "iqn.2001-04.com." + (host == options_.end() ? "localhost" : host->second) + "-" + options_['n'];
@@ -227,7 +246,7 @@ class SetupLun {
     if (administration_.configuration().find<model::Target>(key) != nullptr)
       return wrong("target named " + *name + " already exists");
     const std::uint32_t tid = lowest_free_tid(tids_of(administration_.configuration()));
-    out += fmt::format("Using transport: iscsi\nCreating new target (name={}, tid={})\n", *name, tid);
+    out += fmt::format("Creating new target (name={}, tid={})\n", *name, tid);
     model::Changes changes = new_target(administration_.configuration(), key, tid);
     if (auto unit = add_unit({{key, 1}, 1}, tid, changes); !unit) return unit;
     if (auto bound = bind({key, 1}, changes); !bound) return bound;
@@ -266,6 +285,7 @@ class SetupLun {
   Outcome add_unit(const model::LunKey& key, std::uint32_t tid, model::Changes& changes) {
     const std::string& path = options_['d'];
     out += fmt::format("Adding a logical unit ({}) to target, tid={}\n", path, tid);
+    if (!options_['b'].empty()) out += "Setting backing store type: " + options_['b'] + "\n";
     const auto serial = config::target::serial_for_path(path);
     if (!serial) return wrong(serial.error().message);
     const auto unit =
@@ -304,10 +324,11 @@ class SetupLun {
                                  : "Accepting connections from ALL\n";
       return {};
     }
+    std::string accepted = "Accepting connections from";
     for (const std::string& text : initiators_) {
       if (const auto network = model::normal_network(text)) {
         admit_from(*network, changes);
-        out += "Accepting connections from " + *network + "\n";
+        accepted += " " + *network;
         continue;
       }
       const auto name = iscsi::normalize_name(text);
@@ -316,8 +337,9 @@ class SetupLun {
                      " to the target: it is neither an address nor the name of an initiator");
       changes.push_back(model::add<model::NodeAcl>({group, *name}, {}));
       changes.push_back(model::add<model::MappedLun>({{group, *name}, 1}, {1, false, "", {}}));
-      out += "Accepting connections from " + *name + "\n";
+      accepted += " " + *name;
     }
+    out += accepted + "\n";
     return {};
   }
 

@@ -82,6 +82,7 @@ Outcome Command::run() {
     case Mode::account:
       return accounts();
     case Mode::lld:
+      if (is("start")) return {};  // it runs, or nobody would have answered
       if (!is("show")) return not_supported("lld");
       out_ = show_drivers(configuration());
       return {};
@@ -153,7 +154,7 @@ Outcome Command::statistics(std::string_view mode) {
     out_ = show_statistics(administration_, key->parent.parent, key->index);
     return {};
   }
-  if (mode == "system" || !options_.has("tid")) {
+  if (mode == "system") {
     out_ = show_statistics(administration_);
     return {};
   }
@@ -171,13 +172,12 @@ Outcome Command::system() {
   }
   const std::string* const name = options_.find("name");
   const std::string* const value = options_.find("value");
-  if (is("update") && name != nullptr && value != nullptr && (*name == "State" || *name == "state") &&
-      *value == "ready")
-    return {};
-  if (is("update"))
-    return refuse("invalid request",
-                  "a target is set offline by --mode target --op update --name state --value offline");
-  return not_supported("system");
+  if (!is("update")) return not_supported("system");
+  if (name == nullptr || value == nullptr)
+    return refuse("update operation requires 'name' and 'value' options");
+  if ((*name == "State" || *name == "state") && *value == "ready") return {};
+  return refuse("invalid request",
+                "a target is set offline by --mode target --op update --name state --value offline");
 }
 
 // ---- target
@@ -202,8 +202,8 @@ Outcome Command::targets() {
 Outcome Command::new_target_of_name() {
   const auto number = tid();
   if (!number) return tl::unexpected<Failure>(number.error());
-  const auto text = needed("targetname");
-  if (!text) return tl::unexpected<Failure>(text.error());
+  const std::string* const text = options_.find("targetname");
+  if (text == nullptr) return refuse("creating new target requires a name, use --targetname");
   const auto name = iscsi::normalize_name(*text);
   if (!name) return refuse("invalid request", "'" + *text + "': " + name.error().message);
   const model::TargetKey key{*name};
@@ -334,6 +334,9 @@ tl::expected<model::StorageKey, Failure> key_for_unit(const targetd::FileProbe& 
   using Kind = targetd::FileProbe::Kind;
   const std::string name = name_for_path(wanted.path);
   const bool pass = wanted.device_type == "pt" || wanted.type == "sg" || wanted.type == "bsg";
+  constexpr std::array types{"disk", "pt", "tape", "cd", "changer", "osd", "ssc"};
+  if (!wanted.device_type.empty() && std::find(types.begin(), types.end(), wanted.device_type) == types.end())
+    return refuse("unknown target type: " + wanted.device_type);
   if (!wanted.device_type.empty() && wanted.device_type != "disk" && wanted.device_type != "pt") {
     return refuse("invalid request",
                   "devices of type " + wanted.device_type + " are not served here; disk and pt are");
@@ -362,6 +365,7 @@ tl::expected<model::StorageObject, Failure> object_for_unit(model::Plugin plugin
   object.write_back = plugin == model::Plugin::fileio && !sync;
   (void)object.attributes.set(model::storage_attributes(plugin), "emulate_write_cache",
                               object.write_back ? "1" : "0");
+  if (wanted.type == "aio") object.unknown.emplace("/tgt_bstype", targetd::Json(wanted.type).dump());
   if (!wanted.flags.empty()) object.unknown.emplace("/tgt_bsoflags", targetd::Json(wanted.flags).dump());
   if (!wanted.block_size.empty()) {
     const auto set =
@@ -378,6 +382,9 @@ tl::expected<model::Changes, Failure> changes_for_unit(const targetd::Administra
                                                        const std::string& serial) {
   if (!wanted.path.starts_with('/'))
     return refuse("invalid request", "the path of a backing store begins with '/'");
+  constexpr std::array flags{"", "sync", "direct", "sync:direct", "direct:sync"};
+  if (std::find(flags.begin(), flags.end(), wanted.flags) == flags.end())
+    return refuse("invalid request", "the flags of a backing store are sync, direct or sync:direct");
   const targetd::FileProbe probe = administration.probe(wanted.path);
   const auto storage = key_for_unit(probe, wanted);
   if (!storage) return tl::unexpected<Failure>(storage.error());
@@ -433,6 +440,7 @@ Outcome Command::update_unit() {
   const auto params = needed("params");
   if (!params) return tl::unexpected<Failure>(params.error());
   model::StorageObject object = *configuration().find<model::StorageObject>(exported->object);
+  bool another = false;
   for (const auto& [name, value] : pairs_of(*params)) {
     constexpr std::array left_out{"vendor_id",         "product_id",      "product_rev", "scsi_id",
                                   "sense_format",      "rotation_rate",   "lbppbe",      "la_lba",
@@ -442,16 +450,32 @@ Outcome Command::update_unit() {
     } else if (name == "thin_provisioning") {
       (void)object.attributes.set(model::storage_attributes(exported->object.plugin), "emulate_tpu",
                                   value == "1" ? "1" : "0");
+    } else if (name == "scsi_sn") {
+      another = object.wwn != value;
+      object.wwn = value;
     } else if (std::find(left_out.begin(), left_out.end(), name) == left_out.end()) {
-      return refuse("invalid request", name + " cannot be changed; readonly and thin_provisioning can");
+      return refuse("invalid request",
+                    name + " cannot be changed; readonly, thin_provisioning and scsi_sn can");
     }
   }
-  return commit({model::set<model::StorageObject>(exported->object, std::move(object))});
+  if (!another) return commit({model::set<model::StorageObject>(exported->object, std::move(object))});
+  // A disk of another serial number is another disk, which comes in the place of this one.
+  model::Configuration copy = configuration();
+  model::Changes changes = model::removal_of(copy, exported->object);
+  auto back = model::apply_all(copy, changes);
+  if (!back) return refuse(back.error());
+  for (model::Change& change : *back) {
+    auto* const put = std::get_if<model::ChangeOf<model::StorageObject>>(&change);
+    if (put != nullptr) put->value = object;
+    changes.push_back(std::move(change));
+  }
+  return commit(changes);
 }
 
 Outcome Command::delete_unit() {
   const auto key = lun();
   if (!key) return tl::unexpected<Failure>(key.error());
+  if (key->index == 0) return refuse("invalid request", "LUN 0 is tgt's controller");
   const auto* const exported = configuration().find<model::Lun>(*key);
   if (exported == nullptr) return refuse("can't find the logical unit");
   const bool only_here = configuration().luns_of(exported->object).size() == 1;
@@ -504,12 +528,34 @@ tl::unexpected<Failure> no_account(const std::string& user) {
 }  // namespace
 
 Outcome Command::connections() {
+  if (is("delete") && options_.mode == Mode::connection) return delete_connection();
   if (!is("show"))
     return refuse("this operation isn't supported",
-                  "targetcli's `disable` of a portal group closes its sessions");
+                  "show is, and --mode connection --op delete; statistics are --mode target's");
   const auto key = group();
   if (!key) return tl::unexpected<Failure>(key.error());
   out_ = show_connections(administration_, *key);
+  return {};
+}
+
+Outcome Command::delete_connection() {
+  const auto key = group();
+  if (!key) return tl::unexpected<Failure>(key.error());
+  const auto number = [this](std::string_view name) {
+    const std::string* const text = options_.find(name);
+    return text == nullptr ? std::nullopt : parse_number<std::uint16_t>(*text);
+  };
+  const auto sessions = administration_.sessions_of(*key);
+  if (!sessions) return refuse(sessions.error());
+  const auto session = std::find_if(sessions->begin(), sessions->end(),
+                                    [sid = number("sid")](const auto& each) { return sid == each.tsih; });
+  const std::string hint = "tgtadm --mode connection --op show --tid N lists them";
+  if (session == sessions->end()) return refuse("can't find the session", hint);
+  const auto connection = std::find_if(session->connections.begin(), session->connections.end(),
+                                       [cid = number("cid")](const auto& each) { return cid == each.cid; });
+  if (connection == session->connections.end()) return refuse("can't find the connection", hint);
+  if (const Status dropped = administration_.drop_connection(session->tsih, connection->cid); !dropped)
+    return refuse(dropped.error());
   return {};
 }
 
@@ -518,8 +564,9 @@ Outcome Command::accounts() {
   if (is("delete")) return delete_account();
   if (is("bind") || is("unbind")) return bind_account(is("bind"));
   if (!is("show")) return not_supported("account");
-  out_ = "Account list:\n";
-  for (const auto& [user, secret] : accounts_of(configuration())) out_ += "    " + user + "\n";
+  const Accounts all = accounts_of(configuration());
+  if (!all.empty()) out_ = "Account list:\n";
+  for (const auto& [user, secret] : all) out_ += "    " + user + "\n";
   return {};
 }
 
@@ -549,31 +596,60 @@ Outcome Command::delete_account() {
       changed.chap.mutual_userid = {}, changed.chap.mutual_password = {};
     changes.push_back(model::set<model::PortalGroup>(key, std::move(changed)));
   }
+  if (const auto* const discovery = configuration().find<model::Discovery>({}); discovery != nullptr) {
+    model::Discovery changed = *discovery;  // as with targets: enabled, and nobody can prove to be anybody
+    if (changed.chap.userid == *user) changed.chap.userid = {}, changed.chap.password = {};
+    if (changed.chap.mutual_userid == *user)
+      changed.chap.mutual_userid = {}, changed.chap.mutual_password = {};
+    if (!(changed == *discovery)) changes.push_back(model::set<model::Discovery>({}, std::move(changed)));
+  }
   return commit(changes);
+}
+
+// In the place of one direction of `chap`, or out of it.
+Outcome Command::bind_in(model::Chap& chap, const Accounts::value_type& account, bool on) const {
+  const bool outgoing = options_.has("outgoing");
+  std::string& bound = outgoing ? chap.mutual_userid : chap.userid;
+  model::Password& secret = outgoing ? chap.mutual_password : chap.password;
+  if (!on && bound != account.first)
+    return refuse("can't find the account", account.first + " is not bound there");
+  if (on && !bound.empty()) {
+    return refuse(outgoing ? "this target already has an outgoing account" : "this account already exists",
+                  bound + " is bound, and there is one account for each direction; unbind it first");
+  }
+  bound = on ? account.first : std::string();
+  secret = on ? account.second : model::Password();
+  return {};
 }
 
 Outcome Command::bind_account(bool on) {
   const auto user = needed("user");
   if (!user) return tl::unexpected<Failure>(user.error());
+  const Accounts accounts = accounts_of(configuration());
+  if (!options_.has("tid")) return bind_for_discovery(accounts, *user, on);
   const auto key = group();
   if (!key) return tl::unexpected<Failure>(key.error());
-  const Accounts accounts = accounts_of(configuration());
   const auto account = accounts.find(*user);
   if (account == accounts.end()) return no_account(*user);
-  const bool outgoing = options_.has("outgoing");
-  model::PortalGroup group_value = *configuration().find<model::PortalGroup>(*key);
-  std::string& bound = outgoing ? group_value.chap.mutual_userid : group_value.chap.userid;
-  model::Password& secret = outgoing ? group_value.chap.mutual_password : group_value.chap.password;
-  if (!on && bound != *user) return refuse("can't find the account", *user + " is not bound there");
-  if (on && !bound.empty())
-    return refuse("this account already exists",
-                  bound + " is bound; a target has one account for each direction");
-  bound = on ? *user : std::string();
-  secret = on ? account->second : model::Password();
-  if (!outgoing) set_flag(group_value, "authentication", on);
+  model::PortalGroup value = *configuration().find<model::PortalGroup>(*key);
+  if (const Outcome bound = bind_in(value.chap, *account, on); !bound) return bound;
+  if (!options_.has("outgoing")) set_flag(value, "authentication", on);
   // Stays in the list of accounts.
+  return commit(
+      {keep_accounts(configuration(), accounts), model::set<model::PortalGroup>(*key, std::move(value))});
+}
+
+// An account of no target is of discovery sessions.
+Outcome Command::bind_for_discovery(const Accounts& accounts, const std::string& user, bool on) {
+  const auto account = accounts.find(user);
+  if (account == accounts.end()) return no_account(user);
+  const auto* const there = configuration().find<model::Discovery>({});
+  model::Discovery value = there == nullptr ? model::Discovery{} : *there;
+  if (const Outcome bound = bind_in(value.chap, *account, on); !bound) return bound;
+  if (!options_.has("outgoing")) value.enable = on;
   return commit({keep_accounts(configuration(), accounts),
-                 model::set<model::PortalGroup>(*key, std::move(group_value))});
+                 there == nullptr ? model::add<model::Discovery>({}, std::move(value))
+                                  : model::set<model::Discovery>({}, std::move(value))});
 }
 
 // ---- the front ends

@@ -59,10 +59,13 @@ class Command {
   [[nodiscard]] Outcome portals();
   [[nodiscard]] Outcome change_portal(bool on);
   [[nodiscard]] Outcome connections();
+  [[nodiscard]] Outcome delete_connection();
   [[nodiscard]] Outcome accounts();
   [[nodiscard]] Outcome new_account();
   [[nodiscard]] Outcome delete_account();
   [[nodiscard]] Outcome bind_account(bool on);
+  [[nodiscard]] Outcome bind_for_discovery(const Accounts& accounts, const std::string& user, bool on);
+  [[nodiscard]] Outcome bind_in(model::Chap& chap, const Accounts::value_type& account, bool on) const;
 
   targetd::Administration& administration_;
   Options options_;

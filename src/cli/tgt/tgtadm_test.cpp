@@ -184,6 +184,7 @@ TEST_F(Tgtadm, SaysWhatIsWrongInItsWords) {
   EXPECT_EQ(run("--lld fcoe --op show --mode target").err,
             "tgtadm: can't find the driver (iscsi is the only one)\n");
   EXPECT_EQ(run("--op nosuch --mode target").exit_code, 1);
+  EXPECT_EQ(run("--nosuch").exit_code, 22);
   EXPECT_EQ(run("--op delete --mode target --tid 7").exit_code, 22);
 }
 
@@ -193,7 +194,7 @@ TEST_F(Tgtadm, TakesOptionsInAllTheirForms) {
   EXPECT_NE(out("-o show -m target").find("Backing store flags: direct\n"), std::string::npos);
   EXPECT_EQ(run("-o new -m portal --param portal=[::1]:3262").exit_code, 0);
   EXPECT_EQ(out("-o show -m portal"), "Portal: 0.0.0.0:3260,1\nPortal: [::1]:3262,1\n");
-  EXPECT_EQ(run("--b x").exit_code, 1);  // of several options the beginning
+  EXPECT_EQ(run("--b x").exit_code, 22);  // of several options the beginning
 }
 
 TEST_F(Tgtadm, InitiatorsAreLetInByName) {
@@ -276,7 +277,7 @@ TEST_F(Tgtadm, AnAccountThatGoesLeavesNoDoorOpen) {
   const auto* const group = daemon.own.find<model::PortalGroup>({{one}, 1});
   EXPECT_TRUE(group->chap.userid.empty());
   EXPECT_EQ(group->attributes.number(model::group_attributes(), "authentication"), 1);
-  EXPECT_EQ(out("--op show --mode account"), "Account list:\n");
+  EXPECT_EQ(out("--op show --mode account"), "");
 }
 
 TEST_F(Tgtadm, AnAccountCanBeBoundAgain) {
@@ -341,6 +342,43 @@ TEST_F(Tgtadm, AdminMakesWhatTheFileSays) {
   const std::size_t before = daemon.past.size();
   EXPECT_EQ(admin({"update", "ALL"}, file).err, "");
   EXPECT_EQ(daemon.past.size(), before);  // nothing differed
+}
+
+TEST_F(Tgtadm, AdminTakesNumbersAndAccountsOfDiscoveryFromTheFile) {
+  auto file = file_with("iqn.2026-11.io.perilune:conf", "/srv/c.img");
+  EXPECT_TRUE(file.apply(model::set<model::Target>({"iqn.2026-11.io.perilune:conf"}, target_with_tid(9)))
+                  .has_value());
+  model::Discovery discovery;
+  discovery.enable = true;
+  discovery.chap.userid = "u3";
+  discovery.chap.password = model::Password("secretsecret3");
+  EXPECT_TRUE(file.apply(model::add<model::Discovery>({}, discovery)).has_value());
+  EXPECT_EQ(admin({"execute", "ALL"}, file).err, "");
+  EXPECT_EQ(tids_of(daemon.own).at(9).wwn, "iqn.2026-11.io.perilune:conf");
+  ASSERT_NE(daemon.own.find<model::Discovery>({}), nullptr);
+  EXPECT_EQ(daemon.own.find<model::Discovery>({})->chap, discovery.chap);
+  EXPECT_TRUE(daemon.own.find<model::Discovery>({})->enable);
+  EXPECT_EQ(out("--op show --mode account"), "Account list:\n    u3\n");
+  // tgtadm's way to the same.
+  out("--op unbind --mode account --user u3");
+  EXPECT_FALSE(daemon.own.find<model::Discovery>({})->enable);
+  out("--op bind --mode account --user u3");
+  EXPECT_TRUE(daemon.own.find<model::Discovery>({})->enable);
+  // One that goes leaves no door open.
+  out("--op delete --mode account --user u3");
+  EXPECT_TRUE(daemon.own.find<model::Discovery>({})->enable);
+  EXPECT_TRUE(daemon.own.find<model::Discovery>({})->chap.userid.empty());
+}
+
+TEST_F(Tgtadm, AnotherSerialNumberIsAnotherDiskInItsPlace) {
+  make_one();
+  out("--op bind --mode target --tid 1 -Q iqn.2026-11.io.perilune:host");
+  out("--op update --mode logicalunit --tid 1 --lun 1 --params scsi_sn=SN0001,readonly=1");
+  const auto& [key, object] = *daemon.own.all<model::StorageObject>().begin();
+  EXPECT_EQ(object.wwn, "SN0001");
+  EXPECT_TRUE(object.readonly);
+  EXPECT_EQ(daemon.own.find<model::Lun>({{{one}, 1}, 1})->object, key);
+  EXPECT_NE(daemon.own.find<model::MappedLun>({{{{one}, 1}, "iqn.2026-11.io.perilune:host"}, 1}), nullptr);
 }
 
 TEST_F(Tgtadm, AdminLeavesWhatIsInUse) {

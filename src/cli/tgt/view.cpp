@@ -15,7 +15,9 @@ constexpr const char* tid_pointer = "/tgt_tid";
 const model::ForeignKey accounts_key{"document", "tgt_accounts"};
 constexpr std::uint16_t default_port = 3260;
 
-std::optional<std::uint32_t> kept_tid(const model::Target& target) {
+}  // namespace
+
+std::optional<std::uint32_t> wanted_tid(const model::Target& target) {
   const auto at = target.unknown.find(tid_pointer);
   if (at == target.unknown.end()) return std::nullopt;
   std::uint32_t tid = 0;
@@ -24,9 +26,7 @@ std::optional<std::uint32_t> kept_tid(const model::Target& target) {
   return error == std::errc{} && stop == end && tid != 0 ? std::optional(tid) : std::nullopt;
 }
 
-}  // namespace
-
-bool is_tgts(const model::Target& target) { return kept_tid(target).has_value(); }
+bool is_tgts(const model::Target& target) { return wanted_tid(target).has_value(); }
 
 model::Target target_with_tid(std::uint32_t tid) {
   model::Target target;
@@ -38,7 +38,7 @@ Tids tids_of(const model::Configuration& configuration) {
   Tids tids;
   std::vector<model::TargetKey> others;
   for (const auto& [key, target] : configuration.all<model::Target>()) {
-    const auto tid = kept_tid(target);
+    const auto tid = wanted_tid(target);
     if (!tid || !tids.emplace(*tid, key).second) others.push_back(key);
   }
   for (const model::TargetKey& key : others) tids.emplace(lowest_free_tid(tids), key);
@@ -126,11 +126,12 @@ Accounts accounts_of(const model::Configuration& configuration) {
       }
     }
   }
-  for (const auto& [key, group] : configuration.all<model::PortalGroup>()) {
-    if (!group.chap.userid.empty()) accounts.emplace(group.chap.userid, group.chap.password);
-    if (!group.chap.mutual_userid.empty())
-      accounts.emplace(group.chap.mutual_userid, group.chap.mutual_password);
-  }
+  const auto take = [&accounts](const model::Chap& chap) {
+    if (!chap.userid.empty()) accounts.emplace(chap.userid, chap.password);
+    if (!chap.mutual_userid.empty()) accounts.emplace(chap.mutual_userid, chap.mutual_password);
+  };
+  for (const auto& [key, group] : configuration.all<model::PortalGroup>()) take(group.chap);
+  if (const auto* const discovery = configuration.find<model::Discovery>({})) take(discovery->chap);
   return accounts;
 }
 

@@ -23,6 +23,8 @@ using Tids = std::map<std::uint32_t, model::TargetKey>;
 // Every target has one: the kept, and for those that were made otherwise the lowest that are free, by name.
 [[nodiscard]] Tids tids_of(const model::Configuration& configuration);
 [[nodiscard]] std::uint32_t lowest_free_tid(const Tids& tids);
+// That it is kept with, or that targets.conf wants for it (controller_tid).
+[[nodiscard]] std::optional<std::uint32_t> wanted_tid(const model::Target& target);
 // Made by tgtadm or tgt-admin.
 [[nodiscard]] bool is_tgts(const model::Target& target);
 [[nodiscard]] model::Target target_with_tid(std::uint32_t tid);
@@ -48,7 +50,7 @@ using Endpoint = std::pair<std::string, std::uint16_t>;
 // ---- accounts
 
 using Accounts = std::map<std::string, model::Password>;
-// Those that stand for themselves, and those that a target has.
+// Those that stand for themselves, and those that a target or discovery has.
 [[nodiscard]] Accounts accounts_of(const model::Configuration& configuration);
 [[nodiscard]] model::Change keep_accounts(const model::Configuration& configuration,
                                           const Accounts& accounts);

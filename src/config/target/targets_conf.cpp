@@ -24,27 +24,21 @@ std::string object_name(std::string_view path) {
 }
 
 // What tgt knows about a disk or a server that the configuration has no place for.
-const std::set<std::string_view> store_descriptions = {"scsi_id",
-                                                       "vendor_id",
-                                                       "product_id",
-                                                       "product_rev",
-                                                       "sense_format",
-                                                       "removable",
-                                                       "path",
-                                                       "mode_page",
-                                                       "allow-in-use",
-                                                       "lbppbe",
-                                                       "la_lba",
-                                                       "optimal_xfer_gran",
-                                                       "optimal_xfer_len",
-                                                       "params",
-                                                       "online",
-                                                       "bsoflags",
-                                                       "bsopts",
-                                                       "rotation_rate",
-                                                       "thin_provisioning"};
-const std::set<std::string_view> store_options = {"scsi_sn",     "write-cache", "readonly",
-                                                  "device-type", "bs-type",     "block-size"};
+const std::set<std::string_view> store_descriptions = {
+    "scsi_id",          "vendor_id", "product_id", "product_rev",
+    "sense_format",     "removable", "path",       "mode_page",
+    "allow-in-use",     "lbppbe",    "la_lba",     "optimal_xfer_gran",
+    "optimal_xfer_len", "params",    "online",     "bsopts",
+    "rotation_rate"};
+const std::set<std::string_view> store_options = {"scsi_sn", "write-cache", "readonly", "device-type",
+                                                  "bs-type", "block-size",  "bsoflags", "thin_provisioning"};
+const std::set<std::string_view> ignored_parameters = {"nop_interval",
+                                                       "nop_count",
+                                                       "MaxQueueCmd",
+                                                       "RDMAExtensions",
+                                                       "TargetRecvDataSegmentLength",
+                                                       "InitiatorRecvDataSegmentLength",
+                                                       "MaxOutstandingUnexpectedPDUs"};
 const std::set<std::string_view> ignored_globals = {"ignore-errors",  "control-port", "iSNSServerIP",
                                                     "iSNSServerPort", "iSNS",         "iSNSAccessControl"};
 
@@ -134,6 +128,7 @@ class Translator {
     const PortalGroupKey key{{*name}, 1};
     PortalGroup group;
     any_address_ = false;
+    Target value;
     std::vector<ConfDirective> initiators;
     std::vector<Store> stores[2];  // backing stores, direct stores
     std::map<std::string, ConfDirective, std::less<>> defaults;
@@ -142,6 +137,8 @@ class Translator {
         stores[directive.name == "direct-store"].push_back({directive.where, directive.value, {}, {}});
       } else if (directive.name == "initiator-name") {
         initiators.push_back(directive);
+      } else if (directive.name == "controller_tid") {
+        value.unknown["/tgt_tid"] = std::to_string(target_number(directive));
       } else if (!store_option(directive, defaults)) {
         group_option(directive, group);
       }
@@ -149,7 +146,7 @@ class Translator {
     for (const ConfBlock& inner : block.blocks) inner_block(inner, stores);
     if (any_address_) group.initiator_addresses.clear();
     open_to(initiators.empty(), group);
-    apply(add<Target>(key.parent, {}), block.where);
+    apply(add<Target>(key.parent, std::move(value)), block.where);
     apply(add<PortalGroup>(key, std::move(group)), block.where);
     for (const auto& [address, port] : portals_) apply(add<Portal>({key, address, port}, {}), block.where);
     add_stores(key, stores, defaults);
@@ -180,7 +177,7 @@ class Translator {
 
   void group_option(const ConfDirective& directive, PortalGroup& group) {
     if (directive.name == "driver") return driver(directive);
-    if (directive.name == "controller_tid") return warn(directive);
+    if (ignored_parameters.contains(directive.name)) return warn(directive);
     if (directive.name == "incominguser")
       return credentials(directive, group.chap.userid, group.chap.password);
     if (directive.name == "outgoinguser")
@@ -227,6 +224,15 @@ class Translator {
       }
     }
     stores[block.name == "direct-store"].push_back(std::move(store));
+  }
+
+  std::uint32_t target_number(const ConfDirective& directive) {
+    std::uint32_t number = 0;
+    const auto end = directive.value.data() + directive.value.size();
+    const auto [at, error] = std::from_chars(directive.value.data(), end, number);
+    if (error != std::errc{} || at != end || number == 0)
+      wrong(directive.where, "controller_tid must be a number from 1 on");
+    return number;
   }
 
   std::uint16_t lun_number(const ConfDirective& directive) {
@@ -300,7 +306,15 @@ class Translator {
     object.wwn = option(store, "scsi_sn", serial ? std::string_view(*serial) : std::string_view());
     object.write_back = on_off(store, "write-cache", "on", "off", "on");
     object.readonly = on_off(store, "readonly", "1", "0", "0");
+    if (const std::string_view flags = option(store, "bsoflags", ""); !flags.empty()) {
+      if (flags != "sync" && flags != "direct" && flags != "sync:direct" && flags != "direct:sync")
+        wrong(store.where, "bsoflags must be sync, direct or sync:direct");
+      if (flags != "direct") object.write_back = false;
+      object.unknown["/tgt_bsoflags"] = "\"" + std::string(flags) + "\"";
+    }
+    if (option(store, "bs-type", "") == "aio") object.unknown["/tgt_bstype"] = "\"aio\"";
     attribute(store, key, object, "emulate_write_cache", object.write_back ? "1" : "0");
+    if (on_off(store, "thin_provisioning", "1", "0", "0")) attribute(store, key, object, "emulate_tpu", "1");
     if (const auto size = option(store, "block-size", ""); !size.empty())
       attribute(store, key, object, "block_size", size);
     return object;

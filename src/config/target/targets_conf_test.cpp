@@ -202,11 +202,11 @@ TEST(TargetsConf, IncludesWhatItNames) {
 
 TEST(TargetsConf, WhatOnlyDescribesIsLeftOutWithAWarning) {
   const auto loaded =
-      load("ignore-errors yes\n" + in_target("vendor_id X\nbacking-store /srv/a\ncontroller_tid 3"));
+      load("ignore-errors yes\n" + in_target("vendor_id X\nbacking-store /srv/a\nnop_count 3"));
   EXPECT_THAT(loaded.warnings,
               ElementsAre("targets.conf:1: ignore-errors has no place here and is left out",
                           "targets.conf:3: vendor_id has no place here and is left out",
-                          "targets.conf:5: controller_tid has no place here and is left out"));
+                          "targets.conf:5: nop_count has no place here and is left out"));
 }
 
 TEST(TargetsConf, WhatWouldOpenMoreThanItSaysIsRefused) {

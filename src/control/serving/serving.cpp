@@ -727,4 +727,10 @@ void Serving::request_logouts(const PortalGroupKey& key, std::uint32_t seconds) 
   });
 }
 
+Status Serving::drop_connection(std::uint16_t tsih, std::uint16_t cid) {
+  return call([this, tsih, cid](const target::Server::Done& done) {
+    done(server_.drop_connection(tsih, cid) ? Status{} : fail(Errc::not_found, "there is no such session"));
+  });
+}
+
 }  // namespace perilune::control::serving

@@ -77,6 +77,7 @@ class Serving {
   void set_admits(const config::target::Configuration& configuration,
                   const config::target::PortalGroupKey& key, bool admits);
   void request_logouts(const config::target::PortalGroupKey& key, std::uint32_t seconds);
+  [[nodiscard]] Status drop_connection(std::uint16_t tsih, std::uint16_t cid);  // not_found: no such session
 
  private:
   struct Object {  // a storage object

@@ -85,6 +85,9 @@ class TargetDaemon final : public targetd::Administration {
   [[nodiscard]] Status pause(const config::target::PortalGroupKey& group) override;
   [[nodiscard]] Status drain(const config::target::PortalGroupKey& group, std::uint32_t seconds) override;
   [[nodiscard]] Status resume(const config::target::PortalGroupKey& group) override;
+  [[nodiscard]] Status drop_connection(std::uint16_t tsih, std::uint16_t cid) override {
+    return serving_.drop_connection(tsih, cid);
+  }
   [[nodiscard]] std::string version() const override { return options_.version; }
 
  private:

@@ -156,6 +156,10 @@ class Administration {
   [[nodiscard]] virtual Status drain(const config::target::PortalGroupKey& group, std::uint32_t seconds) = 0;
   [[nodiscard]] virtual Status resume(const config::target::PortalGroupKey& group) = 0;
 
+  // The initiator is told that this connection is dropped, and it is; that it comes again is not prevented.
+  // not_found: there is no such session.
+  [[nodiscard]] virtual Status drop_connection(std::uint16_t tsih, std::uint16_t cid) = 0;
+
   [[nodiscard]] virtual std::string version() const = 0;
 };
 
