@@ -98,7 +98,7 @@ class FakeAdministration final : public targetd::Administration {
     const auto done = targetd::export_saveconfig(folder, backups, own, now_, how);
     if (!done) return tl::unexpected<Error>(done.error());
     return targetd::Saved{default_save_path(), done->backed_up,
-                          "/etc/rtslib-fb-target/backup/" + targetd::backup_name(now_)};
+                          "/etc/rtslib-fb-target/backup/" + done->backup};
   }
   bool is_saved() const override { return false; }
   std::string default_save_path() const override { return "/etc/rtslib-fb-target/saveconfig.json"; }

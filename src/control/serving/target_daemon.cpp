@@ -326,11 +326,10 @@ Result<targetd::Saved> TargetDaemon::save(const targetd::SaveOptions& options) {
   targetd::ExportOptions how;
   how.overwrite_with_nothing = options.overwrite_with_nothing;
   how.max_backups = options.max_backups;
-  const auto now = local_now();
-  const auto exported = targetd::export_saveconfig(**folder, **backups, configuration(), now, how);
+  const auto exported = targetd::export_saveconfig(**folder, **backups, configuration(), local_now(), how);
   if (!exported) return tl::unexpected(exported.error());
   saved.backed_up = exported->backed_up;
-  if (saved.backed_up) saved.backup_path = backup_folder + "/" + targetd::backup_name(now);
+  if (saved.backed_up) saved.backup_path = backup_folder + "/" + exported->backup;
   return saved;
 }
 

@@ -42,23 +42,36 @@ Status remove_oldest(StateFolder& backups, std::vector<std::string> names, std::
   return {};
 }
 
-// Gives whether there was something new to keep.
-Result<bool> keep_backup(StateFolder& backups, std::string_view text, std::chrono::local_seconds now,
-                         std::size_t max_backups) {
+// The time in a name that backup_name() makes; of another: the beginning of time.
+std::chrono::local_seconds time_in(const std::string& name) {
+  int year = 0, hour = 0, minute = 0, second = 0;
+  unsigned month = 0, day = 0;
+  const int found = std::sscanf(name.c_str(), "saveconfig-%4d%2u%2u-%2d:%2d:%2d", &year, &month, &day, &hour,
+                                &minute, &second);
+  const std::chrono::year_month_day date{std::chrono::year{year}, std::chrono::month{month},
+                                         std::chrono::day{day}};
+  if (found != 6 || !date.ok()) return {};
+  return std::chrono::local_days{date} + std::chrono::hours{hour} + std::chrono::minutes{minute} +
+         std::chrono::seconds{second};
+}
+
+// Gives its name; empty: there was nothing new to keep.
+Result<std::string> keep_backup(StateFolder& backups, std::string_view text, std::chrono::local_seconds now,
+                                std::size_t max_backups) {
   auto names = list_backups(backups);
   if (!names) return tl::unexpected<Error>(std::move(names.error()));
-  if (newest_holds(backups, *names, text)) return false;
+  if (newest_holds(backups, *names, text)) return std::string();
   const auto compressed = gzip(text);
   if (!compressed) return tl::unexpected<Error>(compressed.error());
+  if (!names->empty()) now = std::max(now, time_in(names->back()) + std::chrono::seconds{1});
   const std::string name = backup_name(now);
   if (auto done = replace_file(backups, name, *compressed); !done)
     return tl::unexpected<Error>(std::move(done.error()));
-  if (std::find(names->begin(), names->end(), name) == names->end()) names->push_back(name);
-  std::sort(names->begin(), names->end());
+  names->push_back(name);
   if (auto done = remove_oldest(backups, std::move(*names), max_backups); !done) {
     return tl::unexpected<Error>(std::move(done.error()));
   }
-  return true;
+  return name;
 }
 
 bool has_something(std::string_view text) {
@@ -94,7 +107,8 @@ Result<Exported> export_saveconfig(StateFolder& folder, StateFolder& backups,
     const auto kept = keep_backup(backups, *before, now, options.max_backups);
     if (!kept)
       return fail(kept.error().code, "cannot keep a backup of " + options.name + ": " + kept.error().message);
-    exported.backed_up = *kept;
+    exported.backed_up = !kept->empty();
+    exported.backup = *kept;
   }
   const std::string text = config::target::write_saveconfig(configuration);
   if (auto done = replace_file(folder, options.name, text); !done)
