@@ -272,6 +272,7 @@ class Device {
   [[nodiscard]] bool save_change(LogicalUnit& unit);
   void make_change(LogicalUnit& unit);
   void change_saved(LogicalUnit& unit, bool durable);
+  void change_over(LogicalUnit& unit, bool durable);
   void continue_change(LogicalUnit& unit);
   void end_tasks_here(LogicalUnit& unit, const std::vector<NexusName>& nexuses, const Task* except);
   void raise_named(const LogicalUnit& unit, const NexusNotice& notice);

@@ -57,6 +57,7 @@ struct UnitConfig {
   PortGroups port_groups = {};
   UnitStore* store = nullptr;  // outlives the unit; nullptr: what cannot be kept over a loss of power is refused
   DurableState durable = {};   // what the store has of it
+  AccessStateStore* access_states = nullptr;  // outlives the unit; nullptr: what initiators set is over with the unit
   // What a thin backing uses, the same on all shards; outlives the unit. nullptr: nobody can tell, and there are no thresholds.
   block::SpaceMeter* space = nullptr;
   UnitRules rules = {};  // of a real device they count for nothing

@@ -7,6 +7,7 @@
 #include "base/assert.hpp"
 #include "scsi/device.hpp"
 #include "scsi/handlers.hpp"
+#include "scsi/reservation_handlers.hpp"
 #include "scsi/transfer.hpp"
 
 namespace perilune::scsi {
@@ -163,7 +164,8 @@ bool admit_set_target_port_groups(Command& command) {
 
 Progress run_set_target_port_groups(Command& command) {
   Task& task = command.task;
-  PortGroups& groups = command.unit.port_groups();
+  if (task.step == changing_step) return end_change(command);
+  const PortGroups& groups = command.unit.port_groups();
   if (task.data_transfer_length == 0) return good(task);
   std::array<std::uint8_t, set_header_bytes + limits::max_port_groups * set_descriptor_bytes> list;
   const std::size_t length = gather(task.data, 0, MutableBytes(list).first(task.need.data_out_bytes));
@@ -181,13 +183,19 @@ Progress run_set_target_port_groups(Command& command) {
       return Progress::over;
     }
   }
-  bool changed = false;
+  PortGroups wanted = groups;
   for (std::size_t at = set_header_bytes; at < length; at += set_descriptor_bytes) {
     const auto state = static_cast<AccessState>(list[at] & 0x0f);
-    changed |= groups.set_state(load_be16(&list[at + 2]), state, PortGroup::Cause::command);
+    (void)wanted.set_state(load_be16(&list[at + 2]), state, PortGroup::Cause::command);
   }
-  if (changed) command.unit.raise_for_others(task.nexus, UnitAttention::access_state_changed);
-  return good(task);
+  UnitChange change;
+  for (const PortGroup& group : wanted.all()) {
+    if (group.state != groups.find(group.id)->state) change.access_states.push_back(group);
+  }
+  if (wanted == groups) return good(task);
+  change.port_groups = std::move(wanted);
+  change.for_others = UnitAttention::access_state_changed;
+  return begin_change(command, std::move(change));
 }
 
 }  // namespace perilune::scsi

@@ -11,6 +11,7 @@
 
 #include "base/bytes.hpp"
 #include "base/result.hpp"
+#include "scsi/port_groups.hpp"
 #include "scsi/protection.hpp"
 #include "scsi/reservations.hpp"
 #include "scsi/thresholds.hpp"
@@ -66,9 +67,20 @@ class UnitStore {
   virtual void save(std::vector<std::uint8_t> record, std::function<void(bool)> done) = 0;
 };
 
+// Who remembers the states of port groups that initiators set. Implemented as UnitStore is, and called as it is.
+class AccessStateStore {
+ public:
+  virtual ~AccessStateStore() = default;
+  // `groups` are to have these states, says `initiator` (its port). Later, from a turn of the loop, `done` is called once: true when
+  // this outlives a loss of power, false when that is not known.
+  virtual void keep(std::vector<PortGroup> groups, const std::string& initiator, std::function<void(bool)> done) = 0;
+};
+
 struct UnitChange {
   std::vector<NexusName> aborted;        // first: these nexuses' commands on the unit end, the changing one aside
-  std::optional<DurableState> durable;   // then: this is durable
+  std::optional<DurableState> durable;   // then: this is durable, or that: one of both
+  std::vector<PortGroup> access_states;  // what of port_groups has another state; where somebody remembers it
+  std::optional<PortGroups> port_groups;
   std::optional<Reservations> reservations;  // then these count
   std::optional<ModeValues> modes;
   std::optional<ProtectionType> protection_type;

@@ -86,6 +86,12 @@ void Device::continue_change(LogicalUnit& unit) {
 
 bool Device::save_change(LogicalUnit& unit) {
   LogicalUnit::ChangeInProgress& current = *unit.pending_;
+  if (!current.change.access_states.empty() && unit.config_.access_states != nullptr) {
+    current.stage = Stage::saving;
+    unit.config_.access_states->keep(current.change.access_states, current.task->nexus->names().initiator_port,
+                                     [this, &unit](bool kept) { change_over(unit, kept); });
+    return false;
+  }
   if (!current.change.durable) {
     make_change(unit);
     return true;
@@ -99,8 +105,12 @@ bool Device::save_change(LogicalUnit& unit) {
 
 // What the record says is what counts, even when nobody waits for the answer any more.
 void Device::change_saved(LogicalUnit& unit, bool durable) {
-  Task& task = *unit.pending_->task;
   unit.record_known_ = durable;
+  change_over(unit, durable);
+}
+
+void Device::change_over(LogicalUnit& unit, bool durable) {
+  Task& task = *unit.pending_->task;
   if (durable)
     make_change(unit);
   else
@@ -119,6 +129,7 @@ void Device::make_change(LogicalUnit& unit) {
     unit.check_thresholds();
   }
   if (change.protection_type) unit.set_protection_type(*change.protection_type);
+  if (change.port_groups) unit.port_groups() = std::move(*change.port_groups);
   for (const NexusNotice& notice : change.notices) {
     raise_named(unit, notice);
     if (unit.change_ == nullptr) continue;

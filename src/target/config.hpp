@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -36,6 +37,10 @@ struct UnitSpec {
   std::shared_ptr<passthrough::RealDevice> device;  // in the place of a backstore: commands are forwarded to it
   std::string record;  // its name in ServerConfig::records, of no other unit; empty: the unit keeps nothing
   bool record_is_read = false;  // config.durable is what that record holds; otherwise it is read when the unit is opened
+  // What AccessStateStore::keep() is to do, with the loop that `done` is called on; any shard's thread. Empty: nobody remembers.
+  std::function<void(runtime::Loop& loop, std::vector<scsi::PortGroup> groups, const std::string& initiator,
+                     std::function<void(bool)> done)>
+      keep_access_states;
 };
 
 // What one portal group says of itself, in the place of what its target says of all.

@@ -71,6 +71,7 @@ struct TargetNode {
   };
   std::vector<OfUnit<scsi::PassthroughPort>> ports;
   std::vector<OfUnit<UnitRecord>> records;
+  std::vector<OfUnit<scsi::AccessStateStore>> access_states;
   std::unique_ptr<DeviceLink> link;  // nullptr when there is one shard
   std::unique_ptr<scsi::Device> device;
 };

@@ -26,6 +26,19 @@ Lent lent_by(block::Channel& channel) {
   return {channel.lend(Lba(0), geometry.blocks, false), geometry.blocks.value() * geometry.block_size_bytes};
 }
 
+// UnitSpec::keep_access_states for the device of one loop.
+class AccessStates final : public scsi::AccessStateStore {
+ public:
+  AccessStates(runtime::Loop& loop, decltype(UnitSpec::keep_access_states) keep) : loop_(loop), keep_(std::move(keep)) {}
+  void keep(std::vector<scsi::PortGroup> groups, const std::string& initiator, std::function<void(bool)> done) override {
+    keep_(loop_, std::move(groups), initiator, std::move(done));
+  }
+
+ private:
+  runtime::Loop& loop_;
+  const decltype(UnitSpec::keep_access_states) keep_;
+};
+
 }  // namespace
 
 void Shard::make_target(std::uint32_t target, const std::string& name,
@@ -89,6 +102,11 @@ Status Shard::open_unit(std::uint32_t target, const UnitSpec& unit, std::span<co
   scsi::UnitConfig config = unit.config;
   config.space = unit.space;
   if (!knows_all(config.port_groups, groups)) config.port_groups = port_groups_of(groups);
+  if (unit.keep_access_states) {
+    auto states = std::make_unique<AccessStates>(loop, unit.keep_access_states);
+    config.access_states = states.get();
+    there.access_states.push_back({unit.lun, std::move(states)});
+  }
   Status status = open_record(there, unit, config);
   if (status) status = open_device(there, unit, std::move(config));
   if (!status) close_unit(target, unit.lun);
@@ -131,6 +149,7 @@ void Shard::close_unit(std::uint32_t target, std::uint16_t lun) {
   std::erase_if(there->channels, [lun](const auto& open) { return open.lun == lun; });
   std::erase_if(there->ports, [lun](const auto& open) { return open.lun == lun; });
   std::erase_if(there->records, [lun](const auto& open) { return open.lun == lun; });
+  std::erase_if(there->access_states, [lun](const auto& open) { return open.lun == lun; });
 }
 
 std::size_t Shard::sessions_of(std::uint32_t target) noexcept {

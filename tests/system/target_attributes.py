@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Attributes that an administrator sets are what initiators find, at once and without a restart."""
+import json
 import pathlib
 import struct
 import sys
@@ -11,6 +12,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "conform
 import harness as h
 import raw_pdu as p
 import targetd as d
+from port_groups import attentions, report
 
 A = "iqn.2026-11.io.perilune:a"
 HOST, OTHER = "iqn.2026-11.io.perilune:host", "iqn.2026-11.io.perilune:other"
@@ -33,13 +35,19 @@ def serve_one(stack, threads=1, **attributes):
     with open(path, "wb") as f:
         f.truncate(4 * MIB)
     port = h.free_port()
-    value = {"dev": str(path), "wwn": "one", "size": 4 * MIB, "write_back": True}
     c("commit", changes=[*d.add_file("one", path, "one", 4 * MIB, write_back=True, attributes={"emulate_write_cache": 1}),
                          *d.add_target(A, port, **attributes), d.add_lun(A, 0, "one")])
 
+    return daemon, c, port, attributes_of(daemon)
+
+
+def attributes_of(daemon):
+    c = daemon.client()
+    value = {"dev": str(daemon.folder / "one"), "wwn": "one", "size": 4 * MIB, "write_back": True}
+
     def set_attributes(**wanted):
         c("commit", changes=[d.change("storage_object", d.storage("one"), {**value, "attributes": {"emulate_write_cache": 1, **wanted}})])
-    return daemon, c, port, set_attributes
+    return set_attributes
 
 
 def page(session, code):
@@ -114,6 +122,105 @@ def of_a_disk_on_one_thread(stack):
 
 def of_a_disk_on_two_threads(stack):
     of_a_disk(stack, 2)
+
+
+def of_access_states(stack):
+    """States that an initiator sets by SET TARGET PORT GROUPS outlive the daemon, and an operator's word comes after them."""
+    daemon, c, port, _ = serve_one(stack, 2)
+    non_optimized, standby = 1, 2
+
+    def log_in():
+        session = login(stack, port)
+        attentions(session)
+        return session
+
+    session = log_in()
+    state_of = lambda of: report(of)[0][1]
+
+    def set_state(of, state):
+        of.good(struct.pack(">BB4xIxx", 0xa4, 0x0a, 8), write=struct.pack(">4xBxH", state, 0))
+
+    def kept():
+        objects = json.loads(c("configuration")["saveconfig"])["storage_objects"]
+        return objects[0]["alua_tpgs"][0]["alua_access_state"]
+
+    def operator(state):
+        c("commit", changes=[d.change("alua_group", d.alua_group("one"), {"tg_pt_gp_id": 0, "alua_access_state": state})])
+
+    def restart(by):
+        by()
+        daemon.start()
+        return daemon.client(), log_in()
+
+    # As soon as it is answered it is kept, whatever happens to the daemon then.
+    for state in (non_optimized, standby):
+        set_state(session, state)
+        c, session = restart(daemon.kill)
+        assert state_of(session) == state, (state, state_of(session))
+        assert kept() == state
+    set_state(session, non_optimized)
+    h.wait_for(lambda: kept() == non_optimized, "the configuration to have what the initiator has set")
+    c, session = restart(daemon.stop)
+    assert state_of(session) == non_optimized
+    # The operator sets what it was before, after the initiator: that counts, at once and after the next starts.
+    operator(standby)
+    assert told(session) == (6, 0x2a, 0x06)
+    assert state_of(session) == standby
+    c, session = restart(daemon.kill)
+    assert state_of(session) == standby == kept()
+    daemon.stop()
+    # A record that is damaged is told of, and the unit does not come up without what it promised.
+    record, = daemon.folder.rglob("alua-*")
+    record.write_text("00000000 {}\n")
+    daemon.start()
+    assert "of the states of ALUA groups is not usable: its checksum is wrong" in daemon.errors(), daemon.errors()
+    assert login(stack, port).run(bytes(6)).asc == (5, 0x25, 0x00)
+    daemon.stop()
+
+
+def of_writes(stack):
+    """emulate_fua_write, unmap_zeroes_data and force_pr_aptpl, as initiators find them."""
+    daemon, _, port, set_attributes = serve_one(stack)
+    one = login(stack, port).clear_attentions((0,))
+    dpofua = lambda: one.good(bytes([0x1a, 8, 8, 0, 255, 0]), 255).data[2] & 0x10
+    fua, invalid_field = 0x08, (5, 0x24, 0x00)
+    one.good(p.write10(0, 1, fua), write=b"\x11" * 512)
+    assert dpofua()
+    set_attributes(emulate_fua_write=0)
+    assert told(one) in (INQUIRY_CHANGED, MODES_CHANGED)
+    one.clear_attentions((0,))
+    assert not dpofua()
+    assert one.run(p.write10(0, 1, fua), write=b"\x22" * 512).asc == invalid_field
+    assert one.run(p.read10(0, 1, fua), 512).asc == invalid_field
+    assert one.good(p.read10(0, 1), 512).data == b"\x11" * 512      # what was refused has written nothing
+    one.good(p.write10(0, 1), write=b"\x33" * 512)
+    set_attributes()
+    one.clear_attentions((0,))
+    assert dpofua()
+    one.good(p.write10(0, 1, fua), write=b"\x44" * 512)
+    # LBPRZ: of READ CAPACITY (16), and of the page Logical Block Provisioning.
+    capacity16 = struct.pack(">BB8xIxx", 0x9e, 0x10, 32)
+    for zeroes in (0, 1):
+        set_attributes(emulate_tpu=1, unmap_zeroes_data=zeroes)
+        one.clear_attentions((0,))
+        assert one.good(capacity16, 32).data[14] & 0xc0 == 0x80 | zeroes << 6
+        assert page(one, 0xb2)[5] & 0x9c == 0x80 | zeroes << 2
+    one.good(p.write10(64, 8), write=b"\x55" * 4096)
+    one.good(struct.pack(">BBxxxxxHx", 0x42, 0, 24), write=struct.pack(">HHxxxxQIxxxx", 22, 16, 64, 8))
+    assert one.good(p.read10(64, 8), 4096).data == bytes(4096)
+    # A key that is registered without APTPL is over with the server, unless the administrator has said otherwise.
+    register = struct.pack(">BBBxxIB", 0x5f, 0x06, 0, 24, 0)           # REGISTER AND IGNORE EXISTING KEY
+    read_keys = struct.pack(">BBxxxxxHx", 0x5e, 0x00, 64)
+    for forced in (0, 1):
+        set_attributes(force_pr_aptpl=forced)
+        one.clear_attentions((0,)).good(register, write=struct.pack(">8xQ8x", 0x1234))
+        daemon.kill()
+        daemon.start()
+        one = login(stack, port).clear_attentions((0,))
+        length, = struct.unpack_from(">I", one.good(read_keys, 64).data, 4)
+        assert length == 8 * forced, (forced, length)
+        set_attributes = attributes_of(daemon)
+    daemon.stop()
 
 
 def discovered(stack, port, name):
@@ -214,4 +321,4 @@ def of_a_portal_group(stack):
 
 
 if __name__ == "__main__":
-    h.main(of_a_disk_on_one_thread, of_a_disk_on_two_threads, of_a_portal_group)
+    h.main(of_a_disk_on_one_thread, of_a_disk_on_two_threads, of_writes, of_access_states, of_a_portal_group)

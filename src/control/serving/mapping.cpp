@@ -252,11 +252,32 @@ void change_port_groups(const scsi::PortGroups& before, const scsi::PortGroups& 
   for (scsi::PortGroup& group : groups) {
     const scsi::PortGroup* const asked = before.find(group.id);
     const scsi::PortGroup* const current = now.find(group.id);
-    if (current == nullptr || asked == nullptr || asked->state != group.state) continue;
+    const bool as_asked = current != nullptr && asked != nullptr && asked->state == group.state;
+    if (!as_asked && (current == nullptr || current->state != group.state)) continue;
     group.state = current->state;
     group.cause = current->cause;
   }
   now = scsi::PortGroups(std::move(groups), wanted.by_command());
+}
+
+std::string access_states_record(const StorageKey& key, const StorageObject& object) {
+  if (key.plugin == Plugin::pscsi || object.wwn.empty()) return {};
+  return "alua-" + identity_of(key, object).serial;
+}
+
+Changes changes_for_access_states(const Configuration& configuration, const StorageKey& key,
+                                  const std::map<std::uint16_t, scsi::AccessState>& states) {
+  Changes changes;
+  for (const auto& [id, state] : states) {
+    const auto group = configuration.alua_group_of(key, id);
+    if (!group) continue;
+    AluaGroup value = *configuration.find<AluaGroup>(*group);
+    const auto wanted = std::to_string(static_cast<unsigned>(state));
+    if (value.parameters.get(alua_parameters(), "alua_access_state") == wanted) continue;
+    if (!value.parameters.set(alua_parameters(), "alua_access_state", wanted)) continue;
+    changes.push_back(set<AluaGroup>(*group, std::move(value)));
+  }
+  return changes;
 }
 
 target::GroupRules rules_of(const Configuration& configuration, const PortalGroupKey& key,

@@ -47,6 +47,15 @@ namespace perilune::control::serving {
 void change_port_groups(const scsi::PortGroups& before, const scsi::PortGroups& wanted,
                         scsi::PortGroups& now);
 
+// The record of AccessStates; empty: nothing is kept of the object.
+[[nodiscard]] std::string access_states_record(const config::target::StorageKey& key,
+                                               const config::target::StorageObject& object);
+// What gives the object's ALUA groups of these numbers these states, where they have others. Numbers of no
+// group say nothing.
+[[nodiscard]] config::target::Changes changes_for_access_states(
+    const config::target::Configuration& configuration, const config::target::StorageKey& key,
+    const std::map<std::uint16_t, scsi::AccessState>& states);
+
 // The number of the server's unit behind a LUN; nullopt: it is not served (its backing could not be opened).
 using UnitOf =
     std::function<std::optional<std::uint16_t>(const config::target::LunKey&, const config::target::Lun&)>;

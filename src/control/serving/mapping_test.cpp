@@ -167,6 +167,23 @@ TEST_F(Mapping, WhatAnInitiatorMadeOfAStateStaysUntilTheOperatorChangesIt) {
   EXPECT_EQ(now.find(0)->state, scsi::AccessState::offline);
 }
 
+TEST_F(Mapping, TheConfigurationFollowsWhatAnInitiatorMadeOfAState) {
+  const scsi::PortGroups before = port_groups_of(configuration, target_key, disk);
+  scsi::PortGroups now = before;
+  ASSERT_TRUE(now.set_state(7, scsi::AccessState::active_optimized, scsi::PortGroup::Cause::command));
+  const auto changes = changes_for_access_states(
+      configuration, disk, {{7, scsi::AccessState::active_optimized}, {9, scsi::AccessState::standby}});
+  ASSERT_EQ(changes.size(), 1U) << "there is no group 9";
+  make(changes);
+  const scsi::PortGroups after = port_groups_of(configuration, target_key, disk);
+  EXPECT_EQ(after.find(7)->state, scsi::AccessState::active_optimized);
+  const scsi::PortGroups unchanged = now;
+  change_port_groups(before, after, now);
+  EXPECT_EQ(now, unchanged) << "the unit has it already, and says what the cause was";
+  EXPECT_TRUE(
+      changes_for_access_states(configuration, disk, {{7, scsi::AccessState::active_optimized}}).empty());
+}
+
 TEST(MappingIdentity, SerialAndNaaAreLios) {
   const scsi::UnitIdentity identity = identity_of(disk, file());
   EXPECT_EQ(identity.serial, "12345678-9abc-def0-1234-56789abcdef0");

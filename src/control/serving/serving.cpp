@@ -426,6 +426,9 @@ Result<Serving::Object> Serving::open(const StorageKey& key, const StorageObject
   object.size_bytes = geometry.blocks.value() * (geometry.block_size_bytes - geometry.protection_bytes);
   const auto& watch = server_.config().space_watch;
   if (watch != nullptr && !geometry.read_only) object.meter = watch->watch(object.store);
+  const std::string record = access_states_record(key, value);
+  if (const auto& records = server_.config().records; records != nullptr && !record.empty() && heard_)
+    object.access_states = std::make_shared<AccessStates>(*records, record, [this, key] { heard_(key); });
   return object;
 }
 
@@ -474,6 +477,8 @@ Status Serving::prepare_units(const Configuration& configuration) {
 
 Result<target::UnitSpec> Serving::spec_of(const Configuration& configuration, const UnitKey& key,
                                           const Object& object, std::uint16_t number) {
+  if (const auto damaged = damaged_records_.find(key.second); damaged != damaged_records_.end())
+    return tl::unexpected(damaged->second);
   target::UnitSpec spec;
   spec.lun = number;
   spec.config.identity = identity_of(key.second, object.value);
@@ -484,6 +489,13 @@ Result<target::UnitSpec> Serving::spec_of(const Configuration& configuration, co
   spec.backstore = object.store;
   spec.device = object.device;
   spec.space = object.meter;
+  if (object.access_states != nullptr) {
+    spec.keep_access_states = [states = object.access_states](
+                                  runtime::Loop& loop, std::vector<scsi::PortGroup> groups,
+                                  const std::string& initiator, std::function<void(bool)> done) {
+      AccessStates::keep(states, loop, groups, initiator, std::move(done));
+    };
+  }
   const auto& records = server_.config().records;
   if (records != nullptr && object.store != nullptr && key.second.plugin != Plugin::ramdisk &&
       !object.value.readonly) {
@@ -646,6 +658,47 @@ void Serving::remove_unit(const UnitKey& key) {
   }
   objects_.at(key.second).users.erase(key.first);
   units_.erase(unit);
+}
+
+// ---- states of ALUA groups that initiators have set
+
+AccessStates::Kept Serving::access_states_of(const StorageKey& key) const {
+  const auto object = objects_.find(key);
+  if (object == objects_.end() || object->second.access_states == nullptr) return {};
+  return object->second.access_states->kept();
+}
+
+void Serving::access_states_taken_up(const StorageKey& key, const AccessStates::Kept& kept) {
+  const auto object = objects_.find(key);
+  if (object == objects_.end() || object->second.access_states == nullptr) return;
+  run([states = object->second.access_states, loop = &loop_, number = kept.number] {
+    states->taken_up(*loop, number);
+  });
+}
+
+Serving::LeftAccessStates Serving::left_access_states(const Configuration& configuration) {
+  LeftAccessStates left;
+  const auto& records = server_.config().records;
+  if (records == nullptr) return left;
+  for (const auto& [key, object] : configuration.all<StorageObject>()) {
+    const std::string record = access_states_record(key, object);
+    if (record.empty()) continue;
+    const auto states = AccessStates::read(*records, record);
+    if (!states) damaged_records_.emplace(key, states.error());
+    if (!states || states->empty()) continue;
+    left.records.push_back(record);
+    for (Change& change : changes_for_access_states(configuration, key, *states))
+      left.changes.push_back(std::move(change));
+  }
+  return left;
+}
+
+void Serving::empty_records(const std::vector<std::string>& records) {
+  if (records.empty()) return;
+  run([this, records] {
+    for (const std::string& record : records)
+      server_.config().records->put(loop_, record, {}, [](const Status&) {});
+  });
 }
 
 // ---- questions

@@ -20,6 +20,7 @@
 
 #include "base/event_log.hpp"
 #include "config/target/configuration.hpp"
+#include "control/serving/access_states.hpp"
 #include "control/serving/mapping.hpp"
 #include "control/serving/secrets.hpp"
 #include "passthrough/real_device.hpp"
@@ -39,6 +40,21 @@ class Serving {
   ~Serving();
   Serving(const Serving&) = delete;
   Serving& operator=(const Serving&) = delete;
+
+  // Initiators have set states of the object's ALUA groups, which the configuration does not have yet. Called
+  // on a loop's thread; before anything is prepared.
+  void on_access_states(std::function<void(config::target::StorageKey)> heard) { heard_ = std::move(heard); }
+  // What they are, and then that the configuration has them.
+  [[nodiscard]] AccessStates::Kept access_states_of(const config::target::StorageKey& key) const;
+  void access_states_taken_up(const config::target::StorageKey& key, const AccessStates::Kept& kept);
+  // Of the time before a start: the changes that make them in its configuration, and the records that have
+  // them, which are to be emptied when it is durable and the server runs. Fails when a record is damaged.
+  struct LeftAccessStates {
+    config::target::Changes changes;
+    std::vector<std::string> records;
+  };
+  [[nodiscard]] LeftAccessStates left_access_states(const config::target::Configuration& configuration);
+  void empty_records(const std::vector<std::string>& records);
 
   // `changes` have been made in `configuration`, and `inverses` would undo them. The error names the object;
   // then everything is as it was before. `lenient`: at the start: what cannot be opened or bound is a line in
@@ -86,8 +102,9 @@ class Serving {
     std::shared_ptr<passthrough::RealDevice> device;
     block::SpaceMeter* meter = nullptr;
     std::uint64_t size_bytes = 0;
-    std::set<config::target::TargetKey> users;  // that have a unit over it
-    bool lingers = false;                       // one of them is still on its way out
+    std::set<config::target::TargetKey> users;    // that have a unit over it
+    bool lingers = false;                         // one of them is still on its way out
+    std::shared_ptr<AccessStates> access_states;  // nullptr: nothing keeps them
   };
   struct Target {
     std::uint32_t number = 0;
@@ -168,6 +185,8 @@ class Serving {
   runtime::posix::HostAccess* const access_;
   Secrets secrets_;
   const SecretOf secret_of_ = [this](const config::target::Password& password) { return secrets_.of(password); };
+  std::function<void(config::target::StorageKey)> heard_;
+  std::map<config::target::StorageKey, Error> damaged_records_;  // of states of ALUA groups
   std::map<config::target::StorageKey, Object> objects_;
   std::map<config::target::TargetKey, Target> targets_;
   std::map<std::uint32_t, config::target::TargetKey> target_names_;  // by number

@@ -92,6 +92,8 @@ TargetDaemon::TargetDaemon(TargetDaemonOptions options, target::Server& server, 
   tap_.on_session([this](const std::string& event, const std::string& fields) {
     post([this, event, fields] { tell(targetd::session_event(event, fields)); });
   });
+  serving_.on_access_states(
+      [this](const StorageKey& key) { post([this, key] { take_up_access_states(key); }); });
 }
 
 TargetDaemon::~TargetDaemon() = default;
@@ -198,9 +200,17 @@ Status TargetDaemon::load() {
     log_.event(EventLog::Level::warning, "journal_torn",
                fmt::format("bytes={} kept in journal.torn", store_->torn_bytes()));
   }
+  // What initiators had set before the daemon ended, and its journal does not have.
+  const auto left = serving_.left_access_states(configuration());
+  if (!left.changes.empty()) {
+    const auto made = store_->commit({now_ms(), "SET TARGET PORT GROUPS", left.changes},
+                                     [](const Changes&) { return Status(); });
+    if (!made) return tl::unexpected(made.error());
+  }
   if (Status status = serving_.prepare(configuration(), diff({}, configuration()), {}, true); !status)
     return status;
   serving_.finish(configuration());
+  serving_.empty_records(left.records);
   log_.event(EventLog::Level::info, "loaded",
              fmt::format("sequence={} objects={}", sequence(), configuration().objects()));
   watch_for_missing();
@@ -209,7 +219,28 @@ Status TargetDaemon::load() {
 
 // ---- changes
 
+void TargetDaemon::take_up_access_states(const StorageKey& key) {
+  const AccessStates::Kept kept = serving_.access_states_of(key);
+  if (kept.states.empty()) return;  // taken up with others
+  const auto done = commit_now(kept.initiator + ": SET TARGET PORT GROUPS",
+                               changes_for_access_states(configuration(), key, kept.states));
+  if (done) return serving_.access_states_taken_up(key, kept);
+  log_.event(EventLog::Level::error, "access_states_not_in_journal",
+             fmt::format("object={} reason=\"{}\"", path_of(key), done.error().message));
+}
+
+// What initiators have set before comes before it in the journal too.
 Result<std::uint64_t> TargetDaemon::commit(const std::string& who, const Changes& changes) {
+  std::set<StorageKey> objects;
+  for (const Change& each : changes) {
+    if (const auto* const group = std::get_if<ChangeOf<AluaGroup>>(&each)) objects.insert(group->key.parent);
+    if (const auto* const object = std::get_if<ChangeOf<StorageObject>>(&each)) objects.insert(object->key);
+  }
+  for (const StorageKey& key : objects) take_up_access_states(key);
+  return commit_now(who, changes);
+}
+
+Result<std::uint64_t> TargetDaemon::commit_now(const std::string& who, const Changes& changes) {
   if (changes.empty()) return sequence();
   targetd::Transaction transaction{now_ms(), who, changes};
   bool prepared = false;

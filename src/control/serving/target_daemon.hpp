@@ -92,6 +92,10 @@ class TargetDaemon final : public targetd::Administration {
 
  private:
   [[nodiscard]] Status load();
+  [[nodiscard]] Result<std::uint64_t> commit_now(const std::string& who,
+                                                 const config::target::Changes& changes);
+  // The configuration gets what initiators have set of the object's ALUA groups.
+  void take_up_access_states(const config::target::StorageKey& key);
   void post(std::function<void()> job);
   void work();
   // What is missing is looked for after a second, then less and less often.

@@ -10,12 +10,15 @@
 #include "crypto/crc32c.hpp"
 
 namespace perilune::control::targetd {
-namespace {
 
 using config::target::Json;
 
+namespace {
+
 constexpr std::size_t crc_digits = 8;
 constexpr std::size_t changes_in_a_record = 256;  // of a snapshot
+
+}  // namespace
 
 std::string record_line(const Json& json) {
   const std::string text = config::target::write_json(json, -1);
@@ -26,7 +29,6 @@ std::string record_line(const Json& json) {
   return line + ' ' + text + '\n';
 }
 
-// The JSON of a whole line (without its end), when its CRC is right.
 std::optional<std::string_view> checked_text(std::string_view line) {
   if (line.size() < crc_digits + 1 || line[crc_digits] != ' ') return std::nullopt;
   std::uint32_t crc = 0;
@@ -36,6 +38,8 @@ std::optional<std::string_view> checked_text(std::string_view line) {
   if (crypto::crc32c(crypto::crc32c_start, as_bytes(text)) != crc) return std::nullopt;
   return text;
 }
+
+namespace {
 
 // Takes whole, intact records from the front.
 class RecordReader {

@@ -5,10 +5,12 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "config/target/configuration.hpp"
+#include "config/target/json_text.hpp"
 
 namespace perilune::control::targetd {
 
@@ -20,6 +22,10 @@ struct Transaction {
   std::string who;           // the user and the command, for people
   config::target::Changes changes;
 };
+
+// One line: with its end, and read without it; nullopt: its CRC is not that of its text.
+[[nodiscard]] std::string record_line(const config::target::Json& json);
+[[nodiscard]] std::optional<std::string_view> checked_text(std::string_view line);
 
 // ---- writing
 
