@@ -73,12 +73,18 @@ int complain(const Error& error) {
   return 1;
 }
 
+// Its owner's alone; folders on the way to it that are missing are everybody's to pass through, whatever the mask: the daemon may become
+// another user.
 Status make_folder(const std::string& path) {
   for (std::size_t slash = path.find('/', 1);; slash = path.find('/', slash + 1)) {
     const std::string part = path.substr(0, slash);
-    if (::mkdir(part.c_str(), slash == std::string::npos ? 0700 : 0755) != 0 && errno != EEXIST)
+    const bool last = slash == std::string::npos;
+    if (::mkdir(part.c_str(), 0700) == 0) {
+      if (!last && ::chmod(part.c_str(), 0755) != 0) return fail_errno(errno, part);
+    } else if (errno != EEXIST) {
       return fail_errno(errno, part);
-    if (slash == std::string::npos) return {};
+    }
+    if (last) return {};
   }
 }
 

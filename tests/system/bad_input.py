@@ -127,7 +127,7 @@ class World:
         lld = ["--lld", "iscsi"]
         unit = ["--mode", "logicalunit", "--tid", "1"]
         yield from (("tgtadm", words, code, names) for words, code, names in [
-            (["--nonsense"], 1, "nonsense"), (["--tid"], 1, "tid"), ([*lld, "--mode", "nonsense", "--op", "show"], 1, "nonsense"),
+            (["--nonsense"], 22, "nonsense"), (["--tid"], 22, "tid"), ([*lld, "--mode", "nonsense", "--op", "show"], 1, "nonsense"),
             ([*lld, "--mode", "target", "--op", "nonsense"], 1, "nonsense"), ([*lld, "--mode", "target", "--op", "show", "--tid", "x"], 22, "x"),
             ([*lld, "--mode", "target", "--op", "show", "--tid", "99"], 22, "target"), ([*lld, "--mode", "target", "--op", "new", "--tid", "1", "-T", ONE + "x"], 22, "target"),
             ([*lld, "--mode", "target", "--op", "new", "--tid", "2", "-T", ONE], 22, "target"), ([*lld, "--mode", "target", "--op", "new", "--tid", "2", "-T", "nonsense"], 22, "nonsense"),
@@ -148,7 +148,7 @@ class World:
             ([*lld, "--mode", "portal", "--op", "new", "--param", "portal=999.1.1.1:3260"], 22, "999.1.1.1"), ([*lld, "--mode", "portal", "--op", "delete", "--param", "portal=127.0.0.9:3260"], 22, "127.0.0.9"),
         ])
         yield from (("tgt-admin", words, code, names) for words, code, names in [
-            (["--nonsense"], 1, "nonsense"), (["--conf"], 1, "conf"), (["-e", "-c", f"{files}/nosuch.conf"], 1, "nosuch.conf"), (["-e", "-c", f"{files}/folder"], 1, "folder"),
+            (["--nonsense"], 1, "nonsense"), (["--conf"], 1, "conf"), (["-e", "-c", f"{files}/nosuch.conf"], 2, "nosuch.conf"), (["-e", "-c", f"{files}/folder"], 1, "folder"),
             (["-e", "-c", f"{files}/block.conf"], 1, "block.conf:1"), (["-e", "-c", f"{files}/word.conf"], 1, "word.conf:2"),
             (["-e", "-c", f"{files}/store.conf"], 22, "nosuch.img"), (["-e", "-c", f"{files}/user.conf"], 1, "user.conf:2"),
             (["-e", "-c", f"{files}/address.conf"], 1, "address.conf:2"), (["-e", "-c", f"{files}/binary.json"], 1, "binary.json"),

@@ -90,6 +90,7 @@ def the_initiator_logs_in_at_boot():
     disks = lab.wait_for(attached, "both disks of the record")
     disk = f"/dev/{disks[0].removeprefix('/dev/')}"
     sh(f"dd if=/dev/urandom of=/root/random bs=64k count=16 && dd if=/root/random of={disk} bs=64k oflag=direct && cmp -n 1048576 /root/random {disk}")
+    sh([*node, "-o", "update", "-n", "node.startup", "-v", "manual"])   # the next command starts the daemon again, by its socket
     sh(["systemctl", "disable", "--now", unit])
     sizes = [pathlib.Path("/sys/block", name.removeprefix("/dev/"), "size") for name in disks]
     lab.wait_for(lambda: all(size.read_text().strip() == "0" for size in sizes), "the disks to go with it")
