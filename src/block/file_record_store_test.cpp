@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "block/file_record_store.hpp"
 
+#include <sys/resource.h>
+
+#include <csignal>
+
 #include "block/block_test.hpp"
 
 namespace perilune::block {
@@ -66,6 +70,30 @@ TEST_F(RecordStoreTest, OneStoreAtATime) {
   EXPECT_EQ(FileRecordStore::open(folder.path()).error().code, Errc::busy);
   store.reset();
   EXPECT_TRUE(FileRecordStore::open(folder.path()));
+}
+
+// Writing fails at each byte in turn, as on a full disk, and at its name.
+TEST_F(RecordStoreTest, APutThatFailsAnywhereLeavesTheOldRecord) {
+  const std::string value(300, 'n');
+  ASSERT_TRUE(store->put("a", as_bytes("the old one")));
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
+  const auto previous = std::signal(SIGXFSZ, SIG_IGN);
+  for (rlim_t bytes = 0; bytes < value.size(); ++bytes) {
+    const rlimit limited{bytes, before.rlim_max};
+    ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &limited), 0);
+    const Status done = store->put("a", as_bytes(value));
+    ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0);
+    ASSERT_FALSE(done.has_value()) << bytes;
+    ASSERT_EQ(text(store->get("a")), "the old one") << bytes;
+    ASSERT_FALSE(std::filesystem::exists(folder / ".new")) << bytes;
+  }
+  std::signal(SIGXFSZ, previous);
+  std::filesystem::create_directories(folder / "b/in the way");
+  EXPECT_FALSE(store->put("b", as_bytes(value)));
+  EXPECT_FALSE(std::filesystem::exists(folder / ".new"));
+  EXPECT_TRUE(store->put("a", as_bytes(value)));
+  EXPECT_EQ(text(store->get("a")), value);
 }
 
 TEST_F(RecordStoreTest, WhatAnInterruptedPutLeftIsRemovedAndHarmless) {

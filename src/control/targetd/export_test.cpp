@@ -138,6 +138,57 @@ TEST(Export, ALossOfPowerLeavesTheOldOrTheNewFile) {
   }
 }
 
+// Of two folders, whatever is left of each: the text of before is in the file or in a whole backup, and the
+// pruning has taken nothing but the oldest.
+TEST(Export, ALossOfPowerWhileBackupsArePrunedLosesNoText) {
+  const auto text_of = [](int count) { return write_saveconfig(with_targets(count)); };
+  for (std::size_t power = 0;; ++power) {
+    FakeFolder folder;
+    FakeFolder backups;
+    for (int i = 1; i <= 11; ++i)
+      ASSERT_TRUE(export_saveconfig(folder, backups, with_targets(i), noon + seconds(i)).has_value());
+    backups.power = power;  // all of its writes come before the first of the file
+    const bool answered =
+        export_saveconfig(folder, backups, with_targets(12), noon + seconds(12)).has_value();
+    for (const auto data : {FakeFolder::Data::lost, FakeFolder::Data::kept, FakeFolder::Data::zeroed}) {
+      for (const auto names : {FakeFolder::Names::lost, FakeFolder::Names::kept}) {
+        const auto left = backups.after_power_loss(data, names);
+        std::vector<std::string> texts{folder.text("saveconfig.json")};
+        const auto files = left->list().value();
+        for (const std::string& name : files) {
+          if (!name.ends_with("-json.gz")) continue;  // what a write in progress has left
+          const auto plain = gunzip(left->text(name), 1 << 20);
+          ASSERT_TRUE(plain.has_value()) << name << " is damaged at power " << power;
+          texts.push_back(*plain);
+        }
+        for (int i = 2; i <= 11; ++i) {
+          ASSERT_TRUE(std::find(texts.begin(), texts.end(), text_of(i)) != texts.end())
+              << "the configuration with " << i << " targets is nowhere at power " << power;
+        }
+        ASSERT_EQ(texts.front(), text_of(answered ? 12 : 11));
+      }
+    }
+    if (answered) break;
+    ASSERT_LT(power, 100000U);
+  }
+}
+
+TEST(Export, ABackupOfAClockThatStandsOrGoesBackIsNotLost) {
+  FakeFolder folder;
+  FakeFolder backups;
+  const std::chrono::local_seconds long_ago{seconds(60)};
+  for (int i = 1; i <= 13; ++i) {
+    const auto done = export_saveconfig(folder, backups, with_targets(i), i < 8 ? noon : long_ago);
+    ASSERT_TRUE(done.has_value()) << done.error().message;
+    if (i == 1) continue;
+    EXPECT_EQ(gunzip(backups.text(done->backup), 1 << 20).value(), write_saveconfig(with_targets(i - 1)));
+  }
+  const auto names = backups.list().value();
+  ASSERT_EQ(names.size(), 10U);
+  EXPECT_EQ(names.front(), backup_name(noon + seconds(2)));
+  EXPECT_EQ(names.back(), backup_name(noon + seconds(11)));
+}
+
 TEST(Export, WithoutABackupTheFileStays) {
   FakeFolder folder;
   FakeFolder backups;
