@@ -44,7 +44,8 @@ def helper_of(daemon):
 
 def ended(pid):
     try:
-        return status_of(pid)["State"].startswith("Z")  # nobody may have waited for it in a container
+        # Nobody may have waited for it in a container. Its files are closed when its last thread has gone.
+        return status_of(pid)["State"].startswith("Z") and len(os.listdir(f"/proc/{pid}/task")) == 1
     except (FileNotFoundError, ProcessLookupError):
         return True
 
