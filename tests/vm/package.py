@@ -9,7 +9,7 @@ import lab
 import resident
 from lab import sh
 
-VM = {"boot": "systemd", "memory": 1024, "processors": 2, "packages": 5, "limit": 1800, "draft": True,
+VM = {"boot": "systemd", "memory": 1024, "processors": 2, "packages": 5, "limit": 1800,
       "mutants": {"forgetful-upgrade": {"package": "forgets"}, "slow-upgrade": {"package": "slow"}, "no-watchdog": {"package": "deaf"}}}
 
 SERVICE = "perilune-targetd.service"
