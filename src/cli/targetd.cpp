@@ -73,6 +73,17 @@ int complain(const Error& error) {
   return 1;
 }
 
+// LIO's targetcli leaves the folder that it saves to with mode 0600: root without capabilities cannot enter it, nor anybody else.
+Status let_owner_enter(const std::string& path) {
+  const control::Fd folder(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  struct stat info{};
+  if (!folder) return {};  // a link: whose folder that is, is not ours to say
+  if (::fstat(folder.get(), &info) != 0) return fail_errno(errno, path);
+  if ((info.st_mode & S_IRWXU) == S_IRWXU || info.st_uid != ::geteuid()) return {};
+  if (::fchmod(folder.get(), (info.st_mode & 07777) | S_IRWXU) != 0) return fail_errno(errno, path);
+  return {};
+}
+
 // Its owner's alone; folders on the way to it that are missing are everybody's to pass through, whatever the mask: the daemon may become
 // another user.
 Status make_folder(const std::string& path) {
@@ -84,7 +95,7 @@ Status make_folder(const std::string& path) {
     } else if (errno != EEXIST) {
       return fail_errno(errno, part);
     }
-    if (last) return {};
+    if (last) return let_owner_enter(path);
   }
 }
 

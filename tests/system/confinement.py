@@ -216,6 +216,7 @@ def everything_is_private(stack, options=()):
     """Each file that it makes, whatever the mask that it was started with: state, records, export, backups, log, socket."""
     folder = pathlib.Path(h.temp_dir(stack))
     folder.chmod(0o711)
+    (folder / "etc").mkdir(mode=0o600)   # as LIO's targetcli leaves it
     before = os.umask(0)
     stack.callback(os.umask, before)
     client, pid = background(stack, folder, options)

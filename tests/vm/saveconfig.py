@@ -61,6 +61,7 @@ def lio_is_set_up():
     names.update(inquiry_pages())
     lab.check(all(names.values()), f"every disk has its names: {names}")
     real("set global auto_save_on_exit=false", "clearconfig confirm=True")
+    sh("stat -c '%a %n' /root; chmod 700 /root")   # the real one leaves a folder that it has saved to without a way in
 
 
 def ours_restores_it():
