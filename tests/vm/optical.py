@@ -131,7 +131,9 @@ def the_guest_ejects_and_gets_the_one_that_waits():
     lab.check(is_empty(eject=True), "there is no disc in the drive")
     exchange("medium_changed")
     lab.wait_for(size_is(disc["size"]), "the third disc", timeout=30)
+    polling(0)      # the drive tells of the ejection and of the new disc: whoever hears of the second while it is mounted refuses to read it
     is_in_the_drive("THIRD")
+    polling(500)
 
 
 def the_operator_takes_it_away():
