@@ -60,8 +60,8 @@ class DiskKey {
   // A change was interrupted: the old key stands in the other slot, still.
   [[nodiscard]] bool old_key_is_left() const noexcept { return old_key_is_left_; }
 
-  // A change, by one channel at a time (false: another is at it); the new key has a number that none had before. It writes the file; adopt() when the new key, in the other slot, is
-  // durable; lose() when it is unknown what the file says.
+  // A change, by one channel at a time (false: another is at it); the new key has a number that none had before. The channel writes the
+  // file; adopt() when the new key, in the other slot, is durable; lose() when it is unknown what the file says.
   [[nodiscard]] bool begin_change(std::uint64_t& next_number);
   void end_change();
   void adopt(KeySlot slot);

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "base/assert.hpp"
 #include "block/admission.hpp"
@@ -125,14 +126,32 @@ bool EncryptionFilter::write(BlockOp& op) {
   return forward(op);
 }
 
-void EncryptionFilter::seal(BlockOp& op) {
-  const std::size_t block = geometry().block_size_bytes;
-  const std::size_t bytes = byte_length(geometry(), op);
+std::unique_ptr<EncryptionFilter::Sealed> EncryptionFilter::take_memory(std::size_t bytes) {
+  const auto fits = [bytes](const std::unique_ptr<Sealed>& spare) { return spare->memory_bytes >= bytes; };
+  if (const auto found = std::find_if(spare_.rbegin(), spare_.rend(), fits); found != spare_.rend()) {
+    std::unique_ptr<Sealed> sealed = std::exchange(*found, std::move(spare_.back()));
+    spare_.pop_back();
+    spare_bytes_ -= sealed->memory_bytes;
+    return sealed;
+  }
   auto sealed = std::make_unique<Sealed>();
-  sealed->data = op.data;
   sealed->memory_bytes = (bytes + memory_alignment - 1) / memory_alignment * memory_alignment;
   sealed->memory.reset(static_cast<std::uint8_t*>(std::aligned_alloc(memory_alignment, sealed->memory_bytes)));
   PERILUNE_ASSERT(sealed->memory != nullptr);
+  return sealed;
+}
+
+void EncryptionFilter::give_back(std::unique_ptr<Sealed> sealed) {
+  if (spare_bytes_ + sealed->memory_bytes > spare_limit_bytes) return;
+  spare_bytes_ += sealed->memory_bytes;
+  spare_.push_back(std::move(sealed));
+}
+
+void EncryptionFilter::seal(BlockOp& op) {
+  const std::size_t block = geometry().block_size_bytes;
+  const std::size_t bytes = byte_length(geometry(), op);
+  std::unique_ptr<Sealed> sealed = take_memory(bytes);
+  sealed->data = op.data;
   sealed->piece = {sealed->memory.get(), bytes};
   memory_bytes_ += sealed->memory_bytes;
   std::uint8_t* to = sealed->memory.get();
@@ -174,9 +193,10 @@ void EncryptionFilter::open_blocks(const BlockOp& op) noexcept {
 void EncryptionFilter::ended(BlockOp& op) {
   if (op.kind == OpKind::read && op.status == OpStatus::ok && op.blocks.value() != 0) open_blocks(op);
   if (op.kind != OpKind::write) return;
-  const std::unique_ptr<Sealed> sealed(reinterpret_cast<Sealed*>(word(op)));
+  std::unique_ptr<Sealed> sealed(reinterpret_cast<Sealed*>(word(op)));
   op.data = sealed->data;
   memory_bytes_ -= sealed->memory_bytes;
+  give_back(std::move(sealed));
   start_waiting();
 }
 

@@ -6,10 +6,11 @@
 //    once in 2^4096.) Which blocks hold nothing is no secret.
 //  - change_key makes what is stored unreadable: see block/disk_key.hpp. What is stored stays as it is, and reads as anything.
 //  - Reads are decrypted in the memory they went to; writes are copied, at most memory_limit_bytes at once, the others wait in
-//    turn.
+//    turn. The memory of a write serves the next ones.
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include "base/intrusive_list.hpp"
 #include "block/disk_key.hpp"
@@ -23,6 +24,7 @@ namespace perilune::block {
 class EncryptionFilter final : public Filter {
  public:
   static constexpr std::size_t memory_limit_bytes = 16 << 20;
+  static constexpr std::size_t spare_limit_bytes = 2 << 20;  // what is kept of it for the writes to come
 
   // `file`: that of the key, as the loop of this channel opens it. Fails with unsupported.
   [[nodiscard]] static Result<std::unique_ptr<EncryptionFilter>> create(std::unique_ptr<Channel> inner, std::shared_ptr<DiskKey> key,
@@ -42,6 +44,8 @@ class EncryptionFilter final : public Filter {
   [[nodiscard]] Status renew();
   [[nodiscard]] bool write(BlockOp& op);
   void seal(BlockOp& op);
+  [[nodiscard]] std::unique_ptr<Sealed> take_memory(std::size_t bytes);
+  void give_back(std::unique_ptr<Sealed> sealed);
   void start_waiting();
   void open_blocks(const BlockOp& op) noexcept;
 
@@ -57,7 +61,9 @@ class EncryptionFilter final : public Filter {
   runtime::Random& random_;
   std::unique_ptr<crypto::Xts> xts_;
   std::uint64_t number_ = 0;  // of the key that xts_ has
-  std::size_t memory_bytes_ = 0;
+  std::size_t memory_bytes_ = 0;  // of the writes under way
+  std::vector<std::unique_ptr<Sealed>> spare_;
+  std::size_t spare_bytes_ = 0;
   IntrusiveList<BlockOp> waiting_;
 
   // A change of the key.

@@ -22,6 +22,7 @@
 #include <string>
 #include <vector>
 
+#include "base/temporary_folder_test.hpp"
 #include "control/privilege/helper_access.hpp"
 #include "control/privilege/helper_process.hpp"
 #include "control/privilege/helper_protocol.hpp"
@@ -118,17 +119,13 @@ TEST(HelperProtocol, OnlyLowPortsAreBound) {
 class HelperFiles : public testing::Test {
  protected:
   void SetUp() override {
-    char name[] = "/tmp/perilune-helper-XXXXXX";
-    ASSERT_NE(::mkdtemp(name), nullptr);
-    folder_ = name;
-    policy_.roots = {folder_, "/dev"};
+    policy_.roots = {folder_.path(), "/dev"};
     policy_.uid = ::getuid();
     policy_.gid = ::getgid();
   }
-  void TearDown() override { fs::remove_all(folder_); }
 
   std::string make(const std::string& name, mode_t mode = 0600) {
-    const std::string path = folder_ + "/" + name;
+    const std::string path = folder_ / name;
     std::ofstream(path) << "disk";
     EXPECT_EQ(::chmod(path.c_str(), mode), 0);
     return path;
@@ -137,7 +134,7 @@ class HelperFiles : public testing::Test {
     return perform(request_for(Request::Kind::open, path, flags), -1, policy_);
   }
 
-  std::string folder_;
+  TemporaryFolder folder_;
   HelperPolicy policy_;
 };
 
@@ -151,28 +148,28 @@ TEST_F(HelperFiles, OpensARegularFile) {
 TEST_F(HelperFiles, WhatIsNoDiskIsRefused) {
   make("program", 0755);
   make("twice");
-  ASSERT_EQ(::link((folder_ + "/twice").c_str(), (folder_ + "/second").c_str()), 0);
-  ASSERT_EQ(::symlink((folder_ + "/twice").c_str(), (folder_ + "/link").c_str()), 0);
-  ASSERT_EQ(::symlink("/etc", (folder_ + "/etc").c_str()), 0);
-  ASSERT_EQ(::mkfifo((folder_ + "/fifo").c_str(), 0600), 0);
+  ASSERT_EQ(::link((folder_ / "twice").c_str(), (folder_ / "second").c_str()), 0);
+  ASSERT_EQ(::symlink((folder_ / "twice").c_str(), (folder_ / "link").c_str()), 0);
+  ASSERT_EQ(::symlink("/etc", (folder_ / "etc").c_str()), 0);
+  ASSERT_EQ(::mkfifo((folder_ / "fifo").c_str(), 0600), 0);
   for (const char* name : {"program", "twice", "second", "link", "etc/passwd", "fifo", ""}) {
-    const auto fd = open(folder_ + "/" + name, O_RDONLY);
+    const auto fd = open(folder_ / name, O_RDONLY);
     ASSERT_FALSE(fd) << name;
     EXPECT_EQ(fd.error().code, Errc::permission) << name << ": " << fd.error().message;
   }
-  const auto missing = open(folder_ + "/missing");
+  const auto missing = open(folder_ / "missing");
   ASSERT_FALSE(missing);
   EXPECT_EQ(missing.error().os_errno, ENOENT);
 }
 
 TEST_F(HelperFiles, SecretsAreReadAndNothingElse) {
-  policy_.secrets = {folder_};
+  policy_.secrets = {folder_.path()};
   policy_.roots = {"/dev"};
   const std::string path = make("secret", 0400);
   EXPECT_TRUE(open(path, O_RDONLY | O_NONBLOCK));
   EXPECT_FALSE(open(path, O_RDWR));
-  EXPECT_FALSE(open(folder_, O_RDONLY));
-  EXPECT_FALSE(perform(request_for(Request::Kind::create, folder_ + "/made"), -1, policy_));
+  EXPECT_FALSE(open(folder_.path(), O_RDONLY));
+  EXPECT_FALSE(perform(request_for(Request::Kind::create, folder_ / "made"), -1, policy_));
   EXPECT_FALSE(perform(request_for(Request::Kind::remove, path), -1, policy_));
   EXPECT_TRUE(fs::exists(path));
 }
@@ -201,7 +198,7 @@ TEST_F(HelperFiles, AnotherOpenHasNoMoreRights) {
 }
 
 TEST_F(HelperFiles, MakesAndRemovesTheServersOwn) {
-  const std::string path = folder_ + "/made";
+  const std::string path = folder_ / "made";
   {
     const auto fd = perform(request_for(Request::Kind::create, path), -1, policy_);
     ASSERT_TRUE(fd) << fd.error().message;
@@ -250,7 +247,7 @@ TEST_F(HelperProcess, OpensForItsServerAndEndsWithIt) {
   ASSERT_FALSE(refused);
   EXPECT_NE(refused.error().message.find("/etc/shadow is not below"), std::string::npos)
       << refused.error().message;
-  const auto missing = (*helper)->open(folder_ + "/missing", O_RDWR);
+  const auto missing = (*helper)->open(folder_ / "missing", O_RDWR);
   ASSERT_FALSE(missing);
   EXPECT_EQ(missing.error().code, Errc::not_found);
   const pid_t pid = (*helper)->pid();

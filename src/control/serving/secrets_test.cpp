@@ -11,6 +11,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/temporary_folder_test.hpp"
+
 namespace perilune::control::serving {
 namespace {
 
@@ -20,28 +22,21 @@ using testing::HasSubstr;
 
 class SecretsOutside : public testing::Test {
  protected:
-  void SetUp() override {
-    char name[] = "/tmp/perilune-secrets-XXXXXX";
-    ASSERT_NE(::mkdtemp(name), nullptr);
-    folder_ = name;
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-
   std::string make(const std::string& name, const std::string& text, mode_t mode = 0600) {
-    const std::string path = folder_ + "/" + name;
+    const std::string path = folder_ / name;
     fs::remove(path);
     std::ofstream(path) << text;
     EXPECT_EQ(::chmod(path.c_str(), mode), 0);
     return path;
   }
-  Password file(const std::string& name) { return Password::typed("@file:" + folder_ + "/" + name); }
+  Password file(const std::string& name) { return Password::typed("@file:" + (folder_ / name)); }
   std::string refused(Secrets& secrets, const Password& password) {
     const auto read = secrets.read(password);
     EXPECT_FALSE(read.has_value());
     return read ? "" : read.error().message;
   }
 
-  std::string folder_;
+  TemporaryFolder folder_;
 };
 
 TEST_F(SecretsOutside, ASecretOfItsOwnIsWhatItIs) {
@@ -71,7 +66,7 @@ TEST_F(SecretsOutside, AnUnsafeFileIsRefusedAndTheOldSecretStays) {
   for (const mode_t mode : {0640u, 0604u, 0620u, 0601u}) {
     make("one", "after", mode);
     EXPECT_EQ(refused(secrets, file("one")),
-              folder_ + "/one may be opened by others than its owner; chmod it to 0600");
+              (folder_ / "one") + " may be opened by others than its owner; chmod it to 0600");
   }
   make("one", "");
   EXPECT_THAT(refused(secrets, file("one")), HasSubstr("/one is empty"));
@@ -79,12 +74,12 @@ TEST_F(SecretsOutside, AnUnsafeFileIsRefusedAndTheOldSecretStays) {
   EXPECT_THAT(refused(secrets, file("one")), HasSubstr("/one is empty"));
   make("one", std::string(256, 'x'));
   EXPECT_THAT(refused(secrets, file("one")), HasSubstr("/one is too long"));
-  fs::remove(folder_ + "/one");
-  EXPECT_EQ(refused(secrets, file("one")), folder_ + "/one: No such file or directory");
-  ASSERT_EQ(::mkfifo((folder_ + "/one").c_str(), 0600), 0);  // and nobody waits for who writes to it
-  EXPECT_EQ(refused(secrets, file("one")), folder_ + "/one is no regular file");
+  fs::remove(folder_ / "one");
+  EXPECT_EQ(refused(secrets, file("one")), (folder_ / "one") + ": No such file or directory");
+  ASSERT_EQ(::mkfifo((folder_ / "one").c_str(), 0600), 0);  // and nobody waits for who writes to it
+  EXPECT_EQ(refused(secrets, file("one")), (folder_ / "one") + " is no regular file");
   EXPECT_EQ(secrets.of(file("one")), "before");
-  fs::remove(folder_ + "/one");
+  fs::remove(folder_ / "one");
   make("one", "after");
   EXPECT_EQ(secrets.read(file("one")).value(), true);
   EXPECT_EQ(secrets.of(file("one")), "after");
@@ -104,10 +99,10 @@ TEST_F(SecretsOutside, ACredentialIsInTheServiceManagersFolderWithItsRights) {
   Secrets none(nullptr, "");
   EXPECT_THAT(refused(none, password), HasSubstr("@credential:one: the service manager has given no credentials"));
   make("one", "secret\n", 0440);
-  Secrets secrets(nullptr, folder_);
+  Secrets secrets(nullptr, folder_.path());
   EXPECT_EQ(secrets.read(password).value(), true);
   EXPECT_EQ(secrets.of(password), "secret");
-  EXPECT_EQ(refused(secrets, Password::typed("@credential:two")), folder_ + "/two: No such file or directory");
+  EXPECT_EQ(refused(secrets, Password::typed("@credential:two")), (folder_ / "two") + ": No such file or directory");
 }
 
 }  // namespace
