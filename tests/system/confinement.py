@@ -237,6 +237,7 @@ def everything_is_private(stack, options=()):
     h.wait_for(lambda: ended(pid), "the daemon to die")
     with open(folder / "etc/state/journal", "ab") as journal:
         journal.write(b"half a rec")
+    (folder / "etc").chmod(0o600)        # again, now that it may be the user's
     background(stack, folder, options)
     found, wrong = walk(folder, 0o1770 if options else 0o700)   # root's stays root's, and the user makes its own there
     assert not wrong, wrong
