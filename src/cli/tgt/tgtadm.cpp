@@ -382,8 +382,7 @@ tl::expected<model::Changes, Failure> changes_for_unit(const targetd::Administra
                                                        const std::string& serial) {
   if (!wanted.path.starts_with('/'))
     return refuse("invalid request", "the path of a backing store begins with '/'");
-  constexpr std::array flags{"", "sync", "direct", "sync:direct", "direct:sync"};
-  if (std::find(flags.begin(), flags.end(), wanted.flags) == flags.end())
+  if (!wanted.flags.empty() && !model::is_store_flags(wanted.flags))
     return refuse("invalid request", "the flags of a backing store are sync, direct or sync:direct");
   const targetd::FileProbe probe = administration.probe(wanted.path);
   const auto storage = key_for_unit(probe, wanted);

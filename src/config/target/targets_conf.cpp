@@ -307,8 +307,7 @@ class Translator {
     object.write_back = on_off(store, "write-cache", "on", "off", "on");
     object.readonly = on_off(store, "readonly", "1", "0", "0");
     if (const std::string_view flags = option(store, "bsoflags", ""); !flags.empty()) {
-      if (flags != "sync" && flags != "direct" && flags != "sync:direct" && flags != "direct:sync")
-        wrong(store.where, "bsoflags must be sync, direct or sync:direct");
+      if (!is_store_flags(flags)) wrong(store.where, "bsoflags must be sync, direct or sync:direct");
       if (flags != "direct") object.write_back = false;
       object.unknown["/tgt_bsoflags"] = "\"" + std::string(flags) + "\"";
     }
@@ -354,6 +353,10 @@ class Translator {
 };
 
 }  // namespace
+
+bool is_store_flags(std::string_view flags) {
+  return flags == "sync" || flags == "direct" || flags == "sync:direct" || flags == "direct:sync";
+}
 
 Result<std::string> serial_for_path(std::string_view path) {
   const auto digest =

@@ -53,6 +53,9 @@ struct LoadedTargetsConf {
     const ConfFile& file, ConfWorld& world,
     const std::vector<std::pair<std::string, std::uint16_t>>& portals);
 
+// What bsoflags of a backing store may be: sync, direct, or both with a colon between (targets.conf(5)).
+[[nodiscard]] bool is_store_flags(std::string_view flags);
+
 // The unit serial number of a backing store without one: the same each time, and another for another path.
 [[nodiscard]] Result<std::string> serial_for_path(std::string_view path);
 

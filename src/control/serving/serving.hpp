@@ -48,7 +48,8 @@ class Serving {
   [[nodiscard]] AccessStates::Kept access_states_of(const config::target::StorageKey& key) const;
   void access_states_taken_up(const config::target::StorageKey& key, const AccessStates::Kept& kept);
   // Of the time before a start: the changes that make them in its configuration, and the records that have
-  // them, which are to be emptied when it is durable and the server runs. Fails when a record is damaged.
+  // them, which are to be emptied when it is durable and the server runs. A damaged record keeps its object from
+  // being served, and says why.
   struct LeftAccessStates {
     config::target::Changes changes;
     std::vector<std::string> records;
