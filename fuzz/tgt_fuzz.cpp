@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Lines of tgtadm, tgt-setup-lun, tgt-admin and tgtimg against a daemon in memory: a line that is refused
-// changes nothing and says so in one line, one that is not is one transaction; what was made survives a restart
-// and a file; nobody sees a secret.
+// changes nothing and says so in one line, one that is not is one transaction; what was made survives a
+// restart and a file; nobody sees a secret.
 //
 // Parser: src/cli/tgt/options.cpp src/cli/tgt/client_options.cpp
 //
@@ -23,7 +23,8 @@ using namespace perilune::fuzz;
 using Words = std::vector<std::string>;
 
 constexpr std::string_view conf =
-    "<target iqn.2026-11.io.perilune:two>\n  backing-store /srv/b.img\n  incominguser u "
+    "incomingdiscoveryuser d secretsecret2\n<target iqn.2026-11.io.perilune:two>\n  backing-store "
+    "/srv/b.img\n  incominguser u "
     "secretsecret1\n</target>\n"
     "<target iqn.2026-11.io.perilune:one>\n  direct-store /srv/c.img\n  initiator-name "
     "iqn.2026-11.io.perilune:h\n</target>\n";

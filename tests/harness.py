@@ -20,6 +20,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # PERILUNE_SERVE_OPTIONS: words for every `perilune serve`, so that a test can be run again on a server of another kind.
@@ -481,6 +482,8 @@ def main(*cases):
             with contextlib.ExitStack() as stack:
                 case(stack)
         except AssertionError as e:
-            say(f"FAILED {case.__name__}: {e}")
+            frames = [frame for frame in traceback.extract_tb(e.__traceback__) if frame.name == case.__name__]
+            where = f", line {frames[-1].lineno}: {frames[-1].line}" if frames else ""
+            say(f"FAILED {case.__name__}{where}: {e}")
             sys.exit(1)
         say(f"ok {case.__name__} ({time.monotonic() - begin:.1f} s)")

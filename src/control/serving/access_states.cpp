@@ -28,52 +28,66 @@ bool is_state(unsigned value) { return value <= 3 || value == 0xe || value == 0x
 void AccessStates::keep(const std::shared_ptr<AccessStates>& states, runtime::Loop& loop,
                         const std::vector<scsi::PortGroup>& groups, const std::string& initiator,
                         std::function<void(bool)> done) {
-  States wanted;
-  for (const scsi::PortGroup& group : groups) wanted[group.id] = group.state;
   const std::lock_guard lock(states->mutex_);
   const std::uint64_t number = ++states->last_;
-  for (const auto& [id, state] : wanted) states->written_[id] = state;
+  SetStates wanted;
+  for (const scsi::PortGroup& group : groups) wanted[group.id] = {group.state, number};
+  for (const auto& [id, set] : wanted) states->written_[id] = set;
   states->records_.put(
       loop, states->record_, encode(states->written_),
-      [states, wanted = std::move(wanted), initiator, number, done = std::move(done)](const Status& status) {
-        states->saved(wanted, initiator, number, status.has_value());
+      [states, wanted = std::move(wanted), initiator, done = std::move(done)](const Status& status) {
+        states->saved(wanted, initiator, status.has_value());
         done(status.has_value());
       });
 }
 
-void AccessStates::saved(const States& groups, const std::string& initiator, std::uint64_t number,
-                         bool durable) {
+void AccessStates::saved(const SetStates& groups, const std::string& initiator, bool durable) {
   {
     const std::lock_guard lock(mutex_);
-    if (!durable) {
-      // The record is the old or the new one; the next has again what is known to count.
-      if (number == last_) written_ = kept_.states;
-      return;
+    for (const auto& [id, set] : groups) {
+      const auto last = kept_.find(id);
+      const auto written = written_.find(id);
+      if (durable) {
+        if (last == kept_.end() || last->second.number < set.number) kept_[id] = set;
+      } else if (written != written_.end() && written->second.number == set.number) {
+        // The record is the old or the new one; the next has again what is known to count.
+        if (last == kept_.end() || last->second.taken_up)
+          written_.erase(written);
+        else
+          written->second = last->second;
+      }
     }
-    for (const auto& [id, state] : groups) kept_.states[id] = state;
-    kept_.initiator = initiator;
-    kept_.number = number;
+    if (!durable) return;
+    initiator_ = initiator;
   }
   heard_();
 }
 
 AccessStates::Kept AccessStates::kept() const {
   const std::lock_guard lock(mutex_);
-  return kept_;
+  Kept kept{{}, {}, initiator_};
+  for (const auto& [id, set] : kept_) {
+    if (set.taken_up) continue;
+    kept.states[id] = set.state;
+    kept.numbers[id] = set.number;
+  }
+  return kept;
 }
 
-void AccessStates::taken_up(runtime::Loop& loop, std::uint64_t number) {
+void AccessStates::taken_up(runtime::Loop& loop, const Kept& kept, std::function<void(Status)> done) {
   const std::lock_guard lock(mutex_);
-  if (number != last_) return;
-  written_.clear();
-  kept_.states.clear();
-  records_.put(loop, record_, {},
-               [](const Status&) {});  // where that fails, a start finds what the journal has too
+  for (const auto& [id, number] : kept.numbers) {
+    if (Set& last = kept_.at(id); last.number == number) last.taken_up = true;
+    const auto written = written_.find(id);
+    if (written != written_.end() && written->second.number == number) written_.erase(written);
+  }
+  records_.put(loop, record_, encode(written_), std::move(done));
 }
 
-std::vector<std::uint8_t> AccessStates::encode(const States& states) {
+std::vector<std::uint8_t> AccessStates::encode(const SetStates& states) {
+  if (states.empty()) return {};
   Json groups = Json::object();
-  for (const auto& [id, state] : states) groups[std::to_string(id)] = static_cast<unsigned>(state);
+  for (const auto& [id, set] : states) groups[std::to_string(id)] = static_cast<unsigned>(set.state);
   const std::string line =
       targetd::record_line({{"format", format}, {"alua_access_states", std::move(groups)}});
   return {line.begin(), line.end()};

@@ -45,12 +45,15 @@ class AccessStatesTest : public testing::Test {
     AccessStates::keep(states, *loop, {PortGroup{.id = group, .state = state, .ports = {}}}, "iqn.a",
                        [this](bool kept) { answers.push_back(kept); });
   }
+  void take_up(const AccessStates::Kept& kept) {
+    states->taken_up(*loop, kept, [this](const Status& status) { taken_up.push_back(status.has_value()); });
+  }
   AccessStates::States read() { return AccessStates::read(records, "alua-a").value(); }
 
   Records records;
   std::unique_ptr<runtime::Loop> loop;
   int heard = 0;
-  std::vector<bool> answers;
+  std::vector<bool> answers, taken_up;
   std::shared_ptr<AccessStates> states =
       std::make_shared<AccessStates>(records, "alua-a", [this] { ++heard; });
 };
@@ -76,14 +79,54 @@ TEST_F(AccessStatesTest, TheRecordIsEmptyWhenTheConfigurationHasAllOfIt) {
   records.answer();
   const auto before = states->kept();
   keep(0, AccessState::active_optimized);  // comes while that is taken up
-  states->taken_up(*loop, before.number);
-  EXPECT_EQ(records.puts.size(), 1U) << "what is on its way is not in the configuration";
+  take_up(before);
   records.answer();
-  EXPECT_EQ(read(), (AccessStates::States{{0, AccessState::active_optimized}}));
-  states->taken_up(*loop, states->kept().number);
+  EXPECT_TRUE(taken_up.empty());
+  records.answer();
+  EXPECT_EQ(taken_up, std::vector<bool>{true});
+  EXPECT_EQ(read(), (AccessStates::States{{0, AccessState::active_optimized}}))
+      << "what was on its way is not in the configuration";
+  take_up(states->kept());
   EXPECT_TRUE(states->kept().states.empty());
   records.answer();
+  EXPECT_EQ(taken_up, (std::vector<bool>{true, true}));
   EXPECT_TRUE(read().empty());
+}
+
+// An operator may set the group that was taken up; a command for another group does not bring it back.
+TEST_F(AccessStatesTest, WhatIsTakenUpDoesNotComeWithWhatIsSetLater) {
+  keep(0, AccessState::standby);
+  records.answer();
+  const auto before = states->kept();
+  keep(7, AccessState::unavailable);
+  take_up(before);
+  records.answer();
+  records.answer();
+  EXPECT_EQ(states->kept().states, (AccessStates::States{{7, AccessState::unavailable}}));
+  EXPECT_EQ(read(), states->kept().states);
+}
+
+// Two loops have put; the second hears first that its record is durable.
+TEST_F(AccessStatesTest, TheLastCommandCountsInWhateverOrderLoopsHear) {
+  keep(0, AccessState::standby);
+  keep(0, AccessState::unavailable);
+  std::swap(records.puts[0], records.puts[1]);
+  records.answer();
+  EXPECT_EQ(states->kept().states, (AccessStates::States{{0, AccessState::unavailable}}));
+  take_up(states->kept());
+  records.answer();
+  EXPECT_TRUE(states->kept().states.empty()) << "an older command has come back";
+  records.answer();
+  EXPECT_TRUE(read().empty());
+  EXPECT_EQ(answers, (std::vector<bool>{true, true}));
+}
+
+TEST_F(AccessStatesTest, ARecordThatCannotBeEmptiedIsAnError) {
+  keep(0, AccessState::standby);
+  records.answer();
+  take_up(states->kept());
+  records.answer(false);
+  EXPECT_EQ(taken_up, std::vector<bool>{false});
 }
 
 TEST_F(AccessStatesTest, WhatCouldNotBeKeptIsNotTakenUpAndNotKeptLater) {

@@ -209,14 +209,16 @@ void Serving::read_secrets_again(const Configuration& configuration) {
   for (const auto& [reference, password] : references) {
     const auto other = secrets_.read(password);
     if (!other)
-      log_.event(EventLog::Level::error, "secret_not_read", fmt::format("reason=\"{}\"", other.error().message));
+      log_.event(EventLog::Level::error, "secret_not_read",
+                 fmt::format("reason=\"{}\"", other.error().message));
     else if (*other)
       changed.insert(reference);
   }
   if (changed.empty()) return;
   work_ = Work{};
   each_chap([&](const auto& key, const Chap& chap) {
-    if (!changed.contains(chap.password.reference()) && !changed.contains(chap.mutual_password.reference())) return;
+    if (!changed.contains(chap.password.reference()) && !changed.contains(chap.mutual_password.reference()))
+      return;
     using Key = std::decay_t<decltype(key)>;
     if constexpr (std::is_same_v<Key, DiscoveryKey>) work_.discovery = true;
     if constexpr (std::is_same_v<Key, PortalGroupKey>) work_.groups.insert(key);
@@ -668,11 +670,11 @@ AccessStates::Kept Serving::access_states_of(const StorageKey& key) const {
   return object->second.access_states->kept();
 }
 
-void Serving::access_states_taken_up(const StorageKey& key, const AccessStates::Kept& kept) {
+Status Serving::access_states_taken_up(const StorageKey& key, const AccessStates::Kept& kept) {
   const auto object = objects_.find(key);
-  if (object == objects_.end() || object->second.access_states == nullptr) return;
-  run([states = object->second.access_states, loop = &loop_, number = kept.number] {
-    states->taken_up(*loop, number);
+  if (object == objects_.end() || object->second.access_states == nullptr) return {};
+  return call([states = object->second.access_states, loop = &loop_, kept](const target::Server::Done& done) {
+    states->taken_up(*loop, kept, done);
   });
 }
 
@@ -693,12 +695,14 @@ Serving::LeftAccessStates Serving::left_access_states(const Configuration& confi
   return left;
 }
 
-void Serving::empty_records(const std::vector<std::string>& records) {
-  if (records.empty()) return;
-  run([this, records] {
-    for (const std::string& record : records)
-      server_.config().records->put(loop_, record, {}, [](const Status&) {});
-  });
+Status Serving::empty_records(const std::vector<std::string>& records) {
+  for (const std::string& record : records) {
+    const Status status = call([this, &record](const target::Server::Done& done) {
+      server_.config().records->put(loop_, record, {}, done);
+    });
+    if (!status) return named("the record " + record, status.error());
+  }
+  return {};
 }
 
 // ---- questions

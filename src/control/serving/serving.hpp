@@ -32,8 +32,9 @@ namespace perilune::control::serving {
 
 class Serving {
  public:
-  // The server, its first loop (which another thread runs, until this is gone) and the log outlive this; so does `access`, which
-  // opens what this process may not (nullptr: nobody does). `credentials`: the service manager's folder.
+  // The server, its first loop (which another thread runs, until this is gone) and the log outlive this; so
+  // does `access`, which opens what this process may not (nullptr: nobody does). `credentials`: the service
+  // manager's folder.
   Serving(target::Server& server, runtime::Loop& loop, EventLog& log, runtime::posix::HostAccess* access,
           std::string credentials)
       : server_(server), loop_(loop), log_(log), access_(access), secrets_(access, std::move(credentials)) {}
@@ -44,18 +45,20 @@ class Serving {
   // Initiators have set states of the object's ALUA groups, which the configuration does not have yet. Called
   // on a loop's thread; before anything is prepared.
   void on_access_states(std::function<void(config::target::StorageKey)> heard) { heard_ = std::move(heard); }
-  // What they are, and then that the configuration has them.
+  // What they are; and that the configuration has them, which the record that had them is to lose before
+  // anything else is committed.
   [[nodiscard]] AccessStates::Kept access_states_of(const config::target::StorageKey& key) const;
-  void access_states_taken_up(const config::target::StorageKey& key, const AccessStates::Kept& kept);
+  [[nodiscard]] Status access_states_taken_up(const config::target::StorageKey& key,
+                                              const AccessStates::Kept& kept);
   // Of the time before a start: the changes that make them in its configuration, and the records that have
-  // them, which are to be emptied when it is durable and the server runs. A damaged record keeps its object from
-  // being served, and says why.
+  // them, which are to be emptied when it is durable and before anything is served. A damaged record keeps
+  // its object from being served, and says why.
   struct LeftAccessStates {
     config::target::Changes changes;
     std::vector<std::string> records;
   };
   [[nodiscard]] LeftAccessStates left_access_states(const config::target::Configuration& configuration);
-  void empty_records(const std::vector<std::string>& records);
+  [[nodiscard]] Status empty_records(const std::vector<std::string>& records);
 
   // `changes` have been made in `configuration`, and `inverses` would undo them. The error names the object;
   // then everything is as it was before. `lenient`: at the start: what cannot be opened or bound is a line in
@@ -75,8 +78,8 @@ class Serving {
   [[nodiscard]] std::vector<std::string> look_for_missing(const config::target::Configuration& configuration);
   [[nodiscard]] bool misses_something() const noexcept { return !missing_.empty() || !unbound_.empty(); }
 
-  // Reads the secrets that are kept outside; another one is in force for logins from now on. What cannot be read is a
-  // line in the log, and stays what it was.
+  // Reads the secrets that are kept outside; another one is in force for logins from now on. What cannot be
+  // read is a line in the log, and stays what it was.
   void read_secrets_again(const config::target::Configuration& configuration);
 
   // nullptr: it could not be opened.
@@ -185,7 +188,9 @@ class Serving {
   EventLog& log_;
   runtime::posix::HostAccess* const access_;
   Secrets secrets_;
-  const SecretOf secret_of_ = [this](const config::target::Password& password) { return secrets_.of(password); };
+  const SecretOf secret_of_ = [this](const config::target::Password& password) {
+    return secrets_.of(password);
+  };
   std::function<void(config::target::StorageKey)> heard_;
   std::map<config::target::StorageKey, Error> damaged_records_;  // of states of ALUA groups
   std::map<config::target::StorageKey, Object> objects_;

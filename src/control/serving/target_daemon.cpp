@@ -88,12 +88,15 @@ SessionInfo info_of(const PortalGroupKey& group, const target::SessionView& view
 
 TargetDaemon::TargetDaemon(TargetDaemonOptions options, target::Server& server, runtime::Loop& loop,
                            EventLog& log, EventTap& tap)
-    : options_(std::move(options)), log_(log), tap_(tap), serving_(server, loop, log, options_.access, options_.credentials_folder) {
+    : options_(std::move(options)),
+      log_(log),
+      tap_(tap),
+      serving_(server, loop, log, options_.access, options_.credentials_folder) {
   tap_.on_session([this](const std::string& event, const std::string& fields) {
     post([this, event, fields] { tell(targetd::session_event(event, fields)); });
   });
   serving_.on_access_states(
-      [this](const StorageKey& key) { post([this, key] { take_up_access_states(key); }); });
+      [this](const StorageKey& key) { post([this, key] { (void)take_up_access_states(key); }); });
 }
 
 TargetDaemon::~TargetDaemon() = default;
@@ -207,10 +210,10 @@ Status TargetDaemon::load() {
                                      [](const Changes&) { return Status(); });
     if (!made) return tl::unexpected(made.error());
   }
+  if (Status status = serving_.empty_records(left.records); !status) return status;
   if (Status status = serving_.prepare(configuration(), diff({}, configuration()), {}, true); !status)
     return status;
   serving_.finish(configuration());
-  serving_.empty_records(left.records);
   log_.event(EventLog::Level::info, "loaded",
              fmt::format("sequence={} objects={}", sequence(), configuration().objects()));
   watch_for_missing();
@@ -219,24 +222,30 @@ Status TargetDaemon::load() {
 
 // ---- changes
 
-void TargetDaemon::take_up_access_states(const StorageKey& key) {
+Status TargetDaemon::take_up_access_states(const StorageKey& key) {
   const AccessStates::Kept kept = serving_.access_states_of(key);
-  if (kept.states.empty()) return;  // taken up with others
-  const auto done = commit_now(kept.initiator + ": SET TARGET PORT GROUPS",
+  if (kept.states.empty()) return {};  // taken up with others
+  const auto made = commit_now(kept.initiator + ": SET TARGET PORT GROUPS",
                                changes_for_access_states(configuration(), key, kept.states));
-  if (done) return serving_.access_states_taken_up(key, kept);
-  log_.event(EventLog::Level::error, "access_states_not_in_journal",
-             fmt::format("object={} reason=\"{}\"", path_of(key), done.error().message));
+  const Status status = made ? serving_.access_states_taken_up(key, kept) : tl::unexpected(made.error());
+  if (!status) {
+    log_.event(EventLog::Level::error, "access_states_not_in_journal",
+               fmt::format("object={} reason=\"{}\"", path_of(key), status.error().message));
+  }
+  return status;
 }
 
-// What initiators have set before comes before it in the journal too.
+// What initiators have set before comes before it in the journal too, and is in no record any more that would
+// come after it at the next start.
 Result<std::uint64_t> TargetDaemon::commit(const std::string& who, const Changes& changes) {
   std::set<StorageKey> objects;
   for (const Change& each : changes) {
     if (const auto* const group = std::get_if<ChangeOf<AluaGroup>>(&each)) objects.insert(group->key.parent);
     if (const auto* const object = std::get_if<ChangeOf<StorageObject>>(&each)) objects.insert(object->key);
   }
-  for (const StorageKey& key : objects) take_up_access_states(key);
+  for (const StorageKey& key : objects) {
+    if (Status status = take_up_access_states(key); !status) return tl::unexpected(status.error());
+  }
   return commit_now(who, changes);
 }
 

@@ -45,8 +45,8 @@ class TargetDaemon final : public targetd::Administration {
   [[nodiscard]] Status run(const std::function<void()>& ready);
   // Any thread: run() returns when the request at hand has been answered.
   void stop();
-  // Any thread: reads secrets that are kept outside and looks at the sizes of all backings again, soon, and serves
-  // what has grown; then calls `done` on the control thread, unless the daemon ends before.
+  // Any thread: reads secrets that are kept outside and looks at the sizes of all backings again, soon, and
+  // serves what has grown; then calls `done` on the control thread, unless the daemon ends before.
   void reload(std::function<void()> done = {});
 
   // --- Administration: control thread ---
@@ -95,7 +95,7 @@ class TargetDaemon final : public targetd::Administration {
   [[nodiscard]] Result<std::uint64_t> commit_now(const std::string& who,
                                                  const config::target::Changes& changes);
   // The configuration gets what initiators have set of the object's ALUA groups.
-  void take_up_access_states(const config::target::StorageKey& key);
+  Status take_up_access_states(const config::target::StorageKey& key);
   void post(std::function<void()> job);
   void work();
   // What is missing is looked for after a second, then less and less often.
