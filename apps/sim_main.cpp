@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// perilune-sim: runs scenarios of the simulated world. A program of its own: the simulator is no part of `perilune`.
+// perilune-sim: runs scenarios of the simulated world. A program of its own: the simulator is no part of
+// `perilune`.
 #include <signal.h>
 #include <unistd.h>
 
@@ -49,8 +50,8 @@ perilune::sim::ScenarioOptions options_of(const Arguments& arguments) {
   if (arguments.trace) {
     options.trace_sink = [](Instant at, Event event, std::uint64_t detail, std::uint64_t hash) {
       std::printf("%" PRId64 " event %u detail %016" PRIx64 " hash %016" PRIx64 "\n",
-                  static_cast<std::int64_t>(at.time_since_epoch().count()), static_cast<unsigned>(event), detail,
-                  hash);
+                  static_cast<std::int64_t>(at.time_since_epoch().count()), static_cast<unsigned>(event),
+                  detail, hash);
     };
   }
   if (arguments.narrate) {
@@ -66,8 +67,8 @@ bool run_one(const Scenario& scenario, std::uint64_t seed, const Arguments& argu
   const auto result = scenario.run(seed, options_of(arguments));
   const bool passed = result.problem.empty();
   if (!arguments.quiet || !passed) {
-    std::printf("scenario %s seed %" PRIu64 " hash %016" PRIx64 " events %" PRIu64 " %s\n", scenario.name, seed,
-                result.trace_hash, result.events, passed ? "ok" : "FAILED");
+    std::printf("scenario %s seed %" PRIu64 " hash %016" PRIx64 " events %" PRIu64 " %s\n", scenario.name,
+                seed, result.trace_hash, result.events, passed ? "ok" : "FAILED");
   }
   if (!passed) std::printf("problem: %s%s", result.problem.c_str(), replay_line);
   std::fflush(stdout);
@@ -85,7 +86,8 @@ int run_all(const std::vector<const Scenario*>& chosen, const Arguments& argumen
       if (!run_one(*scenario, arguments.seed + i, arguments)) ++failures;
       if (arguments.quiet && Clock::now() - last_word > std::chrono::seconds(5)) {
         last_word = Clock::now();
-        std::fprintf(stderr, "%s: %" PRIu64 " of %" PRIu64 " seeds\n", scenario->name, i + 1, arguments.count);
+        std::fprintf(stderr, "%s: %" PRIu64 " of %" PRIu64 " seeds\n", scenario->name, i + 1,
+                     arguments.count);
       }
     }
   }
@@ -97,7 +99,8 @@ int run_all(const std::vector<const Scenario*>& chosen, const Arguments& argumen
 
 int main(int argc, char** argv) {
   Arguments arguments;
-  CLI::App app("Runs a target and an initiator in a simulated world; the same seed gives the same run.", "perilune-sim");
+  CLI::App app("Runs a target and an initiator in a simulated world; the same seed gives the same run.",
+               "perilune-sim");
   app.add_option("--seed", arguments.seed, "the first seed")->capture_default_str();
   app.add_option("--count", arguments.count, "how many seeds, one after the other")->capture_default_str();
   app.add_option("--scenario", arguments.scenario, "one scenario only (see --list)");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How fast the loop itself is: requests of 48 bytes answered with 48 bytes and a payload, over loopback, the two ends on
-// threads of their own. Prints latency, rate, kernel entries and heap allocations per request.
+// How fast the loop itself is: requests of 48 bytes answered with 48 bytes and a payload, over loopback, the
+// two ends on threads of their own. Prints latency, rate, kernel entries and heap allocations per request.
 //
 //   bench_uring [payload bytes] [depth] [seconds]      with polling on and off, alternating
 #include <sched.h>
@@ -42,7 +42,9 @@ constexpr std::size_t request_bytes = 48;
 std::unique_ptr<UringLoop> make_loop(bool polling) {
   UringOptions options;
   options.polling = polling ? Polling::adaptive : Polling::never;
-  options.notice = [](std::string_view line) { std::fprintf(stderr, "%.*s\n", static_cast<int>(line.size()), line.data()); };
+  options.notice = [](std::string_view line) {
+    std::fprintf(stderr, "%.*s\n", static_cast<int>(line.size()), line.data());
+  };
   auto loop = UringLoop::create(std::move(options));
   if (!loop) {
     std::fprintf(stderr, "%s\n", loop.error().message.c_str());
@@ -116,8 +118,13 @@ class Server : public AcceptHandler, public StreamHandler {
 class Client : public ConnectHandler, public StreamHandler {
  public:
   Client(UringLoop& loop, std::size_t payload_bytes, std::size_t depth, std::chrono::seconds duration)
-      : loop_(loop), answer_bytes_(request_bytes + payload_bytes), depth_(depth), duration_(duration), started_(depth),
-        requests_(depth * request_bytes), hook_(Delegate<void()>::to<&Client::ask>(*this)) {
+      : loop_(loop),
+        answer_bytes_(request_bytes + payload_bytes),
+        depth_(depth),
+        duration_(duration),
+        started_(depth),
+        requests_(depth * request_bytes),
+        hook_(Delegate<void()>::to<&Client::ask>(*this)) {
     latencies_ns.reserve(20'000'000);
   }
   void connect(const Endpoint& peer) { connecting_ = loop_.connect(peer, {}, *this); }
@@ -227,13 +234,18 @@ void measure(bool polling, std::size_t payload_bytes, std::size_t depth, std::ch
   if (all.empty()) return;
   std::sort(all.begin(), all.end());
   const auto count = static_cast<double>(all.size());
-  const auto at = [&](double q) { return static_cast<double>(all[static_cast<std::size_t>(q * (count - 1))]) / 1000; };
+  const auto at = [&](double q) {
+    return static_cast<double>(all[static_cast<std::size_t>(q * (count - 1))]) / 1000;
+  };
   const auto& c = server_loop->counters();
-  std::printf("polling %-3s  %8.0f req/s  p50 %6.1f us  p99 %6.1f us  server: %.2f us CPU, %.2f entries, %.2f polled, "
-              "%.2f slept per request; %llu allocations in %.0f requests\n",
-              polling ? "on" : "off", count / client.seconds, at(0.5), at(0.99), server.cpu_seconds() * 1e6 / count,
-              static_cast<double>(c.enters) / count, static_cast<double>(c.polled_wakeups) / count,
-              static_cast<double>(c.slept_wakeups) / count, static_cast<unsigned long long>(client.steady_allocations), count);
+  std::printf(
+      "polling %-3s  %8.0f req/s  p50 %6.1f us  p99 %6.1f us  server: %.2f us CPU, %.2f entries, %.2f "
+      "polled, "
+      "%.2f slept per request; %llu allocations in %.0f requests\n",
+      polling ? "on" : "off", count / client.seconds, at(0.5), at(0.99), server.cpu_seconds() * 1e6 / count,
+      static_cast<double>(c.enters) / count, static_cast<double>(c.polled_wakeups) / count,
+      static_cast<double>(c.slept_wakeups) / count,
+      static_cast<unsigned long long>(client.steady_allocations), count);
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What most files include of other people's, compiled once a tree with PERILUNE_PRECOMPILE (cmake/perilune.cmake). Nothing of ours: a
-// file includes what it uses, which the builds without it show.
+// What most files include of other people's, compiled once a tree with PERILUNE_PRECOMPILE
+// (cmake/perilune.cmake). Nothing of ours: a file includes what it uses, which the builds without it show.
 #include <algorithm>
 #include <array>
 #include <atomic>

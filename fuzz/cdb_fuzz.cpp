@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// SCSI commands and task management at a device with one small disk, over a channel that ends operations at once or
-// later: every command ends exactly once, no transfer leaves the disk or the memory that was given, sense data is whole.
+// SCSI commands and task management at a device with one small disk, over a channel that ends operations at
+// once or later: every command ends exactly once, no transfer leaves the disk or the memory that was given,
+// sense data is whole.
 #include <sys/uio.h>
 
 #include <array>
@@ -86,7 +87,8 @@ class MemoryChannel final : public block::Channel {
   std::list<block::BlockOp*> pending_;
 };
 
-// A real device that answers with whatever its bytes make of the CDB: any delivery, status, sense and residual.
+// A real device that answers with whatever its bytes make of the CDB: any delivery, status, sense and
+// residual.
 class HostilePort final : public scsi::PassthroughPort {
  public:
   HostilePort() {
@@ -188,12 +190,24 @@ struct Ending {
 class World {
  public:
   World() {
-    require(device_.add_unit(0, {.identity = scsi::UnitIdentity::from_id(7), .store = &store_}, channel_).has_value());
-    require(device_.add_unit(1, {.identity = scsi::UnitIdentity::from_id(8), .store = &protected_store_}, protected_channel_).has_value());
+    require(device_.add_unit(0, {.identity = scsi::UnitIdentity::from_id(7), .store = &store_}, channel_)
+                .has_value());
+    require(device_
+                .add_unit(1, {.identity = scsi::UnitIdentity::from_id(8), .store = &protected_store_},
+                          protected_channel_)
+                .has_value());
     require(device_.add_unit(2, {.identity = scsi::UnitIdentity::from_id(9)}, port_).has_value());
-    require(device_.add_unit(3, {.identity = scsi::UnitIdentity::from_id(10), .read_only = true, .type = scsi::DeviceType::cd_dvd}, disc_).has_value());
-    nexus_.emplace_back(std::make_unique<scsi::Nexus>(device_, scsi::NexusNames{"iqn.a,i,0x400000000001", "iqn.t,t,0x0001"}));
-    nexus_.emplace_back(std::make_unique<scsi::Nexus>(device_, scsi::NexusNames{"iqn.b,i,0x400000000002", "iqn.t,t,0x0001"}));
+    require(device_
+                .add_unit(3,
+                          {.identity = scsi::UnitIdentity::from_id(10),
+                           .read_only = true,
+                           .type = scsi::DeviceType::cd_dvd},
+                          disc_)
+                .has_value());
+    nexus_.emplace_back(
+        std::make_unique<scsi::Nexus>(device_, scsi::NexusNames{"iqn.a,i,0x400000000001", "iqn.t,t,0x0001"}));
+    nexus_.emplace_back(
+        std::make_unique<scsi::Nexus>(device_, scsi::NexusNames{"iqn.b,i,0x400000000002", "iqn.t,t,0x0001"}));
   }
   ~World() {
     while (finish_one()) {}
@@ -221,8 +235,8 @@ class World {
 
  private:
   bool finish_one() {
-    return store_.finish_one() || protected_store_.finish_one() || channel_.finish_one() || protected_channel_.finish_one() || disc_.finish_one() ||
-           port_.finish_one();
+    return store_.finish_one() || protected_store_.finish_one() || channel_.finish_one() ||
+           protected_channel_.finish_one() || disc_.finish_one() || port_.finish_one();
   }
 
   void command(Input& input, scsi::Nexus& nexus) {
@@ -247,7 +261,8 @@ class World {
     device_.admit(task);
     if (task.finished()) return ended(command);
     require(task.need.data_out_bytes <= task.expected_data_out_bytes);
-    require(task.need.data_out_bytes <= limits::max_transfer_bytes && task.need.data_in_bytes <= limits::max_transfer_bytes);
+    require(task.need.data_out_bytes <= limits::max_transfer_bytes &&
+            task.need.data_in_bytes <= limits::max_transfer_bytes);
     if ((form & 0x40) != 0) return;   // its data never comes: only an abort ends it
     const std::size_t bytes = std::max(task.need.data_out_bytes, task.need.data_in_bytes);
     command.data.assign(bytes, 0);
@@ -269,7 +284,8 @@ class World {
     const scsi::Task& task = command.task;
     require(task.over);
     require((task.status == scsi::ScsiStatus::check_condition) == (task.sense_length > 0));
-    require(task.sense_length == 0 || (task.sense_length >= 8 && task.sense_length <= limits::max_sense_bytes));
+    require(task.sense_length == 0 ||
+            (task.sense_length >= 8 && task.sense_length <= limits::max_sense_bytes));
     if (!task.parameter_data.empty()) require(task.data_in_length <= task.parameter_data.size());
     else require(task.data_in_length <= task.need.data_in_bytes);
   }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The fuzzer's bytes, taken from the front: small integers steer, the rest is payload. Reading past the end gives zeroes.
+// The fuzzer's bytes, taken from the front: small integers steer, the rest is payload. Reading past the end
+// gives zeroes.
 #pragma once
 
 #include <algorithm>

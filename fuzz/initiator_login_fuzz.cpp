@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The initiator's login against a hostile target: it always ends, in bounded exchanges; a target that has to prove itself
-// is not believed without; what was negotiated lies in its ranges.
+// The initiator's login against a hostile target: it always ends, in bounded exchanges; a target that has to
+// prove itself is not believed without; what was negotiated lies in its ranges.
 #include "fuzz_input.hpp"
 #include "iscsi/login/initiator_login.hpp"
 

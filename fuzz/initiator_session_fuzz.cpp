@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The initiator's session against a hostile target, at every recovery level, with two connections that are lost and recovered at
-// level 2: whatever comes, no byte lands outside the memory of the command it is for, every command ends exactly once, Data-Out
-// never leaves what the command holds, and queues stay bounded.
+// The initiator's session against a hostile target, at every recovery level, with two connections that are
+// lost and recovered at level 2: whatever comes, no byte lands outside the memory of the command it is for,
+// every command ends exactly once, Data-Out never leaves what the command holds, and queues stay bounded.
 #include <array>
 #include <memory>
 #include <optional>
@@ -74,7 +74,8 @@ class Harness {
       }
       reap();
       (void)session_.take_events();
-      for (auto& connection : connections_) require(!connection || connection->tx().queued_bytes() < (64u << 20));
+      for (auto& connection : connections_)
+        require(!connection || connection->tx().queued_bytes() < (64u << 20));
     }
   }
 
@@ -140,7 +141,8 @@ class Harness {
     task.function = (what & 0x80) != 0 ? TmfFunction::logical_unit_reset : TmfFunction::abort_task;
     if (task.function == TmfFunction::abort_task) {
       bool sent = false;
-      session_.for_each_sent([&](InitiatorCommand& live) { sent = sent || (&live == &c && !session_.is_suspended(live)); });
+      session_.for_each_sent(
+          [&](InitiatorCommand& live) { sent = sent || (&live == &c && !session_.is_suspended(live)); });
       if (!sent) return;
       task.command = &c;
     }
@@ -180,7 +182,8 @@ class Harness {
     // A live command's tag may not be known from outside: slot and generation are both small.
     store_be32(bhs.data() + 16, bhs[8] == 0xff ? reserved_tag : ((bhs[9] & 0x0fu) << 16) | (bhs[10] % 32u));
     store_be32(bhs.data() + 20, bhs[11] % 4 == 0 ? reserved_tag : bhs[11]);
-    store_be32(bhs.data() + 24, (connections_[0] ? connections_[0] : connections_[1])->exp_stat_sn().value() + (bhs[12] > 0xe0 ? bhs[12] - 0xe0u : 0));
+    store_be32(bhs.data() + 24, (connections_[0] ? connections_[0] : connections_[1])->exp_stat_sn().value() +
+                                    (bhs[12] > 0xe0 ? bhs[12] - 0xe0u : 0));
     store_be32(bhs.data() + 28, session_.next_cmd_sn().value());
     store_be32(bhs.data() + 32, session_.next_cmd_sn().value() + bhs[13] % 8);
     store_be32(bhs.data() + 36, bhs[14] % 4);

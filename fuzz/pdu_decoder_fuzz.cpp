@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The stream decoder: what it makes of a stream does not depend on how the stream was cut, and direct receiving gives
-// the same as feeding.
+// The stream decoder: what it makes of a stream does not depend on how the stream was cut, and direct
+// receiving gives the same as feeding.
 #include <sys/uio.h>
 
 #include <array>
@@ -38,12 +38,14 @@ std::string run(Bytes stream, const Settings& settings, std::size_t piece) {
     switch (event) {
       case PduDecoder::Event::need_more:
         require(input.empty());
-        if (const std::uint32_t missing = decoder.missing_bytes(); settings.use_direct && missing > 0 && !stream.empty()) {
+        if (const std::uint32_t missing = decoder.missing_bytes();
+            settings.use_direct && missing > 0 && !stream.empty()) {
           std::array<iovec, 4> where{};
           const std::size_t count = decoder.direct(where);
           std::uint32_t moved = 0;
           for (std::size_t i = 0; i < count && moved < missing && !stream.empty(); ++i) {
-            const std::size_t bytes = std::min({where[i].iov_len, stream.size(), std::size_t{missing - moved}});
+            const std::size_t bytes =
+                std::min({where[i].iov_len, stream.size(), std::size_t{missing - moved}});
             std::copy_n(stream.begin(), bytes, static_cast<std::uint8_t*>(where[i].iov_base));
             stream = stream.subspan(bytes);
             moved += static_cast<std::uint32_t>(bytes);
@@ -89,8 +91,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const Settings settings{1 + input.number(2), (flags & 1) != 0, (flags & 2) != 0, (flags & 4) != 0};
   const std::size_t piece = 1 + input.byte();
   const std::string cut = run(input.rest(), settings, piece);
-  const std::string whole = run(input.rest(), {settings.max_data_segment, settings.header_digest, settings.data_digest, false},
-                                input.rest().size() + 1);
+  const std::string whole =
+      run(input.rest(), {settings.max_data_segment, settings.header_digest, settings.data_digest, false},
+          input.rest().size() + 1);
   require(cut == whole);
   return 0;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Record files, iscsid.conf, initiatorname.iscsi, portals and frames of the control socket: no text crashes their readers,
-// and a record that was read and stored reads back the same.
+// Record files, iscsid.conf, initiatorname.iscsi, portals and frames of the control socket: no text crashes
+// their readers, and a record that was read and stored reads back the same.
 #include <cstdint>
 #include <cstdlib>
 #include <string_view>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// saveconfig.json, the changes of the journal, journals and snapshots: no text crashes their readers, and what
-// was read is written and read back the same.
+// saveconfig.json, the changes of the journal, journals and snapshots: no text crashes their readers, and
+// what was read is written and read back the same.
 //
 // Parser: src/config/target/json_text.cpp src/config/target/codec.cpp
 //

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The target's login, PDU after PDU, with every policy: it always ends, in bounded exchanges; nobody gets in whom the
-// policy does not let in; what was negotiated lies in the ranges of RFC 7143 section 13.
+// The target's login, PDU after PDU, with every policy: it always ends, in bounded exchanges; nobody gets in
+// whom the policy does not let in; what was negotiated lies in the ranges of RFC 7143 section 13.
 #include "fuzz_input.hpp"
 #include "iscsi/login/target_login.hpp"
 
@@ -16,7 +16,8 @@ TargetDecision decide(std::uint8_t policy) {
   TargetDecision decision;
   decision.allow_none = (policy & 1) != 0;
   if ((policy & 2) != 0) decision.accounts.push_back({"user", crypto::Secret("secret-secret-1")});
-  if ((policy & 4) != 0) decision.target_account = ChapCredentials{"target", crypto::Secret("other-secret-22")};
+  if ((policy & 4) != 0)
+    decision.target_account = ChapCredentials{"target", crypto::Secret("other-secret-22")};
   if ((policy & 8) != 0) decision.status = LoginStatus::not_found;
   if ((policy & 16) != 0) decision.params.header_digest = {Digest::crc32c};
   return decision;
@@ -61,7 +62,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         step = login.answer_session({.tsih = 1});
       }
     }
-    if (step != Step::close) require(login.response().text.size() <= limits::max_data_segment_before_login_bytes);
+    if (step != Step::close)
+      require(login.response().text.size() <= limits::max_data_segment_before_login_bytes);
     if (step == Step::complete) check(login.result(), policy);
     if (step == Step::respond_and_close || step == Step::close) {
       for (const char c : login.failure().reason) require(c >= ' ' && c != '\x7f');

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The target's session against a hostile initiator behind its login: whatever comes, no byte lands outside the memory of the
-// command it is for, every command object returns exactly once, the window never goes back, and nothing is answered twice.
-// One to four connections, which come and go, at every recovery level.
+// The target's session against a hostile initiator behind its login: whatever comes, no byte lands outside
+// the memory of the command it is for, every command object returns exactly once, the window never goes back,
+// and nothing is answered twice. One to four connections, which come and go, at every recovery level.
 #include <algorithm>
 #include <array>
 #include <memory>
@@ -154,7 +154,9 @@ class Host : public TargetHost {
   void on_orphans_ended(TargetSession& session) override { require(session.orphans() == 0); }
   void on_ping_answered(TargetConnection&) override {}
   void on_output(TargetConnection&) override {}
-  bool reserve_slot(TargetSession&) override { return input_.byte() % 5 != 0 ? (++reservations_, true) : false; }
+  bool reserve_slot(TargetSession&) override {
+    return input_.byte() % 5 != 0 ? (++reservations_, true) : false;
+  }
   void release_slot(TargetSession&) override { --reservations_; }
   void on_session_idle(TargetSession&) override {}
 
@@ -178,7 +180,8 @@ class Host : public TargetHost {
       Command& command = *commands_[(start + i) % n];
       if (!command.live) continue;
       if (command.aborting) return end_abort(command);
-      if (command.waiting && !command.wants_data) return command.data().empty() ? decide(command) : finish(command);
+      if (command.waiting && !command.wants_data)
+        return command.data().empty() ? decide(command) : finish(command);
     }
     if (!managed_.empty()) end_management();
   }
@@ -219,16 +222,19 @@ std::vector<std::uint8_t> make_pdu(Input& input, const TargetSession& session, b
   const std::uint32_t length = input.byte() % 4 == 0 ? input.number(2) % 3000 : 0;
   store_be24(&pdu[5], length);
   pdu[19] = input.byte() % 8;                                                        // ITT
-  store_be32(&pdu[20], input.byte() % 3 == 0 ? 0xffffffffU : input.number(1) % 70);  // EDTL, TTT, referenced tag
+  // EDTL, TTT, referenced tag
+  store_be32(&pdu[20], input.byte() % 3 == 0 ? 0xffffffffU : input.number(1) % 70);
   if ((pdu[0] & 0x3f) == 1) store_be32(&pdu[20], input.number(2));
   store_be32(&pdu[24], session.exp_cmd_sn().value() + input.byte() % 4);
   store_be32(&pdu[28], 1 + input.byte() % 16);  // ExpStatSN
-  if ((pdu[0] & 0x3f) == 2) store_be32(&pdu[32], session.exp_cmd_sn().value() + input.byte() % 4);  // RefCmdSN
+  if ((pdu[0] & 0x3f) == 2)
+    store_be32(&pdu[32], session.exp_cmd_sn().value() + input.byte() % 4);  // RefCmdSN
   if ((pdu[0] & 0x3f) == 6) store_be16(&pdu[20], input.byte() % 5);                                  // CID
-  if ((pdu[0] & 0x3f) == 2 && input.byte() % 4 == 0) pdu[1] = 0x88;                                  // TASK REASSIGN
+  if ((pdu[0] & 0x3f) == 2 && input.byte() % 4 == 0) pdu[1] = 0x88;  // TASK REASSIGN
   store_be32(&pdu[36], input.byte() % 3);
   store_be32(&pdu[40], input.byte() % 2 == 0 ? 0 : input.number(2));
-  if (pdu[0] == 0x10) store_be32(&pdu[40], input.byte() % 8), store_be32(&pdu[44], input.byte() % 4);  // BegRun, RunLength
+  if (pdu[0] == 0x10)
+    store_be32(&pdu[40], input.byte() % 8), store_be32(&pdu[44], input.byte() % 4);  // BegRun, RunLength
   pdu.resize(48 + (length + 3) / 4 * 4, 0x77);
   if (digest && length != 0 && input.byte() % 8 != 0) {
     const std::uint32_t crc = crypto::crc32c(crypto::crc32c_start, Bytes(pdu).subspan(48));
@@ -263,8 +269,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   std::array<std::unique_ptr<TargetConnection>, 4> connections;
   std::array<std::vector<std::uint8_t>, 4> rest;  // of a PDU that others may overtake
   const auto join = [&](std::size_t cid) {
-    connections[cid] =
-        std::make_unique<TargetConnection>(session, connection_params, static_cast<std::uint16_t>(cid), StatSn(1), chunks);
+    connections[cid] = std::make_unique<TargetConnection>(session, connection_params,
+                                                          static_cast<std::uint16_t>(cid), StatSn(1), chunks);
     session.connection_reinstated(static_cast<std::uint16_t>(cid), StatSn(input.byte() % 16));
   };
   const auto drop = [&](std::size_t cid) {
@@ -278,7 +284,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   for (int i = 0; i < 500 && !input.empty(); ++i) {
     const std::size_t cid = input.byte() % params.max_connections;
     if (connections[cid] == nullptr) {
-      const bool alone = std::all_of(connections.begin(), connections.end(), [](const auto& c) { return !c; });
+      const bool alone =
+          std::all_of(connections.begin(), connections.end(), [](const auto& c) { return !c; });
       if (session.shutting_down() || (alone && !session.waits_for_recovery())) break;
       join(cid);
     }

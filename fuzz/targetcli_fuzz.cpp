@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Sessions of targetcli, line by line, against a daemon in memory: a line that is refused changes nothing and
-// says so in one line, one that is not is one transaction; what was made survives a restart and a file; nobody
-// sees a secret.
+// says so in one line, one that is not is one transaction; what was made survives a restart and a file;
+// nobody sees a secret.
 //
 // Parser: src/cli/targetcli/command_line.cpp src/cli/targetcli/interpreter.cpp
 //

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What clients send to the target daemon's socket, against a daemon in memory: a request that is refused changes
-// nothing and says so in one line, one that is not is one transaction; what was made survives a restart; events
-// hold no secret.
+// What clients send to the target daemon's socket, against a daemon in memory: a request that is refused
+// changes nothing and says so in one line, one that is not is one transaction; what was made survives a
+// restart; events hold no secret.
 //
 // Parser: src/control/frame.cpp src/control/targetd/protocol.cpp
 //

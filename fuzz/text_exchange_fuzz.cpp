@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Text Requests at a target and Text Responses at an initiator, PDU after PDU: bounded, whatever the tags, bits and text.
+// Text Requests at a target and Text Responses at an initiator, PDU after PDU: bounded, whatever the tags,
+// bits and text.
 #include "fuzz_input.hpp"
 #include "iscsi/login/text_exchange.hpp"
 
@@ -13,7 +14,8 @@ using fuzz::require;
 std::vector<SendTargetsRecord> many_targets(unsigned count) {
   std::vector<SendTargetsRecord> targets;
   for (unsigned i = 0; i < count; ++i) {
-    targets.push_back({"iqn.2026-11.io.perilune:fuzz" + std::to_string(i), {"192.0.2.1:3260,1", "[2001:db8::1]:3260,1"}});
+    targets.push_back(
+        {"iqn.2026-11.io.perilune:fuzz" + std::to_string(i), {"192.0.2.1:3260,1", "[2001:db8::1]:3260,1"}});
   }
   return targets;
 }

@@ -37,7 +37,9 @@ std::int64_t now_ns() {
 double cpu_seconds() {
   rusage usage{};
   ::getrusage(RUSAGE_SELF, &usage);
-  const auto seconds = [](const timeval& t) { return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) / 1e6; };
+  const auto seconds = [](const timeval& t) {
+    return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) / 1e6;
+  };
   return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
 
@@ -57,8 +59,14 @@ struct Run {
 class Connection {
  public:
   Connection(Run& run, int poll, unsigned depth, bool probe, std::uint64_t first_block)
-      : run_(run), poll_(poll), depth_(depth), probe_(probe), block_(first_block), requests_(std::min(depth, max_requests)),
-        begun_(depth), iov_(3 * requests_.size()) {
+      : run_(run),
+        poll_(poll),
+        depth_(depth),
+        probe_(probe),
+        block_(first_block),
+        requests_(std::min(depth, max_requests)),
+        begun_(depth),
+        iov_(3 * requests_.size()) {
     open();
   }
   ~Connection() { ::close(fd_); }
@@ -98,7 +106,8 @@ class Connection {
     run_.random ^= run_.random << 13;
     run_.random ^= run_.random >> 7;
     run_.random ^= run_.random << 17;
-    return static_cast<std::uint64_t>((static_cast<unsigned __int128>(run_.random) * blocks) >> 64) * options.block_bytes;
+    return static_cast<std::uint64_t>((static_cast<unsigned __int128>(run_.random) * blocks) >> 64) *
+           options.block_bytes;
   }
 
   void prepare(Request& request) {
@@ -129,7 +138,8 @@ class Connection {
     for (;;) {
       if (!sending()) {
         gone_ = iovs_ = 0;
-        const auto count = static_cast<unsigned>(std::min<std::size_t>(run_.draining ? 0 : wanted_, requests_.size()));
+        const auto count =
+            static_cast<unsigned>(std::min<std::size_t>(run_.draining ? 0 : wanted_, requests_.size()));
         if (count == 0) break;
         wanted_ -= count;
         for (unsigned i = 0; i < count; ++i) {
@@ -191,7 +201,8 @@ class Connection {
         if (!digests && !answered()) return false;
         continue;
       }
-      const std::size_t size = stage_ == Stage::digest ? digest_bytes : sizeof(Header) + (digests ? digest_bytes : 0);
+      const std::size_t size =
+          stage_ == Stage::digest ? digest_bytes : sizeof(Header) + (digests ? digest_bytes : 0);
       const std::size_t n = std::min(size - have_, bytes.size());
       std::memcpy(taken_.data() + have_, bytes.data(), n);
       bytes = bytes.subspan(n);
@@ -209,8 +220,11 @@ class Connection {
   bool take_header() {
     Header header;
     std::memcpy(&header, taken_.data(), sizeof header);
-    if (header.magic != (run_.options.digests ? header_magic_with_digests : header_magic) || header.tag != due_tag_) return false;
-    if (run_.options.digests && load_digest(taken_.data() + sizeof header) != crc32c_bhs(taken_.data())) return false;
+    if (header.magic != (run_.options.digests ? header_magic_with_digests : header_magic) ||
+        header.tag != due_tag_)
+      return false;
+    if (run_.options.digests && load_digest(taken_.data() + sizeof header) != crc32c_bhs(taken_.data()))
+      return false;
     ++due_tag_;
     left_ = header.out_bytes;
     crc_ = crc32c_start;
@@ -284,11 +298,12 @@ class Clockwork {
   void print() const {
     const AskOptions& o = run_.options;
     const double iops = static_cast<double>(run_.ios) / seconds_;
-    std::printf("{\"iops\":%.1f,\"mib_per_s\":%.2f,\"lat_us\":{\"p50\":%.2f,\"p99\":%.2f,\"p999\":%.2f},\"ios\":%llu,"
-                "\"ios_all\":%llu,\"cpu_s\":%.4f",
-                iops, iops * o.block_bytes / (1024.0 * 1024.0), run_.latency.quantile_us(0.5), run_.latency.quantile_us(0.99),
-                run_.latency.quantile_us(0.999), static_cast<unsigned long long>(run_.ios),
-                static_cast<unsigned long long>(run_.ios_all), cpu_);
+    std::printf(
+        "{\"iops\":%.1f,\"mib_per_s\":%.2f,\"lat_us\":{\"p50\":%.2f,\"p99\":%.2f,\"p999\":%.2f},\"ios\":%llu,"
+        "\"ios_all\":%llu,\"cpu_s\":%.4f",
+        iops, iops * o.block_bytes / (1024.0 * 1024.0), run_.latency.quantile_us(0.5),
+        run_.latency.quantile_us(0.99), run_.latency.quantile_us(0.999),
+        static_cast<unsigned long long>(run_.ios), static_cast<unsigned long long>(run_.ios_all), cpu_);
     if (o.probe) {
       std::printf(",\"probe\":{\"ios\":%llu,\"p50\":%.2f,\"p99\":%.2f,\"p999\":%.2f}",
                   static_cast<unsigned long long>(run_.probe_ios), run_.probe_latency.quantile_us(0.5),
@@ -317,7 +332,8 @@ int ask(const AskOptions& options) {
   std::vector<std::unique_ptr<Connection>> connections;
   const std::uint64_t part = options.disk_bytes / options.block_bytes / options.sessions;
   for (unsigned i = 0; i < options.sessions; ++i) {
-    connections.push_back(std::make_unique<Connection>(run, poll, options.logins ? 1 : options.depth, false, part * i));
+    connections.push_back(
+        std::make_unique<Connection>(run, poll, options.logins ? 1 : options.depth, false, part * i));
   }
   if (options.probe) connections.push_back(std::make_unique<Connection>(run, poll, 1, true, 0));
   run.now = now_ns();
@@ -327,7 +343,8 @@ int ask(const AskOptions& options) {
   }
   std::array<epoll_event, 256> ready;
   for (;;) {
-    const int n = ::epoll_wait(poll, ready.data(), static_cast<int>(ready.size()), options.waiting == Waiting::spin ? 0 : 100);
+    const int n = ::epoll_wait(poll, ready.data(), static_cast<int>(ready.size()),
+                               options.waiting == Waiting::spin ? 0 : 100);
     run.now = now_ns();
     for (int i = 0; i < n; ++i) {
       const epoll_event& one = ready[static_cast<std::size_t>(i)];
@@ -336,7 +353,9 @@ int ask(const AskOptions& options) {
       return 1;
     }
     clockwork.tick();
-    if (run.draining && std::all_of(connections.begin(), connections.end(), [](const auto& c) { return c->quiet(); })) break;
+    if (run.draining &&
+        std::all_of(connections.begin(), connections.end(), [](const auto& c) { return c->quiet(); }))
+      break;
   }
   clockwork.print();
   return 0;

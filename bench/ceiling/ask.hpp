@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The requester: keeps `depth` requests outstanding on each of `sessions` connections, on one thread with epoll, and
-// measures as `perilune bench` does. Prints one line of JSON with the same names.
+// The requester: keeps `depth` requests outstanding on each of `sessions` connections, on one thread with
+// epoll, and measures as `perilune bench` does. Prints one line of JSON with the same names.
 #pragma once
 
 #include <cstdint>

@@ -21,16 +21,20 @@ using perilune::crypto::store_digest;
 
 Disk::Disk(std::size_t size) : bytes(size) {
   const std::size_t mapped = std::max<std::size_t>(size, max_payload_bytes);
-  void* const at = ::mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* const at =
+      ::mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (at == MAP_FAILED) die("mmap");
   memory = static_cast<std::uint8_t*>(at);
   (void)::madvise(at, mapped, MADV_HUGEPAGE);
   std::memset(at, 0x5a, mapped);  // so that no measured I/O meets a page for the first time
 }
 
-Responder::Responder(Disk& disk) : disk_(disk), staging_(std::make_unique_for_overwrite<std::uint8_t[]>(staging_bytes)) {}
+Responder::Responder(Disk& disk)
+    : disk_(disk), staging_(std::make_unique_for_overwrite<std::uint8_t[]>(staging_bytes)) {}
 
-std::uint8_t* Responder::at_offset() noexcept { return disk_.memory + (disk_.stores() ? request_.offset : 0); }
+std::uint8_t* Responder::at_offset() noexcept {
+  return disk_.memory + (disk_.stores() ? request_.offset : 0);
+}
 
 std::size_t Responder::destination(std::array<iovec, 2>& iov) noexcept {
   std::size_t count = 0;
@@ -80,8 +84,10 @@ bool Responder::begin_request() noexcept {
   std::memcpy(&request_, taken_.data(), sizeof request_);
   if (digests_ && load_digest(taken_.data() + sizeof(Header)) != crc32c_bhs(taken_.data())) return false;
   const std::uint64_t longest = std::max(request_.in_bytes, request_.out_bytes);
-  if (request_.magic != (digests_ ? header_magic_with_digests : header_magic) || longest > max_payload_bytes) return false;
-  if (disk_.stores() && (request_.offset > disk_.bytes || longest > disk_.bytes - request_.offset)) return false;
+  if (request_.magic != (digests_ ? header_magic_with_digests : header_magic) || longest > max_payload_bytes)
+    return false;
+  if (disk_.stores() && (request_.offset > disk_.bytes || longest > disk_.bytes - request_.offset))
+    return false;
   payload_done_ = 0;
   crc_ = crc32c_start;
   stage_ = request_.in_bytes != 0 ? Stage::payload : Stage::answer;
@@ -133,7 +139,9 @@ void Responder::push_answer() noexcept {
   if (request_.out_bytes == 0) return;
   std::uint8_t* payload = at_offset();
   if (disk_.stores() && request_.out_bytes <= (digests_ ? copy_limit_with_digests_bytes : copy_limit_bytes)) {
-    if (!batch.copies) batch.copies = std::make_unique_for_overwrite<std::uint8_t[]>(max_answers * copy_limit_with_digests_bytes);
+    if (!batch.copies)
+      batch.copies =
+          std::make_unique_for_overwrite<std::uint8_t[]>(max_answers * copy_limit_with_digests_bytes);
     std::uint8_t* const copy = batch.copies.get() + (batch.count - 1) * copy_limit_with_digests_bytes;
     std::memcpy(copy, payload, request_.out_bytes);
     payload = copy;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// One connection of the minimal responder, without its socket: bytes in, answers to gather out. Answers of a batch of
-// requests leave together; while they are being sent, the next batch collects. Nothing is allocated after the constructor.
+// One connection of the minimal responder, without its socket: bytes in, answers to gather out. Answers of a
+// batch of requests leave together; while they are being sent, the next batch collects. Nothing is allocated
+// after the constructor.
 #pragma once
 
 #include <sys/uio.h>
@@ -15,8 +16,9 @@
 
 namespace ceiling {
 
-// What is served, for the life of the process. As `socket only` every payload is the same warm memory and what is written
-// is forgotten: the limit of the sockets. Otherwise payloads come from and go to their offsets, as on a RAM disk.
+// What is served, for the life of the process. As `socket only` every payload is the same warm memory and
+// what is written is forgotten: the limit of the sockets. Otherwise payloads come from and go to their
+// offsets, as on a RAM disk.
 struct Disk {
   explicit Disk(std::size_t bytes);  // 0: socket only
   [[nodiscard]] bool stores() const noexcept { return bytes != 0; }
@@ -30,7 +32,8 @@ class Responder {
 
   // May more be received? Not while answers would find no room.
   [[nodiscard]] bool wants_bytes() const noexcept { return unread_.empty() && !filling().full(); }
-  // Where the next bytes go: the rest of a large payload straight to its place, then the staging. Returns 1 or 2.
+  // Where the next bytes go: the rest of a large payload straight to its place, then the staging. Returns 1
+  // or 2.
   [[nodiscard]] std::size_t destination(std::array<iovec, 2>& iov) noexcept;
   // So many bytes were received into destination(). False: the peer breaks the rules, or a digest is wrong.
   [[nodiscard]] bool received(std::size_t n) noexcept;
@@ -43,7 +46,8 @@ class Responder {
 
  private:
   static constexpr std::size_t staging_bytes = 256 * 1024;
-  static constexpr std::size_t staging_beside_direct_bytes = 8192;  // for headers; what follows goes to its own place
+  static constexpr std::size_t staging_beside_direct_bytes = 8192;  // for headers; what follows goes to its
+                                                                    // own place
   static constexpr std::size_t direct_threshold_bytes = 16384;
   // From a disk, payloads up to this are copied beside their header.
   static constexpr std::size_t copy_limit_bytes = 2048, copy_limit_with_digests_bytes = 8192;
@@ -56,7 +60,8 @@ class Responder {
   };
   struct Batch {
     std::unique_ptr<Answer[]> answers = std::make_unique_for_overwrite<Answer[]>(max_answers);
-    std::unique_ptr<std::uint8_t[]> copies;     // of small payloads, one place for each answer; none until one is needed
+    std::unique_ptr<std::uint8_t[]> copies;  // of small payloads, one place for each answer; none until one
+                                             // is needed
     std::unique_ptr<iovec[]> iov = std::make_unique_for_overwrite<iovec[]>(3 * max_answers);
     std::size_t count = 0, iovs = 0, gone = 0;  // gone: iovecs that are sent
     [[nodiscard]] bool full() const noexcept { return count == max_answers; }
@@ -79,7 +84,8 @@ class Responder {
   Disk& disk_;
   bool first_ = true;                     // no header has been seen: whether there are digests is open
   bool digests_ = false;
-  std::unique_ptr<std::uint8_t[]> staging_;  // not cleared, here and below: a new connection touches only what it uses
+  std::unique_ptr<std::uint8_t[]> staging_;  // not cleared, here and below: a new connection touches only
+                                             // what it uses
   std::span<const std::uint8_t> unread_;  // of the staging
   std::size_t direct_ = 0;                // bytes of the last destination() that precede the staging
   Stage stage_ = Stage::header;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The two engines of the responder. Each serves the listener on the calling thread until the process is ended.
+// The two engines of the responder. Each serves the listener on the calling thread until the process is
+// ended.
 #pragma once
 
 namespace ceiling {

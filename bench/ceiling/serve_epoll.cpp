@@ -24,9 +24,11 @@ class EpollConnection {
 
   // False: it is over.
   bool on_ready(std::uint32_t events) {
-    if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0 && responder_.wants_bytes() && !receive()) return false;
+    if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0 && responder_.wants_bytes() && !receive())
+      return false;
     if (!send_answers()) return false;
-    const std::uint32_t wanted = (responder_.wants_bytes() ? std::uint32_t{EPOLLIN} : 0u) | (blocked_ ? std::uint32_t{EPOLLOUT} : 0u);
+    const std::uint32_t wanted =
+        (responder_.wants_bytes() ? std::uint32_t{EPOLLIN} : 0u) | (blocked_ ? std::uint32_t{EPOLLOUT} : 0u);
     if (wanted != armed_) {
       epoll_event event{wanted, {.ptr = this}};
       (void)::epoll_ctl(poll_, EPOLL_CTL_MOD, fd_, &event);
@@ -84,7 +86,8 @@ void serve_epoll(int listener, Disk& disk, Waiting waiting) {
   if (::epoll_ctl(poll, EPOLL_CTL_ADD, listener, &event) != 0) die("epoll_ctl");
   std::array<epoll_event, 256> ready;
   for (;;) {
-    const int n = ::epoll_wait(poll, ready.data(), static_cast<int>(ready.size()), waiting == Waiting::spin ? 0 : -1);
+    const int n =
+        ::epoll_wait(poll, ready.data(), static_cast<int>(ready.size()), waiting == Waiting::spin ? 0 : -1);
     for (int i = 0; i < n; ++i) {
       const epoll_event& one = ready[static_cast<std::size_t>(i)];
       if (one.data.ptr == nullptr) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The responder on io_uring: one-shot receives and gather sends, submitted and waited for in one call per turn.
+// The responder on io_uring: one-shot receives and gather sends, submitted and waited for in one call per
+// turn.
 #include <liburing.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -44,12 +45,14 @@ class RingConnection {
   bool receiving_ = false, sending_ = false, broken_ = false, probably_empty_ = false;
 };
 
-// What completes is told by the lowest bit of the entry's data: 0 a receive, 1 a send; no pointer at all: the accept.
+// What completes is told by the lowest bit of the entry's data: 0 a receive, 1 a send; no pointer at all: the
+// accept.
 class Engine {
  public:
   Engine(int listener, Disk& disk, Waiting waiting) : listener_(listener), waiting_(waiting), disk_(disk) {
     io_uring_params params{};
-    params.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_CQSIZE;
+    params.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG |
+                   IORING_SETUP_CQSIZE;
     params.cq_entries = 16384;
     const int result = io_uring_queue_init_params(4096, &ring_, &params);
     if (result != 0) {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// What goes over the wire between the ceiling's requester and responder: as many bytes as iSCSI moves for the same I/O, and
-// no protocol. A request is a header of 48 bytes and `in_bytes` of payload, its answer a header and `out_bytes`: a read has
-// no payload in, a write none out. With digests each header is followed by 4 bytes of CRC32C, and so is each payload that
-// is not empty; the magic of the first request of a connection says whether it has them. Answers come in the order of the
-// requests. Both ends run on one machine: fields are in its byte order.
+// What goes over the wire between the ceiling's requester and responder: as many bytes as iSCSI moves for the
+// same I/O, and no protocol. A request is a header of 48 bytes and `in_bytes` of payload, its answer a header
+// and `out_bytes`: a read has no payload in, a write none out. With digests each header is followed by 4
+// bytes of CRC32C, and so is each payload that is not empty; the magic of the first request of a connection
+// says whether it has them. Answers come in the order of the requests. Both ends run on one machine: fields
+// are in its byte order.
 #pragma once
 
 #include <cstdint>

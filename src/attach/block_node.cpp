@@ -150,8 +150,8 @@ void set_queue(const std::string& name, const QueueSettings& settings) {
 Result<UniqueFd> claim_device(const std::string& name, ReleaseMode mode) {
   const std::string device = "/dev/" + name;
   const bool exclusive = mode == ReleaseMode::exclusive;
-  // To read, which is enough to flush: udev looks at a device again when somebody closes it who could have written, and would
-  // find it without a server.
+  // To read, which is enough to flush: udev looks at a device again when somebody closes it who could have
+  // written, and would find it without a server.
   UniqueFd fd(::open(device.c_str(), O_RDONLY | O_CLOEXEC | (exclusive ? O_EXCL : 0)));
   if (!fd.valid()) {
     if (errno == EBUSY) return fail(Errc::busy, device + " is in use (mounted elsewhere?)", EBUSY);

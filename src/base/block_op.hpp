@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The vocabulary of block devices: BlockOp, Geometry, Channel. Names of namespace block, kept in base/ so that the pure
-// scsi/ folder can embed and submit operations without knowing backstores (block/backstore.hpp adds those).
+// The vocabulary of block devices: BlockOp, Geometry, Channel. Names of namespace block, kept in base/ so
+// that the pure scsi/ folder can embed and submit operations without knowing backstores (block/backstore.hpp
+// adds those).
 #pragma once
 
 #include <sys/uio.h>
@@ -21,39 +22,45 @@ enum class OpKind : std::uint8_t {
   flush,         // every write that ended before this is on stable media when it ends; lba and blocks unused
   unmap,         // deallocate; reads give zeroes afterwards when Geometry::unmap_zeroes
   write_zeroes,  // reads give zeroes afterwards; may deallocate when `may_unmap`
-  query,         // what is known of lba, in `mapped`, and over how many of the blocks the same is, in `alike` (at least one)
-  change_key,    // Geometry::encrypted: nobody can read any more what is stored, once it has ended; reads give anything. lba and blocks
-                 // unused; nothing else is under way on the disk, on any channel. Where it fails, that may be so or not
+  query,  // what is known of lba, in `mapped`, and over how many of the blocks the same is, in `alike` (at
+          // least one)
+  change_key,  // Geometry::encrypted: nobody can read any more what is stored, once it has ended; reads give
+               // anything. lba and blocks unused; nothing else is under way on the disk, on any channel.
+               // Where it fails, that may be so or not
 };
 
 enum class OpStatus : std::uint8_t {
   ok,
-  read_error,       // medium error: the data cannot be read
-  write_error,      // medium error: the data may be old, new or mixed
-  no_space,         // the backing file system is full; nothing else is wrong
+  read_error,   // medium error: the data cannot be read
+  write_error,  // medium error: the data may be old, new or mixed
+  no_space,     // the backing file system is full; nothing else is wrong
   write_protected,
-  not_ready,        // the device is gone, or the initiator's session is down for good
+  not_ready,  // the device is gone, or the initiator's session is down for good
   out_of_range,
   unsupported,
-  aborted,          // cancelled before it began
-  // What the protection information of a block says is not what it should say; BlockOp::failed_lba tells of which one.
+  aborted,  // cancelled before it began
+  // What the protection information of a block says is not what it should say; BlockOp::failed_lba tells of
+  // which one.
   guard_failed,
   application_tag_failed,
   reference_tag_failed,
 };
 
-// What becomes of the protection information of the blocks (SBC-3 4.22), where a channel keeps any. Others do not look at it.
+// What becomes of the protection information of the blocks (SBC-3 4.22), where a channel keeps any. Others do
+// not look at it.
 struct Protection {
   enum class Kind : std::uint8_t {
     hidden,   // `data` is user data alone: a write makes the protection information, a read checks it
-    blank,    // the same; but a write or write_zeroes leaves none (FFFFFFFF_FFFFFFFFh), so that nothing is checked later
+    blank,    // the same; but a write or write_zeroes leaves none (FFFFFFFF_FFFFFFFFh), so that nothing is
+              // checked later
     carried,  // `data` has that of each block, 8 bytes, right behind the block
   };
   static constexpr std::uint8_t guard = 1, application_tag = 2, reference_tag = 4;
   Kind kind = Kind::hidden;
-  std::uint8_t unchecked = 0;  // of these three; the others are checked as far as it is known what they should be
-  // The command told what it expects (the CDBs of 32 bytes): the application tag in the bits of the mask, and the reference
-  // tag of a block, which is reference_delta more than the low 32 bits of its LBA.
+  std::uint8_t unchecked = 0;  // of these three; the others are checked as far as it is known what they
+                               // should be
+  // The command told what it expects (the CDBs of 32 bytes): the application tag in the bits of the mask, and
+  // the reference tag of a block, which is reference_delta more than the low 32 bits of its LBA.
   bool expected = false;
   std::uint16_t expected_tag = 0;
   std::uint16_t expected_mask = 0;
@@ -69,13 +76,15 @@ struct BlockOp : ListNode<BlockOp> {
   bool atomic = false;     // write: whole or not at all, whatever fails; at most Geometry::max_atomic_blocks
   Lba lba;
   BlockCount blocks;
-  std::span<const iovec> data;  // read and write: exactly blocks * block_size bytes, at most 64 + 1 iovecs; stays put
+  std::span<const iovec> data;  // read and write: exactly blocks * block_size bytes, at most 64 + 1 iovecs;
+                                // stays put
   Delegate<void(BlockOp&)> done;
 
   Protection protection;
   Lba failed_lba;  // see OpStatus
 
-  bool mapped = true;  // query: false when the block is known to be deallocated, and so reads as zeroes if unmap_zeroes
+  bool mapped = true;  // query: false when the block is known to be deallocated, and so reads as zeroes if
+                       // unmap_zeroes
   BlockCount alike;
 
   OpStatus status = OpStatus::ok;
@@ -89,8 +98,8 @@ struct BlockOp : ListNode<BlockOp> {
 // True facts only: what is advertised on the wire is derived from this.
 struct Geometry {
   std::uint32_t block_size_bytes = 512;            // logical
-  // Of each block the last so many bytes (8) are room for protection information, which is scsi's to fill and to check
-  // (scsi/protected_channel.hpp): then blocks are of 520 or 4104 bytes here.
+  // Of each block the last so many bytes (8) are room for protection information, which is scsi's to fill and
+  // to check (scsi/protected_channel.hpp): then blocks are of 520 or 4104 bytes here.
   std::uint32_t protection_bytes = 0;
   std::uint32_t physical_block_size_bytes = 4096;
   BlockCount blocks;
@@ -106,7 +115,8 @@ struct Geometry {
   bool lends_memory = false;                       // lend() works (RAM)
   bool in_memory = false;                          // the blocks are gone with the process
   bool encrypted = false;                          // what is stored; change_key works
-  // A write of so many blocks by one operation that is `atomic` is there as a whole or not at all, whatever fails (0: not promised).
+  // A write of so many blocks by one operation that is `atomic` is there as a whole or not at all, whatever
+  // fails (0: not promised).
   std::uint32_t max_atomic_blocks = 0;
 };
 
@@ -114,11 +124,11 @@ class Channel {
  public:
   virtual ~Channel() = default;  // precondition: nothing outstanding
   [[nodiscard]] virtual const Geometry& geometry() const = 0;
-  // True: ended, op.status tells, op.done is NOT called. False: pending, op.done will be called from a later point of
-  // the loop, on this thread. Never recurses into the caller.
+  // True: ended, op.status tells, op.done is NOT called. False: pending, op.done will be called from a later
+  // point of the loop, on this thread. Never recurses into the caller.
   [[nodiscard]] virtual bool submit(BlockOp& op) = 0;
-  // The memory in which these blocks live, contiguous, or nullptr. The caller may read it, or, when for_write, fill it
-  // instead of submitting a write. Valid while the channel lives.
+  // The memory in which these blocks live, contiguous, or nullptr. The caller may read it, or, when
+  // for_write, fill it instead of submitting a write. Valid while the channel lives.
   [[nodiscard]] virtual std::uint8_t* lend(Lba lba, BlockCount blocks, bool for_write) noexcept {
     (void)lba; (void)blocks; (void)for_write;
     return nullptr;

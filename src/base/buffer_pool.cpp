@@ -11,7 +11,8 @@ namespace perilune {
 
 Result<std::unique_ptr<BufferPool>> BufferPool::create(std::uint32_t pages) {
   const std::size_t bytes = std::size_t{pages} * page_size_bytes;
-  void* region = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* region =
+      ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (region == MAP_FAILED) return fail_errno(errno, "mapping the payload pool");
   return std::unique_ptr<BufferPool>(new BufferPool(static_cast<std::uint8_t*>(region), pages));
 }

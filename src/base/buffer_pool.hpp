@@ -2,10 +2,13 @@
 // The payload memory of one shard: one region of equal pages, registered with the reactor as a fixed buffer.
 //
 // Two kinds of demand (DESIGN: back-pressure that cannot deadlock):
-//  - Reservations are promises. A session reserves FirstBurstLength for every command it lets the initiator send;
+//  - Reservations are promises. A session reserves FirstBurstLength for every command it lets the initiator
+//  send;
 //    pages taken against a reservation always exist.
-//  - Everything else waits in one FIFO and is granted whole: a waiter never holds a part of what it asked for, and
-//    what it was granted is returned without waiting for anything else, so the first waiter always gets its turn.
+//  - Everything else waits in one FIFO and is granted whole: a waiter never holds a part of what it asked
+//  for, and
+//    what it was granted is returned without waiting for anything else, so the first waiter always gets its
+//    turn.
 //
 // One thread (the shard's). Sizes in pages of page_size_bytes.
 #pragma once
@@ -45,14 +48,14 @@ class BufferPool {
     return static_cast<std::uint32_t>((bytes + page_size_bytes - 1) / page_size_bytes);
   }
 
-  // Reservations. try_reserve keeps `min_shared_pages` (set once at start) out of the reach of reservations, so
-  // that solicited work can always proceed.
+  // Reservations. try_reserve keeps `min_shared_pages` (set once at start) out of the reach of reservations,
+  // so that solicited work can always proceed.
   [[nodiscard]] bool try_reserve(std::uint32_t pages) noexcept;
   void unreserve(std::uint32_t pages) noexcept;
   void set_min_shared(std::uint32_t pages) noexcept { min_shared_ = pages; }
 
-  // Pages under a reservation the caller holds: always succeeds. The pages stay charged to the reservation until
-  // release_reserved. out.size() is the number of pages.
+  // Pages under a reservation the caller holds: always succeeds. The pages stay charged to the reservation
+  // until release_reserved. out.size() is the number of pages.
   void take_reserved(std::span<std::uint8_t*> out) noexcept;
   void release_reserved(std::span<std::uint8_t* const> pages) noexcept;
 
@@ -64,7 +67,9 @@ class BufferPool {
   [[nodiscard]] std::uint32_t total_pages() const noexcept { return total_; }
   [[nodiscard]] std::uint32_t free_pages() const noexcept { return static_cast<std::uint32_t>(free_.size()); }
   [[nodiscard]] std::uint32_t reserved_pages() const noexcept { return reserved_; }
-  [[nodiscard]] MutableBytes region() const noexcept { return {region_, std::size_t{total_} * page_size_bytes}; }
+  [[nodiscard]] MutableBytes region() const noexcept {
+    return {region_, std::size_t{total_} * page_size_bytes};
+  }
   [[nodiscard]] bool contains(const std::uint8_t* p) const noexcept {
     return p >= region_ && p < region_ + std::size_t{total_} * page_size_bytes;
   }

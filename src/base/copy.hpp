@@ -7,13 +7,15 @@
 
 namespace perilune {
 
-// memcpy, but the destination does not pass through the caches where the processor can store past them (x86-64:
-// non-temporal stores). An ordinary store to a cold line fetches it first; a block of 4 KiB on a random place of a large disk
-// is 64 of them. This thread sees what is written at once. Others do after a settle_copies() of this thread that
-// happens before their look: such stores obey no order of their own. Any thread.
+// memcpy, but the destination does not pass through the caches where the processor can store past them
+// (x86-64: non-temporal stores). An ordinary store to a cold line fetches it first; a block of 4 KiB on a
+// random place of a large disk is 64 of them. This thread sees what is written at once. Others do after a
+// settle_copies() of this thread that happens before their look: such stores obey no order of their own. Any
+// thread.
 void copy_past_caches(std::uint8_t* to, const std::uint8_t* from, std::size_t bytes) noexcept;
 
-// What this thread has copied so far comes before whatever it stores from now on. Waits for memory, so once for many copies.
+// What this thread has copied so far comes before whatever it stores from now on. Waits for memory, so once
+// for many copies.
 inline void settle_copies() noexcept {
 #if defined(__x86_64__)
   __builtin_ia32_sfence();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A doubly linked list threaded through its elements: O(1) everywhere, no allocation, an element leaves by itself
-// when it dies. Tag lets one object stand in several lists: derive from ListNode<TagA>, ListNode<TagB>.
+// A doubly linked list threaded through its elements: O(1) everywhere, no allocation, an element leaves by
+// itself when it dies. Tag lets one object stand in several lists: derive from ListNode<TagA>,
+// ListNode<TagB>.
 #pragma once
 
 #include <cstddef>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Latencies counted in buckets of 1/32 of a power of two, so that a quantile is right within about 2 %. Adding is a few
-// instructions and never allocates; the object is 15 KiB. Not thread-safe.
+// Latencies counted in buckets of 1/32 of a power of two, so that a quantile is right within about 2 %.
+// Adding is a few instructions and never allocates; the object is 15 KiB. Not thread-safe.
 #pragma once
 
 #include <algorithm>

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// 1 when a sanitizer that brings its own allocator is compiled in: then operator new cannot be replaced to count.
+// 1 when a sanitizer that brings its own allocator is compiled in: then operator new cannot be replaced to
+// count.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define PERILUNE_SANITIZED 1
 #elif defined(__has_feature)

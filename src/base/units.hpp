@@ -50,6 +50,7 @@ class Serial {
 
 using CmdSn = Serial<struct CmdSnTag>;
 using StatSn = Serial<struct StatSnTag>;
-using DataSn = Serial<struct DataSnTag>;   // R2TSN shares the type: the two share one numbering for bidirectional commands
+using DataSn = Serial<struct DataSnTag>;  // R2TSN shares the type: the two share one numbering for
+                                          // bidirectional commands
 
 }  // namespace perilune

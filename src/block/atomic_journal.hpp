@@ -44,7 +44,8 @@ struct AtomicEntry {
 };
 
 inline constexpr std::uint32_t atomic_header_bytes = 4096;
-// As long as a transfer may be: 2048 blocks of 512 bytes, or 256 of 4096, each with 8 bytes of protection information.
+// As long as a transfer may be: 2048 blocks of 512 bytes, or 256 of 4096, each with 8 bytes of protection
+// information.
 inline constexpr std::uint32_t atomic_payload_bytes = limits::max_transfer_bytes / 512 * 520;
 inline constexpr std::uint64_t atomic_slot_bytes = atomic_header_bytes + atomic_payload_bytes;
 inline constexpr std::uint32_t atomic_slots = 192;

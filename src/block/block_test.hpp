@@ -24,7 +24,8 @@ namespace perilune::block {
 class Buffer {
  public:
   explicit Buffer(std::size_t bytes, std::uint8_t fill = 0, std::size_t shift = 0)
-      : memory_(static_cast<std::uint8_t*>(std::aligned_alloc(4096, (bytes + shift + 4095) / 4096 * 4096))), bytes_(bytes),
+      : memory_(static_cast<std::uint8_t*>(std::aligned_alloc(4096, (bytes + shift + 4095) / 4096 * 4096))),
+        bytes_(bytes),
         shift_(shift) {
     std::fill_n(data(), bytes_, fill);
   }
@@ -48,7 +49,8 @@ class BlockTest : public ::testing::Test {
   void SetUp() override {
     runtime::LoopOptions options;
     options.trace = [this](const runtime::TraceEvent& event) {
-      if (event.what == runtime::TraceEvent::What::prepared) trace.emplace_back(event.operation, event.durable);
+      if (event.what == runtime::TraceEvent::What::prepared)
+        trace.emplace_back(event.operation, event.durable);
     };
     auto made = runtime::make_native_loop(runtime::Runtime::automatic, options);
     ASSERT_TRUE(made) << made.error().message;
@@ -102,9 +104,12 @@ class BlockTest : public ::testing::Test {
     last_errno = op.os_errno;
     return status;
   }
-  OpStatus write(std::uint64_t lba, Buffer& b, bool fua = false) { return transfer(OpKind::write, lba, b, fua); }
+  OpStatus write(std::uint64_t lba, Buffer& b, bool fua = false) {
+    return transfer(OpKind::write, lba, b, fua);
+  }
   OpStatus read(std::uint64_t lba, Buffer& b) { return transfer(OpKind::read, lba, b); }
-  OpStatus range(OpKind kind, std::uint64_t lba, std::uint64_t blocks, bool fua = false, bool may_unmap = false) {
+  OpStatus range(OpKind kind, std::uint64_t lba, std::uint64_t blocks, bool fua = false,
+                 bool may_unmap = false) {
     BlockOp op;
     op.kind = kind;
     op.lba = Lba(lba);

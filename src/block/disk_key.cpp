@@ -34,14 +34,17 @@ class Contents {
   Contents(const Contents&) = delete;
   Contents& operator=(const Contents&) = delete;
   [[nodiscard]] MutableBytes all() noexcept { return bytes_; }
-  [[nodiscard]] MutableBytes slot(std::uint32_t index) noexcept { return all().subspan(index * key_slot_bytes, key_slot_bytes); }
+  [[nodiscard]] MutableBytes slot(std::uint32_t index) noexcept {
+    return all().subspan(index * key_slot_bytes, key_slot_bytes);
+  }
 
  private:
   std::vector<std::uint8_t> bytes_;
 };
 
 std::uint64_t number_of_disk(const std::string& identity) {
-  const auto digest = crypto::hash(crypto::HashAlgorithm::sha256, {as_bytes(std::string_view("disk")), as_bytes(identity)});
+  const auto digest =
+      crypto::hash(crypto::HashAlgorithm::sha256, {as_bytes(std::string_view("disk")), as_bytes(identity)});
   PERILUNE_ASSERT(digest.has_value());
   return load_be64(digest->data.data());
 }
@@ -70,7 +73,8 @@ Status write_durably(int fd, Bytes data, std::size_t offset, const std::string& 
 }
 
 // The first key of a disk. Its name is durable too.
-Status make_first_key(int fd, const std::string& folder, const std::string& path, std::uint64_t disk, Contents& contents) {
+Status make_first_key(int fd, const std::string& folder, const std::string& path, std::uint64_t disk,
+                      Contents& contents) {
   std::array<std::uint8_t, crypto::Xts::key_bytes> key{};
   const ssize_t n = ::getrandom(key.data(), key.size(), 0);  // whole below 256 bytes
   PERILUNE_ASSERT(n == static_cast<ssize_t>(key.size()));
@@ -86,7 +90,8 @@ Status make_first_key(int fd, const std::string& folder, const std::string& path
 }  // namespace
 
 void encode_key_slot(const KeySlot& slot, MutableBytes out) noexcept {
-  PERILUNE_ASSERT(out.size() == key_slot_bytes && slot.key.size() == crypto::Xts::key_bytes && slot.number != 0);
+  PERILUNE_ASSERT(out.size() == key_slot_bytes && slot.key.size() == crypto::Xts::key_bytes &&
+                  slot.number != 0);
   std::fill(out.begin(), out.end(), std::uint8_t{0});
   std::copy(magic.begin(), magic.end(), out.begin());
   store_be64(&out[disk_at], slot.disk);
@@ -99,14 +104,23 @@ void encode_key_slot(const KeySlot& slot, MutableBytes out) noexcept {
 std::optional<KeySlot> decode_key_slot(Bytes slot) {
   PERILUNE_ASSERT(slot.size() == key_slot_bytes);
   if (!std::equal(magic.begin(), magic.end(), slot.begin())) return std::nullopt;
-  if (load_be32(&slot[sum_at]) != crypto::crc32c(crypto::crc32c_start, slot.first(sum_at))) return std::nullopt;
-  KeySlot out{.disk = load_be64(&slot[disk_at]), .number = load_be64(&slot[number_at]), .key = crypto::Secret(slot.subspan(key_at, crypto::Xts::key_bytes))};
+  if (load_be32(&slot[sum_at]) != crypto::crc32c(crypto::crc32c_start, slot.first(sum_at)))
+    return std::nullopt;
+  KeySlot out{.disk = load_be64(&slot[disk_at]),
+              .number = load_be64(&slot[number_at]),
+              .key = crypto::Secret(slot.subspan(key_at, crypto::Xts::key_bytes))};
   if (out.number == 0) return std::nullopt;
   return out;
 }
 
 DiskKey::DiskKey(std::string path, KeySlot slot, std::uint32_t index, bool old_key_is_left)
-    : path_(std::move(path)), disk_(slot.disk), old_key_is_left_(old_key_is_left), number_(slot.number), key_(std::move(slot.key)), slot_(index), last_number_(slot.number) {}
+    : path_(std::move(path)),
+      disk_(slot.disk),
+      old_key_is_left_(old_key_is_left),
+      number_(slot.number),
+      key_(std::move(slot.key)),
+      slot_(index),
+      last_number_(slot.number) {}
 
 std::string DiskKey::path_of(const std::string& folder, const std::string& identity) {
   return fmt::format("{}/disk-key-{:016x}", folder, number_of_disk(identity));
@@ -132,7 +146,8 @@ Result<std::shared_ptr<DiskKey>> DiskKey::read(std::string path, std::uint64_t d
   return std::shared_ptr<DiskKey>(new DiskKey(std::move(path), std::move(*newest), index, found > 1));
 }
 
-Result<std::shared_ptr<DiskKey>> DiskKey::open(const std::string& folder, const std::string& identity, const std::function<Status()>& blank) {
+Result<std::shared_ptr<DiskKey>> DiskKey::open(const std::string& folder, const std::string& identity,
+                                               const std::function<Status()>& blank) {
   const std::string path = path_of(folder, identity);
   const bool existed = exists(folder, identity);
   if (!existed) {
@@ -143,19 +158,24 @@ Result<std::shared_ptr<DiskKey>> DiskKey::open(const std::string& folder, const 
   struct stat info {};
   if (::fstat(fd.get(), &info) != 0) return fail_errno(errno, path);
   if (!S_ISREG(info.st_mode)) return fail(Errc::invalid_argument, path + ": not a regular file");
-  if ((info.st_mode & (S_IRWXG | S_IRWXO)) != 0) return fail(Errc::permission, path + ": others may read this key; chmod 600 it");
+  if ((info.st_mode & (S_IRWXG | S_IRWXO)) != 0)
+    return fail(Errc::permission, path + ": others may read this key; chmod 600 it");
   Contents contents;
-  if (Status status = read_all(fd.get(), contents.all(), path); !status) return tl::unexpected(status.error());
+  if (Status status = read_all(fd.get(), contents.all(), path); !status)
+    return tl::unexpected(status.error());
   const std::uint64_t disk = number_of_disk(identity);
   auto self = read(path, disk, contents.all());
   if (!self) {  // the making of the first one was interrupted; then nothing has been written under it
     if (Status status = existed ? blank() : Status(); !status) return tl::unexpected(status.error());
-    if (Status status = make_first_key(fd.get(), folder, path, disk, contents); !status) return tl::unexpected(status.error());
+    if (Status status = make_first_key(fd.get(), folder, path, disk, contents); !status)
+      return tl::unexpected(status.error());
     self = read(path, disk, contents.all());
   } else if ((*self)->old_key_is_left()) {
     const std::uint32_t other = 1 - (*self)->slot();
     std::fill(contents.slot(other).begin(), contents.slot(other).end(), std::uint8_t{0});
-    if (Status status = write_durably(fd.get(), contents.slot(other), std::size_t{other} * key_slot_bytes, path); !status)
+    if (Status status =
+            write_durably(fd.get(), contents.slot(other), std::size_t{other} * key_slot_bytes, path);
+        !status)
       return tl::unexpected(status.error());
   }
   return self;

@@ -46,8 +46,8 @@ std::string FileRecordStore::where(std::string_view name) const { return folder_
 Status FileRecordStore::check_name(std::string_view name) const {
   const bool good = !name.empty() && name.size() <= max_name_bytes && name.front() != '.' &&
                     std::all_of(name.begin(), name.end(), [](char c) {
-                      return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
-                             c == '_' || c == '-' || c == ':';
+                      return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                             c == '.' || c == '_' || c == '-' || c == ':';
                     });
   if (!good) return fail(Errc::invalid_argument, "record store: a name that cannot be a file");
   return {};
@@ -77,7 +77,8 @@ Result<std::vector<std::uint8_t>> FileRecordStore::get(std::string_view name) {
 }
 
 Status FileRecordStore::write_temporary(Bytes value) const {
-  UniqueFd fd(::openat(fd_.get(), temporary_name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+  UniqueFd fd(
+      ::openat(fd_.get(), temporary_name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (!fd) return fail_errno(errno, where(temporary_name));
   if (auto status = write_all(fd.get(), value); !status) return status;
   if (::fsync(fd.get()) != 0) return fail_errno(errno, where(temporary_name));
@@ -91,7 +92,8 @@ Status FileRecordStore::sync_folder() const {
 
 Status FileRecordStore::put(std::string_view name, Bytes value) {
   if (auto status = check_name(name); !status) return status;
-  if (value.size() > max_record_bytes) return fail(Errc::limit, where(name) + ": larger than a record may be");
+  if (value.size() > max_record_bytes)
+    return fail(Errc::limit, where(name) + ": larger than a record may be");
   if (auto status = write_temporary(value); !status) {
     (void)::unlinkat(fd_.get(), temporary_name, 0);
     return status;
@@ -106,7 +108,8 @@ Status FileRecordStore::put(std::string_view name, Bytes value) {
 
 Status FileRecordStore::remove(std::string_view name) {
   if (auto status = check_name(name); !status) return status;
-  if (::unlinkat(fd_.get(), std::string(name).c_str(), 0) != 0 && errno != ENOENT) return fail_errno(errno, where(name));
+  if (::unlinkat(fd_.get(), std::string(name).c_str(), 0) != 0 && errno != ENOENT)
+    return fail_errno(errno, where(name));
   return sync_folder();
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// RecordStore on a folder: one file per record, mode 0600. A put is a temporary file, fsync, rename, fsync of the folder:
-// after a crash a record is the old one or the new one. Nothing is ever followed through a symbolic link.
+// RecordStore on a folder: one file per record, mode 0600. A put is a temporary file, fsync, rename, fsync of
+// the folder: after a crash a record is the old one or the new one. Nothing is ever followed through a
+// symbolic link.
 #pragma once
 
 #include <memory>
@@ -16,8 +17,8 @@ class FileRecordStore final : public runtime::RecordStore {
   static constexpr std::size_t max_record_bytes = 16 << 20;
   static constexpr std::size_t max_name_bytes = 200;
 
-  // The folder exists and is not a symbolic link itself. Removes what an interrupted put left behind. One store per
-  // folder at a time (a lock that ends with the process): fails with busy.
+  // The folder exists and is not a symbolic link itself. Removes what an interrupted put left behind. One
+  // store per folder at a time (a lock that ends with the process): fails with busy.
   [[nodiscard]] static Result<std::unique_ptr<FileRecordStore>> open(const std::string& folder);
 
   // Names: letters, digits, '.', '_', '-', ':', not beginning with '.'. Others fail with invalid_argument.
@@ -26,7 +27,8 @@ class FileRecordStore final : public runtime::RecordStore {
   [[nodiscard]] Status remove(std::string_view name) override;  // of a record that is not there: ok
 
  private:
-  FileRecordStore(std::string folder, runtime::posix::UniqueFd fd) : folder_(std::move(folder)), fd_(std::move(fd)) {}
+  FileRecordStore(std::string folder, runtime::posix::UniqueFd fd)
+      : folder_(std::move(folder)), fd_(std::move(fd)) {}
   [[nodiscard]] Status check_name(std::string_view name) const;
   [[nodiscard]] Status write_temporary(Bytes value) const;
   [[nodiscard]] Status sync_folder() const;

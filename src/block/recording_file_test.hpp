@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A file in memory of which every write is noted, and of which a write may fail: for tests that cut the power at every byte.
+// A file in memory of which every write is noted, and of which a write may fail: for tests that cut the power
+// at every byte.
 #pragma once
 
 #include <algorithm>

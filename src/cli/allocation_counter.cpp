@@ -39,8 +39,12 @@ void* or_throw(void* memory) {
 // The replaceable forms; the array and nothrow forms of the library call these or are given here.
 void* operator new(std::size_t n) { return or_throw(perilune::cli::counted(n, 0)); }
 void* operator new[](std::size_t n) { return or_throw(perilune::cli::counted(n, 0)); }
-void* operator new(std::size_t n, std::align_val_t a) { return or_throw(perilune::cli::counted(n, static_cast<std::size_t>(a))); }
-void* operator new[](std::size_t n, std::align_val_t a) { return or_throw(perilune::cli::counted(n, static_cast<std::size_t>(a))); }
+void* operator new(std::size_t n, std::align_val_t a) {
+  return or_throw(perilune::cli::counted(n, static_cast<std::size_t>(a)));
+}
+void* operator new[](std::size_t n, std::align_val_t a) {
+  return or_throw(perilune::cli::counted(n, static_cast<std::size_t>(a)));
+}
 void* operator new(std::size_t n, const std::nothrow_t&) noexcept { return perilune::cli::counted(n, 0); }
 void* operator new[](std::size_t n, const std::nothrow_t&) noexcept { return perilune::cli::counted(n, 0); }
 void operator delete(void* p) noexcept { std::free(p); }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Heap allocations through operator new, counted per thread: how the bench proves that a steady state makes none. Counting is
-// one increment; memory management stays the C library's. Absent (always 0) under sanitizers, which bring their own.
+// Heap allocations through operator new, counted per thread: how the bench proves that a steady state makes
+// none. Counting is one increment; memory management stays the C library's. Absent (always 0) under
+// sanitizers, which bring their own.
 #pragma once
 
 #include <cstdint>

@@ -178,7 +178,8 @@ int serve_device(const AttachArguments& arguments, EventLog& log, const AttachSe
   if (const auto error = attached_already(**source, arguments.run_dir)) return refuse(*error);
   AttachServer server(**loop, std::move(*source), arguments, log, started);
   const Status watched = signals.watch(**loop, [&server](const signalfd_siginfo& signal) {
-    server.detach_when_possible(signal.ssi_signo == SIGUSR1 ? attach::DetachMode::force : attach::DetachMode::refuse_if_used);
+    server.detach_when_possible(signal.ssi_signo == SIGUSR1 ? attach::DetachMode::force
+                                                            : attach::DetachMode::refuse_if_used);
   });
   if (!watched) return refuse(tool_error(watched.error()));
   server.start();

@@ -55,10 +55,12 @@ void StartReport::send(const std::string& text) {
 
 std::optional<int> go_to_background(const std::string& name, const std::string& log_file, int& report_fd) {
   fill_standard_places();
-  const control::Fd log(::open(log_file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600));
+  const control::Fd log(
+      ::open(log_file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (!log.valid()) return complain(name, fail_errno(errno, "cannot open " + log_file).value().message);
   int ends[2];
-  if (::pipe2(ends, O_CLOEXEC) != 0) return complain(name, fail_errno(errno, "cannot make a pipe").value().message);
+  if (::pipe2(ends, O_CLOEXEC) != 0)
+    return complain(name, fail_errno(errno, "cannot make a pipe").value().message);
   control::Fd from(ends[0]), to(ends[1]);
   const pid_t pid = ::fork();
   if (pid < 0) return complain(name, fail_errno(errno, "cannot fork").value().message);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A daemon that leaves its terminal: the one who started it waits until the daemon serves, or hears why it does not.
+// A daemon that leaves its terminal: the one who started it waits until the daemon serves, or hears why it
+// does not.
 #pragma once
 
 #include <optional>
@@ -22,10 +23,11 @@ class StartReport {
   control::Fd fd_;
 };
 
-// Forks; before the first thread. In the parent: waits for the report and returns the exit code, having told a failure as `name`.
-// In the child: nullopt, and the pipe for its StartReport; it has a session of its own, and its output goes to the end of `log_file`
-// (0600, made when it is not there, never through a link).
-[[nodiscard]] std::optional<int> go_to_background(const std::string& name, const std::string& log_file, int& report_fd);
+// Forks; before the first thread. In the parent: waits for the report and returns the exit code, having told
+// a failure as `name`. In the child: nullopt, and the pipe for its StartReport; it has a session of its own,
+// and its output goes to the end of `log_file` (0600, made when it is not there, never through a link).
+[[nodiscard]] std::optional<int> go_to_background(const std::string& name, const std::string& log_file,
+                                                  int& report_fd);
 
 // "/run/perilune/socket" -> "/run/perilune"
 [[nodiscard]] std::string folder_of(const std::string& path);

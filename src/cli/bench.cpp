@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// perilune bench: how fast a remote disk is. One thread drives as many sessions as asked on one loop; during the
-// measurement nothing is allocated and nothing is printed. Logins per second are measured in bench_logins.cpp.
+// perilune bench: how fast a remote disk is. One thread drives as many sessions as asked on one loop; during
+// the measurement nothing is allocated and nothing is printed. Logins per second are measured in
+// bench_logins.cpp.
 #include <fmt/format.h>
 #include <sys/resource.h>
 
@@ -126,7 +127,9 @@ class Bench {
   enum class Phase { logging_in, idle, prefill, warm_up, measure, drain, done };
 
   Bench(runtime::ThreadLoop& loop, const Options& options)
-      : options_(options), loop_(loop), timer_(loop.timers(), Delegate<void()>::to<&Bench::on_timer>(*this)) {}
+      : options_(options),
+        loop_(loop),
+        timer_(loop.timers(), Delegate<void()>::to<&Bench::on_timer>(*this)) {}
 
   int run(const SessionConfig& config, std::uint64_t first_lun);
 
@@ -178,7 +181,8 @@ void Worker::on_logged_in() {
     if (options.size_bytes != 0) bytes = std::min(bytes, options.size_bytes);
     count_ = bytes / options.block_bytes;
     const bool parts = !options.random() || options.verify;
-    if (count_ < (parts ? options.sessions : 1)) return bench_.failed({ToolExit::failed, "the disk is too small"});
+    if (count_ < (parts ? options.sessions : 1))
+      return bench_.failed({ToolExit::failed, "the disk is too small"});
     // Random work goes everywhere, sequential work (and the pattern) into parts of its own.
     const std::uint64_t part = count_ / options.sessions;
     first_ = parts ? part * number_ : 0;
@@ -201,7 +205,8 @@ void Worker::on_logged_in() {
 }
 
 void Worker::on_state(SessionState, SessionState to) {
-  if (to == SessionState::reconnecting) bench_.failed({ToolExit::connection, "the connection was lost during the bench"});
+  if (to == SessionState::reconnecting)
+    bench_.failed({ToolExit::connection, "the connection was lost during the bench"});
 }
 void Worker::on_failed(const LoginFailure& failure) { bench_.failed(tool_error(failure)); }
 void Worker::on_logged_out() { bench_.worker_logged_out(); }
@@ -231,7 +236,8 @@ void Worker::prefill_next(Slot& slot) {
   slot.op.kind = OpKind::write;
   slot.op.lba = Lba(at * blocks_);
   slot.op.blocks = BlockCount(blocks_);
-  fill_pattern(static_cast<std::uint8_t*>(slot.iov.iov_base), at * bench_.options_.block_bytes, bench_.options_.block_bytes);
+  fill_pattern(static_cast<std::uint8_t*>(slot.iov.iov_base), at * bench_.options_.block_bytes,
+               bench_.options_.block_bytes);
   submit(slot);
 }
 
@@ -255,7 +261,8 @@ void Worker::next(Slot& slot, Clock::time_point now) {
   slot.op.lba = Lba(at * blocks_);
   slot.op.blocks = BlockCount(blocks_);
   if (options.verify && writes_) {
-    fill_pattern(static_cast<std::uint8_t*>(slot.iov.iov_base), at * options.block_bytes, options.block_bytes);
+    fill_pattern(static_cast<std::uint8_t*>(slot.iov.iov_base), at * options.block_bytes,
+                 options.block_bytes);
   }
   slot.begun = now;
   submit(slot);
@@ -267,7 +274,8 @@ void Worker::submit(Slot& slot) {
 
 void Worker::on_done(Slot& slot) {
   if (slot.op.status != OpStatus::ok) {
-    bench_.failed({ToolExit::failed, fmt::format("an operation failed (status {}, errno {})", static_cast<int>(slot.op.status), slot.op.os_errno)});
+    bench_.failed({ToolExit::failed, fmt::format("an operation failed (status {}, errno {})",
+                                                 static_cast<int>(slot.op.status), slot.op.os_errno)});
     return idle();
   }
   if (prefilling_) return prefill_next(slot);
@@ -275,7 +283,8 @@ void Worker::on_done(Slot& slot) {
   const auto now = Clock::now();
   ++bench_.ios_all_;
   if (!slot.checking && bench_.phase_ == Bench::Phase::measure) {
-    (probe_ ? bench_.probe_latency_ : bench_.latency_).add(static_cast<std::uint64_t>((now - slot.begun).count()));
+    (probe_ ? bench_.probe_latency_ : bench_.latency_)
+        .add(static_cast<std::uint64_t>((now - slot.begun).count()));
     ++(probe_ ? bench_.probe_ios_ : bench_.ios_);
   }
   if (options.verify) {
@@ -299,7 +308,9 @@ void Worker::on_done(Slot& slot) {
 double Bench::cpu_seconds() {
   rusage usage{};
   ::getrusage(RUSAGE_THREAD, &usage);
-  const auto seconds = [](const timeval& t) { return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) / 1e6; };
+  const auto seconds = [](const timeval& t) {
+    return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) / 1e6;
+  };
   return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
 
@@ -327,7 +338,8 @@ void Bench::begin_idle() {
   phase_ = Phase::idle;
   fmt::print("ready\n");
   std::fflush(stdout);
-  timer_.arm(loop_.now() + std::chrono::duration_cast<runtime::Duration>(std::chrono::duration<double>(options_.seconds)));
+  timer_.arm(loop_.now() +
+             std::chrono::duration_cast<runtime::Duration>(std::chrono::duration<double>(options_.seconds)));
 }
 
 void Bench::log_out() {
@@ -339,7 +351,8 @@ void Bench::begin_measured() {
   idle_ = 0;
   phase_ = Phase::warm_up;
   for (auto& worker : workers_) worker->begin();
-  timer_.arm(loop_.now() + std::chrono::duration_cast<runtime::Duration>(std::chrono::duration<double>(options_.warm_up)));
+  timer_.arm(loop_.now() +
+             std::chrono::duration_cast<runtime::Duration>(std::chrono::duration<double>(options_.warm_up)));
 }
 
 void Bench::on_timer() {
@@ -348,7 +361,8 @@ void Bench::on_timer() {
   } else if (phase_ == Phase::warm_up) {
     phase_ = Phase::measure;
     cpu_from_ = cpu_seconds();
-    timer_.arm(loop_.now() + std::chrono::duration_cast<runtime::Duration>(std::chrono::duration<double>(options_.seconds)));
+    timer_.arm(loop_.now() + std::chrono::duration_cast<runtime::Duration>(
+                                 std::chrono::duration<double>(options_.seconds)));
     from_ = Clock::now();
     allocations_from_ = thread_allocations();
   } else if (phase_ == Phase::measure) {
@@ -395,12 +409,12 @@ int Bench::run(const SessionConfig& config, std::uint64_t first_lun) {
 }
 
 std::string quantiles_json(const LatencyHistogram& latency) {
-  return fmt::format("{{\"p50\":{:.2f},\"p99\":{:.2f},\"p999\":{:.2f}}}", latency.quantile_us(0.5), latency.quantile_us(0.99),
-                     latency.quantile_us(0.999));
+  return fmt::format("{{\"p50\":{:.2f},\"p99\":{:.2f},\"p999\":{:.2f}}}", latency.quantile_us(0.5),
+                     latency.quantile_us(0.99), latency.quantile_us(0.999));
 }
 std::string quantiles_text(const LatencyHistogram& latency) {
-  return fmt::format("p50 {:.1f} us, p99 {:.1f} us, p99.9 {:.1f} us", latency.quantile_us(0.5), latency.quantile_us(0.99),
-                     latency.quantile_us(0.999));
+  return fmt::format("p50 {:.1f} us, p99 {:.1f} us, p99.9 {:.1f} us", latency.quantile_us(0.5),
+                     latency.quantile_us(0.99), latency.quantile_us(0.999));
 }
 
 void Bench::print() const {
@@ -409,17 +423,22 @@ void Bench::print() const {
   const double mib = iops * static_cast<double>(options_.block_bytes) / (1024.0 * 1024.0);
   const std::uint64_t allocations = allocations_to_ - allocations_from_;
   if (options_.json) {
-    fmt::print("{{\"iops\":{:.1f},\"mib_per_s\":{:.2f},\"lat_us\":{},\"ios\":{},\"ios_all\":{},\"cpu_s\":{:.4f},\"allocations\":{}",
-               iops, mib, quantiles_json(latency_), ios_, ios_all_, cpu_to_ - cpu_from_, allocations);
-    if (options_.probe) fmt::print(",\"probe\":{{\"ios\":{},\"lat_us\":{}}}", probe_ios_, quantiles_json(probe_latency_));
+    fmt::print(
+        "{{\"iops\":{:.1f},\"mib_per_s\":{:.2f},\"lat_us\":{},\"ios\":{},\"ios_all\":{},\"cpu_s\":{:.4f},"
+        "\"allocations\":{}",
+        iops, mib, quantiles_json(latency_), ios_, ios_all_, cpu_to_ - cpu_from_, allocations);
+    if (options_.probe)
+      fmt::print(",\"probe\":{{\"ios\":{},\"lat_us\":{}}}", probe_ios_, quantiles_json(probe_latency_));
     fmt::print("}}\n");
     return;
   }
-  fmt::print("{} {} x depth {} x {} session(s), {:.1f} s\n", options_.rw, options_.block_text, options_.depth, options_.sessions, seconds);
+  fmt::print("{} {} x depth {} x {} session(s), {:.1f} s\n", options_.rw, options_.block_text, options_.depth,
+             options_.sessions, seconds);
   fmt::print("  {:.0f} IOPS, {:.1f} MiB/s\n", iops, mib);
   fmt::print("  latency {}\n", quantiles_text(latency_));
   if (options_.probe) fmt::print("  of the probe at depth 1: {}\n", quantiles_text(probe_latency_));
-  fmt::print("  client: {:.2f} us of CPU per operation", ios_ == 0 ? 0.0 : (cpu_to_ - cpu_from_) * 1e6 / static_cast<double>(ios_));
+  fmt::print("  client: {:.2f} us of CPU per operation",
+             ios_ == 0 ? 0.0 : (cpu_to_ - cpu_from_) * 1e6 / static_cast<double>(ios_));
   if (allocations_are_counted()) fmt::print(", {} heap allocations", allocations);
   fmt::print("\n");
 }
@@ -428,7 +447,9 @@ int run_logins(runtime::ThreadLoop& loop, const SessionConfig& config, const Opt
   const auto cpu = [] {
     rusage usage{};
     ::getrusage(RUSAGE_THREAD, &usage);
-    const auto seconds = [](const timeval& t) { return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) / 1e6; };
+    const auto seconds = [](const timeval& t) {
+      return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) / 1e6;
+    };
     return seconds(usage.ru_utime) + seconds(usage.ru_stime);
   };
   const double cpu_before = cpu();
@@ -440,10 +461,12 @@ int run_logins(runtime::ThreadLoop& loop, const SessionConfig& config, const Opt
   }
   const double per_second = static_cast<double>(rate->logins) / rate->seconds;
   if (options.json) {
-    fmt::print("{{\"logins_per_s\":{:.1f},\"logins\":{},\"logins_all\":{},\"lat_us\":{},\"cpu_s_all\":{:.4f}}}\n", per_second,
-               rate->logins, rate->logins_all, quantiles_json(rate->latency), cpu() - cpu_before);
+    fmt::print(
+        "{{\"logins_per_s\":{:.1f},\"logins\":{},\"logins_all\":{},\"lat_us\":{},\"cpu_s_all\":{:.4f}}}\n",
+        per_second, rate->logins, rate->logins_all, quantiles_json(rate->latency), cpu() - cpu_before);
   } else {
-    fmt::print("{:.0f} logins/s, {} at a time; {}\n", per_second, options.sessions, quantiles_text(rate->latency));
+    fmt::print("{:.0f} logins/s, {} at a time; {}\n", per_second, options.sessions,
+               quantiles_text(rate->latency));
   }
   return 0;
 }
@@ -464,7 +487,8 @@ std::uint64_t parse_bytes(const std::string& text) {
 }
 
 std::optional<ToolError> check(Options& options) {
-  if (options.rw != "randread" && options.rw != "randwrite" && options.rw != "read" && options.rw != "write") {
+  if (options.rw != "randread" && options.rw != "randwrite" && options.rw != "read" &&
+      options.rw != "write") {
     return ToolError{ToolExit::usage, "--rw is one of randread, randwrite, read, write"};
   }
   options.block_bytes = parse_bytes(options.block_text);
@@ -513,16 +537,20 @@ int run_bench(int argc, char** argv) {
   app.add_flag("--json", options.json, "one line of JSON");
   add_polling_option(app, options.polling, "how the client waits for answers");
   app.add_flag("--probe", options.probe, "one more session at depth 1, whose latencies are told apart");
-  auto* logins = app.add_flag("--logins", options.logins, "log in and out, --sessions at a time, instead of reading and writing");
-  app.add_flag("--idle", options.idle, "log in, print `ready`, hold the sessions for --seconds, log out")->excludes(logins);
+  auto* logins = app.add_flag("--logins", options.logins,
+                              "log in and out, --sessions at a time, instead of reading and writing");
+  app.add_flag("--idle", options.idle, "log in, print `ready`, hold the sessions for --seconds, log out")
+      ->excludes(logins);
   app.footer(std::string(url_help));
   if (const auto code = parse_arguments(app, argc, argv, static_cast<int>(ToolExit::usage))) return *code;
   if (auto error = check(options)) return report("bench", *error);
   auto url = parse_url(options.url);
   if (!url) return report("bench", tool_error(url.error()));
-  if (url->target.empty() || !url->lun) return report("bench", {ToolExit::usage, "the URL names no target and LUN"});
+  if (url->target.empty() || !url->lun)
+    return report("bench", {ToolExit::usage, "the URL names no target and LUN"});
   SessionConfig config = session_config(*url, options.initiator_name);
-  if (!set_digest(options.header_digest, config.header_digest) || !set_digest(options.data_digest, config.data_digest)) {
+  if (!set_digest(options.header_digest, config.header_digest) ||
+      !set_digest(options.data_digest, config.data_digest)) {
     return report("bench", {ToolExit::usage, "a digest is crc32c or none"});
   }
   auto endpoints = resolve(url->host, url->port);

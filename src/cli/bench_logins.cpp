@@ -15,7 +15,9 @@ using Clock = std::chrono::steady_clock;
 class LoginBench {
  public:
   LoginBench(runtime::ThreadLoop& loop, double warm_up, double seconds)
-      : loop_(loop), timer_(loop.timers(), Delegate<void()>::to<&LoginBench::on_timer>(*this)), seconds_(seconds) {
+      : loop_(loop),
+        timer_(loop.timers(), Delegate<void()>::to<&LoginBench::on_timer>(*this)),
+        seconds_(seconds) {
     timer_.arm(loop.now() + duration(warm_up));
   }
   tl::expected<LoginRate, ToolError> run(const SessionConfig& config, unsigned parallel);
@@ -35,7 +37,8 @@ class LoginBench {
       session_->logout();
     }
     void on_state(SessionState, SessionState to) override {
-      if (to == SessionState::reconnecting) bench_.failed({ToolExit::connection, "a connection was lost during the bench"});
+      if (to == SessionState::reconnecting)
+        bench_.failed({ToolExit::connection, "a connection was lost during the bench"});
     }
     void on_failed(const LoginFailure& failure) override { bench_.failed(tool_error(failure)); }
     void on_logged_out() override {
@@ -108,8 +111,8 @@ tl::expected<LoginRate, ToolError> LoginBench::run(const SessionConfig& config, 
 
 }  // namespace
 
-tl::expected<LoginRate, ToolError> measure_logins(runtime::ThreadLoop& loop, const SessionConfig& config, unsigned parallel,
-                                                  double warm_up, double seconds) {
+tl::expected<LoginRate, ToolError> measure_logins(runtime::ThreadLoop& loop, const SessionConfig& config,
+                                                  unsigned parallel, double warm_up, double seconds) {
   LoginBench bench(loop, warm_up, seconds);
   return bench.run(config, parallel);
 }

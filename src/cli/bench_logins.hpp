@@ -18,8 +18,11 @@ struct LoginRate {
   LatencyHistogram latency;       // from the first SYN to the full-feature phase
 };
 
-// `parallel` chains of log in, log out, again, on this thread, for warm_up + seconds. Runs the loop until all are logged out.
-[[nodiscard]] tl::expected<LoginRate, ToolError> measure_logins(runtime::ThreadLoop& loop, const initiator::SessionConfig& config,
-                                                                unsigned parallel, double warm_up, double seconds);
+// `parallel` chains of log in, log out, again, on this thread, for warm_up + seconds. Runs the loop until all
+// are logged out.
+[[nodiscard]] tl::expected<LoginRate, ToolError> measure_logins(runtime::ThreadLoop& loop,
+                                                                const initiator::SessionConfig& config,
+                                                                unsigned parallel, double warm_up,
+                                                                double seconds);
 
 }  // namespace perilune::cli

@@ -10,8 +10,8 @@ class App;
 
 namespace perilune::cli {
 
-// The exit code when there is nothing to do: 0 after --help, `usage_code` after one line on stderr that begins with the
-// name of the app and says what is wrong. Otherwise nothing: the options hold their values.
+// The exit code when there is nothing to do: 0 after --help, `usage_code` after one line on stderr that
+// begins with the name of the app and says what is wrong. Otherwise nothing: the options hold their values.
 [[nodiscard]] std::optional<int> parse_arguments(CLI::App& app, int argc, char** argv, int usage_code);
 
 }  // namespace perilune::cli

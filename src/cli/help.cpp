@@ -16,7 +16,8 @@ constexpr Verb table[] = {
 #endif
 #ifdef PERILUNE_VERB_TARGETCLI
     {"targetcli", run_targetcli, "[PATH] [COMMAND]", "configure the target daemon, as LIO's targetcli does"},
-    {"targetctl", run_targetctl, "save|restore|clear", "write the daemon's configuration file, or take it back"},
+    {"targetctl", run_targetctl, "save|restore|clear",
+     "write the daemon's configuration file, or take it back"},
 #endif
 #ifdef PERILUNE_VERB_TARGETD
     {"targetd", run_targetd, "[OPTIONS]", "the target daemon behind targetcli and tgtadm"},

@@ -35,7 +35,8 @@ ToolError tool_error(const Error& error) {
 ToolError tool_error(const LoginFailure& failure) {
   ToolError out = tool_error(failure.error);
   if (failure.status_class == 2) {
-    out.code = failure.status_detail == 3 || failure.status_detail == 4 ? ToolExit::not_found : ToolExit::authentication;
+    out.code = failure.status_detail == 3 || failure.status_detail == 4 ? ToolExit::not_found
+                                                                        : ToolExit::authentication;
     if (failure.status_detail == 0 || failure.status_detail > 4) out.code = ToolExit::failed;
   }
   return out;

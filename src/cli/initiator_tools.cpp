@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// perilune ls, inq, readcap: what iscsi-ls, iscsi-inq and iscsi-readcapacity16 do, with outputs that scripts for those can read.
+// perilune ls, inq, readcap: what iscsi-ls, iscsi-inq and iscsi-readcapacity16 do, with outputs that scripts
+// for those can read.
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
@@ -28,7 +29,8 @@ struct Options {
 
 void add_common(CLI::App& app, Options& options) {
   app.add_option("URL", options.url, "iscsi://HOST[:PORT]/TARGET/LUN")->required();
-  app.add_option("-i,--initiator-name", options.initiator_name, "the name to log in with (default: this machine's)");
+  app.add_option("-i,--initiator-name", options.initiator_name,
+                 "the name to log in with (default: this machine's)");
   app.footer(std::string(url_help));
 }
 
@@ -43,7 +45,8 @@ std::string size_text(std::uint64_t bytes) {
   return fmt::format("{}{}", bytes, units[unit]);
 }
 
-// --- ls ------------------------------------------------------------------------------------------------------------
+// --- ls
+// ------------------------------------------------------------------------------------------------------------
 
 struct Listing {
   bool luns = false;
@@ -52,7 +55,8 @@ struct Listing {
 
 std::string portal_text(const TargetPortal& portal) {
   const bool v6 = portal.address.find(':') != std::string::npos;
-  return v6 ? fmt::format("[{}]:{}", portal.address, portal.port) : fmt::format("{}:{}", portal.address, portal.port);
+  return v6 ? fmt::format("[{}]:{}", portal.address, portal.port)
+            : fmt::format("{}:{}", portal.address, portal.port);
 }
 
 // The units of one target, by a session of its own to the portal that was asked.
@@ -68,7 +72,8 @@ int list_units(LoopThread& thread, const Url& portal, const std::string& target,
   if (!units) return report("ls", tool_error(units.error()));
   for (const UnitInfo& unit : *units) {
     fmt::print("Lun:{:<4} Type:{}", lun_number(unit.lun), peripheral_type_name(unit.peripheral_type));
-    if (unit.ready) fmt::print(" (Size:{})", size_text(unit.geometry.blocks.value() * unit.geometry.block_size_bytes));
+    if (unit.ready)
+      fmt::print(" (Size:{})", size_text(unit.geometry.blocks.value() * unit.geometry.block_size_bytes));
     fmt::print("\n");
   }
   return 0;
@@ -111,13 +116,16 @@ int list(const Url& url, const Options& options, const Listing& listing) {
   return worst;
 }
 
-// --- inq, readcap --------------------------------------------------------------------------------------------------
+// --- inq, readcap
+// --------------------------------------------------------------------------------------------------
 
 // One session for one unit; `work` gets the LUN bytes.
-int with_unit(std::string_view verb, const Options& options, const std::function<int(SyncSession&, std::uint64_t)>& work) {
+int with_unit(std::string_view verb, const Options& options,
+              const std::function<int(SyncSession&, std::uint64_t)>& work) {
   auto url = parse_url(options.url);
   if (!url) return report(verb, tool_error(url.error()));
-  if (url->target.empty() || !url->lun) return report(verb, {ToolExit::usage, "the URL names no target and LUN: iscsi://HOST[:PORT]/TARGET/LUN"});
+  if (url->target.empty() || !url->lun)
+    return report(verb, {ToolExit::usage, "the URL names no target and LUN: iscsi://HOST[:PORT]/TARGET/LUN"});
   auto thread = start_loop_thread();
   if (!thread) return report(verb, thread.error());
   auto session = open_session(**thread, *url, session_config(*url, options.initiator_name));
@@ -133,15 +141,20 @@ ToolError refusal(const char* command, std::uint64_t lun, const SyncOutcome& out
   const SenseCode sense = decode_sense(outcome.sense);
   if (sense.code() == 0x2500) return no_unit(lun);
   if (sense.key != 0) {
-    return {ToolExit::failed, fmt::format("{} was refused: status {:02x}h, sense key {:x}h, code {:02x}h/{:02x}h", command,
-                                          outcome.status, sense.key, sense.asc, sense.ascq)};
+    return {ToolExit::failed,
+            fmt::format("{} was refused: status {:02x}h, sense key {:x}h, code {:02x}h/{:02x}h", command,
+                        outcome.status, sense.key, sense.asc, sense.ascq)};
   }
   return {ToolExit::failed, fmt::format("{} was refused: status {:02x}h", command, outcome.status)};
 }
 
 int print_inquiry(SyncSession& session, std::uint64_t lun, std::optional<unsigned> page) {
-  const std::array<std::uint8_t, 6> cdb = {0x12, static_cast<std::uint8_t>(page ? 1 : 0), static_cast<std::uint8_t>(page.value_or(0)),
-                                           static_cast<std::uint8_t>(page ? 0x10 : 0), static_cast<std::uint8_t>(page ? 0 : 255), 0};
+  const std::array<std::uint8_t, 6> cdb = {0x12,
+                                           static_cast<std::uint8_t>(page ? 1 : 0),
+                                           static_cast<std::uint8_t>(page.value_or(0)),
+                                           static_cast<std::uint8_t>(page ? 0x10 : 0),
+                                           static_cast<std::uint8_t>(page ? 0 : 255),
+                                           0};
   auto outcome = session.command_in(lun, cdb, page ? 4096 : 255);
   if (!outcome) return report("inq", tool_error(outcome.error()));
   if (outcome->status != 0) return report("inq", refusal("INQUIRY", lun, *outcome));
@@ -213,7 +226,9 @@ int run_inq(int argc, char** argv) {
       return report("inq", {ToolExit::usage, "the page code is no number from 0 to 0xff"});
     }
   }
-  return with_unit("inq", options, [&](SyncSession& session, std::uint64_t lun) { return print_inquiry(session, lun, page); });
+  return with_unit("inq", options, [&](SyncSession& session, std::uint64_t lun) {
+    return print_inquiry(session, lun, page);
+  });
 }
 
 int run_readcap(int argc, char** argv) {
@@ -223,7 +238,9 @@ int run_readcap(int argc, char** argv) {
   add_common(app, options);
   app.add_flag("-s,--size", size_only, "print the size in bytes only");
   if (const auto code = parse_arguments(app, argc, argv, static_cast<int>(ToolExit::usage))) return *code;
-  return with_unit("readcap", options, [&](SyncSession& session, std::uint64_t lun) { return print_capacity(session, lun, size_only); });
+  return with_unit("readcap", options, [&](SyncSession& session, std::uint64_t lun) {
+    return print_capacity(session, lun, size_only);
+  });
 }
 
 }  // namespace perilune::cli

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// `perilune iscsid`: the process around control::InitiatorDaemon. What it needs from disk is read before the loop
-// runs, because the loop serves disks and must never wait for one.
+// `perilune iscsid`: the process around control::InitiatorDaemon. What it needs from disk is read before the
+// loop runs, because the loop serves disks and must never wait for one.
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -107,7 +107,8 @@ class Process {
     runtime::Timer limit(loop_->timers(), Delegate<void()>::to<&Process::give_up>(*this));
     limit_ = &limit;
     std::optional<systemd::Watchdog> watchdog;
-    if (const auto silence = systemd::watchdog_limit()) watchdog.emplace(std::vector<runtime::Loop*>{loop_}, *silence);
+    if (const auto silence = systemd::watchdog_limit())
+      watchdog.emplace(std::vector<runtime::Loop*>{loop_}, *silence);
     int code = 0;
     {
       control::InitiatorDaemon daemon(*loop_, startup.options, log_line, [this] { begin_end("a request"); });
@@ -115,11 +116,13 @@ class Process {
       auto server = control::ControlServer::start(options_.socket_path, daemon.handler());
       if (!server) return refuse(server.error());
       if (const auto written = write_pid_file(); !written) return refuse(written.error());
-      const Status watched = signals.watch(
-          *loop_, [this](const signalfd_siginfo& signal) { begin_end(signal.ssi_signo == SIGINT ? "SIGINT" : "SIGTERM"); });
+      const Status watched = signals.watch(*loop_, [this](const signalfd_siginfo& signal) {
+        begin_end(signal.ssi_signo == SIGINT ? "SIGINT" : "SIGTERM");
+      });
       if (!watched) return refuse(watched.error());
       log_line(fmt::format("ready on {} as {}", options_.socket_path, startup.options.initiator_name));
-      systemd::tell_ready(fmt::format("Initiator {}; control socket {}", startup.options.initiator_name, options_.socket_path));
+      systemd::tell_ready(fmt::format("Initiator {}; control socket {}", startup.options.initiator_name,
+                                      options_.socket_path));
       if (watchdog) watchdog->start();
       report_.ready();
       for (const config::Record& node : startup.automatic) daemon.login_in_background(node);
@@ -127,7 +130,8 @@ class Process {
       signals.end();
       server->reset();
       if (!daemon.idle()) {
-        // Sessions are left that do not end: their objects must not be taken apart while the kernel works on them.
+        // Sessions are left that do not end: their objects must not be taken apart while the kernel works on
+        // them.
         log_line("ending with sessions that do not end");
         remove_pid_file();
         ::_exit(1);
@@ -157,7 +161,8 @@ class Process {
 
   Status write_pid_file() {
     if (options_.no_pid_file) return {};
-    const control::Fd folder(::open(folder_of(options_.pid_file).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    const control::Fd folder(
+        ::open(folder_of(options_.pid_file).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (!folder.valid()) return fail_errno(errno, "cannot open folder " + folder_of(options_.pid_file));
     const std::string name = options_.pid_file.substr(options_.pid_file.rfind('/') + 1);
     return control::write_file(folder.get(), name, fmt::format("{}\n", ::getpid()), 0644);
@@ -190,14 +195,19 @@ int run(const IscsidOptions& options) {
 }  // namespace
 
 int run_iscsid(int argc, char** argv) {
-  CLI::App app{"The initiator daemon: holds the sessions of iscsiadm and serves their disks as block devices.", argv[0]};
+  CLI::App app{
+      "The initiator daemon: holds the sessions of iscsiadm and serves their disks as block devices.",
+      argv[0]};
   IscsidOptions options;
-  app.add_option("-c,--config", options.config_root, "folder of the records (PERILUNE_CONFIG)")->capture_default_str();
-  app.add_option("-s,--socket", options.socket_path, "control socket (PERILUNE_SOCKET)")->capture_default_str();
+  app.add_option("-c,--config", options.config_root, "folder of the records (PERILUNE_CONFIG)")
+      ->capture_default_str();
+  app.add_option("-s,--socket", options.socket_path, "control socket (PERILUNE_SOCKET)")
+      ->capture_default_str();
   app.add_flag("-f,--foreground", options.foreground, "stay in the foreground, log to stderr");
   app.add_option("-p,--pid", options.pid_file, "pid file (default: iscsid.pid beside the socket)");
   app.add_flag("-n,--no-pid-file", options.no_pid_file, "write no pid file");
-  app.add_option("-l,--log", options.log_file, "log of a daemon in the background (default: iscsid.log beside the socket)");
+  app.add_option("-l,--log", options.log_file,
+                 "log of a daemon in the background (default: iscsid.log beside the socket)");
   bool version = false;
   app.add_flag("-v,--version", version, "show the version");
   if (const auto code = parse_arguments(app, argc, argv, 2)) return *code;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Signals as events of a loop. They are blocked in the thread that makes this, and in those that it starts afterwards: made before
-// any other thread runs.
+// Signals as events of a loop. They are blocked in the thread that makes this, and in those that it starts
+// afterwards: made before any other thread runs.
 #pragma once
 
 #include <sys/signalfd.h>
@@ -20,7 +20,8 @@ class LoopSignals {
   // SIGPIPE is ignored as well.
   explicit LoopSignals(std::initializer_list<int> numbers);
 
-  // From now on `taken` is called on the loop's thread with each that comes, also with those that have come before.
+  // From now on `taken` is called on the loop's thread with each that comes, also with those that have come
+  // before.
   [[nodiscard]] Status watch(runtime::Loop& loop, std::function<void(const signalfd_siginfo&)> taken);
   // Before the loop goes, while it does not run. They stay blocked.
   void end() { watch_.reset(); }

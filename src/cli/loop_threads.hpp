@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The loops of a server and the threads that run them: the first on the caller's, each other on a thread of its own.
+// The loops of a server and the threads that run them: the first on the caller's, each other on a thread of
+// its own.
 #pragma once
 
 #include <atomic>
@@ -14,7 +15,8 @@ namespace perilune::cli {
 
 class LoopThreads {
  public:
-  // All of one kind. `options.notice` is called on every loop's thread. Fails with what make_native_loops() says.
+  // All of one kind. `options.notice` is called on every loop's thread. Fails with what make_native_loops()
+  // says.
   [[nodiscard]] static Result<std::unique_ptr<LoopThreads>> create(std::size_t count, runtime::Runtime kind,
                                                                      const runtime::LoopOptions& options);
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The medium of a unit of `perilune serve` that the operator can change: whatever file is at its path. It is looked at again at
-// SIGHUP.
+// The medium of a unit of `perilune serve` that the operator can change: whatever file is at its path. It is
+// looked at again at SIGHUP.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +13,9 @@
 
 namespace perilune::cli {
 
-// Which file it is. Of one that is only read, what is in it counts too (size, time of the last change): an image that is written anew
-// in its place is another disc. Initiators write to the others, so of those it does not.
+// Which file it is. Of one that is only read, what is in it counts too (size, time of the last change): an
+// image that is written anew in its place is another disc. Initiators write to the others, so of those it
+// does not.
 struct FileIdentity {
   std::uint64_t device = 0, inode = 0;
   std::uint64_t size_bytes = 0;
@@ -25,14 +26,15 @@ struct FileIdentity {
 class MediumFile {
  public:
   // Looks at the file for the first time; fails as look() does. May block.
-  [[nodiscard]] static Result<MediumFile> open(std::uint16_t lun, std::string path, const block::BackstoreOptions& how);
+  [[nodiscard]] static Result<MediumFile> open(std::uint16_t lun, std::string path,
+                                               const block::BackstoreOptions& how);
 
   struct Seen {
     std::optional<FileIdentity> identity;          // nothing: there is no such file
     std::shared_ptr<block::Backstore> medium;      // of that; nullptr: there is none
   };
-  // Another medium than in_place() has named, open; or nothing: it is the same. Fails with what stat(2) and open_backstore() say. May
-  // block; any thread, while none calls in_place().
+  // Another medium than in_place() has named, open; or nothing: it is the same. Fails with what stat(2) and
+  // open_backstore() say. May block; any thread, while none calls in_place().
   [[nodiscard]] Result<std::optional<Seen>> look() const;
   // This is what the unit has now.
   void in_place(const std::optional<FileIdentity>& identity) { identity_ = identity; }
@@ -41,7 +43,8 @@ class MediumFile {
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
 
  private:
-  MediumFile(std::uint16_t lun, std::string path, const block::BackstoreOptions& how) : lun_(lun), path_(std::move(path)), how_(how) {}
+  MediumFile(std::uint16_t lun, std::string path, const block::BackstoreOptions& how)
+      : lun_(lun), path_(std::move(path)), how_(how) {}
   [[nodiscard]] Result<std::optional<FileIdentity>> identify() const;
 
   std::uint16_t lun_;

@@ -25,7 +25,8 @@ Result<PortalText> read_portal(std::string_view option, std::string_view text) {
     std::uint16_t tag = 0;
     const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), tag);
     if (error != std::errc{} || end != digits.data() + digits.size() || tag == 0) {
-      return fail(Errc::invalid_argument, fmt::format("{}: '{}' is no portal group tag, 1 to 65535", option, digits));
+      return fail(Errc::invalid_argument,
+                  fmt::format("{}: '{}' is no portal group tag, 1 to 65535", option, digits));
     }
     portal.tag = tag;
   }
@@ -36,8 +37,9 @@ Result<PortalText> read_portal(std::string_view option, std::string_view text) {
 }
 
 target::PortalGroup& group_of(std::vector<target::PortalGroup>& groups, std::uint16_t tag) {
-  const auto place = std::lower_bound(groups.begin(), groups.end(), tag,
-                                      [](const target::PortalGroup& group, std::uint16_t wanted) { return group.tag < wanted; });
+  const auto place = std::lower_bound(
+      groups.begin(), groups.end(), tag,
+      [](const target::PortalGroup& group, std::uint16_t wanted) { return group.tag < wanted; });
   if (place != groups.end() && place->tag == tag) return *place;
   return *groups.insert(place, target::PortalGroup{tag, {}});
 }
@@ -49,7 +51,8 @@ Result<ServedPortals> read_portals(const std::vector<std::string>& texts) {
   for (const std::string& text : texts) {
     auto portal = read_portal("--portal", text);
     if (!portal) return tl::unexpected(portal.error());
-    group_of(portals.groups, portal->tag.value_or(1)).portals.push_back(static_cast<std::uint32_t>(portals.endpoints.size()));
+    group_of(portals.groups, portal->tag.value_or(1))
+        .portals.push_back(static_cast<std::uint32_t>(portals.endpoints.size()));
     portals.endpoints.push_back(portal->endpoint);
   }
   return portals;
@@ -71,7 +74,8 @@ Result<target::RedirectRule> read_redirect(std::string_view option, std::string_
     for (std::uint32_t number = 0; number < portals.endpoints.size(); ++number) any = any || known(number);
     if (!any) {
       const std::string tag = portal->tag ? fmt::format(",{}", *portal->tag) : std::string();
-      return fail(Errc::invalid_argument, fmt::format("{}: {}{} is none of the portals", option, portal->endpoint.to_string(), tag));
+      return fail(Errc::invalid_argument,
+                  fmt::format("{}: {}{} is none of the portals", option, portal->endpoint.to_string(), tag));
     }
     rule.portal = portal->endpoint;
     rule.portal_group_tag = portal->tag;

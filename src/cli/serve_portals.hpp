@@ -21,8 +21,9 @@ struct ServedPortals {
 // Each is ADDRESS:PORT[,TAG]. Fails with invalid_argument.
 [[nodiscard]] Result<ServedPortals> read_portals(const std::vector<std::string>& texts);
 
-// [PORTAL=]ADDRESS, with PORTAL as it was given to read_portals(), its tag left out or not. Fails with invalid_argument.
-[[nodiscard]] Result<target::RedirectRule> read_redirect(std::string_view option, std::string_view text, bool permanent,
-                                                         const ServedPortals& portals);
+// [PORTAL=]ADDRESS, with PORTAL as it was given to read_portals(), its tag left out or not. Fails with
+// invalid_argument.
+[[nodiscard]] Result<target::RedirectRule> read_redirect(std::string_view option, std::string_view text,
+                                                         bool permanent, const ServedPortals& portals);
 
 }  // namespace perilune::cli

@@ -16,7 +16,8 @@ namespace {
 Result<std::string> read_text(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   if (!file) return fail_errno(errno, path);
-  std::string text(config::max_port_groups_file_bytes + 1, '\0');  // one more than is served: longer is told from long enough
+  std::string text(config::max_port_groups_file_bytes + 1, '\0');  // one more than is served: longer is told
+                                                                   // from long enough
   file.read(text.data(), static_cast<std::streamsize>(text.size()));
   if (file.bad()) return fail(Errc::io, path + ": cannot be read");
   text.resize(static_cast<std::size_t>(file.gcount()));
@@ -36,7 +37,8 @@ PortGroupsOption::PortGroupsOption(std::string path, const std::vector<target::P
   for (const target::PortalGroup& group : groups) tags_.push_back(group.tag);
 }
 
-Result<PortGroupsOption> PortGroupsOption::open(std::string path, const std::vector<target::PortalGroup>& groups) {
+Result<PortGroupsOption> PortGroupsOption::open(std::string path,
+                                                const std::vector<target::PortalGroup>& groups) {
   PortGroupsOption option(std::move(path), groups);
   auto file = option.read();
   if (!file) return tl::unexpected(file.error());
@@ -61,19 +63,23 @@ scsi::PortGroups PortGroupsOption::initial() const {
   return {std::move(groups), file_.by_command};
 }
 
-void PortGroupsOption::apply(Result<config::PortGroupsFile> now, target::Server& server, std::uint32_t target, EventLog& log) {
+void PortGroupsOption::apply(Result<config::PortGroupsFile> now, target::Server& server, std::uint32_t target,
+                             EventLog& log) {
   if (!now) {
-    log.event(EventLog::Level::error, "port_groups_refused", fmt::format("reason=\"{}\" nothing is changed", now.error().message));
+    log.event(EventLog::Level::error, "port_groups_refused",
+              fmt::format("reason=\"{}\" nothing is changed", now.error().message));
     return;
   }
   for (const std::uint16_t tag : tags_) {
     const auto before = file_.line_of(tag), after = now->line_of(tag);
     if (before == after) continue;
-    log.event(EventLog::Level::info, "port_groups", fmt::format("group={} {} -> {} (SIGHUP)", tag, describe(before), describe(after)));
+    log.event(EventLog::Level::info, "port_groups",
+              fmt::format("group={} {} -> {} (SIGHUP)", tag, describe(before), describe(after)));
   }
   if (file_.by_command != now->by_command) {
     log.event(EventLog::Level::info, "port_groups",
-              fmt::format("explicit {} -> {} (SIGHUP)", file_.by_command ? "yes" : "no", now->by_command ? "yes" : "no"));
+              fmt::format("explicit {} -> {} (SIGHUP)", file_.by_command ? "yes" : "no",
+                          now->by_command ? "yes" : "no"));
   }
   if (!(file_ == *now)) {
     server.change_port_groups(target, [before = file_, now = *now](scsi::PortGroups& groups) {
@@ -100,10 +106,12 @@ void Reload::look(bool at_media_alone) {
   });
 }
 
-// No initiator tells when it allows what it has prevented, is reset or gets lost: so it is asked for, while something waits.
+// No initiator tells when it allows what it has prevented, is reset or gets lost: so it is asked for, while
+// something waits.
 void Reload::ask_whether_allowed() {
-  const bool all_prevented = std::all_of(prevented_.begin(), prevented_.end(),
-                                         [this](std::uint16_t lun) { return server_.removal_prevented(target_, lun); });
+  const bool all_prevented = std::all_of(prevented_.begin(), prevented_.end(), [this](std::uint16_t lun) {
+    return server_.removal_prevented(target_, lun);
+  });
   if (all_prevented) return allowed_.arm(loop_.now() + ask_interval);
   if (!thread_.joinable() && changing_ == 0) look(true);
 }
@@ -117,7 +125,8 @@ void Reload::see_media(Seen& seen) {
   for (MediumFile& file : media_) {
     auto other = file.look();
     if (!other) {
-      seen.refused.push_back(fmt::format("lun={} reason=\"{}\" the medium of before stays", file.lun(), other.error().message));
+      seen.refused.push_back(
+          fmt::format("lun={} reason=\"{}\" the medium of before stays", file.lun(), other.error().message));
     } else if (*other) {
       const auto& medium = (*other)->medium;
       const bool measured = medium != nullptr && watch != nullptr && !medium->geometry().read_only;
@@ -131,8 +140,10 @@ Reload::Seen Reload::see(const Units& units, bool media_alone) {
   see_media(seen);
   if (media_alone) return seen;
   for (const auto& unit : units) {
-    const bool other = std::any_of(seen.media.begin(), seen.media.end(), [&](const SeenMedium& each) { return each.file->lun() == unit->lun; });
-    if (unit->backstore != nullptr && !other) seen.sizes.emplace_back(unit->lun, unit->backstore->look_at_size());
+    const bool other = std::any_of(seen.media.begin(), seen.media.end(),
+                                   [&](const SeenMedium& each) { return each.file->lun() == unit->lun; });
+    if (unit->backstore != nullptr && !other)
+      seen.sizes.emplace_back(unit->lun, unit->backstore->look_at_size());
   }
   if (port_groups_ != nullptr) seen.port_groups = port_groups_->read();
   return seen;
@@ -144,9 +155,11 @@ void Reload::apply(const Seen& seen) {
   changing_ = seen.media.size();
   for (const SeenMedium& medium : seen.media) change(medium);
   for (const auto& [lun, blocks] : seen.sizes) {
-    const Status status = blocks ? server_.resize_unit(target_, lun, *blocks) : tl::unexpected(blocks.error());
+    const Status status =
+        blocks ? server_.resize_unit(target_, lun, *blocks) : tl::unexpected(blocks.error());
     if (!status) {
-      log_.event(EventLog::Level::error, "resize_refused", fmt::format("lun={} reason=\"{}\"", lun, status.error().message));
+      log_.event(EventLog::Level::error, "resize_refused",
+                 fmt::format("lun={} reason=\"{}\"", lun, status.error().message));
     }
   }
   if (seen.port_groups) port_groups_->apply(*seen.port_groups, server_, target_, log_);
@@ -154,11 +167,12 @@ void Reload::apply(const Seen& seen) {
 }
 
 void Reload::change(const SeenMedium& medium) {
-  server_.change_medium(target_, medium.file->lun(), {medium.seen.medium, medium.space}, [this, medium](const Status& status) {
-    changed(medium, status);
-    --changing_;
-    look_again_if_asked();
-  });
+  server_.change_medium(target_, medium.file->lun(), {medium.seen.medium, medium.space},
+                        [this, medium](const Status& status) {
+                          changed(medium, status);
+                          --changing_;
+                          look_again_if_asked();
+                        });
 }
 
 void Reload::changed(const SeenMedium& medium, const Status& status) {
@@ -166,8 +180,8 @@ void Reload::changed(const SeenMedium& medium, const Status& status) {
   if (!status) {
     const bool waits = status.error().code == Errc::busy && server_.removal_prevented(target_, file.lun());
     log_.event(EventLog::Level::error, "medium_refused",
-               fmt::format("lun={} reason=\"{}\" the medium of before stays{}", file.lun(), status.error().message,
-                           waits ? " until none does" : ""));
+               fmt::format("lun={} reason=\"{}\" the medium of before stays{}", file.lun(),
+                           status.error().message, waits ? " until none does" : ""));
     if (waits) {
       prevented_.push_back(file.lun());
       allowed_.arm(loop_.now() + ask_interval);
@@ -176,7 +190,8 @@ void Reload::changed(const SeenMedium& medium, const Status& status) {
   }
   medium.file->in_place(medium.seen.identity);
   log_.event(EventLog::Level::info, medium.seen.medium != nullptr ? "medium_changed" : "medium_removed",
-             fmt::format("lun={} {}", file.lun(), medium.seen.medium != nullptr ? medium.seen.medium->describe() : file.path()));
+             fmt::format("lun={} {}", file.lun(),
+                         medium.seen.medium != nullptr ? medium.seen.medium->describe() : file.path()));
 }
 
 }  // namespace perilune::cli

@@ -10,8 +10,8 @@
 
 namespace perilune::cli {
 
-// Lines "LEVEL event field=value ..." on standard error. At most `burst` lines of one event within a second; what was
-// left out is said with the next line that passes. Any thread.
+// Lines "LEVEL event field=value ..." on standard error. At most `burst` lines of one event within a second;
+// what was left out is said with the next line that passes. Any thread.
 class StderrLog final : public EventLog {
  public:
   explicit StderrLog(Level least = Level::info) : least_(least) {}

@@ -73,20 +73,21 @@ int complain(const Error& error) {
   return 1;
 }
 
-// LIO's targetcli leaves the folder that it saves to with mode 0600: root without capabilities cannot enter it, nor the user that
-// the daemon has handed it to.
+// LIO's targetcli leaves the folder that it saves to with mode 0600: root without capabilities cannot enter
+// it, nor the user that the daemon has handed it to.
 Status let_owner_enter(const std::string& path) {
   const control::Fd folder(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   struct stat info{};
   if (!folder) return {};  // a link: whose folder that is, is not ours to say
   if (::fstat(folder.get(), &info) != 0) return fail_errno(errno, path);
   if ((info.st_mode & S_IRWXU) == S_IRWXU) return {};
-  if (::fchmod(folder.get(), (info.st_mode & 07777) | S_IRWXU) != 0 && errno != EPERM) return fail_errno(errno, path);
+  if (::fchmod(folder.get(), (info.st_mode & 07777) | S_IRWXU) != 0 && errno != EPERM)
+    return fail_errno(errno, path);
   return {};  // EPERM: it is another's, and only who is in need of it will tell
 }
 
-// Its owner's alone; folders on the way to it that are missing are everybody's to pass through, whatever the mask: the daemon may become
-// another user.
+// Its owner's alone; folders on the way to it that are missing are everybody's to pass through, whatever the
+// mask: the daemon may become another user.
 Status make_folder(const std::string& path) {
   for (std::size_t slash = path.find('/', 1);; slash = path.find('/', slash + 1)) {
     const std::string part = path.substr(0, slash);
@@ -216,7 +217,8 @@ class Process {
   int exit_code_ = 0;
 };
 
-// What root's daemon gives up, and to whom. `--backing-folder` takes the place of the helper's own list, but for the devices.
+// What root's daemon gives up, and to whom. `--backing-folder` takes the place of the helper's own list, but
+// for the devices.
 Result<Privileges> give_up_privileges(const TargetdOptions& options) {
   control::privilege::PrivilegeOptions how;
   how.keep = options.keep_privileges;
@@ -228,7 +230,8 @@ Result<Privileges> give_up_privileges(const TargetdOptions& options) {
   if (!options.backing_folders.empty()) how.roots = {std::string(control::privilege::device_root)};
   for (std::string folder : options.backing_folders) {
     while (folder.ends_with('/')) folder.pop_back();
-    if (!folder.starts_with('/')) return fail(Errc::invalid_argument, "--backing-folder: an absolute path below / is needed");
+    if (!folder.starts_with('/'))
+      return fail(Errc::invalid_argument, "--backing-folder: an absolute path below / is needed");
     how.roots.push_back(std::move(folder));
   }
   return Privileges::give_up(how);
@@ -289,7 +292,8 @@ int run_targetd(int argc, char** argv) {
   add_runtime_option(app, options.loop_kind);
   app.add_option("--user", options.user, "become this user; what only root may do a small helper does");
   app.add_option("--backing-folder", options.backing_folders,
-                 "the helper opens files below this folder, and not below /srv, /mnt, /home and the like; again for more")
+                 "the helper opens files below this folder, and not below /srv, /mnt, /home and the like; "
+                 "again for more")
       ->allow_extra_args(false);
   app.add_flag("--keep-privileges", options.keep_privileges, "keep all rights that it is started with");
   app.add_flag("--no-seccomp", options.unfiltered, "do not have the kernel filter system calls");

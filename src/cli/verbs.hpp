@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The verbs of the multi-call binary. Each is a function like main(): argv[0] is the name for messages ("perilune ls",
-// "iscsiadm"), the arguments follow, and the return value is the exit code. A verb is in the table when its file is part
-// of the build (src/cli/CMakeLists.txt), so that a partial build still links.
+// The verbs of the multi-call binary. Each is a function like main(): argv[0] is the name for messages
+// ("perilune ls", "iscsiadm"), the arguments follow, and the return value is the exit code. A verb is in the
+// table when its file is part of the build (src/cli/CMakeLists.txt), so that a partial build still links.
 #pragma once
 
 #include <span>
@@ -39,8 +39,8 @@ struct Verb {
 [[nodiscard]] std::span<const Verb> verbs() noexcept;
 [[nodiscard]] const Verb* find_verb(std::string_view name) noexcept;
 
-// What main() does: chooses by the base name of argv[0] (iscsiadm, iscsid), else by argv[1]. Exit code 2 for a
-// verb that does not exist.
+// What main() does: chooses by the base name of argv[0] (iscsiadm, iscsid), else by argv[1]. Exit code 2 for
+// a verb that does not exist.
 int dispatch(int argc, char** argv);
 
 }  // namespace perilune::cli

@@ -49,15 +49,18 @@ class ConfReader {
       return {};
     }
     if (name == "iscsid.safe_logout") {
-      if (value != "Yes" && value != "No") return fail(Errc::invalid_argument, "iscsid.safe_logout is Yes or No");
+      if (value != "Yes" && value != "No")
+        return fail(Errc::invalid_argument, "iscsid.safe_logout is Yes or No");
       conf_.safe_logout = value == "Yes";
       return {};
     }
-    if (name == "discovery.sendtargets.auth.chap_algs") return conf_.send_targets.set(table_name(name), value);
+    if (name == "discovery.sendtargets.auth.chap_algs")
+      return conf_.send_targets.set(table_name(name), value);
     if (find_field(RecordKind::node, name) >= 0) return set_default(conf_.node, name, value);
     if (find_field(RecordKind::send_targets, name) >= 0) return set_default(conf_.send_targets, name, value);
     if (conf_.other.size() < max_other_keys) conf_.other.emplace_back(name, value);
-    if (name == "iscsid.ipc_auth_uid" || name.starts_with("isns.") || name.starts_with("discovery.isns.")) return {};
+    if (name == "iscsid.ipc_auth_uid" || name.starts_with("isns.") || name.starts_with("discovery.isns."))
+      return {};
     return fail(Errc::not_found, "unknown key " + std::string(name) + " (kept)");
   }
 
@@ -91,7 +94,8 @@ bool is_iqn(std::string_view name) {
 
 Result<IscsidConf> parse_iscsid_conf(std::string_view text) {
   if (text.size() > max_conf_bytes) return fail(Errc::limit, "iscsid.conf is longer than 1 MiB");
-  if (text.find('\0') != std::string_view::npos) return fail(Errc::invalid_argument, "iscsid.conf is not text");
+  if (text.find('\0') != std::string_view::npos)
+    return fail(Errc::invalid_argument, "iscsid.conf is not text");
   IscsidConf conf;
   ConfReader reader(conf);
   for_each_line(text, [&](std::string_view line, std::size_t number) { reader.line(line, number); });
@@ -111,7 +115,8 @@ Result<InitiatorName> parse_initiator_name(std::string_view text) {
   if (!is_iscsi_name(found.name)) {
     return fail(Errc::invalid_argument, "InitiatorName is not an iSCSI name (iqn., eui. or naa.)");
   }
-  if (found.alias.size() > 255) return fail(Errc::invalid_argument, "InitiatorAlias is longer than 255 bytes");
+  if (found.alias.size() > 255)
+    return fail(Errc::invalid_argument, "InitiatorAlias is longer than 255 bytes");
   return found;
 }
 

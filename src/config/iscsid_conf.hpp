@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// iscsid.conf: the defaults of new records and the settings of the daemon. And initiatorname.iscsi. No I/O; any thread.
+// iscsid.conf: the defaults of new records and the settings of the daemon. And initiatorname.iscsi. No I/O;
+// any thread.
 #pragma once
 
 #include <string>
@@ -35,9 +36,11 @@ struct InitiatorName {
 [[nodiscard]] Result<InitiatorName> parse_initiator_name(std::string_view text);
 [[nodiscard]] std::string format_initiator_name(const InitiatorName& name);
 
-// Conservative: what may be a component of a path and a field of our outputs. RFC 7143 4.2.7: at most 223 bytes.
+// Conservative: what may be a component of a path and a field of our outputs. RFC 7143 4.2.7: at most 223
+// bytes.
 [[nodiscard]] bool is_safe_target_name(std::string_view name) noexcept;
-// As above, and one of the three formats (iqn.YYYY-MM.reversed.domain[:anything], eui. + 16 hex, naa. + 16 or 32 hex).
+// As above, and one of the three formats (iqn.YYYY-MM.reversed.domain[:anything], eui. + 16 hex, naa. + 16 or
+// 32 hex).
 [[nodiscard]] bool is_iscsi_name(std::string_view name) noexcept;
 // A file name without surprises: no '/', no control bytes, no comma, not "." or "..", at most 64 bytes.
 [[nodiscard]] bool is_safe_iface_name(std::string_view name) noexcept;

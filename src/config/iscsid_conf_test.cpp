@@ -31,7 +31,8 @@ TEST(IscsidConf, TakesDefaultsForNewRecords) {
 }
 
 TEST(IscsidConf, KeepsUnknownKeysWithAWarningAndDefaultsForBadValues) {
-  const auto conf = parse_iscsid_conf("node.session.magic = 3\nnode.session.cmds_max = 5000\nnode.name = iqn.x\nwhat\n");
+  const auto conf =
+      parse_iscsid_conf("node.session.magic = 3\nnode.session.cmds_max = 5000\nnode.name = iqn.x\nwhat\n");
   ASSERT_TRUE(conf);
   ASSERT_EQ(conf->other.size(), 1U);
   EXPECT_EQ(conf->other[0].first, "node.session.magic");
@@ -48,7 +49,8 @@ TEST(IscsidConf, RefusesWhatIsNoText) {
 }
 
 TEST(InitiatorNameFile, ReadsNameAndAliasAndWritesThemBack) {
-  const auto name = parse_initiator_name("## DO NOT EDIT\nInitiatorName=iqn.2026-01.lab:host1\nInitiatorAlias = one\n");
+  const auto name =
+      parse_initiator_name("## DO NOT EDIT\nInitiatorName=iqn.2026-01.lab:host1\nInitiatorAlias = one\n");
   ASSERT_TRUE(name);
   EXPECT_EQ(name->name, "iqn.2026-01.lab:host1");
   EXPECT_EQ(name->alias, "one");

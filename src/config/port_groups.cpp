@@ -58,7 +58,9 @@ class Parser {
   explicit Parser(std::span<const std::uint16_t> tags) : tags_(tags) {}
 
   // Empty: fine; otherwise what is wrong with the line.
-  [[nodiscard]] std::string take(const Words& words) { return words.front() == "explicit" ? take_explicit(words) : take_group(words); }
+  [[nodiscard]] std::string take(const Words& words) {
+    return words.front() == "explicit" ? take_explicit(words) : take_group(words);
+  }
   [[nodiscard]] PortGroupsFile& file() noexcept { return file_; }
 
  private:
@@ -71,15 +73,20 @@ class Parser {
   [[nodiscard]] std::string take_group(const Words& words) {
     const auto tag = tag_of(words[0]);
     if (!tag) return quoted(words[0]) + " is neither the tag of a portal group nor 'explicit'";
-    if (std::find(tags_.begin(), tags_.end(), *tag) == tags_.end()) return "no portal has the tag " + std::to_string(*tag);
-    const bool again = std::any_of(file_.groups.begin(), file_.groups.end(), [&](const PortGroupLine& line) { return line.tag == *tag; });
+    if (std::find(tags_.begin(), tags_.end(), *tag) == tags_.end())
+      return "no portal has the tag " + std::to_string(*tag);
+    const bool again = std::any_of(file_.groups.begin(), file_.groups.end(),
+                                   [&](const PortGroupLine& line) { return line.tag == *tag; });
     if (again) return "group " + std::to_string(*tag) + " stands here for the second time";
     if (words.size() < 2 || words.size() > 3) return "expected: TAG STATE [preferred]";
-    const auto state = std::find_if(states.begin(), states.end(), [&](const auto& known) { return known.first == words[1]; });
+    const auto state = std::find_if(states.begin(), states.end(),
+                                    [&](const auto& known) { return known.first == words[1]; });
     if (state == states.end()) {
-      return quoted(words[1]) + " is no state: optimized, nonoptimized, standby, unavailable, offline or transitioning";
+      return quoted(words[1]) +
+             " is no state: optimized, nonoptimized, standby, unavailable, offline or transitioning";
     }
-    if (words.size() == 3 && words[2] != "preferred") return quoted(words[2]) + " behind a state: only 'preferred' may stand there";
+    if (words.size() == 3 && words[2] != "preferred")
+      return quoted(words[2]) + " behind a state: only 'preferred' may stand there";
     file_.groups.push_back({*tag, state->second, words.size() == 3});
     return {};
   }
@@ -92,12 +99,14 @@ class Parser {
 }  // namespace
 
 PortGroupLine PortGroupsFile::line_of(std::uint16_t tag) const noexcept {
-  const auto found = std::find_if(groups.begin(), groups.end(), [&](const PortGroupLine& line) { return line.tag == tag; });
+  const auto found =
+      std::find_if(groups.begin(), groups.end(), [&](const PortGroupLine& line) { return line.tag == tag; });
   return found == groups.end() ? PortGroupLine{.tag = tag} : *found;
 }
 
 Result<PortGroupsFile> parse_port_groups(std::string_view text, std::span<const std::uint16_t> tags) {
-  if (text.size() > max_port_groups_file_bytes) return fail(Errc::invalid_argument, "longer than any such file can be");
+  if (text.size() > max_port_groups_file_bytes)
+    return fail(Errc::invalid_argument, "longer than any such file can be");
   Parser parser(tags);
   for (std::size_t number = 1; !text.empty(); ++number) {
     const auto end = std::min(text.find('\n'), text.size());
@@ -112,7 +121,8 @@ Result<PortGroupsFile> parse_port_groups(std::string_view text, std::span<const 
 }
 
 std::string_view to_string(AccessState state) noexcept {
-  const auto found = std::find_if(states.begin(), states.end(), [&](const auto& known) { return known.second == state; });
+  const auto found =
+      std::find_if(states.begin(), states.end(), [&](const auto& known) { return known.second == state; });
   return found == states.end() ? std::string_view("unknown") : found->first;
 }
 

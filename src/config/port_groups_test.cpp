@@ -25,7 +25,9 @@ std::string refusal(std::string_view text) {
 }
 
 TEST(PortGroupsFile, HasAGroupALine) {
-  const PortGroupsFile file = parsed("# near and far\n\n1 optimized preferred\r\n\t2   standby # for now\nexplicit yes\n65535 transitioning");
+  const PortGroupsFile file = parsed(
+      "# near and far\n\n1 optimized preferred\r\n\t2   standby # for now\nexplicit yes\n65535 "
+      "transitioning");
   EXPECT_TRUE(file.by_command);
   EXPECT_EQ(file.groups, (std::vector<PortGroupLine>{{1, AccessState::active_optimized, true},
                                                      {2, AccessState::standby, false},
@@ -33,7 +35,8 @@ TEST(PortGroupsFile, HasAGroupALine) {
   EXPECT_EQ(parsed(""), PortGroupsFile{});
   EXPECT_EQ(parsed("explicit no\n1 nonoptimized").line_of(1).state, AccessState::active_non_optimized);
   EXPECT_EQ(parsed("1 offline\n2 unavailable").line_of(2).state, AccessState::unavailable);
-  EXPECT_EQ(parsed("1 offline").line_of(2), (PortGroupLine{2, AccessState::active_optimized, false})) << "not named";
+  EXPECT_EQ(parsed("1 offline").line_of(2), (PortGroupLine{2, AccessState::active_optimized, false}))
+      << "not named";
 }
 
 TEST(PortGroupsFile, WhatIsWrongIsToldWithItsLine) {
@@ -41,11 +44,14 @@ TEST(PortGroupsFile, WhatIsWrongIsToldWithItsLine) {
   EXPECT_EQ(refusal("1 optimized\n1 standby"), "line 2: group 1 stands here for the second time");
   EXPECT_EQ(refusal("1"), "line 1: expected: TAG STATE [preferred]");
   EXPECT_EQ(refusal("1 optimized preferred now"), "line 1: expected: TAG STATE [preferred]");
-  EXPECT_EQ(refusal("1 optimized Preferred"), "line 1: 'Preferred' behind a state: only 'preferred' may stand there");
+  EXPECT_EQ(refusal("1 optimized Preferred"),
+            "line 1: 'Preferred' behind a state: only 'preferred' may stand there");
   EXPECT_EQ(refusal("1 active"),
-            "line 1: 'active' is no state: optimized, nonoptimized, standby, unavailable, offline or transitioning");
+            "line 1: 'active' is no state: optimized, nonoptimized, standby, unavailable, offline or "
+            "transitioning");
   EXPECT_EQ(refusal("one optimized"), "line 1: 'one' is neither the tag of a portal group nor 'explicit'");
-  EXPECT_EQ(refusal("65536 optimized"), "line 1: '65536' is neither the tag of a portal group nor 'explicit'");
+  EXPECT_EQ(refusal("65536 optimized"),
+            "line 1: '65536' is neither the tag of a portal group nor 'explicit'");
   EXPECT_EQ(refusal("-1 optimized"), "line 1: '-1' is neither the tag of a portal group nor 'explicit'");
   EXPECT_EQ(refusal("explicit"), "line 1: expected: explicit yes|no");
   EXPECT_EQ(refusal("explicit maybe"), "line 1: expected: explicit yes|no");
@@ -55,7 +61,8 @@ TEST(PortGroupsFile, WhatIsWrongIsToldWithItsLine) {
 }
 
 TEST(PortGroupsFile, OnlyWhatItSaysAnewCounts) {
-  PortGroups groups({{.id = 1, .ports = {1}}, {.id = 2, .ports = {2}}, {.id = 65535, .ports = {65535}}}, false);
+  PortGroups groups({{.id = 1, .ports = {1}}, {.id = 2, .ports = {2}}, {.id = 65535, .ports = {65535}}},
+                    false);
   const PortGroupsFile first = parsed("2 nonoptimized\nexplicit yes");
   apply_changes({}, first, groups);
   EXPECT_TRUE(groups.by_command());

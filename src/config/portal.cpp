@@ -22,10 +22,11 @@ bool parse_number(std::string_view text, T min, T max, T& out) {
 }
 
 bool is_host(std::string_view host) {
-  if (host.empty() || host.size() > max_host_bytes || host.front() == '.' || host.front() == '-') return false;
+  if (host.empty() || host.size() > max_host_bytes || host.front() == '.' || host.front() == '-')
+    return false;
   return std::all_of(host.begin(), host.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '-' ||
-           c == ':' || c == '_' || c == '%';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
+           c == '-' || c == ':' || c == '_' || c == '%';
   });
 }
 
@@ -39,7 +40,8 @@ Status set_or_fail(bool good, std::string_view what) {
 Result<Portal> Portal::parse(std::string_view text) {
   Portal portal;
   const auto bad = [&](std::string_view why) {
-    return fail(Errc::invalid_argument, "invalid portal '" + std::string(text.substr(0, 300)) + "': " + std::string(why));
+    return fail(Errc::invalid_argument,
+                "invalid portal '" + std::string(text.substr(0, 300)) + "': " + std::string(why));
   };
   std::string_view rest = text;
   if (const auto comma = rest.find(','); comma != std::string_view::npos) {

@@ -124,7 +124,8 @@ Result<KeyValue> parse_key_value(std::string_view line) {
   if (line.empty() || line.front() == '#') return KeyValue{};
   const auto equals = line.find('=');
   const std::string_view name = trim(line.substr(0, equals));
-  if (equals == std::string_view::npos || name.empty() || name.find_first_of(blanks) != std::string_view::npos) {
+  if (equals == std::string_view::npos || name.empty() ||
+      name.find_first_of(blanks) != std::string_view::npos) {
     return fail(Errc::invalid_argument, "neither a comment nor `name = value`");
   }
   return KeyValue{name, trim(line.substr(equals + 1))};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A text record (node, discovery or iface) as a value: every key of its kind has a value, keys of other versions are kept.
-// Values are always valid for their field. No I/O; any thread.
+// A text record (node, discovery or iface) as a value: every key of its kind has a value, keys of other
+// versions are kept. Values are always valid for their field. No I/O; any thread.
 #pragma once
 
 #include <cstdint>
@@ -36,12 +36,14 @@ class Record {
   void adopt(const Record& other);
 
   // Keys that the table does not know, kept in order.
-  [[nodiscard]] const std::vector<std::pair<std::string, std::string>>& unknown() const noexcept { return unknown_; }
+  [[nodiscard]] const std::vector<std::pair<std::string, std::string>>& unknown() const noexcept {
+    return unknown_;
+  }
   // False when there are too many already.
   bool keep_unknown(std::string_view name, std::string_view value);
 
-  // "# BEGIN RECORD" to "# END RECORD". show: every key, empty ones as <empty>, secrets masked. store: the file, where
-  // empty values are left out and secrets stand in clear.
+  // "# BEGIN RECORD" to "# END RECORD". show: every key, empty ones as <empty>, secrets masked. store: the
+  // file, where empty values are left out and secrets stand in clear.
   [[nodiscard]] std::string show(Secrets secrets) const;
   [[nodiscard]] std::string store() const;
 
@@ -61,8 +63,8 @@ struct ParsedRecord {
 // A record file. Fails with limit (too long) or invalid_argument (bytes that no text has).
 [[nodiscard]] Result<ParsedRecord> parse_record(RecordKind kind, std::string_view text);
 
-// One `name = value` line of a record or of iscsid.conf; an empty name for blank lines and comments. Fails with
-// invalid_argument when the line is neither.
+// One `name = value` line of a record or of iscsid.conf; an empty name for blank lines and comments. Fails
+// with invalid_argument when the line is neither.
 struct KeyValue {
   std::string_view name;
   std::string_view value;

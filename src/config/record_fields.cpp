@@ -21,7 +21,12 @@ constexpr FieldSpec text(std::string_view name, std::string_view value = "", std
 }
 constexpr FieldSpec number(std::string_view name, std::string_view value, std::int64_t min = 0,
                            std::int64_t max = int_max, std::uint8_t flags = plain) {
-  return {.name = name, .default_value = value, .kind = FieldKind::integer, .min = min, .max = max, .flags = flags};
+  return {.name = name,
+          .default_value = value,
+          .kind = FieldKind::integer,
+          .min = min,
+          .max = max,
+          .flags = flags};
 }
 constexpr FieldSpec choice(std::string_view name, std::string_view value, std::string_view words,
                            std::uint8_t flags = plain) {
@@ -211,7 +216,8 @@ bool is_word_list(std::string_view words, std::string_view value) {
 bool is_integer(const FieldSpec& field, std::string_view value) {
   std::int64_t parsed = 0;
   const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), parsed);
-  return error == std::errc() && end == value.data() + value.size() && parsed >= field.min && parsed <= field.max;
+  return error == std::errc() && end == value.data() + value.size() && parsed >= field.min &&
+         parsed <= field.max;
 }
 
 bool is_printable(std::string_view value) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The keys of the initiator's text records, one row each. Parsing, printing, updating, masking and validation all
-// derive from these rows; the order of the rows is the order of `iscsiadm -o show`.
+// The keys of the initiator's text records, one row each. Parsing, printing, updating, masking and validation
+// all derive from these rows; the order of the rows is the order of `iscsiadm -o show`.
 #pragma once
 
 #include <cstdint>

@@ -47,7 +47,8 @@ TEST(RecordUpdate, RefusesLookupKeysAndUnknownNamesInTheOriginalsWords) {
   Record node(RecordKind::node);
   EXPECT_EQ(node.update("node.name", "x").error().message,
             "Cannot modify node.name. It is used to look up the record and cannot be changed.");
-  EXPECT_EQ(node.update("node.nosuch", "1").error().message, "Cannot modify node.nosuch. Invalid param name.");
+  EXPECT_EQ(node.update("node.nosuch", "1").error().message,
+            "Cannot modify node.nosuch. Invalid param name.");
   EXPECT_EQ(node.update("node.conn[0].iscsi.HeaderDigest", "bogus").error().message,
             "unknown value format 'bogus' for parameter name 'node.conn[0].iscsi.HeaderDigest'");
   EXPECT_TRUE(node.update("node.startup", "automatic"));
@@ -77,8 +78,10 @@ TEST(RecordShow, MasksSecretsAndNamesEmptyValues) {
       "discovery.sendtargets.timeo.active_timeout = 30\n"
       "discovery.sendtargets.iscsi.MaxRecvDataSegmentLength = 32768\n"
       "# END RECORD\n";
-  EXPECT_EQ(discovery.show(Secrets::masked), head + "discovery.sendtargets.auth.password = ********\n" + tail);
-  EXPECT_EQ(discovery.show(Secrets::shown), head + "discovery.sendtargets.auth.password = a secret of mine\n" + tail);
+  EXPECT_EQ(discovery.show(Secrets::masked),
+            head + "discovery.sendtargets.auth.password = ********\n" + tail);
+  EXPECT_EQ(discovery.show(Secrets::shown),
+            head + "discovery.sendtargets.auth.password = a secret of mine\n" + tail);
 }
 
 TEST(RecordStore, LeavesOutWhatIsEmptyAndReadsBackTheSame) {
@@ -121,9 +124,10 @@ TEST(RecordStore, AnEmptyValueWhoseDefaultIsNotEmptyStaysEmpty) {
 }
 
 TEST(RecordParse, KeepsUnknownKeysAndWarns) {
-  const auto parsed = parse_record(RecordKind::node,
-                                   "# BEGIN RECORD 2.1.9\n  node.name =  iqn.2026-01.lab:a \n\n"
-                                   "node.session.new_thing = 7\nnode.startup = often\nnonsense\n# END RECORD\n");
+  const auto parsed =
+      parse_record(RecordKind::node,
+                   "# BEGIN RECORD 2.1.9\n  node.name =  iqn.2026-01.lab:a \n\n"
+                   "node.session.new_thing = 7\nnode.startup = often\nnonsense\n# END RECORD\n");
   ASSERT_TRUE(parsed);
   EXPECT_EQ(parsed->record.get("node.name"), "iqn.2026-01.lab:a");
   EXPECT_EQ(parsed->record.get("node.startup"), "manual");
@@ -136,7 +140,8 @@ TEST(RecordParse, KeepsUnknownKeysAndWarns) {
 }
 
 TEST(RecordParse, RefusesBinaryAndOverlongText) {
-  EXPECT_EQ(parse_record(RecordKind::node, std::string("node.name = a\0b", 15)).error().code, Errc::invalid_argument);
+  EXPECT_EQ(parse_record(RecordKind::node, std::string("node.name = a\0b", 15)).error().code,
+            Errc::invalid_argument);
   EXPECT_EQ(parse_record(RecordKind::node, std::string(max_record_bytes + 1, ' ')).error().code, Errc::limit);
   std::string many;
   for (int i = 0; i < 200; ++i) many += "x" + std::to_string(i) + " = 1\n";

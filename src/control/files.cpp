@@ -77,7 +77,8 @@ Result<std::string> read_file(int folder, const std::string& name, std::size_t m
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return fail_errno(errno, "cannot read " + name);
     if (n == 0) return text;
-    if (text.size() + static_cast<std::size_t>(n) > max_bytes) return fail(Errc::limit, name + " is too long");
+    if (text.size() + static_cast<std::size_t>(n) > max_bytes)
+      return fail(Errc::limit, name + " is too long");
     text.append(buffer, static_cast<std::size_t>(n));
   }
 }
@@ -102,7 +103,8 @@ Status write_file(int folder, const std::string& name, std::string_view text, mo
 }
 
 Status remove_file(int folder, const std::string& name) {
-  if (::unlinkat(folder, name.c_str(), 0) != 0 && errno != ENOENT) return fail_errno(errno, "cannot remove " + name);
+  if (::unlinkat(folder, name.c_str(), 0) != 0 && errno != ENOENT)
+    return fail_errno(errno, "cannot remove " + name);
   return {};
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Small files below a folder that is trusted, by names that may not be: every step is taken relative to a descriptor
-// and never follows a symbolic link. Control path: it blocks.
+// Small files below a folder that is trusted, by names that may not be: every step is taken relative to a
+// descriptor and never follows a symbolic link. Control path: it blocks.
 #pragma once
 
 #include <string>
@@ -29,7 +29,8 @@ struct Entry {
 // A regular file of at most max_bytes.
 [[nodiscard]] Result<std::string> read_file(int folder, const std::string& name, std::size_t max_bytes);
 // Temporary file, fsync, rename, fsync of the folder.
-[[nodiscard]] Status write_file(int folder, const std::string& name, std::string_view text, mode_t mode = 0600);
+[[nodiscard]] Status write_file(int folder, const std::string& name, std::string_view text,
+                                mode_t mode = 0600);
 // Success when it was not there.
 [[nodiscard]] Status remove_file(int folder, const std::string& name);
 // Success when it was not there or is not empty.

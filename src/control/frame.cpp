@@ -30,11 +30,13 @@ Result<std::optional<Json>> FrameReader::next() {
 }
 
 Result<Request> request_of(Json message) {
-  if (number_of(message, "version") != protocol_version) return fail(Errc::protocol, "the protocol version is not 1");
+  if (number_of(message, "version") != protocol_version)
+    return fail(Errc::protocol, "the protocol version is not 1");
   Request request{text_of(message, "op"), Json::object()};
   const auto args = message.find("args");
   if (args != message.end()) request.args = std::move(*args);
-  if (request.op.empty() || !request.args.is_object()) return fail(Errc::protocol, "a request has op and args");
+  if (request.op.empty() || !request.args.is_object())
+    return fail(Errc::protocol, "a request has op and args");
   return request;
 }
 

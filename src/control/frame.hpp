@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The bytes on the control socket: frames of a 4-byte big-endian length and that many bytes of JSON (UTF-8).
 //   request   {"version": 1, "op": "login", "args": {...}}
-//   answer    any number of {"progress": {...}}, then {"result": ...} or {"error": {"code": 24, "message": "..."}}
+//   answer    any number of {"progress": {...}}, then {"result": ...} or {"error": {"code": 24, "message":
+//   "..."}}
 // One request is outstanding on a connection; the next follows its answer. Pure; any thread.
 #pragma once
 
@@ -29,11 +30,14 @@ class FrameReader {
  public:
   explicit FrameReader(std::uint32_t max_frame_bytes) : max_frame_bytes_(max_frame_bytes) {}
   void append(std::string_view bytes) { buffer_ += bytes; }
-  // nullopt: not complete yet. Fails with limit (the announced length), protocol (not JSON, or nested deeper or of more
-  // values than config/target/json_text.hpp allows: what is copied and written by recursion has a bounded depth).
+  // nullopt: not complete yet. Fails with limit (the announced length), protocol (not JSON, or nested deeper
+  // or of more values than config/target/json_text.hpp allows: what is copied and written by recursion has a
+  // bounded depth).
   [[nodiscard]] Result<std::optional<Json>> next();
   [[nodiscard]] bool empty() const noexcept { return buffer_.empty(); }
-  [[nodiscard]] std::size_t bytes() const noexcept { return buffer_.size(); }  // that have not become a message
+  [[nodiscard]] std::size_t bytes() const noexcept {
+    return buffer_.size();
+  }  // that have not become a message
 
  private:
   std::uint32_t max_frame_bytes_;

@@ -79,7 +79,8 @@ Result<config::Record> record_from_json(config::RecordKind kind, const Json& jso
 Json session_to_json(const SessionView& s) {
   Json devices = Json::array();
   for (const DeviceView& device : s.devices) {
-    devices.push_back({{"lun", device.lun}, {"disk", device.disk}, {"state", device.state}, {"kind", device.kind}});
+    devices.push_back(
+        {{"lun", device.lun}, {"disk", device.disk}, {"state", device.state}, {"kind", device.kind}});
   }
   return {
       {"sid", s.sid},
@@ -142,13 +143,14 @@ Result<SessionView> session_from_json(const Json& json) {
   s.default_time2retain = clamp_of<std::uint32_t>(json, "default_time2retain");
   if (const auto at = json.find("connections"); at != json.end() && at->is_array()) {
     for (const Json& cid : *at) {
-      if (cid.is_number_unsigned()) s.connections.push_back(static_cast<std::uint16_t>(cid.get<std::uint64_t>()));
+      if (cid.is_number_unsigned())
+        s.connections.push_back(static_cast<std::uint16_t>(cid.get<std::uint64_t>()));
     }
   }
   if (const auto at = json.find("devices"); at != json.end() && at->is_array()) {
     for (const Json& device : *at) {
-      s.devices.push_back({clamp_of<std::uint64_t>(device, "lun"), text_of(device, "disk"), text_of(device, "state"),
-                           text_of(device, "kind")});
+      s.devices.push_back({clamp_of<std::uint64_t>(device, "lun"), text_of(device, "disk"),
+                           text_of(device, "state"), text_of(device, "kind")});
     }
   }
   s.snmp = counters_from_json(json, "snmp");

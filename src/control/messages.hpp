@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What iscsiadm and iscsid say to each other, as values, and their JSON. Reading a value from JSON never throws: a
-// message that is not what it should be is an Error (the two may be of different versions).
+// What iscsiadm and iscsid say to each other, as values, and their JSON. Reading a value from JSON never
+// throws: a message that is not what it should be is an Error (the two may be of different versions).
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,8 @@ namespace perilune::control {
 
 using Json = nlohmann::json;
 
-// A record travels as {"key": "value", ...}, unknown keys too; secrets in clear (the socket is 0600 and local).
+// A record travels as {"key": "value", ...}, unknown keys too; secrets in clear (the socket is 0600 and
+// local).
 [[nodiscard]] Json record_to_json(const config::Record& record);
 [[nodiscard]] Result<config::Record> record_from_json(config::RecordKind kind, const Json& json);
 

@@ -22,7 +22,8 @@ using config::RecordKind;
 
 constexpr std::string_view discovery_file = "st_config";
 
-// Splits at commas from the right: "a,b,c" with two parts gives {"a", "b", "c"}; empty when there are not enough.
+// Splits at commas from the right: "a,b,c" with two parts gives {"a", "b", "c"}; empty when there are not
+// enough.
 std::vector<std::string> split_from_right(std::string_view text, std::size_t parts) {
   std::vector<std::string> out;
   for (std::size_t i = 0; i < parts; ++i) {
@@ -52,14 +53,16 @@ bool is_single_file(const NodeKey& key) { return key.tpgt == config::tpgt_unknow
 std::string single_file_name(const NodeKey& key) { return key.address + "," + std::to_string(key.port); }
 
 std::string link_name(const NodeKey& key) {
-  return key.target + "," + key.address + "," + std::to_string(key.port) + "," + std::to_string(key.tpgt) + "," + key.iface;
+  return key.target + "," + key.address + "," + std::to_string(key.port) + "," + std::to_string(key.tpgt) +
+         "," + key.iface;
 }
 
 std::optional<NodeKey> parse_link_name(std::string_view name) {
   const auto parts = split_from_right(name, 4);
   if (parts.size() != 5) return std::nullopt;
   NodeKey key{parts[0], parts[1], 0, 0, parts[4]};
-  if (!to_number(parts[2], key.port) || !to_number(parts[3], key.tpgt) || !key.validate()) return std::nullopt;
+  if (!to_number(parts[2], key.port) || !to_number(parts[3], key.tpgt) || !key.validate())
+    return std::nullopt;
   return key;
 }
 
@@ -67,7 +70,8 @@ std::optional<NodeKey> parse_portal_folder(const std::string& target, std::strin
   const auto parts = split_from_right(name, 2);
   if (parts.size() != 3) return std::nullopt;
   NodeKey key{target, parts[0], 0, 0, "default"};
-  if (!to_number(parts[1], key.port) || !to_number(parts[2], key.tpgt) || !key.validate()) return std::nullopt;
+  if (!to_number(parts[1], key.port) || !to_number(parts[2], key.tpgt) || !key.validate())
+    return std::nullopt;
   return key;
 }
 
@@ -397,7 +401,8 @@ Result<std::vector<Record>> RecordDb::list_ifaces() const {
 
 Result<Record> RecordDb::read_iface(const std::string& name) const {
   if (is_builtin_iface(name)) return builtin_iface(name);
-  if (!config::is_safe_iface_name(name)) return fail(Errc::invalid_argument, "the interface name is not valid");
+  if (!config::is_safe_iface_name(name))
+    return fail(Errc::invalid_argument, "the interface name is not valid");
   const auto folder = open_path({"ifaces"}, false);
   if (!folder) return tl::unexpected(folder.error());
   auto record = read_record(folder->get(), name, RecordKind::iface);
@@ -418,7 +423,8 @@ Status RecordDb::write_iface(const Record& iface) const {
 }
 
 Status RecordDb::remove_iface(const std::string& name) const {
-  if (!config::is_safe_iface_name(name)) return fail(Errc::invalid_argument, "the interface name is not valid");
+  if (!config::is_safe_iface_name(name))
+    return fail(Errc::invalid_argument, "the interface name is not valid");
   const auto folder = open_path({"ifaces"}, false);
   if (!folder) return fail(Errc::not_found, "no such interface");
   return remove_file(folder->get(), name);

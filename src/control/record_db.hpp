@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// The record database of the initiator on disk, in the layout that open-iscsi uses, so that either tool finds the
-// other's records:
+// The record database of the initiator on disk, in the layout that open-iscsi uses, so that either tool finds
+// the other's records:
 //   initiatorname.iscsi, iscsid.conf
-//   nodes/<target>/<address,port,tpgt>/<iface>     (or nodes/<target>/<address,port> while the tag is unknown)
-//   send_targets/<address,port>/st_config          the discovery record
+//   nodes/<target>/<address,port,tpgt>/<iface>     (or nodes/<target>/<address,port> while the tag is
+//   unknown) send_targets/<address,port>/st_config          the discovery record
 //   send_targets/<address,port>/<target,address,port,tpgt,iface> -> .../nodes/<target>/<address,port,tpgt>
 //   ifaces/<name>
-// Files are 0600 and replaced atomically; symbolic links are only ever read for their own name. Every call blocks for
-// disk I/O and sees the disk as it is; a writer holds lock().
+// Files are 0600 and replaced atomically; symbolic links are only ever read for their own name. Every call
+// blocks for disk I/O and sees the disk as it is; a writer holds lock().
 #pragma once
 
 #include <optional>
@@ -26,8 +26,8 @@ class RecordDb {
  public:
   // --config, else PERILUNE_CONFIG, else /etc/iscsi.
   [[nodiscard]] static std::string default_root();
-  // Nothing is created before something is written. When the root has no nodes folder and is /etc/iscsi, records are
-  // looked for in /var/lib/iscsi (Fedora).
+  // Nothing is created before something is written. When the root has no nodes folder and is /etc/iscsi,
+  // records are looked for in /var/lib/iscsi (Fedora).
   explicit RecordDb(std::string root = default_root());
 
   [[nodiscard]] const std::string& root() const noexcept { return root_; }
@@ -39,7 +39,8 @@ class RecordDb {
   // A missing iscsid.conf is the defaults.
   [[nodiscard]] Result<config::IscsidConf> load_conf() const;
   [[nodiscard]] Result<config::InitiatorName> load_initiator_name() const;
-  // Makes initiatorname.iscsi when it is not there: iqn.2026-11.io.perilune:<12 hex>, from /etc/machine-id or random.
+  // Makes initiatorname.iscsi when it is not there: iqn.2026-11.io.perilune:<12 hex>, from /etc/machine-id or
+  // random.
   [[nodiscard]] Result<config::InitiatorName> load_or_create_initiator_name() const;
 
   // Sorted as the file names are. Entries that are no records are skipped.
@@ -51,7 +52,8 @@ class RecordDb {
   [[nodiscard]] Result<std::vector<config::DiscoveryKey>> list_discoveries() const;
   [[nodiscard]] Result<config::Record> read_discovery(const config::DiscoveryKey& key) const;
   [[nodiscard]] Status write_discovery(const config::Record& send_targets) const;
-  [[nodiscard]] Status remove_discovery(const config::DiscoveryKey& key) const;  // with its links, not the nodes
+  [[nodiscard]] Status remove_discovery(const config::DiscoveryKey& key) const;  // with its links, not the
+                                                                                 // nodes
   [[nodiscard]] Result<std::vector<config::NodeKey>> linked_nodes(const config::DiscoveryKey& key) const;
   [[nodiscard]] Status link_node(const config::DiscoveryKey& discovery, const config::NodeKey& node) const;
 

@@ -101,7 +101,8 @@ TEST_F(RecordDbTest, ListsInTheOrderOfTheFileNames) {
 TEST_F(RecordDbTest, NeverFollowsALink) {
   put("elsewhere/secret", "node.name = iqn.2026-01.lab:disk\n");
   fs::create_directories(path_ / "nodes/iqn.2026-01.lab:disk/192.0.2.1,3260,1");
-  fs::create_symlink(path_ / "elsewhere/secret", path_ / "nodes/iqn.2026-01.lab:disk/192.0.2.1,3260,1/default");
+  fs::create_symlink(path_ / "elsewhere/secret",
+                     path_ / "nodes/iqn.2026-01.lab:disk/192.0.2.1,3260,1/default");
   EXPECT_FALSE(db_.read_node(disk));
   EXPECT_TRUE(db_.list_nodes().value().empty());
   // Writing replaces the link and leaves what it points to alone.

@@ -119,7 +119,8 @@ Status make_folder_of(const std::string& path) {
   const auto slash = path.rfind('/');
   if (slash == std::string::npos || slash == 0) return {};
   const std::string folder = path.substr(0, slash);
-  if (::mkdir(folder.c_str(), 0755) != 0 && errno != EEXIST) return fail_errno(errno, "cannot make folder " + folder);
+  if (::mkdir(folder.c_str(), 0755) != 0 && errno != EEXIST)
+    return fail_errno(errno, "cannot make folder " + folder);
   return {};
 }
 
@@ -142,8 +143,12 @@ class ControlServer::Impl {
  public:
   // own_path: of a socket that is to be removed in the end; empty for one that a service manager keeps.
   Impl(std::string own_path, Fd lock, Fd listener, std::shared_ptr<Fd> bell, Handler handler)
-      : own_path_(std::move(own_path)), lock_(std::move(lock)), listener_(std::move(listener)), bell_(std::move(bell)),
-        handler_(std::move(handler)), thread_([this] { run(); }) {}
+      : own_path_(std::move(own_path)),
+        lock_(std::move(lock)),
+        listener_(std::move(listener)),
+        bell_(std::move(bell)),
+        handler_(std::move(handler)),
+        thread_([this] { run(); }) {}
 
   ~Impl() {
     stopping_.store(true);
@@ -205,7 +210,8 @@ class ControlServer::Impl {
     connection->outbox = std::make_shared<Outbox>(bell_);
     connection->last_byte = Clock::now();
     if (!peer_is_allowed(fd.get(), connection->peer)) {
-      connection->outbox->put({{"error", {{"code", iscsi_err_access}, {"message", "only root may use this socket"}}}}, true);
+      connection->outbox->put(
+          {{"error", {{"code", iscsi_err_access}, {"message", "only root may use this socket"}}}}, true);
       connection->ending = true;
     }
     connection->fd = std::move(fd);
@@ -296,7 +302,8 @@ class ControlServer::Impl {
 
 std::string ControlServer::default_path(const std::string& daemon) {
   std::string own = "PERILUNE_" + daemon + "_SOCKET";
-  std::transform(own.begin(), own.end(), own.begin(), [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
+  std::transform(own.begin(), own.end(), own.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
   for (const char* const name : {own.c_str(), "PERILUNE_SOCKET"}) {
     const char* const given = std::getenv(name);
     if (given != nullptr && *given != '\0') return given;
@@ -321,8 +328,8 @@ Result<std::unique_ptr<ControlServer>> ControlServer::start(const std::string& p
   if (!listener) return tl::unexpected(listener.error());
   auto bell = std::make_shared<Fd>(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
   if (!bell->valid()) return fail_errno(errno, "cannot make an eventfd");
-  auto impl = std::make_unique<Impl>(own ? path : std::string(), std::move(lock), std::move(*listener), std::move(bell),
-                                     std::move(handler));
+  auto impl = std::make_unique<Impl>(own ? path : std::string(), std::move(lock), std::move(*listener),
+                                     std::move(bell), std::move(handler));
   return std::unique_ptr<ControlServer>(new ControlServer(std::move(impl)));
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The daemon's end of the control socket: a thread of its own that accepts, checks who is there, cuts requests and sends
-// answers. It never waits for the daemon's loop, nor the loop for it.
+// The daemon's end of the control socket: a thread of its own that accepts, checks who is there, cuts
+// requests and sends answers. It never waits for the daemon's loop, nor the loop for it.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +13,8 @@
 
 namespace perilune::control {
 
-// The answering side of one request. Any thread; keep it until finish() or fail(), which count once. What is said to a
-// client that has gone is dropped.
+// The answering side of one request. Any thread; keep it until finish() or fail(), which count once. What is
+// said to a client that has gone is dropped.
 class Exchange {
  public:
   virtual ~Exchange() = default;
@@ -30,12 +30,13 @@ class ControlServer {
   // Called on the control thread; hands the work on (Loop::post) and returns at once.
   using Handler = std::function<void(Request, std::shared_ptr<Exchange>)>;
 
-  // PERILUNE_DAEMON_SOCKET (as PERILUNE_TARGETD_SOCKET), else PERILUNE_SOCKET, else /run/perilune/DAEMON.sock.
+  // PERILUNE_DAEMON_SOCKET (as PERILUNE_TARGETD_SOCKET), else PERILUNE_SOCKET, else
+  // /run/perilune/DAEMON.sock.
   [[nodiscard]] static std::string default_path(const std::string& daemon = "iscsid");
 
-  // Binds `path` with mode 0600, replacing a socket that nobody listens on (busy when somebody does). Peers must be root or
-  // our own user. The folder is made when it is not there. Where a service manager holds a socket at `path` for us, that one is
-  // used instead, and stays when we end.
+  // Binds `path` with mode 0600, replacing a socket that nobody listens on (busy when somebody does). Peers
+  // must be root or our own user. The folder is made when it is not there. Where a service manager holds a
+  // socket at `path` for us, that one is used instead, and stays when we end.
   [[nodiscard]] static Result<std::unique_ptr<ControlServer>> start(const std::string& path, Handler handler);
   ~ControlServer();  // sends what is still to be said (for at most a second), closes, removes its own socket
   ControlServer(const ControlServer&) = delete;

@@ -50,7 +50,8 @@ class ControlSocket : public ::testing::Test {
   static std::string read_to_end(const Fd& fd) {
     std::string all;
     char buffer[4096];
-    for (ssize_t n = 0; (n = ::recv(fd.get(), buffer, sizeof buffer, 0)) > 0;) all.append(buffer, static_cast<std::size_t>(n));
+    for (ssize_t n = 0; (n = ::recv(fd.get(), buffer, sizeof buffer, 0)) > 0;)
+      all.append(buffer, static_cast<std::size_t>(n));
     return all;
   }
 
@@ -125,7 +126,9 @@ TEST_F(ControlSocket, RefusesAFrameThatAnnouncesTooMuch) {
 }
 
 TEST_F(ControlSocket, CarriesALargeTransaction) {
-  serve([](Request request, std::shared_ptr<Exchange> exchange) { exchange->finish({{"bytes", text_of(request.args, "text").size()}}); });
+  serve([](Request request, std::shared_ptr<Exchange> exchange) {
+    exchange->finish({{"bytes", text_of(request.args, "text").size()}});
+  });
   auto client = ControlClient::connect(path_);
   ASSERT_TRUE(client);
   ASSERT_TRUE(client->send("commit", {{"text", std::string(1 << 20, 'x')}}));
@@ -145,7 +148,8 @@ TEST_F(ControlSocket, WhatIsOnItsWayTogetherIsBounded) {
   for (std::size_t sent = 0; sent <= max_incomplete_bytes; sent += unfinished.size()) {
     fds.push_back(raw());
     for (std::size_t at = 0; at < unfinished.size();) {
-      const ssize_t n = ::send(fds.back().get(), unfinished.data() + at, unfinished.size() - at, MSG_NOSIGNAL);
+      const ssize_t n =
+          ::send(fds.back().get(), unfinished.data() + at, unfinished.size() - at, MSG_NOSIGNAL);
       if (n <= 0) break;  // refused
       at += static_cast<std::size_t>(n);
     }
@@ -155,8 +159,9 @@ TEST_F(ControlSocket, WhatIsOnItsWayTogetherIsBounded) {
 
 TEST_F(ControlSocket, RefusesWhatIsNotARequest) {
   serve(echo);
-  for (const Json& message : {Json::object(), Json{{"version", 2}, {"op", "x"}}, Json{{"version", 1}},
-                              Json{{"version", 1}, {"op", "x"}, {"args", 7}}, Json{{"version", "1"}, {"op", "x"}}}) {
+  for (const Json& message :
+       {Json::object(), Json{{"version", 2}, {"op", "x"}}, Json{{"version", 1}},
+        Json{{"version", 1}, {"op", "x"}, {"args", 7}}, Json{{"version", "1"}, {"op", "x"}}}) {
     const Fd fd = raw();
     const std::string frame = encode_frame(message);
     ASSERT_EQ(::send(fd.get(), frame.data(), frame.size(), 0), static_cast<ssize_t>(frame.size()));
@@ -171,7 +176,8 @@ TEST_F(ControlSocket, RefusesWhatIsNotARequest) {
 TEST_F(ControlSocket, RefusesWhatIsNestedTooDeep) {
   serve(echo);
   const std::size_t depth = 100'000;  // copied or written by recursion it would take the whole stack
-  const std::string body = "{\"version\":1,\"op\":\"x\",\"args\":{\"a\":" + std::string(depth, '[') + std::string(depth, ']') + "}}";
+  const std::string body = "{\"version\":1,\"op\":\"x\",\"args\":{\"a\":" + std::string(depth, '[') +
+                           std::string(depth, ']') + "}}";
   std::string frame(4, '\0');
   store_be32(reinterpret_cast<std::uint8_t*>(frame.data()), static_cast<std::uint32_t>(body.size()));
   frame += body;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // CRC32C, the header and data digest of iSCSI (RFC 7143 13.1).
 //
-// Values are finished CRCs, as zlib's crc32() has them: the inversions at start and end happen inside every call, and
-// crc32c_start continues to nothing. So a digest is incremental over pieces:
+// Values are finished CRCs, as zlib's crc32() has them: the inversions at start and end happen inside every
+// call, and crc32c_start continues to nothing. So a digest is incremental over pieces:
 //
 //   auto crc = crc32c(crc32c_start, bhs);
 //   crc = crc32c(crc, ahs);
@@ -32,14 +32,17 @@ inline void store_digest(std::uint8_t* out, std::uint32_t crc) noexcept {
   out[3] = static_cast<std::uint8_t>(crc >> 24);
 }
 [[nodiscard]] inline std::uint32_t load_digest(const std::uint8_t* p) noexcept {
-  return std::uint32_t{p[0]} | (std::uint32_t{p[1]} << 8) | (std::uint32_t{p[2]} << 16) | (std::uint32_t{p[3]} << 24);
+  return std::uint32_t{p[0]} | (std::uint32_t{p[1]} << 8) | (std::uint32_t{p[2]} << 16) |
+         (std::uint32_t{p[3]} << 24);
 }
 
 namespace detail {
-extern const bool cpu_has_crc32c;  // SSE4.2; false until this library's static initialisation, which is merely slower
+extern const bool cpu_has_crc32c;  // SSE4.2; false until this library's static initialisation, which is
+                                   // merely slower
 }
 
-// crc32c(crc32c_start, {bhs, 48}), without a call where the processor has the instruction: one per PDU header.
+// crc32c(crc32c_start, {bhs, 48}), without a call where the processor has the instruction: one per PDU
+// header.
 [[nodiscard]] inline std::uint32_t crc32c_bhs(const std::uint8_t* bhs) noexcept {
 #if defined(__x86_64__)
   if (detail::cpu_has_crc32c) {
@@ -47,7 +50,8 @@ extern const bool cpu_has_crc32c;  // SSE4.2; false until this library's static 
     for (int i = 0; i < 6; ++i) {
       std::uint64_t word;
       std::memcpy(&word, bhs + 8 * i, 8);
-      // Inline assembly, not the intrinsic: this function must inline into code built for the base instruction set.
+      // Inline assembly, not the intrinsic: this function must inline into code built for the base
+      // instruction set.
       __asm__("crc32q %1, %0" : "+r"(crc) : "rm"(word));
     }
     return ~static_cast<std::uint32_t>(crc);

@@ -62,14 +62,17 @@ Result<HashValue> hash(HashAlgorithm algorithm, std::initializer_list<Bytes> par
   const EVP_MD* md = find(algorithm);
   const std::unique_ptr<EVP_MD_CTX, FreeContext> context(EVP_MD_CTX_new());
   if (md == nullptr || !context || EVP_DigestInit_ex(context.get(), md, nullptr) != 1) {
-    return fail(Errc::unsupported, "the system's OpenSSL does not offer " + std::string(to_string(algorithm)));
+    return fail(Errc::unsupported,
+                "the system's OpenSSL does not offer " + std::string(to_string(algorithm)));
   }
   for (const Bytes part : parts) {
-    if (EVP_DigestUpdate(context.get(), part.data(), part.size()) != 1) return fail(Errc::internal, "digest failed");
+    if (EVP_DigestUpdate(context.get(), part.data(), part.size()) != 1)
+      return fail(Errc::internal, "digest failed");
   }
   HashValue value;
   unsigned int size = 0;
-  if (EVP_DigestFinal_ex(context.get(), value.data.data(), &size) != 1) return fail(Errc::internal, "digest failed");
+  if (EVP_DigestFinal_ex(context.get(), value.data.data(), &size) != 1)
+    return fail(Errc::internal, "digest failed");
   value.size = size;
   return value;
 }

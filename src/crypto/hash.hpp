@@ -15,7 +15,8 @@ namespace perilune::crypto {
 
 enum class HashAlgorithm : std::uint8_t { md5, sha1, sha256, sha3_256 };
 
-[[nodiscard]] std::string_view to_string(HashAlgorithm algorithm) noexcept;  // "MD5", "SHA1", "SHA256", "SHA3-256"
+[[nodiscard]] std::string_view to_string(HashAlgorithm algorithm) noexcept;  // "MD5", "SHA1", "SHA256",
+                                                                             // "SHA3-256"
 [[nodiscard]] constexpr std::size_t digest_size_bytes(HashAlgorithm algorithm) noexcept {
   switch (algorithm) {
     case HashAlgorithm::md5: return 16;
@@ -32,8 +33,8 @@ struct HashValue {
   [[nodiscard]] Bytes bytes() const noexcept { return {data.data(), size}; }
 };
 
-// The digest of the parts one after another. Errc::unsupported when the system's OpenSSL refuses the algorithm
-// (MD5 is asked for outside FIPS when the default refuses it: CHAP needs it).
+// The digest of the parts one after another. Errc::unsupported when the system's OpenSSL refuses the
+// algorithm (MD5 is asked for outside FIPS when the default refuses it: CHAP needs it).
 [[nodiscard]] Result<HashValue> hash(HashAlgorithm algorithm, std::initializer_list<Bytes> parts);
 
 }  // namespace perilune::crypto

@@ -33,7 +33,8 @@ TEST(Hash, GivesThePublishedDigestsOfAbc) {
 }
 
 TEST(Hash, JoinsItsParts) {
-  EXPECT_EQ(hex(hash(HashAlgorithm::md5, {as_bytes("a"), {}, as_bytes("bc")})), "900150983cd24fb0d6963f7d28e17f72");
+  EXPECT_EQ(hex(hash(HashAlgorithm::md5, {as_bytes("a"), {}, as_bytes("bc")})),
+            "900150983cd24fb0d6963f7d28e17f72");
 }
 
 TEST(Hash, SizesAgreeWithTheDigests) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A secret (CHAP password) in memory: wiped when it dies, never copied by accident, and no way to print it: no
-// conversion to a string, no stream operator, no formatter.
+// A secret (CHAP password) in memory: wiped when it dies, never copied by accident, and no way to print it:
+// no conversion to a string, no stream operator, no formatter.
 #pragma once
 
 #include <cstddef>

@@ -17,7 +17,8 @@ struct FreeCipher {
 
 // Fetching is slow: once in the life of the process.
 const EVP_CIPHER* aes_256_xts() {
-  static const std::unique_ptr<EVP_CIPHER, FreeCipher> cipher(EVP_CIPHER_fetch(nullptr, "AES-256-XTS", nullptr));
+  static const std::unique_ptr<EVP_CIPHER, FreeCipher> cipher(
+      EVP_CIPHER_fetch(nullptr, "AES-256-XTS", nullptr));
   return cipher.get();
 }
 
@@ -35,7 +36,8 @@ Result<std::unique_ptr<Xts>> Xts::create(Bytes key) {
     return fail(Errc::invalid_argument, "AES-256-XTS: a key is 64 bytes, and its two halves differ");
   }
   const EVP_CIPHER* const cipher = aes_256_xts();
-  if (cipher == nullptr) return fail(Errc::unsupported, "AES-256-XTS: the OpenSSL of this system does not have it");
+  if (cipher == nullptr)
+    return fail(Errc::unsupported, "AES-256-XTS: the OpenSSL of this system does not have it");
   std::unique_ptr<Xts> self(new Xts);
   self->encrypting_ = EVP_CIPHER_CTX_new();
   self->decrypting_ = EVP_CIPHER_CTX_new();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// AES-256 in XTS mode (IEEE 1619), which encrypts the blocks of a disk where they lie: as long as they were, each by itself, and
-// the same data otherwise in every block. It hides what is stored; it does not tell whether somebody has changed it.
+// AES-256 in XTS mode (IEEE 1619), which encrypts the blocks of a disk where they lie: as long as they were,
+// each by itself, and the same data otherwise in every block. It hides what is stored; it does not tell
+// whether somebody has changed it.
 #pragma once
 
 #include <openssl/types.h>
@@ -26,8 +27,8 @@ class Xts {
   Xts(const Xts&) = delete;
   Xts& operator=(const Xts&) = delete;
 
-  // Of the data unit with this number. `out` has as many bytes as `in`, at least min_unit_bytes of them, and is the same memory or
-  // another.
+  // Of the data unit with this number. `out` has as many bytes as `in`, at least min_unit_bytes of them, and
+  // is the same memory or another.
   void encrypt(std::uint64_t number, Bytes in, std::uint8_t* out) noexcept;
   void decrypt(std::uint64_t number, Bytes in, std::uint8_t* out) noexcept;
 

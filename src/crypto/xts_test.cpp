@@ -17,7 +17,8 @@ using Data = std::vector<std::uint8_t>;
 Data from_hex(std::string_view text) {
   const auto digit = [](char c) { return c <= '9' ? c - '0' : c - 'a' + 10; };
   Data out;
-  for (std::size_t i = 0; i < text.size(); i += 2) out.push_back(static_cast<std::uint8_t>(digit(text[i]) << 4 | digit(text[i + 1])));
+  for (std::size_t i = 0; i < text.size(); i += 2)
+    out.push_back(static_cast<std::uint8_t>(digit(text[i]) << 4 | digit(text[i + 1])));
   return out;
 }
 
@@ -76,15 +77,16 @@ TEST(Xts, Vectors11To14OfIeee1619) {
   }
 }
 
-// What is no multiple of 16 bytes, as a block with its protection information: the last whole block goes in parts (ciphertext stealing,
-// IEEE 1619 5.3.2). Put together here from data units without.
+// What is no multiple of 16 bytes, as a block with its protection information: the last whole block goes in
+// parts (ciphertext stealing, IEEE 1619 5.3.2). Put together here from data units without.
 TEST(Xts, StealsCiphertextWhereTheLastBlockIsNotWhole) {
   const auto xts = with_key_of_the_vectors();
   const Data plain = counting(520);
   Data whole(512);
   xts->encrypt(7, Bytes(plain).first(512), whole.data());
   Data stolen(plain.begin(), plain.end());
-  stolen.insert(stolen.end(), whole.begin() + 504, whole.end());  // 528 bytes: the tail, filled up with what the block before became
+  stolen.insert(stolen.end(), whole.begin() + 504, whole.end());  // 528 bytes: the tail, filled up with what
+                                                                  // the block before became
   Data longer(528);
   xts->encrypt(7, stolen, longer.data());
   Data expected(whole.begin(), whole.begin() + 496);

@@ -12,7 +12,8 @@ namespace perilune::initiator {
 
 using iscsi::InitiatorLogin;
 
-ConnectionDriver::ConnectionDriver(runtime::Loop& loop, ConnectionOwner& owner, std::shared_ptr<Engine> engine)
+ConnectionDriver::ConnectionDriver(runtime::Loop& loop, ConnectionOwner& owner,
+                                   std::shared_ptr<Engine> engine)
     : loop_(loop),
       owner_(&owner),
       engine_(std::move(engine)),

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// One TCP connection of a session (which may have several), from connect to closed: it moves bytes between a runtime::Stream and the pure machines
-// (InitiatorLogin, then InitiatorConnection). Requests gather in the send queue during a turn of the loop and leave in
-// one send at its end; large Data-In payloads are received straight into the command's memory. One loop's thread.
+// One TCP connection of a session (which may have several), from connect to closed: it moves bytes between a
+// runtime::Stream and the pure machines (InitiatorLogin, then InitiatorConnection). Requests gather in the
+// send queue during a turn of the loop and leave in one send at its end; large Data-In payloads are received
+// straight into the command's memory. One loop's thread.
 #pragma once
 
 #include <algorithm>
@@ -28,8 +29,11 @@ struct ConnectionLoss {
 // What a session and its connection share, and what outlives the session while a connection still closes.
 struct Engine {
   explicit Engine(const iscsi::InitiatorLimits& limits) : session(limits) {
-    // The chunks that a full window of commands with copied data needs exist from the start, untouched until used.
-    const std::size_t chunks = limits.commands * std::size_t{iscsi::TxQueue::copy_limit_bytes + 64} / iscsi::TxChunkPool::chunk_bytes + 2;
+    // The chunks that a full window of commands with copied data needs exist from the start, untouched until
+    // used.
+    const std::size_t chunks = limits.commands * std::size_t{iscsi::TxQueue::copy_limit_bytes + 64} /
+                                   iscsi::TxChunkPool::chunk_bytes +
+                               2;
     std::vector<std::unique_ptr<std::uint8_t[]>> warm;
     for (std::size_t i = 0; i < std::min<std::size_t>(chunks, kept_chunks); ++i) warm.push_back(pool.take());
     for (auto& chunk : warm) pool.give_back(std::move(chunk));
@@ -47,8 +51,8 @@ class ConnectionOwner {
   virtual void on_attached() = 0;
   // Something was received or sent: commands may have ended, events may wait.
   virtual void on_progress() = 0;
-  // The connection is gone, nothing of it is in the kernel's hands. The last call; the owner may destroy the driver in it,
-  // after the engine's session has lost (or closed) its connection().
+  // The connection is gone, nothing of it is in the kernel's hands. The last call; the owner may destroy the
+  // driver in it, after the engine's session has lost (or closed) its connection().
   virtual void on_down(ConnectionLoss loss) = 0;
 };
 
@@ -61,7 +65,8 @@ class ConnectionDriver final : runtime::StreamHandler, runtime::ConnectHandler {
   ConnectionDriver(runtime::Loop& loop, ConnectionOwner& owner, std::shared_ptr<Engine> engine);
   ~ConnectionDriver() override;  // precondition: on_down() was called, or never started
 
-  void start(const runtime::Endpoint& portal, const runtime::SocketOptions& options, iscsi::InitiatorLoginConfig login);
+  void start(const runtime::Endpoint& portal, const runtime::SocketOptions& options,
+             iscsi::InitiatorLoginConfig login);
   // There may be something to send: one gather send at the end of the turn.
   void kick() { loop_.schedule(flush_hook_); }
   void kick_if_output() {
@@ -69,21 +74,27 @@ class ConnectionDriver final : runtime::StreamHandler, runtime::ConnectHandler {
   }
   // on_down follows from a later turn, with this error unless the connection has failed by itself before.
   void close(Error why);
-  // Gives up the owner: closes, and destroys itself when closed; the last of a session closes the engine's session before. For
-  // a session without outstanding requests.
+  // Gives up the owner: closes, and destroys itself when closed; the last of a session closes the engine's
+  // session before. For a session without outstanding requests.
   static void detach(std::unique_ptr<ConnectionDriver> driver);
   // The loop is dead: precondition of destroying it without on_down().
   void abandon() noexcept { abandoned_ = true; }
 
   [[nodiscard]] bool attached() const noexcept { return connection_.has_value() && !closing_; }
   // From on_attached() on.
-  [[nodiscard]] iscsi::InitiatorConnection* connection() noexcept { return connection_ ? &*connection_ : nullptr; }
-  [[nodiscard]] const iscsi::InitiatorConnection* connection() const noexcept { return connection_ ? &*connection_ : nullptr; }
+  [[nodiscard]] iscsi::InitiatorConnection* connection() noexcept {
+    return connection_ ? &*connection_ : nullptr;
+  }
+  [[nodiscard]] const iscsi::InitiatorConnection* connection() const noexcept {
+    return connection_ ? &*connection_ : nullptr;
+  }
   // Above recovery level 0, when what was asked for has not come: asks again, or closes.
   void ask_again();
   [[nodiscard]] const Octets& octets() const noexcept { return octets_; }
   [[nodiscard]] runtime::Instant last_received() const noexcept { return last_received_; }
-  [[nodiscard]] const runtime::Endpoint* local() const noexcept { return stream_ ? &stream_->local() : nullptr; }
+  [[nodiscard]] const runtime::Endpoint* local() const noexcept {
+    return stream_ ? &stream_->local() : nullptr;
+  }
   [[nodiscard]] const runtime::Endpoint& portal() const noexcept { return portal_; }
 
  private:

@@ -11,8 +11,8 @@ constexpr int max_tries = 16;
 constexpr std::uint8_t status_check_condition = 0x02, status_busy = 0x08, status_task_set_full = 0x28;
 }  // namespace
 
-void ControlCommand::run(std::uint64_t lun, std::initializer_list<std::uint8_t> cdb, std::uint32_t allocation_bytes,
-                         std::function<void()> then) {
+void ControlCommand::run(std::uint64_t lun, std::initializer_list<std::uint8_t> cdb,
+                         std::uint32_t allocation_bytes, std::function<void()> then) {
   request_.lun = lun;
   request_.cdb = {};
   std::copy(cdb.begin(), cdb.end(), request_.cdb.begin());

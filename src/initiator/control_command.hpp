@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Private to this folder: one control command with data-in, retried over unit attentions, BUSY and "becoming ready".
+// Private to this folder: one control command with data-in, retried over unit attentions, BUSY and "becoming
+// ready".
 #pragma once
 
 #include <functional>
@@ -14,7 +15,8 @@ namespace perilune::initiator {
 class ControlCommand {
  public:
   explicit ControlCommand(Session& session)
-      : session_(session), again_(session.loop().timers(), Delegate<void()>::to<&ControlCommand::send>(*this)) {}
+      : session_(session),
+        again_(session.loop().timers(), Delegate<void()>::to<&ControlCommand::send>(*this)) {}
 
   // One at a time. `then` is called from the loop.
   void run(std::uint64_t lun, std::initializer_list<std::uint8_t> cdb, std::uint32_t allocation_bytes,
@@ -22,9 +24,13 @@ class ControlCommand {
 
   [[nodiscard]] bool good() const noexcept { return !request_.error_code && request_.status == 0; }
   [[nodiscard]] bool no_answer() const noexcept { return request_.error_code.has_value(); }
-  [[nodiscard]] Bytes data() const noexcept { return Bytes(data_).first(good() ? request_.transferred_bytes : 0); }
+  [[nodiscard]] Bytes data() const noexcept {
+    return Bytes(data_).first(good() ? request_.transferred_bytes : 0);
+  }
   [[nodiscard]] const ScsiRequest& request() const noexcept { return request_; }
-  [[nodiscard]] SenseCode sense() const noexcept { return decode_sense(Bytes(request_.sense.data(), request_.sense_length)); }
+  [[nodiscard]] SenseCode sense() const noexcept {
+    return decode_sense(Bytes(request_.sense.data(), request_.sense_length));
+  }
 
  private:
   void send();

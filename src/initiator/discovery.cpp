@@ -23,8 +23,8 @@ bool parse_number(std::string_view text, T& out) {
 bool is_clean_host(std::string_view host) {
   if (host.empty() || host.size() > 255) return false;
   for (char c : host) {
-    const bool good = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '.' || c == '-' ||
-                      c == ':' || c == '_' || c == '%';
+    const bool good = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                      c == '.' || c == '-' || c == ':' || c == '_' || c == '%';
     if (!good) return false;
   }
   return true;
@@ -47,7 +47,8 @@ std::optional<TargetPortal> parse_target_address(std::string_view text) {
     const auto rest = text.substr(close + 1);
     if (!rest.empty() && rest.front() != ':') return std::nullopt;
     if (!rest.empty()) port = rest.substr(1);
-  } else if (const auto colon = text.find(':'); colon != std::string_view::npos && text.find(':', colon + 1) == std::string_view::npos) {
+  } else if (const auto colon = text.find(':');
+             colon != std::string_view::npos && text.find(':', colon + 1) == std::string_view::npos) {
     host = text.substr(0, colon);
     port = text.substr(colon + 1);
   }
@@ -103,7 +104,9 @@ class Discovery::Impl final : public SessionObserver {
   void on_state(SessionState, SessionState to) override {
     if (to == SessionState::reconnecting) session_.logout();
   }
-  void on_failed(const LoginFailure& failure) override { call(tl::unexpected<Error>(failure.error), failure); }
+  void on_failed(const LoginFailure& failure) override {
+    call(tl::unexpected<Error>(failure.error), failure);
+  }
   void on_logged_out() override { call(std::move(targets_), LoginFailure{}); }
   void on_units_changed() override {}
 
@@ -122,7 +125,8 @@ class Discovery::Impl final : public SessionObserver {
   }
 
   Done done_;
-  Result<std::vector<DiscoveredTarget>> targets_ = fail(Errc::connection, "the discovery session ended without an answer");
+  Result<std::vector<DiscoveredTarget>> targets_ =
+      fail(Errc::connection, "the discovery session ended without an answer");
   Session session_;
 };
 

@@ -16,9 +16,10 @@ namespace perilune::initiator {
 inline constexpr std::size_t max_discovered_targets = 16384;
 inline constexpr std::size_t max_portals_per_target = 256;
 
-// The keys of a SendTargets answer. A target without a TargetAddress gets `asked` as its portal. Fails with protocol on
-// text that is not TargetName/TargetAddress pairs, limit on too many.
-[[nodiscard]] Result<std::vector<DiscoveredTarget>> parse_send_targets(Bytes text, const runtime::Endpoint& asked);
+// The keys of a SendTargets answer. A target without a TargetAddress gets `asked` as its portal. Fails with
+// protocol on text that is not TargetName/TargetAddress pairs, limit on too many.
+[[nodiscard]] Result<std::vector<DiscoveredTarget>> parse_send_targets(Bytes text,
+                                                                       const runtime::Endpoint& asked);
 
 // "host[:port][,tag]", IPv6 in brackets (RFC 7143 13.8): the TargetAddress of SendTargets and of a redirect.
 [[nodiscard]] std::optional<TargetPortal> parse_target_address(std::string_view text);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// For tests only: a target whose every answer a test can replace, in the simulated world. It logs in anybody, and by default
-// answers every command with GOOD, every ping and every logout.
+// For tests only: a target whose every answer a test can replace, in the simulated world. It logs in anybody,
+// and by default answers every command with GOOD, every ping and every logout.
 #pragma once
 
 #include <cstring>
@@ -20,7 +20,8 @@ class FakeTarget final : runtime::AcceptHandler {
  public:
   class Connection final : runtime::StreamHandler {
    public:
-    Connection(FakeTarget& target, std::unique_ptr<runtime::Stream> stream) : target_(target), stream_(std::move(stream)) {
+    Connection(FakeTarget& target, std::unique_ptr<runtime::Stream> stream)
+        : target_(target), stream_(std::move(stream)) {
       stream_->set_handler(*this);
       stream_->receive();
     }
@@ -138,7 +139,8 @@ class FakeTarget final : runtime::AcceptHandler {
 
   void take(Connection& connection, const std::uint8_t* bhs, Bytes data) {
     const auto op = iscsi::opcode(bhs);
-    if (op != iscsi::Opcode::data_out && !iscsi::immediate(bhs)) connection.exp_cmd_sn = load_be32(bhs + 24) + 1;
+    if (op != iscsi::Opcode::data_out && !iscsi::immediate(bhs))
+      connection.exp_cmd_sn = load_be32(bhs + 24) + 1;
     if (op == iscsi::Opcode::scsi_command) ++commands;
     if (op == iscsi::Opcode::task_management_request) ++tasks;
     if (op == iscsi::Opcode::nop_out && load_be32(bhs + 16) != 0xffffffff) ++pings;
@@ -187,9 +189,10 @@ class FakeTarget final : runtime::AcceptHandler {
       text += "MaxConnections=" + std::to_string(max_connections) + '\0';
       text += "ErrorRecoveryLevel=" + std::to_string(recovery_level) + '\0';
       text += "DefaultTime2Retain=" + std::to_string(time2retain) + '\0';
-      for (const char* pair : {"ImmediateData=Yes", "MaxBurstLength=262144", "FirstBurstLength=65536", "MaxOutstandingR2T=1",
-                               "DefaultTime2Wait=2", "HeaderDigest=None", "DataDigest=None", "DataPDUInOrder=Yes", "DataSequenceInOrder=Yes",
-                               "MaxRecvDataSegmentLength=65536"}) {
+      for (const char* pair :
+           {"ImmediateData=Yes", "MaxBurstLength=262144", "FirstBurstLength=65536", "MaxOutstandingR2T=1",
+            "DefaultTime2Wait=2", "HeaderDigest=None", "DataDigest=None", "DataPDUInOrder=Yes",
+            "DataSequenceInOrder=Yes", "MaxRecvDataSegmentLength=65536"}) {
         text += pair;
         text += '\0';
       }

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// The public library of the initiator: discovery, sessions that live through cut connections, logical units as block
-// channels. Asynchronous, one Loop's thread; see initiator/sync.hpp for the blocking face that tools use.
+// The public library of the initiator: discovery, sessions that live through cut connections, logical units
+// as block channels. Asynchronous, one Loop's thread; see initiator/sync.hpp for the blocking face that tools
+// use.
 //
-// A Session is the I_T nexus as the user sees it. Its connections may die and be replaced (same ISID, after login and a
-// check of VPD 83); commands are held meanwhile for replacement_timeout and the safe kinds (READ, WRITE, UNMAP, WRITE SAME,
-// SYNCHRONIZE CACHE) are replayed; anything else fails upward (DESIGN 1.15). At recovery level 2 a lost connection is
-// recovered within its session instead, and every command goes on where it was.
+// A Session is the I_T nexus as the user sees it. Its connections may die and be replaced (same ISID, after
+// login and a check of VPD 83); commands are held meanwhile for replacement_timeout and the safe kinds (READ,
+// WRITE, UNMAP, WRITE SAME, SYNCHRONIZE CACHE) are replayed; anything else fails upward (DESIGN 1.15). At
+// recovery level 2 a lost connection is recovered within its session instead, and every command goes on where
+// it was.
 #pragma once
 
 #include <array>
@@ -33,17 +35,19 @@ struct ChapCredentials {
   crypto::Secret secret;
   std::string mutual_user;       // empty: one-way
   crypto::Secret mutual_secret;
-  std::vector<std::uint8_t> algorithms;  // CHAP_A ids in order of preference; empty: 8, 6, 5, 7 (iscsi::offered_chap_algorithms)
+  std::vector<std::uint8_t> algorithms;  // CHAP_A ids in order of preference; empty: 8, 6, 5, 7
+                                         // (iscsi::offered_chap_algorithms)
   [[nodiscard]] ChapCredentials clone() const;
 };
 
-// What a URL offers as DefaultTime2Retain with recovery level 2, without which no connection can be recovered.
+// What a URL offers as DefaultTime2Retain with recovery level 2, without which no connection can be
+// recovered.
 inline constexpr std::uint16_t recovery_time2retain_s = 20;
 
 enum class DigestPreference : std::uint8_t { none, crc32c, crc32c_or_none, none_or_crc32c };
 
-// Finds the addresses of a host name without blocking; `done` is called once, from a later turn of the loop. It outlives the
-// session that asks (initiator/resolver.hpp has one).
+// Finds the addresses of a host name without blocking; `done` is called once, from a later turn of the loop.
+// It outlives the session that asks (initiator/resolver.hpp has one).
 using NameResolver = std::function<void(const std::string& host, std::uint16_t port,
                                         std::function<void(Result<std::vector<runtime::Endpoint>>)> done)>;
 
@@ -54,8 +58,8 @@ struct SessionSettings {
   std::string target_name;             // empty: discovery session
   runtime::Endpoint portal;
   std::uint16_t portal_group_tag = 1;
-  std::array<std::uint8_t, 6> isid{};  // stable for (interface, target): persistent reservations depend on it;
-                                       // zero: stable_isid() of the names
+  std::array<std::uint8_t, 6> isid{};  // stable for (interface, target): persistent reservations depend on
+                                       // it; zero: stable_isid() of the names
 
   // What we offer (RFC 7143 13); what is agreed is in SessionInfo.
   bool initial_r2t = false;
@@ -122,15 +126,17 @@ struct LoginFailure {
   std::uint8_t status_detail = 0;
 };
 
-// One SCSI command. Embedded by its owner, alive until done. The base holds what goes over the wire and what came back:
-//   request: lun (eight LUN bytes, big-endian), cdb, direction, attribute, data (stays put until done; under 4 GiB)
-//   outcome: status (SAM-5 status byte), sense and sense_length, transferred_bytes (what really moved)
+// One SCSI command. Embedded by its owner, alive until done. The base holds what goes over the wire and what
+// came back:
+//   request: lun (eight LUN bytes, big-endian), cdb, direction, attribute, data (stays put until done; under
+//   4 GiB) outcome: status (SAM-5 status byte), sense and sense_length, transferred_bytes (what really moved)
 struct ScsiRequest : iscsi::InitiatorCommand, ListNode<ScsiRequest> {
   std::chrono::milliseconds timeout{0};       // 0: SessionConfig::command_timeout
   bool replay_safe = false;                   // may be sent again after a reconnect
   Delegate<void(ScsiRequest&)> done;
 
-  // Set when no SCSI status came: connection (session failed), cancelled, timed_out, protocol, limit, invalid_argument.
+  // Set when no SCSI status came: connection (session failed), cancelled, timed_out, protocol, limit,
+  // invalid_argument.
   std::optional<Errc> error_code;
 
  private:
@@ -148,8 +154,8 @@ class SessionObserver {
   virtual void on_logged_in() = 0;                       // the first time; LUN scan may begin
   virtual void on_state(SessionState from, SessionState to) = 0;
   virtual void on_failed(const LoginFailure& failure) = 0;  // first login refused, or the session is given up
-  virtual void on_logged_out() = 0;                      // after logout(), also when the target did not answer it
-  virtual void on_units_changed() = 0;                   // REPORTED LUNS DATA HAS CHANGED, capacity change: rescan
+  virtual void on_logged_out() = 0;     // after logout(), also when the target did not answer it
+  virtual void on_units_changed() = 0;  // REPORTED LUNS DATA HAS CHANGED, capacity change: rescan
 };
 
 struct TargetPortal {

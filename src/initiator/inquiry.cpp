@@ -32,12 +32,14 @@ bool set_capacity(UnitInfo& info, std::uint64_t last_lba, std::uint32_t block_by
 }
 
 // `header`: bytes before the block descriptors; parameter: the device-specific byte.
-void parse_mode(Bytes data, std::size_t header, std::uint8_t parameter, std::size_t descriptors, UnitInfo& info) {
+void parse_mode(Bytes data, std::size_t header, std::uint8_t parameter, std::size_t descriptors,
+                UnitInfo& info) {
   info.geometry.read_only = (parameter & 0x80) != 0;
   info.dpo_fua = (parameter & 0x10) != 0;
   info.geometry.fua = true;  // natively, or by a flush that LogicalUnit adds
   const std::size_t page = header + descriptors;
-  if (page + 3 <= data.size() && (data[page] & 0x3f) == 0x08) info.geometry.write_cache = (data[page + 2] & 0x04) != 0;
+  if (page + 3 <= data.size() && (data[page] & 0x3f) == 0x08)
+    info.geometry.write_cache = (data[page + 2] & 0x04) != 0;
 }
 
 }  // namespace
@@ -52,7 +54,8 @@ std::string printable(Bytes text) {
 
 bool parse_inquiry(Bytes data, UnitInfo& info) {
   if (data.size() < 36) return false;
-  info.inquiry.assign(data.begin(), data.begin() + static_cast<std::ptrdiff_t>(std::min<std::size_t>(data.size(), 5u + data[4])));
+  info.inquiry.assign(data.begin(), data.begin() + static_cast<std::ptrdiff_t>(
+                                                       std::min<std::size_t>(data.size(), 5u + data[4])));
   info.peripheral_qualifier = data[0] >> 5;
   info.peripheral_type = data[0] & 0x1f;
   info.removable = (data[1] & 0x80) != 0;
@@ -136,7 +139,8 @@ void parse_vpd(UnitInfo& info) {
 }
 
 bool parse_capacity16(Bytes data, UnitInfo& info) {
-  if (data.size() < 12 || !set_capacity(info, load_be64(data.data()), load_be32(data.data() + 8))) return false;
+  if (data.size() < 12 || !set_capacity(info, load_be64(data.data()), load_be32(data.data() + 8)))
+    return false;
   if (data.size() >= 16) {
     const unsigned exponent = data[13] & 0xf;
     if (exponent <= 7) info.geometry.physical_block_size_bytes = info.geometry.block_size_bytes << exponent;

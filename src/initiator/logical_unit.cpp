@@ -17,15 +17,15 @@ using block::BlockOp;
 using block::OpKind;
 using block::OpStatus;
 
-constexpr std::uint32_t default_transfer_bytes = 4u << 20;         // of one command when the unit names no limit
+constexpr std::uint32_t default_transfer_bytes = 4u << 20;  // of one command when the unit names no limit
 constexpr std::uint32_t default_write_same_blocks = 0x7fffff;
 constexpr std::uint8_t max_attention_retries = 16;
 constexpr std::uint8_t max_busy_retries = 200;
 constexpr std::chrono::milliseconds busy_wait{25};
 constexpr std::size_t max_part_iovecs = 66;
 
-constexpr std::uint8_t status_good = 0x00, status_check_condition = 0x02, status_condition_met = 0x04, status_busy = 0x08,
-                       status_reservation_conflict = 0x18, status_task_set_full = 0x28;
+constexpr std::uint8_t status_good = 0x00, status_check_condition = 0x02, status_condition_met = 0x04,
+                       status_busy = 0x08, status_reservation_conflict = 0x18, status_task_set_full = 0x28;
 
 // What a BlockOp needs while it is here, in its backend_space.
 struct OpState {
@@ -97,10 +97,12 @@ LogicalUnit::Impl::Impl(Session& session, UnitInfo info, std::uint32_t queue_dep
       zero_block_(info_.geometry.block_size_bytes, 0),
       busy_timer_(session.loop().timers(), Delegate<void()>::to<&Impl::resend>(*this)) {
   PERILUNE_ASSERT(info_.ready && queue_depth > 0);
-  identity_ = !info_.wwid.empty() ? info_.wwid
-                                  : session.config().target_name + " lun " + std::to_string(lun_number(info_.lun));
+  identity_ = !info_.wwid.empty()
+                  ? info_.wwid
+                  : session.config().target_name + " lun " + std::to_string(lun_number(info_.lun));
   transfer_blocks_ = std::max<std::uint32_t>(1, default_transfer_bytes / info_.geometry.block_size_bytes);
-  if (info_.geometry.max_transfer_blocks != 0) transfer_blocks_ = std::min(transfer_blocks_, info_.geometry.max_transfer_blocks);
+  if (info_.geometry.max_transfer_blocks != 0)
+    transfer_blocks_ = std::min(transfer_blocks_, info_.geometry.max_transfer_blocks);
   for (std::uint32_t i = 0; i < queue_depth; ++i) {
     auto& part = *parts_.emplace_back(std::make_unique<Part>());
     part.unit = this;
@@ -125,7 +127,8 @@ bool LogicalUnit::Impl::check(BlockOp& op) const {
     op.status = OpStatus::write_protected;
     return false;
   }
-  if (op.kind == OpKind::query || op.kind == OpKind::change_key || (op.kind == OpKind::unmap && !(info_.unmap && !no_unmap_) && !info_.write_same_unmap) ||
+  if (op.kind == OpKind::query || op.kind == OpKind::change_key ||
+      (op.kind == OpKind::unmap && !(info_.unmap && !no_unmap_) && !info_.write_same_unmap) ||
       (op.kind == OpKind::write_zeroes && no_write_same_)) {
     op.status = OpStatus::unsupported;
     return false;
@@ -142,8 +145,8 @@ bool LogicalUnit::Impl::submit(BlockOp& op) {
   if (!check(op)) return true;
   if (op.kind == OpKind::flush && no_sync_) return true;  // it has no cache and no command for one
   OpState& state = *new (op.backend_space) OpState;
-  state.sync_after = op.fua && op.kind != OpKind::read && op.kind != OpKind::flush && info_.geometry.write_cache &&
-                     !(op.kind == OpKind::write && info_.dpo_fua);
+  state.sync_after = op.fua && op.kind != OpKind::read && op.kind != OpKind::flush &&
+                     info_.geometry.write_cache && !(op.kind == OpKind::write && info_.dpo_fua);
   if (op.kind != OpKind::flush && op.blocks.value() == 0) {
     if (!state.sync_after) return true;
     state.issued_all = true;  // only the flush is left
@@ -194,7 +197,8 @@ void LogicalUnit::Impl::issue(Part& part, BlockOp& op) {
   } else if (op.kind == OpKind::unmap && info_.unmap && !no_unmap_) {
     taken = fill_unmap(part, lba, left);
   } else {
-    taken = fill_write_same(part, lba, left, op.kind == OpKind::unmap || (op.may_unmap && info_.write_same_unmap));
+    taken = fill_write_same(part, lba, left,
+                            op.kind == OpKind::unmap || (op.may_unmap && info_.write_same_unmap));
   }
   state.issued_blocks += taken;
   state.issued_all = state.issued_blocks == op.blocks.value();
@@ -219,7 +223,8 @@ bool LogicalUnit::Impl::slice(Part& part, const BlockOp& op, std::uint64_t skip,
   return true;
 }
 
-std::uint64_t LogicalUnit::Impl::fill_rw(Part& part, const BlockOp& op, std::uint64_t lba, std::uint64_t left) {
+std::uint64_t LogicalUnit::Impl::fill_rw(Part& part, const BlockOp& op, std::uint64_t lba,
+                                         std::uint64_t left) {
   const std::uint32_t block = info_.geometry.block_size_bytes;
   const std::uint32_t blocks = static_cast<std::uint32_t>(std::min<std::uint64_t>(left, transfer_blocks_));
   const bool is_write = op.kind == OpKind::write;
@@ -260,9 +265,11 @@ std::uint64_t LogicalUnit::Impl::fill_unmap(Part& part, std::uint64_t lba, std::
   return blocks;
 }
 
-std::uint64_t LogicalUnit::Impl::fill_write_same(Part& part, std::uint64_t lba, std::uint64_t left, bool unmap) {
-  const std::uint64_t limit = info_.write_same_max_blocks != 0 ? std::min<std::uint64_t>(info_.write_same_max_blocks, 0xffffffff)
-                                                               : default_write_same_blocks;
+std::uint64_t LogicalUnit::Impl::fill_write_same(Part& part, std::uint64_t lba, std::uint64_t left,
+                                                 bool unmap) {
+  const std::uint64_t limit = info_.write_same_max_blocks != 0
+                                  ? std::min<std::uint64_t>(info_.write_same_max_blocks, 0xffffffff)
+                                  : default_write_same_blocks;
   const std::uint32_t blocks = static_cast<std::uint32_t>(std::min(left, limit));
   part.iov[0] = {zero_block_.data(), zero_block_.size()};
   part.request.data = std::span<const iovec>(part.iov).first(1);
@@ -283,14 +290,16 @@ void LogicalUnit::Impl::fill_sync(Part& part) {
 
 void LogicalUnit::Impl::part_done(Part& part) {
   const ScsiRequest& request = part.request;
-  if (!request.error_code && request.status == status_good && request.transferred_bytes == part.expected_bytes) {
+  if (!request.error_code && request.status == status_good &&
+      request.transferred_bytes == part.expected_bytes) {
     finish_part(part);
     return;
   }
   SenseCode sense;
   if (!request.error_code && request.status == status_check_condition) {
     sense = decode_sense(Bytes(request.sense.data(), request.sense_length));
-    if (sense.key == sense_key::unit_attention && (sense.asc == 0x2a || sense.asc == 0x3f) && changed_) changed_();
+    if (sense.key == sense_key::unit_attention && (sense.asc == 0x2a || sense.asc == 0x3f) && changed_)
+      changed_();
   }
   if (!request.error_code && retry(part, sense)) return;
   settle(part, sense);
@@ -327,7 +336,9 @@ void LogicalUnit::Impl::settle(Part& part, const SenseCode& sense) {
   OpStatus outcome = broken;
   int os_errno = EIO;
   if (request.error_code) {
-    outcome = *request.error_code == Errc::timed_out || *request.error_code == Errc::protocol ? broken : OpStatus::not_ready;
+    outcome = *request.error_code == Errc::timed_out || *request.error_code == Errc::protocol
+                  ? broken
+                  : OpStatus::not_ready;
     if (*request.error_code == Errc::timed_out) os_errno = ETIMEDOUT;
   } else if (request.status == status_good || request.status == status_condition_met ||
              (request.status == status_check_condition && sense.key == sense_key::recovered)) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a session finds behind it: the scan (REPORT LUNS, INQUIRY, VPD, READ CAPACITY, MODE SENSE) and a logical unit as a
-// block::Channel. One loop's thread; the session outlives both.
+// What a session finds behind it: the scan (REPORT LUNS, INQUIRY, VPD, READ CAPACITY, MODE SENSE) and a
+// logical unit as a block::Channel. One loop's thread; the session outlives both.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +24,7 @@ struct UnitInfo {
   bool removable = false, thin = false;
   std::string vendor, product, revision, serial;
   std::vector<std::uint8_t> inquiry, vpd80, vpd83, vpd_b0, vpd_b1, vpd_b2;  // raw pages, empty when refused
-  std::string wwid;               // from the best designator of VPD 83: "naa.6001405...", "eui....", "t10....", or empty
+  std::string wwid;  // from the best designator of VPD 83: "naa.6001405...", "eui....", "t10....", or empty
   bool ready = false;             // a direct access unit that answered TEST UNIT READY and READ CAPACITY
   block::Geometry geometry;       // valid when ready
   bool dpo_fua = false, write_same_unmap = false, unmap = false, write_same = false;
@@ -38,8 +38,8 @@ struct UnitInfo {
 [[nodiscard]] std::uint64_t lun_bytes(std::uint64_t number) noexcept;
 [[nodiscard]] const char* peripheral_type_name(std::uint8_t type) noexcept;  // "DIRECT_ACCESS" …
 
-// Scans once. done is called from the loop, once; destroying the scan before that is allowed only when the session has no
-// request of it outstanding (that is, after done).
+// Scans once. done is called from the loop, once; destroying the scan before that is allowed only when the
+// session has no request of it outstanding (that is, after done).
 class Scan {
  public:
   using Done = std::function<void(Result<std::vector<UnitInfo>>)>;
@@ -53,9 +53,10 @@ class Scan {
   std::unique_ptr<Impl> impl_;
 };
 
-// A direct access unit as blocks. READ/WRITE 10 or 16, FUA by bit, flush as SYNCHRONIZE CACHE, unmap, write_zeroes as
-// WRITE SAME(16); larger operations are split; unit attentions, BUSY and TASK SET FULL are retried (bounded). Operations beyond the
-// limit wait in a FIFO. After warm-up nothing is allocated per operation.
+// A direct access unit as blocks. READ/WRITE 10 or 16, FUA by bit, flush as SYNCHRONIZE CACHE, unmap,
+// write_zeroes as WRITE SAME(16); larger operations are split; unit attentions, BUSY and TASK SET FULL are
+// retried (bounded). Operations beyond the limit wait in a FIFO. After warm-up nothing is allocated per
+// operation.
 class LogicalUnit final : public block::Channel {
  public:
   // Precondition: info.ready.
@@ -69,7 +70,8 @@ class LogicalUnit final : public block::Channel {
   [[nodiscard]] Session& session() noexcept;
   // Stable text that names the stored bytes: the WWID, else target name and LUN.
   [[nodiscard]] const std::string& identity() const noexcept;
-  // Set: called from the loop when the target reports a change of capacity or of parameters (unit attention 2A/xx, 3F/xx).
+  // Set: called from the loop when the target reports a change of capacity or of parameters (unit attention
+  // 2A/xx, 3F/xx).
   void on_changed(std::function<void()> changed);
 
  private:

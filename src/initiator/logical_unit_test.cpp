@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A logical unit as a block channel: which commands it sends, and what it makes of their outcomes. Virtual time, scripted target.
+// A logical unit as a block channel: which commands it sends, and what it makes of their outcomes. Virtual
+// time, scripted target.
 #include "initiator/logical_unit.hpp"
 
 #include <gtest/gtest.h>
@@ -20,7 +21,8 @@ using block::OpKind;
 using block::OpStatus;
 using Bytes8 = std::vector<std::uint8_t>;
 
-constexpr std::uint8_t read10 = 0x28, write10 = 0x2a, sync10 = 0x35, unmap_code = 0x42, read16 = 0x88, write_same16 = 0x93;
+constexpr std::uint8_t read10 = 0x28, write10 = 0x2a, sync10 = 0x35, unmap_code = 0x42, read16 = 0x88,
+                       write_same16 = 0x93;
 
 struct Op : BlockOp {
   std::vector<std::uint8_t> memory;
@@ -33,7 +35,8 @@ struct Op : BlockOp {
     // Two pieces of odd sizes.
     if (bytes != 0) iov = {{memory.data(), bytes / 3}, {memory.data() + bytes / 3, bytes - bytes / 3}};
     data = iov;
-    done = Delegate<void(BlockOp&)>::raw(this, [](void* context, BlockOp&) { static_cast<Op*>(context)->over = true; });
+    done = Delegate<void(BlockOp&)>::raw(
+        this, [](void* context, BlockOp&) { static_cast<Op*>(context)->over = true; });
   }
 };
 
@@ -161,7 +164,8 @@ TEST_F(LogicalUnitTest, MoreOperationsThanItsDepthWaitAndAllEnd) {
     ops.push_back(std::make_unique<Op>(OpKind::read, static_cast<std::uint64_t>(i), 1, 512));
     ASSERT_FALSE(unit_->submit(*ops.back()));
   }
-  EXPECT_TRUE(world_.run_until([&] { return std::all_of(ops.begin(), ops.end(), [](auto& op) { return op->over; }); }, 10s));
+  EXPECT_TRUE(world_.run_until(
+      [&] { return std::all_of(ops.begin(), ops.end(), [](auto& op) { return op->over; }); }, 10s));
 }
 
 TEST_F(LogicalUnitTest, OutOfRangeNeverReachesTheTarget) {
@@ -279,11 +283,16 @@ TEST_F(LogicalUnitTest, SenseBecomesTheOutcomeThatItMeans) {
     OpStatus outcome;
   };
   const Case cases[] = {
-      {OpKind::read, sense(3, 0x11, 0), OpStatus::read_error},       {OpKind::write, sense(3, 0x0c, 0), OpStatus::write_error},
-      {OpKind::write, sense(7, 0x27, 0), OpStatus::write_protected}, {OpKind::write, sense(7, 0x27, 7), OpStatus::no_space},
-      {OpKind::read, sense(5, 0x21, 0), OpStatus::out_of_range},     {OpKind::read, sense(5, 0x25, 0), OpStatus::not_ready},
-      {OpKind::read, sense(2, 0x3a, 0), OpStatus::not_ready},        {OpKind::read, sense(1, 0x17, 0), OpStatus::read_error},
-      {OpKind::read, status(0x18), OpStatus::read_error},            {OpKind::read, sense(4, 0x44, 0), OpStatus::read_error},
+      {OpKind::read, sense(3, 0x11, 0), OpStatus::read_error},
+      {OpKind::write, sense(3, 0x0c, 0), OpStatus::write_error},
+      {OpKind::write, sense(7, 0x27, 0), OpStatus::write_protected},
+      {OpKind::write, sense(7, 0x27, 7), OpStatus::no_space},
+      {OpKind::read, sense(5, 0x21, 0), OpStatus::out_of_range},
+      {OpKind::read, sense(5, 0x25, 0), OpStatus::not_ready},
+      {OpKind::read, sense(2, 0x3a, 0), OpStatus::not_ready},
+      {OpKind::read, sense(1, 0x17, 0), OpStatus::read_error},
+      {OpKind::read, status(0x18), OpStatus::read_error},
+      {OpKind::read, sense(4, 0x44, 0), OpStatus::read_error},
   };
   for (const Case& c : cases) {
     script_ = {c.step};

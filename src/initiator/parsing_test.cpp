@@ -15,8 +15,12 @@ const Environment empty = [](const char*) -> const char* { return nullptr; };
 std::string_view secret_text(const crypto::Secret& secret) { return as_text(secret.reveal()); }
 
 TEST(Url, ReadsEveryPart) {
-  auto url = parse_url("iscsi://alice%secret!word12@192.0.2.1:3261/iqn.2001-04.com.example:disk/5?header_digest=crc32c&data_digest=none"
-                       "&target_user=t%C3%BCr&target_password=other%2Dsecret1&auth=sha-256&force_usn=7&connections=3&error_recovery_level=2", empty);
+  auto url = parse_url(
+      "iscsi://alice%secret!word12@192.0.2.1:3261/iqn.2001-04.com.example:disk/"
+      "5?header_digest=crc32c&data_digest=none"
+      "&target_user=t%C3%BCr&target_password=other%2Dsecret1&auth=sha-256&force_usn=7&connections=3&error_"
+      "recovery_level=2",
+      empty);
   ASSERT_TRUE(url) << url.error().message;
   EXPECT_EQ(url->host, "192.0.2.1");
   EXPECT_EQ(url->port, 3261);
@@ -81,14 +85,27 @@ TEST(Url, SecretsComeFromTheEnvironmentWhenTheUrlHasNone) {
 }
 
 TEST(Url, RefusesWhatIsNoneAndNeverRepeatsTheSecret) {
-  for (const char* text : {"", "http://host/", "iscsi://", "iscsi:///iqn.2001-04.com.example:disk/0", "iscsi://u%topsecret12@:3260/",
-                           "iscsi://u%topsecret12@host:0/", "iscsi://u%topsecret12@host:65536/", "iscsi://u%topsecret12@host:12x/",
-                           "iscsi://u%topsecret12@host:/", "iscsi://u%topsecret12@[::1/", "iscsi://u%topsecret12@[::1]x/",
-                           "iscsi://u%topsecret12@host/disk/0", "iscsi://u%topsecret12@host/iqn.2001-04.com.example:d/x",
-                           "iscsi://u%topsecret12@host/iqn.2001-04.com.example:d/-1", "iscsi://u%topsecret12@host/iqn.2001-04.com.example:d/16777216",
-                           "iscsi://u%topsecret12@host/?connections=0", "iscsi://u%topsecret12@host/?connections=17",
-                           "iscsi://u%topsecret12@host/?error_recovery_level=3", "iscsi://u%topsecret12@host/?connections=",
-                           "iscsi://u%topsecret12@host/?header_digest=md5", "iscsi://u%topsecret12@host/?auth=rot13"}) {
+  for (const char* text : {"",
+                           "http://host/",
+                           "iscsi://",
+                           "iscsi:///iqn.2001-04.com.example:disk/0",
+                           "iscsi://u%topsecret12@:3260/",
+                           "iscsi://u%topsecret12@host:0/",
+                           "iscsi://u%topsecret12@host:65536/",
+                           "iscsi://u%topsecret12@host:12x/",
+                           "iscsi://u%topsecret12@host:/",
+                           "iscsi://u%topsecret12@[::1/",
+                           "iscsi://u%topsecret12@[::1]x/",
+                           "iscsi://u%topsecret12@host/disk/0",
+                           "iscsi://u%topsecret12@host/iqn.2001-04.com.example:d/x",
+                           "iscsi://u%topsecret12@host/iqn.2001-04.com.example:d/-1",
+                           "iscsi://u%topsecret12@host/iqn.2001-04.com.example:d/16777216",
+                           "iscsi://u%topsecret12@host/?connections=0",
+                           "iscsi://u%topsecret12@host/?connections=17",
+                           "iscsi://u%topsecret12@host/?error_recovery_level=3",
+                           "iscsi://u%topsecret12@host/?connections=",
+                           "iscsi://u%topsecret12@host/?header_digest=md5",
+                           "iscsi://u%topsecret12@host/?auth=rot13"}) {
     auto url = parse_url(text, empty);
     ASSERT_FALSE(url) << text;
     EXPECT_EQ(url.error().code, Errc::invalid_argument) << text;
@@ -105,7 +122,8 @@ TEST(Resolve, TakesNumericAddressesAsTheyAre) {
   EXPECT_EQ((*v6)[0].to_string(), "[2001:db8::7]:3260");
 }
 
-// --- SendTargets ---------------------------------------------------------------------------------------------------
+// --- SendTargets
+// ---------------------------------------------------------------------------------------------------
 
 const runtime::Endpoint asked = *runtime::Endpoint::parse("192.0.2.1:3262", 3260);
 
@@ -115,8 +133,11 @@ Result<std::vector<DiscoveredTarget>> parse(std::string text) {
 }
 
 TEST(SendTargets, ReadsTargetsWithAllTheirPortals) {
-  auto found = parse("TargetName=iqn.2001-04.com.example:a|TargetAddress=192.0.2.1:3260,1|TargetAddress=[2001:db8::1]:3261,2|"
-                     "TargetName=iqn.2001-04.com.example:b|TargetName=eui.02004567a425678d|TargetAddress=storage.example,3|");
+  auto found = parse(
+      "TargetName=iqn.2001-04.com.example:a|TargetAddress=192.0.2.1:3260,1|TargetAddress=[2001:db8::1]:3261,"
+      "2|"
+      "TargetName=iqn.2001-04.com.example:b|TargetName=eui.02004567a425678d|TargetAddress=storage.example,"
+      "3|");
   ASSERT_TRUE(found) << found.error().message;
   ASSERT_EQ(found->size(), 3u);
   ASSERT_EQ((*found)[0].portals.size(), 2u);
@@ -137,8 +158,11 @@ TEST(SendTargets, AnEmptyAnswerIsNoTarget) {
 }
 
 TEST(SendTargets, LeavesOutAddressesThatCannotBeRead) {
-  auto found = parse("TargetName=iqn.2001-04.com.example:a|TargetAddress=|TargetAddress=192.0.2.1:99999,1|TargetAddress=[::1,1|"
-                     "TargetAddress=a b,1|TargetAddress=$(reboot),1|TargetAddress=192.0.2.9:3260,x|TargetAddress=192.0.2.2:3260,1|");
+  auto found = parse(
+      "TargetName=iqn.2001-04.com.example:a|TargetAddress=|TargetAddress=192.0.2.1:99999,1|TargetAddress=[::"
+      "1,1|"
+      "TargetAddress=a "
+      "b,1|TargetAddress=$(reboot),1|TargetAddress=192.0.2.9:3260,x|TargetAddress=192.0.2.2:3260,1|");
   ASSERT_TRUE(found) << found.error().message;
   ASSERT_EQ((*found)[0].portals.size(), 1u);
   EXPECT_EQ((*found)[0].portals[0].address, "192.0.2.2");
@@ -160,7 +184,8 @@ TEST(SendTargets, TheNumberOfPortalsIsBounded) {
   EXPECT_EQ(found.error().code, Errc::limit);
 }
 
-// --- what a unit says ----------------------------------------------------------------------------------------------
+// --- what a unit says
+// ----------------------------------------------------------------------------------------------
 
 TEST(Inquiry, PagesWhoseLengthLiesAreCutWhereTheBytesEnd) {
   const std::vector<std::uint8_t> page = {0, 0x83, 0xff, 0xff, 1, 3, 0, 200, 0x60, 1};
@@ -192,7 +217,8 @@ TEST(Inquiry, TextFromAUnitIsMadePrintable) {
   EXPECT_EQ(printable(text), "A_[ _B");
 }
 
-std::vector<std::uint8_t> capacity16(std::uint64_t last, std::uint32_t block, std::uint8_t exponent = 0, std::uint8_t thin = 0) {
+std::vector<std::uint8_t> capacity16(std::uint64_t last, std::uint32_t block, std::uint8_t exponent = 0,
+                                     std::uint8_t thin = 0) {
   std::vector<std::uint8_t> out(32);
   store_be64(out.data(), last);
   store_be32(out.data() + 8, block);
@@ -245,7 +271,8 @@ TEST(Lun, NumbersAndTheirEightBytes) {
   EXPECT_EQ(lun_bytes(5), 0x0005000000000000u);
   EXPECT_EQ(lun_bytes(256), 0x4100000000000000u);
   EXPECT_EQ(lun_bytes(20000), 0xd2004e2000000000u);
-  for (std::uint64_t n : {std::uint64_t{0}, std::uint64_t{255}, std::uint64_t{256}, std::uint64_t{16383}, std::uint64_t{16384}, std::uint64_t{0xffffff}}) {
+  for (std::uint64_t n : {std::uint64_t{0}, std::uint64_t{255}, std::uint64_t{256}, std::uint64_t{16383},
+                          std::uint64_t{16384}, std::uint64_t{0xffffff}}) {
     EXPECT_EQ(lun_number(lun_bytes(n)), n);
   }
   EXPECT_EQ(lun_number(0x4005000000000000), 5u);

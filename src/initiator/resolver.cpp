@@ -17,7 +17,9 @@ struct Resolver::Shared {
   int running = 0;
 };
 
-Resolver::Resolver(runtime::Loop& loop) : loop_(loop), shared_(std::make_shared<Shared>()) { shared_->loop = &loop; }
+Resolver::Resolver(runtime::Loop& loop) : loop_(loop), shared_(std::make_shared<Shared>()) {
+  shared_->loop = &loop;
+}
 
 Resolver::~Resolver() {
   const std::lock_guard<std::mutex> hold(shared_->mutex);
@@ -35,7 +37,8 @@ void Resolver::resolve(const std::string& host, std::uint16_t port, Done done) {
   }
   {
     const std::lock_guard<std::mutex> hold(shared_->mutex);
-    if (shared_->running >= max_lookups) return give(perilune::fail(Errc::limit, "too many names are being looked up"));
+    if (shared_->running >= max_lookups)
+      return give(perilune::fail(Errc::limit, "too many names are being looked up"));
     ++shared_->running;
   }
   std::thread([shared = shared_, host, port, done = std::move(done)] {

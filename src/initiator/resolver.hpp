@@ -19,8 +19,8 @@ class Resolver {
   Resolver(const Resolver&) = delete;
   Resolver& operator=(const Resolver&) = delete;
 
-  // `done` is called once, from a later turn of the loop. A numeric address needs no thread. At most 64 names are looked
-  // up at once (limit).
+  // `done` is called once, from a later turn of the loop. A numeric address needs no thread. At most 64 names
+  // are looked up at once (limit).
   using Done = std::function<void(Result<std::vector<runtime::Endpoint>>)>;
   void resolve(const std::string& host, std::uint16_t port, Done done);
 

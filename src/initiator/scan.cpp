@@ -13,7 +13,8 @@ namespace {
 
 constexpr std::size_t probes_at_once = 8;
 
-// Asks one unit for everything, one command after the other. A command that the unit refuses leaves its part empty.
+// Asks one unit for everything, one command after the other. A command that the unit refuses leaves its part
+// empty.
 class Probe {
  public:
   Probe(Session& session, std::uint64_t lun, std::function<void(Probe&)> done)
@@ -39,7 +40,8 @@ class Probe {
 
   void on_inquiry() {
     if (command_.no_answer()) return stop(*command_.request().error_code, "INQUIRY: no answer");
-    if (!command_.good() || !parse_inquiry(command_.data(), info_)) return stop(Errc::protocol, "INQUIRY was refused");
+    if (!command_.good() || !parse_inquiry(command_.data(), info_))
+      return stop(Errc::protocol, "INQUIRY was refused");
     if (info_.peripheral_qualifier != 0) return finish();
     vpd(0x00, [this] {
       const Bytes page = command_.data();
@@ -62,7 +64,8 @@ class Probe {
       vpd(page, [this, page] {
         const Bytes data = command_.data();
         const std::size_t end = vpd_end(data, page);
-        if (end > 4) page_of(info_, page).assign(data.begin(), data.begin() + static_cast<std::ptrdiff_t>(end));
+        if (end > 4)
+          page_of(info_, page).assign(data.begin(), data.begin() + static_cast<std::ptrdiff_t>(end));
         next_page();
       });
       return;
@@ -144,7 +147,8 @@ class Scan::Impl {
   void more() {
     while (running_ < probes_at_once && !waiting_.empty()) {
       ++running_;
-      probes_.push_back(std::make_unique<Probe>(session_, waiting_.front(), [this](Probe& probe) { on_probe(probe); }));
+      probes_.push_back(
+          std::make_unique<Probe>(session_, waiting_.front(), [this](Probe& probe) { on_probe(probe); }));
       waiting_.pop_front();
       probes_.back()->start();
     }
@@ -160,16 +164,19 @@ class Scan::Impl {
     std::vector<UnitInfo> units;
     for (const auto& probe : probes_) {
       if (probe->error()) {
-        if (only_one_ || probe->error()->code == Errc::connection) return call(tl::unexpected<Error>(*probe->error()));
+        if (only_one_ || probe->error()->code == Errc::connection)
+          return call(tl::unexpected<Error>(*probe->error()));
         continue;  // one unit that is ill hides no other
       }
       if (probe->info().peripheral_qualifier == 3) continue;
       units.push_back(std::move(probe->info()));
     }
     if (only_one_ && units.empty()) {
-      return call(fail(Errc::not_found, "the target has no LUN " + std::to_string(lun_number(probes_.front()->info().lun))));
+      return call(fail(Errc::not_found,
+                       "the target has no LUN " + std::to_string(lun_number(probes_.front()->info().lun))));
     }
-    std::sort(units.begin(), units.end(), [](const UnitInfo& a, const UnitInfo& b) { return lun_number(a.lun) < lun_number(b.lun); });
+    std::sort(units.begin(), units.end(),
+              [](const UnitInfo& a, const UnitInfo& b) { return lun_number(a.lun) < lun_number(b.lun); });
     call(std::move(units));
   }
 

@@ -14,8 +14,9 @@ struct SenseCode {
 };
 
 namespace sense_key {
-inline constexpr std::uint8_t recovered = 1, not_ready = 2, medium_error = 3, hardware_error = 4, illegal_request = 5,
-                              unit_attention = 6, data_protect = 7, aborted_command = 0xb;
+inline constexpr std::uint8_t recovered = 1, not_ready = 2, medium_error = 3, hardware_error = 4,
+                              illegal_request = 5, unit_attention = 6, data_protect = 7,
+                              aborted_command = 0xb;
 }
 
 // Fixed or descriptor format; all zero when there is no sense, or it is too short to say.

@@ -24,7 +24,9 @@ const SessionConfig& Session::config() const noexcept { return impl_->config(); 
 SessionStatistics Session::statistics() const { return impl_->statistics(); }
 runtime::Loop& Session::loop() const noexcept { return impl_->loop(); }
 std::uint32_t Session::queue_depth() const noexcept { return impl_->config().commands_max; }
-void Session::send_targets(const std::string& value, TextAnswer answer) { impl_->send_targets(value, std::move(answer)); }
+void Session::send_targets(const std::string& value, TextAnswer answer) {
+  impl_->send_targets(value, std::move(answer));
+}
 void Session::watch_identity(std::uint64_t lun, std::vector<std::uint8_t> page) {
   impl_->watch_identity(lun, std::move(page));
 }

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Session: one I_T nexus to one target portal group, kept alive through cut connections, with one of them or several.
+// Session: one I_T nexus to one target portal group, kept alive through cut connections, with one of them or
+// several.
 //
-// Thread: everything, the constructor and the destructor too, runs on the loop's thread; callbacks come from the loop, never
-// from inside the call that caused them, except done of a request that submit() refuses at once (see there).
-// Life: start() once; then exactly one of on_failed (first login refused, or given up) or on_logged_out ends it. The
-// destructor may be called at any time when no request is outstanding, also from on_failed and on_logged_out; the
-// connection closes itself afterwards, so the loop must turn once more before it is destroyed.
+// Thread: everything, the constructor and the destructor too, runs on the loop's thread; callbacks come from
+// the loop, never from inside the call that caused them, except done of a request that submit() refuses at
+// once (see there). Life: start() once; then exactly one of on_failed (first login refused, or given up) or
+// on_logged_out ends it. The destructor may be called at any time when no request is outstanding, also from
+// on_failed and on_logged_out; the connection closes itself afterwards, so the loop must turn once more
+// before it is destroyed.
 //
 //   Session session(loop, config, observer);
 //   session.start();                    // observer.on_logged_in()
@@ -37,11 +39,12 @@ struct SessionStatistics {
   std::uint64_t recovered_connections = 0, reassigned_commands = 0, retransmitted_commands = 0;
 };
 
-// One task management function; the base has function, lun and the target's response. Embedded by its owner, alive until
-// done. (For ABORT TASK see Session::abort().)
+// One task management function; the base has function, lun and the target's response. Embedded by its owner,
+// alive until done. (For ABORT TASK see Session::abort().)
 struct TaskManagement : iscsi::InitiatorTask {
   Delegate<void(TaskManagement&)> done;
-  std::optional<Errc> error_code;  // set when no response came: connection, timed_out, protocol (rejected), limit
+  std::optional<Errc> error_code;  // set when no response came: connection, timed_out, protocol (rejected),
+                                   // limit
 
  private:
   friend class SessionImpl;
@@ -58,30 +61,35 @@ class Session {
   Session& operator=(const Session&) = delete;
 
   void start();
-  // Ends with request.done, always, always from a later point of the loop. While the session reconnects, requests wait. In
-  // the states free, failed and after logout() they end with error_code connection. Allocates nothing once warm.
+  // Ends with request.done, always, always from a later point of the loop. While the session reconnects,
+  // requests wait. In the states free, failed and after logout() they end with error_code connection.
+  // Allocates nothing once warm.
   void submit(ScsiRequest& request);
-  // ABORT TASK (or withdraws it when it was not sent yet). The request ends with error_code cancelled, or with its status
-  // when that came first; when the target does not answer, the ladder LUN RESET, reconnect follows.
+  // ABORT TASK (or withdraws it when it was not sent yet). The request ends with error_code cancelled, or
+  // with its status when that came first; when the target does not answer, the ladder LUN RESET, reconnect
+  // follows.
   void abort(ScsiRequest& request);
   void manage(TaskManagement& function);
-  // Refuses new requests, waits for outstanding ones, logs out, closes. Also gives up a reconnect. Idempotent.
+  // Refuses new requests, waits for outstanding ones, logs out, closes. Also gives up a reconnect.
+  // Idempotent.
   void logout();
-  // Drops the first connection that is there as if the network had cut it (tests, administration): it is recovered, or
-  // reconnect follows.
+  // Drops the first connection that is there as if the network had cut it (tests, administration): it is
+  // recovered, or reconnect follows.
   void drop_connection();
-  // How many connections the session shall have: 1 to what was agreed. More are logged in; those that go finish their
-  // commands and are logged out, while the others carry on. Holds until the session is made anew.
+  // How many connections the session shall have: 1 to what was agreed. More are logged in; those that go
+  // finish their commands and are logged out, while the others carry on. Holds until the session is made
+  // anew.
   void set_connections(std::uint16_t count);
-  // The loop is dead and will call nothing any more (a crash in the simulator): lets go of everything at once, also of
-  // requests that are outstanding; none of them is called. Only the destructor may follow.
+  // The loop is dead and will call nothing any more (a crash in the simulator): lets go of everything at
+  // once, also of requests that are outstanding; none of them is called. Only the destructor may follow.
   void abandon();
 
   [[nodiscard]] SessionInfo info() const;
   [[nodiscard]] const SessionConfig& config() const noexcept;
   [[nodiscard]] SessionStatistics statistics() const;
   [[nodiscard]] runtime::Loop& loop() const noexcept;
-  // Requests that may be outstanding at once without waiting for each other (commands_max, or what the target's window allows).
+  // Requests that may be outstanding at once without waiting for each other (commands_max, or what the
+  // target's window allows).
   [[nodiscard]] std::uint32_t queue_depth() const noexcept;
 
   // SendTargets on this session (RFC 7143 appendix C): the text keys of the answer, NUL separated, at most
@@ -89,8 +97,9 @@ class Session {
   using TextAnswer = std::function<void(Result<std::vector<std::uint8_t>>)>;
   void send_targets(const std::string& value, TextAnswer answer);
 
-  // The identity that must not change over a reconnect: a LogicalUnit registers what VPD 83 said; the session reads the page
-  // again after each new login, before anything is replayed, and gives the unit up when it differs.
+  // The identity that must not change over a reconnect: a LogicalUnit registers what VPD 83 said; the session
+  // reads the page again after each new login, before anything is replayed, and gives the unit up when it
+  // differs.
   void watch_identity(std::uint64_t lun, std::vector<std::uint8_t> vpd83_page);
 
  private:
@@ -99,9 +108,10 @@ class Session {
 
 inline constexpr std::uint32_t max_send_targets_bytes = 4u << 20;
 
-// An ISID of RFC 7143's "random" format (type 2: 80h), the same at every start for the same three names: persistent
-// reservations hold on to it.
-[[nodiscard]] std::array<std::uint8_t, 6> stable_isid(std::string_view initiator_name, std::string_view interface_name,
+// An ISID of RFC 7143's "random" format (type 2: 80h), the same at every start for the same three names:
+// persistent reservations hold on to it.
+[[nodiscard]] std::array<std::uint8_t, 6> stable_isid(std::string_view initiator_name,
+                                                      std::string_view interface_name,
                                                       std::string_view target_name) noexcept;
 
 }  // namespace perilune::initiator

@@ -1,20 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 // Private to this folder: the supervisor behind Session.
 //
-//   free --start--> logging_in --login--> logged_in --connection lost--> reconnecting --login, identities--> logged_in
-//   logging_in --any failure--> failed;  reconnecting --refused for good--> failed;  any --logout()--> logging_out --> free
+//   free --start--> logging_in --login--> logged_in --connection lost--> reconnecting --login, identities-->
+//   logged_in logging_in --any failure--> failed;  reconnecting --refused for good--> failed;  any
+//   --logout()--> logging_out --> free
 //
-// The session has links, one for each connection. The first logs in and makes the session; the others join it once it is
-// ready. A link whose connection is lost takes the whole session with it (fall(): all connections are closed, then the session is
-// made anew), unless recovery level 2 was agreed (session_links.cpp):
+// The session has links, one for each connection. The first logs in and makes the session; the others join it
+// once it is ready. A link whose connection is lost takes the whole session with it (fall(): all connections
+// are closed, then the session is made anew), unless recovery level 2 was agreed (session_links.cpp):
 //
-//   up --connection lost--> lost --Time2Wait--> removed, by logging in with its CID or by a logout on another link --> up
+//   up --connection lost--> lost --Time2Wait--> removed, by logging in with its CID or by a logout on another
+//   link --> up
 //
-// where what was under way is suspended in the engine and goes on after the removal. With no link up the state is
-// reconnecting. When Time2Wait + Time2Retain have passed, or the target says no, the session falls.
+// where what was under way is suspended in the engine and goes on after the removal. With no link up the
+// state is reconnecting. When Time2Wait + Time2Retain have passed, or the target says no, the session falls.
 //
-// Requests are in one of these hands: engine (waiting for the window or sent), held_ (while there is no connection),
-// refused_ (to be answered from the next hook). Time limits are looked at by one timer for the session, which is armed for the earliest.
+// Requests are in one of these hands: engine (waiting for the window or sent), held_ (while there is no
+// connection), refused_ (to be answered from the next hook). Time limits are looked at by one timer for the
+// session, which is armed for the earliest.
 #pragma once
 
 #include <map>
@@ -176,7 +179,8 @@ class SessionImpl final {
   static constexpr int max_redirects = 8;
   static constexpr std::chrono::seconds max_backoff{30};
   static constexpr std::chrono::seconds ask_interval{1};
-  static constexpr std::chrono::seconds rejoin_limit{3};  // of a login in a lost connection's place, where there is another way
+  static constexpr std::chrono::seconds rejoin_limit{3};  // of a login in a lost connection's place, where
+                                                          // there is another way
 
   runtime::Loop& loop_;
   SessionConfig config_;
@@ -195,7 +199,8 @@ class SessionImpl final {
   bool units_changed_ = false;
   int redirects_ = 0;
   std::optional<ConnectionLoss> resolving_;  // a redirect whose host name is being looked up
-  std::shared_ptr<SessionImpl*> self_ = std::make_shared<SessionImpl*>(this);  // answers that come too late find it gone
+  std::shared_ptr<SessionImpl*> self_ = std::make_shared<SessionImpl*>(this);  // answers that come too late
+                                                                               // find it gone
   runtime::Endpoint current_portal_;
   std::chrono::milliseconds backoff_{0};
   std::chrono::seconds time2wait_{2}, time2retain_{0};

@@ -47,8 +47,8 @@ void SessionImpl::hand_over(ScsiRequest& request) {
       return;
     }
   }
-  const runtime::Duration limit =
-      request.timeout.count() > 0 ? runtime::Duration(request.timeout) : runtime::Duration(config_.command_timeout);
+  const runtime::Duration limit = request.timeout.count() > 0 ? runtime::Duration(request.timeout)
+                                                              : runtime::Duration(config_.command_timeout);
   if (!engine_->session.submit(request)) {
     refuse(request, Errc::limit);
     return;
@@ -88,8 +88,9 @@ void SessionImpl::end(ScsiRequest& request, std::optional<Errc> why) {
 }
 
 bool SessionImpl::may_replay(const ScsiRequest& request) const noexcept {
-  return !request.timed_out_ && !request.cancelled_ && !request.internal_ && !failing_fast_ && !logging_out_ &&
-         request.replays_ < max_replays && (request.replay_safe || request.outcome == InitiatorOutcome::unsent);
+  return !request.timed_out_ && !request.cancelled_ && !request.internal_ && !failing_fast_ &&
+         !logging_out_ && request.replays_ < max_replays &&
+         (request.replay_safe || request.outcome == InitiatorOutcome::unsent);
 }
 
 void SessionImpl::finish(ScsiRequest& request) {
@@ -109,7 +110,8 @@ void SessionImpl::finish(ScsiRequest& request) {
       return;
     case InitiatorOutcome::data_lost:
       if (may_replay(request)) replay(request);
-      else end(request, request.timed_out_ ? Errc::timed_out : request.cancelled_ ? Errc::cancelled : Errc::io);
+      else
+        end(request, request.timed_out_ ? Errc::timed_out : request.cancelled_ ? Errc::cancelled : Errc::io);
       return;
     case InitiatorOutcome::lost:
       if (established_ && may_replay(request)) {  // the connection was recovered, this task was not
@@ -119,13 +121,16 @@ void SessionImpl::finish(ScsiRequest& request) {
       [[fallthrough]];
     case InitiatorOutcome::none:
     case InitiatorOutcome::unsent:
-      end(request, request.timed_out_ ? Errc::timed_out : request.cancelled_ ? Errc::cancelled : Errc::connection);
+      end(request, request.timed_out_   ? Errc::timed_out
+                   : request.cancelled_ ? Errc::cancelled
+                                        : Errc::connection);
       return;
   }
 }
 
-// A command that was reassigned and not heard of again until its time limit may have been lost there: LIO says "function
-// complete" to the reassignment of a task that it does not have, where RFC 7143 11.6.1 has "task does not exist".
+// A command that was reassigned and not heard of again until its time limit may have been lost there: LIO
+// says "function complete" to the reassignment of a task that it does not have, where RFC 7143 11.6.1 has
+// "task does not exist".
 void SessionImpl::aborted(ScsiRequest& request) {
   const bool timed_out = request.timed_out_;
   if (request.was_reassigned()) request.timed_out_ = false;
@@ -149,14 +154,16 @@ void SessionImpl::drain() {
   while (!tasks.empty()) task_ended(static_cast<TaskManagement&>(tasks.pop_front()));
 }
 
-// The connection is gone: what may be sent again waits for the next one, in the old order and before what came later.
+// The connection is gone: what may be sent again waits for the next one, in the old order and before what
+// came later.
 void SessionImpl::reclaim_after_loss() {
   IntrusiveList<ScsiRequest> again, over;
   auto& completed = engine_->session.completed();
   while (!completed.empty()) {
     auto& request = static_cast<ScsiRequest&>(completed.pop_front());
-    const bool lost = request.outcome == InitiatorOutcome::lost || request.outcome == InitiatorOutcome::unsent ||
-                      request.outcome == InitiatorOutcome::aborted || request.outcome == InitiatorOutcome::data_lost;
+    const bool lost =
+        request.outcome == InitiatorOutcome::lost || request.outcome == InitiatorOutcome::unsent ||
+        request.outcome == InitiatorOutcome::aborted || request.outcome == InitiatorOutcome::data_lost;
     if (lost && may_replay(request)) {
       if (request.outcome != InitiatorOutcome::unsent) {
         ++request.replays_;
@@ -192,10 +199,12 @@ void SessionImpl::abort(ScsiRequest& request) {
 // REPORTED LUNS DATA HAS CHANGED, CAPACITY DATA HAS CHANGED (SPC-4 table of additional sense codes).
 void SessionImpl::look_for_unit_change(const ScsiRequest& request) {
   const SenseCode sense = decode_sense(Bytes(request.sense.data(), request.sense_length));
-  if (sense.key == sense_key::unit_attention && (sense.code() == 0x3f0e || sense.code() == 0x2a09)) units_changed_ = true;
+  if (sense.key == sense_key::unit_attention && (sense.code() == 0x3f0e || sense.code() == 0x2a09))
+    units_changed_ = true;
 }
 
-// --- the target's own messages -------------------------------------------------------------------------------------
+// --- the target's own messages
+// -------------------------------------------------------------------------------------
 
 void SessionImpl::drain_events() {
   if (!engine_->session.has_events()) return;
@@ -208,7 +217,8 @@ void SessionImpl::drain_events() {
         if (text_answer_) std::exchange(text_answer_, {})(std::move(event.data));
         break;
       case iscsi::InitiatorEvent::Kind::text_failed:
-        if (text_answer_) std::exchange(text_answer_, {})(fail(Errc::protocol, "the target rejected the text request"));
+        if (text_answer_)
+          std::exchange(text_answer_, {})(fail(Errc::protocol, "the target rejected the text request"));
         break;
       case iscsi::InitiatorEvent::Kind::logged_out:
       case iscsi::InitiatorEvent::Kind::logout_failed:
@@ -268,14 +278,17 @@ void SessionImpl::on_async(const iscsi::InitiatorEvent& event) {
 void SessionImpl::send_targets(const std::string& value, Session::TextAnswer answer) {
   const std::string keys = "SendTargets=" + value + std::string(1, '\0');
   if (text_answer_ || up_ == 0 || !engine_->session.text(as_bytes(keys))) {
-    loop_.post([answer = std::move(answer)] { answer(fail(Errc::busy, "the session cannot send a text request now")); });
+    loop_.post([answer = std::move(answer)] {
+      answer(fail(Errc::busy, "the session cannot send a text request now"));
+    });
     return;
   }
   text_answer_ = std::move(answer);
   kick();
 }
 
-// --- what people ask ----------------------------------------------------------------------------------------------
+// --- what people ask
+// ----------------------------------------------------------------------------------------------
 
 SessionInfo SessionImpl::info() const {
   SessionInfo info = info_;

@@ -128,8 +128,8 @@ void SessionImpl::on_down(Link& link, ConnectionLoss loss) {
 }
 
 void SessionImpl::link_failed(Link& link, ConnectionLoss loss) {
-  // The target closes all of them as it answers the Logout of the session, on one of them (RFC 7143 8.1.3): the answer decides, or
-  // the time that it may take.
+  // The target closes all of them as it answers the Logout of the session, on one of them (RFC 7143 8.1.3):
+  // the answer decides, or the time that it may take.
   if (logout_sent_ && &link != logout_link_ && logout_link_->up()) return;
   if (link.retiring && link.logout_sent) {  // as it was to be: the answer has come, or will not
     link.retiring = link.logout_sent = false;

@@ -23,7 +23,8 @@ std::vector<iscsi::Digest> digest_list(DigestPreference preference) {
   return {Digest::none};
 }
 
-// A refusal that trying again will not change. "Not found" is none: a target that restarts is not found for a moment.
+// A refusal that trying again will not change. "Not found" is none: a target that restarts is not found for a
+// moment.
 bool is_final(iscsi::LoginStatus status) {
   using iscsi::LoginStatus;
   return status == LoginStatus::authentication_failure || status == LoginStatus::authorization_failure ||
@@ -53,7 +54,8 @@ SessionImpl::SessionImpl(runtime::Loop& loop, SessionConfig config, SessionObser
   if (config_.isid == std::array<std::uint8_t, 6>{}) {
     config_.isid = stable_isid(config_.initiator_name, "default", config_.target_name);
   }
-  config_.max_connections = std::clamp<std::uint16_t>(config_.max_connections, 1, limits::max_session_connections);
+  config_.max_connections =
+      std::clamp<std::uint16_t>(config_.max_connections, 1, limits::max_session_connections);
   time2wait_ = std::chrono::seconds(config_.default_time2wait);
 }
 
@@ -92,7 +94,8 @@ void SessionImpl::start() {
 
 iscsi::InitiatorLoginConfig SessionImpl::login_config() const {
   iscsi::InitiatorLoginConfig login;
-  login.session_type = config_.target_name.empty() ? iscsi::SessionType::discovery : iscsi::SessionType::normal;
+  login.session_type =
+      config_.target_name.empty() ? iscsi::SessionType::discovery : iscsi::SessionType::normal;
   login.initiator_name = config_.initiator_name;
   login.initiator_alias = config_.initiator_alias;
   login.target_name = config_.target_name;
@@ -100,7 +103,8 @@ iscsi::InitiatorLoginConfig SessionImpl::login_config() const {
   if (config_.chap) {
     login.account = iscsi::ChapCredentials{config_.chap->user, config_.chap->secret.clone()};
     if (!config_.chap->mutual_user.empty()) {
-      login.target_account = iscsi::ChapCredentials{config_.chap->mutual_user, config_.chap->mutual_secret.clone()};
+      login.target_account =
+          iscsi::ChapCredentials{config_.chap->mutual_user, config_.chap->mutual_secret.clone()};
     }
     if (!config_.chap->algorithms.empty()) {
       login.algorithms.clear();
@@ -115,7 +119,8 @@ iscsi::InitiatorLoginConfig SessionImpl::login_config() const {
   params.max_burst_length = config_.max_burst_length;
   params.first_burst_length = std::min(config_.first_burst_length, config_.max_burst_length);
   params.max_recv_data_segment_length = config_.max_recv_data_segment_length;
-  params.max_outstanding_r2t = static_cast<std::uint16_t>(std::min<std::uint32_t>(config_.max_outstanding_r2t, 65535));
+  params.max_outstanding_r2t =
+      static_cast<std::uint16_t>(std::min<std::uint32_t>(config_.max_outstanding_r2t, 65535));
   params.default_time2wait = config_.default_time2wait;
   params.default_time2retain = config_.default_time2retain;
   params.error_recovery_level = config_.error_recovery_level;
@@ -337,7 +342,8 @@ void SessionImpl::hold() {
   }
 }
 
-// Time2Wait first (RFC 7143 13.15), then half a second and twice as long each time, with an eighth of it at random.
+// Time2Wait first (RFC 7143 13.15), then half a second and twice as long each time, with an eighth of it at
+// random.
 void SessionImpl::schedule_reconnect() {
   using std::chrono::milliseconds;
   const bool first = backoff_.count() == 0;
@@ -345,7 +351,8 @@ void SessionImpl::schedule_reconnect() {
   backoff_ = first ? milliseconds(500) : std::min<milliseconds>(wait * 2, max_backoff);
   std::uint8_t dice[2];
   loop_.random().fill(dice);
-  const milliseconds jitter = first ? milliseconds(0) : milliseconds(wait.count() * load_be16(dice) / (8 * 65536));
+  const milliseconds jitter =
+      first ? milliseconds(0) : milliseconds(wait.count() * load_be16(dice) / (8 * 65536));
   retry_timer_.arm(loop_.now() + wait + jitter);
 }
 
@@ -353,7 +360,8 @@ void SessionImpl::schedule_reconnect() {
 void SessionImpl::hold_expired() {
   failing_fast_ = true;
   fail_held(Errc::connection);
-  if (established_ && !verifying_) fall(Error{Errc::timed_out, "no connection was recovered within the replacement time", 0});
+  if (established_ && !verifying_)
+    fall(Error{Errc::timed_out, "no connection was recovered within the replacement time", 0});
 }
 
 void SessionImpl::give_up(LoginFailure failure) {
@@ -364,7 +372,8 @@ void SessionImpl::give_up(LoginFailure failure) {
   observer_.on_failed(failure);  // may destroy this
 }
 
-// --- logout --------------------------------------------------------------------------------------------------------
+// --- logout
+// --------------------------------------------------------------------------------------------------------
 
 void SessionImpl::logout() {
   if (logging_out_ || state_ == SessionState::failed || !started_) return;
@@ -415,7 +424,8 @@ void SessionImpl::finish_logout() {
   observer_.on_logged_out();  // may destroy this
 }
 
-// --- identities ----------------------------------------------------------------------------------------------------
+// --- identities
+// ----------------------------------------------------------------------------------------------------
 
 std::vector<std::uint8_t> unit_designators(Bytes page) {
   std::vector<std::uint8_t> out;
@@ -467,7 +477,8 @@ void SessionImpl::identity_read(ScsiRequest& request) {
     }
     return;
   }
-  const auto now = good ? unit_designators(Bytes(verify_data_).first(request.transferred_bytes)) : std::vector<std::uint8_t>{};
+  const auto now = good ? unit_designators(Bytes(verify_data_).first(request.transferred_bytes))
+                        : std::vector<std::uint8_t>{};
   verify_at_->second.gone = now != verify_at_->second.designators;
   any_gone_ = any_gone_ || verify_at_->second.gone;
   verify_tries_ = 0;

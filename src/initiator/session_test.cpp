@@ -35,7 +35,8 @@ struct Request : ScsiRequest {
     iov = {memory.data(), memory.size()};
     data = {&iov, 1};
     replay_safe = safe;
-    done = Delegate<void(ScsiRequest&)>::raw(this, [](void* context, ScsiRequest&) { static_cast<Request*>(context)->over = true; });
+    done = Delegate<void(ScsiRequest&)>::raw(
+        this, [](void* context, ScsiRequest&) { static_cast<Request*>(context)->over = true; });
   }
 };
 
@@ -65,7 +66,9 @@ class SessionTest : public testing::Test, public SessionObserver {
   }
 
   static runtime::Endpoint endpoint(const char* text) { return *runtime::Endpoint::parse(text, 3260); }
-  bool wait(const std::function<bool()>& condition, runtime::Duration limit = 60s) { return world_.run_until(condition, limit); }
+  bool wait(const std::function<bool()>& condition, runtime::Duration limit = 60s) {
+    return world_.run_until(condition, limit);
+  }
   void start() {
     session_.emplace(loop_, config_.clone(), *this);
     session_->start();
@@ -213,7 +216,9 @@ TEST_F(SessionTest, ACommandThatIsNotAnsweredIsAborted) {
   config_.command_timeout = 3s;
   config_.noop_interval = 0s;
   log_in();
-  target_.handler = [](FakeTarget::Connection&, const std::uint8_t* bhs, Bytes) { return iscsi::opcode(bhs) == Opcode::scsi_command; };
+  target_.handler = [](FakeTarget::Connection&, const std::uint8_t* bhs, Bytes) {
+    return iscsi::opcode(bhs) == Opcode::scsi_command;
+  };
   Request stuck;
   session_->submit(stuck);
   ASSERT_TRUE(wait([&] { return stuck.over; }, 5s));
@@ -247,7 +252,9 @@ TEST_F(SessionTest, AnAbortThatIsNotAnsweredClimbsToLunResetAndThenToANewConnect
 
 TEST_F(SessionTest, AUserCanAbortACommandInEveryPlaceItMayBe) {
   log_in();
-  target_.handler = [](FakeTarget::Connection&, const std::uint8_t* bhs, Bytes) { return iscsi::opcode(bhs) == Opcode::scsi_command; };
+  target_.handler = [](FakeTarget::Connection&, const std::uint8_t* bhs, Bytes) {
+    return iscsi::opcode(bhs) == Opcode::scsi_command;
+  };
   Request sent;
   session_->submit(sent);
   ASSERT_TRUE(wait([&] { return target_.commands == 1; }));
@@ -285,7 +292,8 @@ TEST_F(SessionTest, ALunResetByTheUserReplaysSafeCommands) {
 }
 
 // RFC 7143 11.9.1
-std::vector<std::uint8_t> async_message(std::uint8_t event, std::uint8_t parameter2, std::uint8_t parameter3) {
+std::vector<std::uint8_t> async_message(std::uint8_t event, std::uint8_t parameter2,
+                                        std::uint8_t parameter3) {
   std::vector<std::uint8_t> async(48);
   async[0] = 0x32;
   async[1] = 0x80;
@@ -319,7 +327,8 @@ TEST_F(SessionTest, ReconnectsAfterTheTimeThatAnAnnouncedDropNames) {
   }
 }
 
-// --- redirects -----------------------------------------------------------------------------------------------------
+// --- redirects
+// -----------------------------------------------------------------------------------------------------
 
 std::vector<std::uint8_t> redirect(const std::uint8_t* login) {
   std::vector<std::uint8_t> answer(48);
@@ -407,7 +416,8 @@ TEST_F(SessionTest, ARedirectToANameIsFollowedWhenItResolves) {
   }
 }
 
-// --- identity ------------------------------------------------------------------------------------------------------
+// --- identity
+// ------------------------------------------------------------------------------------------------------
 
 std::vector<std::uint8_t> page83(std::uint8_t last, std::uint8_t port = 1) {
   return {0, 0x83, 0, 20,
@@ -434,7 +444,8 @@ TEST_F(SessionTest, NothingIsReplayedToAnotherUnitThatTookTheOldOnesPlace) {
   session_->watch_identity(0, page83(7));
   target_.vpd83 = page83(8);
   target_.handler = [&](FakeTarget::Connection& connection, const std::uint8_t* bhs, Bytes) {
-    if (&connection != target_.connections.front().get() || iscsi::opcode(bhs) != Opcode::scsi_command) return false;
+    if (&connection != target_.connections.front().get() || iscsi::opcode(bhs) != Opcode::scsi_command)
+      return false;
     connection.close();
     return true;
   };
@@ -462,7 +473,8 @@ TEST_F(SessionTest, TheIdentityCheckPassesOverUnitAttentions) {
     return true;
   };
   session_->drop_connection();
-  ASSERT_TRUE(wait([&] { return session_->info().reconnects == 1 && session_->info().state == SessionState::logged_in; }));
+  ASSERT_TRUE(wait(
+      [&] { return session_->info().reconnects == 1 && session_->info().state == SessionState::logged_in; }));
   Request read;
   session_->submit(read);
   ASSERT_TRUE(wait([&] { return read.over; }));
@@ -484,7 +496,9 @@ TEST_F(SessionTest, TellsWhenTheListOfUnitsHasChanged) {
 
 TEST_F(SessionTest, LogoutThatIsNotAnsweredEndsAnyway) {
   log_in();
-  target_.handler = [](FakeTarget::Connection&, const std::uint8_t* bhs, Bytes) { return iscsi::opcode(bhs) == Opcode::logout_request; };
+  target_.handler = [](FakeTarget::Connection&, const std::uint8_t* bhs, Bytes) {
+    return iscsi::opcode(bhs) == Opcode::logout_request;
+  };
   session_->logout();
   ASSERT_TRUE(wait([&] { return logged_out_; }, 20s));
 }
@@ -503,7 +517,9 @@ TEST_F(SessionTest, LogoutGivesUpAReconnect) {
 
 TEST_F(SessionTest, AbandonLetsGoOfEverythingAfterACrash) {
   log_in();
-  target_.handler = [](FakeTarget::Connection&, const std::uint8_t* bhs, Bytes) { return iscsi::opcode(bhs) == Opcode::scsi_command; };
+  target_.handler = [](FakeTarget::Connection&, const std::uint8_t* bhs, Bytes) {
+    return iscsi::opcode(bhs) == Opcode::scsi_command;
+  };
   Request sent, held;
   session_->submit(sent);
   ASSERT_TRUE(wait([&] { return target_.commands == 1; }));
@@ -523,7 +539,8 @@ TEST(StableIsid, IsOfTheRandomFormatAndDependsOnEveryName) {
   EXPECT_NE(stable_isid("ab", "c", ""), stable_isid("a", "bc", ""));
 }
 
-// --- several connections and recovery level 2 -----------------------------------------------------------------------
+// --- several connections and recovery level 2
+// -----------------------------------------------------------------------
 
 std::vector<std::uint8_t> refusal(const std::uint8_t* login, std::uint16_t status) {
   std::vector<std::uint8_t> answer(48);
@@ -588,7 +605,8 @@ TEST_F(SessionTest, BelowLevel2ALostConnectionTakesTheOthersAlongAndTheSessionIs
   ASSERT_TRUE(wait([&] { return session_->info().connections.size() == 2; }));
   const std::size_t before = target_.logins.size();
   session_->drop_connection();
-  ASSERT_TRUE(wait([&] { return session_->info().reconnects == 1 && session_->info().connections.size() == 2; }));
+  ASSERT_TRUE(
+      wait([&] { return session_->info().reconnects == 1 && session_->info().connections.size() == 2; }));
   EXPECT_EQ(tsih_of(target_.logins[before]), 0);
 }
 
@@ -660,7 +678,8 @@ TEST_F(SessionTest, AtLevel2TheSessionIsMadeAnewWhenItsTimeIsOver) {
   target_.time2retain = 20;
   log_in();
   target_.handler = [&](FakeTarget::Connection&, const std::uint8_t* bhs, Bytes) {
-    return iscsi::opcode(bhs) == Opcode::login_request && load_be16(bhs + 14) != 0;  // no answer to those that would go on
+    // no answer to those that would go on
+    return iscsi::opcode(bhs) == Opcode::login_request && load_be16(bhs + 14) != 0;
   };
   session_->drop_connection();
   Request read(false);
@@ -723,7 +742,8 @@ TEST_F(SeveralConnections, ALostOneThatCannotLogInAgainIsLoggedOutByAnother) {
       return true;
     };
     session_->drop_connection();
-    ASSERT_TRUE(wait([&] { return session_->info().recovered_connections == 1; }, 8s)) << "well within Time2Retain";
+    ASSERT_TRUE(wait([&] { return session_->info().recovered_connections == 1; }, 8s))
+        << "well within Time2Retain";
     EXPECT_GE(target_.logins.size(), before + 1);
     EXPECT_EQ(logout[1], 0x82) << "for recovery";
     EXPECT_EQ(load_be16(&logout[20]), 0) << "CID";
@@ -778,7 +798,9 @@ TEST_F(SeveralConnections, AJoiningOneFollowsARedirectAndTheOthersStay) {
   FakeTarget other(target_host_.add_loop(), endpoint("10.0.0.3:3261"));
   std::string to = "10.0.0.3:3261,1";
   config_.resolve = [&](const std::string&, std::uint16_t, auto done) {
-    loop_.post([done] { done(std::vector<runtime::Endpoint>{endpoint("127.0.0.1:3261"), endpoint("10.0.0.3:3261")}); });
+    loop_.post([done] {
+      done(std::vector<runtime::Endpoint>{endpoint("127.0.0.1:3261"), endpoint("10.0.0.3:3261")});
+    });
   };
   for (const char* address_text : {"10.0.0.3:3261,1", "san.example.org:3261,1"}) {
     to = address_text;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The supervisor's clock: pings, time limits of commands, and the ladder ABORT TASK, LUN RESET, new connection.
+// The supervisor's clock: pings, time limits of commands, and the ladder ABORT TASK, LUN RESET, new
+// connection.
 #include <algorithm>
 
 #include "initiator/session_impl.hpp"
@@ -28,7 +29,8 @@ void SessionImpl::tick() {
   if (up_ != 0) arm_tick(std::max(next, loop_.now() + std::chrono::milliseconds(1)));
 }
 
-// A ping when nothing came for noop_interval; the connection is dead when nothing at all has come noop_timeout after it.
+// A ping when nothing came for noop_interval; the connection is dead when nothing at all has come
+// noop_timeout after it.
 void SessionImpl::check_ping(Link& link, Instant& next) {
   if (config_.noop_interval.count() <= 0) return;
   const Instant now = loop_.now();
@@ -49,7 +51,8 @@ void SessionImpl::check_ping(Link& link, Instant& next) {
       link.ping_sent = now;
       link.driver->kick();
     }
-    next = std::min(next, now + (config_.noop_timeout.count() > 0 ? config_.noop_timeout : config_.noop_interval));
+    next = std::min(next,
+                    now + (config_.noop_timeout.count() > 0 ? config_.noop_timeout : config_.noop_interval));
   } else {
     next = std::min(next, heard + config_.noop_interval);
   }
@@ -150,7 +153,8 @@ void SessionImpl::reset_unit(std::uint64_t lun) {
 void SessionImpl::ladder_step_ended(TaskManagement& task) {
   const bool is_abort = &task == &abort_task_;
   (is_abort ? abort_task_open_ : reset_task_open_) = false;
-  if (task.outcome == InitiatorOutcome::lost) {  // with its connection, which is being recovered, or with the session
+  if (task.outcome == InitiatorOutcome::lost) {  // with its connection, which is being recovered, or with the
+                                                 // session
     if (rung_ == (is_abort ? Rung::abort_task : Rung::lun_reset)) rung_ = Rung::none;
     next_abort();
     return;

@@ -60,7 +60,8 @@ LoopThread::LoopThread(runtime::Loop& running_elsewhere) : impl_(std::make_uniqu
 
 LoopThread::~LoopThread() {
   if (!impl_->own) return;
-  // Connections that are closing need a few more turns: what was posted in turn n runs before what is posted after it.
+  // Connections that are closing need a few more turns: what was posted in turn n runs before what is posted
+  // after it.
   for (int i = 0; i < 3; ++i) run([] {});
   impl_->resolver.reset();
   impl_->own->stop();
@@ -71,7 +72,8 @@ runtime::Loop& LoopThread::loop() noexcept { return *impl_->loop; }
 
 void LoopThread::provide_resolver(SessionConfig& config) {
   if (config.resolve || !impl_->resolver) return;
-  config.resolve = [resolver = &*impl_->resolver](const std::string& host, std::uint16_t port, Resolver::Done done) {
+  config.resolve = [resolver = &*impl_->resolver](const std::string& host, std::uint16_t port,
+                                                  Resolver::Done done) {
     resolver->resolve(host, port, std::move(done));
   };
 }
@@ -85,16 +87,18 @@ void LoopThread::run(const std::function<void()>& work) {
   done.wait();
 }
 
-Result<std::vector<DiscoveredTarget>> discover(LoopThread& thread, const SessionConfig& config, LoginFailure* failure) {
+Result<std::vector<DiscoveredTarget>> discover(LoopThread& thread, const SessionConfig& config,
+                                               LoginFailure* failure) {
   using Found = Result<std::vector<DiscoveredTarget>>;
   Promise<std::pair<Found, LoginFailure>> done;
   std::unique_ptr<Discovery> discovery;
   thread.run([&] {
     SessionConfig own = config.clone();
     thread.provide_resolver(own);
-    discovery = std::make_unique<Discovery>(thread.loop(), std::move(own), [&](Found found, const LoginFailure& why) {
-      done.set({std::move(found), why});
-    });
+    discovery =
+        std::make_unique<Discovery>(thread.loop(), std::move(own), [&](Found found, const LoginFailure& why) {
+          done.set({std::move(found), why});
+        });
     discovery->start();
   });
   auto [found, why] = done.wait();
@@ -131,8 +135,8 @@ class SyncSession::Impl final : public SessionObserver {
   void on_logged_out() override { ended.set(); }
   void on_units_changed() override {}
 
-  Result<SyncOutcome> command(std::uint64_t lun, std::span<const std::uint8_t> cdb, ScsiRequest::Direction direction,
-                              std::vector<std::uint8_t>& data);
+  Result<SyncOutcome> command(std::uint64_t lun, std::span<const std::uint8_t> cdb,
+                              ScsiRequest::Direction direction, std::vector<std::uint8_t>& data);
 
   // A flag that stays set.
   class Latch {
@@ -162,7 +166,8 @@ class SyncSession::Impl final : public SessionObserver {
 SyncSession::SyncSession(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 SyncSession::~SyncSession() = default;
 
-Result<std::unique_ptr<SyncSession>> SyncSession::open(LoopThread& thread, SessionConfig config, LoginFailure* failure) {
+Result<std::unique_ptr<SyncSession>> SyncSession::open(LoopThread& thread, SessionConfig config,
+                                                       LoginFailure* failure) {
   auto impl = std::make_unique<Impl>(thread, std::move(config));
   if (auto why = impl->logged_in.wait()) {
     if (failure != nullptr) *failure = *why;
@@ -187,7 +192,8 @@ SessionStatistics SyncSession::statistics() {
 }
 
 namespace {
-Result<std::vector<UnitInfo>> run_scan(LoopThread& thread, Session& session, std::optional<std::uint64_t> lun) {
+Result<std::vector<UnitInfo>> run_scan(LoopThread& thread, Session& session,
+                                       std::optional<std::uint64_t> lun) {
   using Units = Result<std::vector<UnitInfo>>;
   Promise<Units> done;
   std::unique_ptr<Scan> scan;
@@ -205,7 +211,9 @@ Result<std::vector<UnitInfo>> run_scan(LoopThread& thread, Session& session, std
 }
 }  // namespace
 
-Result<std::vector<UnitInfo>> SyncSession::scan() { return run_scan(impl_->thread, *impl_->session, std::nullopt); }
+Result<std::vector<UnitInfo>> SyncSession::scan() {
+  return run_scan(impl_->thread, *impl_->session, std::nullopt);
+}
 
 Result<UnitInfo> SyncSession::scan_one(std::uint64_t lun) {
   auto units = run_scan(impl_->thread, *impl_->session, lun);
@@ -214,7 +222,8 @@ Result<UnitInfo> SyncSession::scan_one(std::uint64_t lun) {
 }
 
 Result<SyncOutcome> SyncSession::Impl::command(std::uint64_t lun, std::span<const std::uint8_t> cdb,
-                                               ScsiRequest::Direction direction, std::vector<std::uint8_t>& data) {
+                                               ScsiRequest::Direction direction,
+                                               std::vector<std::uint8_t>& data) {
   if (cdb.size() > 16) return fail(Errc::invalid_argument, "a CDB of more than 16 bytes");
   constexpr int max_attentions = 8;
   for (int i = 0;; ++i) {
@@ -236,7 +245,8 @@ Result<SyncOutcome> SyncSession::Impl::command(std::uint64_t lun, std::span<cons
     SyncOutcome out;
     out.status = request.status;
     out.sense.assign(request.sense.begin(), request.sense.begin() + request.sense_length);
-    if (request.status == 2 && decode_sense(out.sense).key == sense_key::unit_attention && i < max_attentions) continue;
+    if (request.status == 2 && decode_sense(out.sense).key == sense_key::unit_attention && i < max_attentions)
+      continue;
     if (direction == ScsiRequest::Direction::in) {
       out.data.assign(data.begin(), data.begin() + static_cast<std::ptrdiff_t>(request.transferred_bytes));
     }
@@ -244,12 +254,14 @@ Result<SyncOutcome> SyncSession::Impl::command(std::uint64_t lun, std::span<cons
   }
 }
 
-Result<SyncOutcome> SyncSession::command_in(std::uint64_t lun, std::span<const std::uint8_t> cdb, std::uint32_t allocation_bytes) {
+Result<SyncOutcome> SyncSession::command_in(std::uint64_t lun, std::span<const std::uint8_t> cdb,
+                                            std::uint32_t allocation_bytes) {
   std::vector<std::uint8_t> data(allocation_bytes);
   return impl_->command(lun, cdb, ScsiRequest::Direction::in, data);
 }
 
-Result<SyncOutcome> SyncSession::command_out(std::uint64_t lun, std::span<const std::uint8_t> cdb, Bytes bytes) {
+Result<SyncOutcome> SyncSession::command_out(std::uint64_t lun, std::span<const std::uint8_t> cdb,
+                                             Bytes bytes) {
   std::vector<std::uint8_t> data(bytes.begin(), bytes.end());
   return impl_->command(lun, cdb, ScsiRequest::Direction::out, data);
 }
@@ -308,7 +320,8 @@ Status SyncUnit::read(Lba lba, MutableBytes out) {
   op.lba = lba;
   op.blocks = BlockCount(out.size() / impl_->geometry.block_size_bytes);
   op.data = {&iov, 1};
-  if (out.size() % impl_->geometry.block_size_bytes != 0) return fail(Errc::invalid_argument, "not a number of blocks");
+  if (out.size() % impl_->geometry.block_size_bytes != 0)
+    return fail(Errc::invalid_argument, "not a number of blocks");
   return impl_->run(op);
 }
 
@@ -320,7 +333,8 @@ Status SyncUnit::write(Lba lba, Bytes data, bool fua) {
   op.lba = lba;
   op.blocks = BlockCount(data.size() / impl_->geometry.block_size_bytes);
   op.data = {&iov, 1};
-  if (data.size() % impl_->geometry.block_size_bytes != 0) return fail(Errc::invalid_argument, "not a number of blocks");
+  if (data.size() % impl_->geometry.block_size_bytes != 0)
+    return fail(Errc::invalid_argument, "not a number of blocks");
   return impl_->run(op);
 }
 

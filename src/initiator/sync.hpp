@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The blocking face, for tools and tests. A LoopThread owns (or borrows) a loop that runs on another thread; every call here
-// blocks the caller until the loop has answered, and must not be made on the loop's thread.
+// The blocking face, for tools and tests. A LoopThread owns (or borrows) a loop that runs on another thread;
+// every call here blocks the caller until the loop has answered, and must not be made on the loop's thread.
 //
 //   auto loop = runtime::make_native_loop(runtime::Runtime::automatic, {});
 //   auto thread = LoopThread::start(std::move(*loop));
@@ -22,7 +22,12 @@ namespace perilune::initiator {
 
 class LoopThread {
  public:
-  [[nodiscard]] static std::unique_ptr<LoopThread> start(std::unique_ptr<runtime::ThreadLoop> loop);  // on a thread of its own
+  [[nodiscard]] static std::unique_ptr<LoopThread> start(
+      std::unique_ptr<runtime::ThreadLoop> loop);  // on a
+                                                   // thread
+                                                   // of
+                                                   // its
+                                                   // own
   explicit LoopThread(runtime::Loop& running_elsewhere);
   ~LoopThread();  // stops and joins what it owns
   LoopThread(const LoopThread&) = delete;
@@ -59,8 +64,10 @@ class SyncSession {
   [[nodiscard]] Result<std::vector<UnitInfo>> scan();
   [[nodiscard]] Result<UnitInfo> scan_one(std::uint64_t lun);
   // One command with data-in or none; unit attentions are retried a few times.
-  [[nodiscard]] Result<SyncOutcome> command_in(std::uint64_t lun, std::span<const std::uint8_t> cdb, std::uint32_t allocation_bytes);
-  [[nodiscard]] Result<SyncOutcome> command_out(std::uint64_t lun, std::span<const std::uint8_t> cdb, Bytes data);
+  [[nodiscard]] Result<SyncOutcome> command_in(std::uint64_t lun, std::span<const std::uint8_t> cdb,
+                                               std::uint32_t allocation_bytes);
+  [[nodiscard]] Result<SyncOutcome> command_out(std::uint64_t lun, std::span<const std::uint8_t> cdb,
+                                                Bytes data);
   void logout();
 
   [[nodiscard]] Session& session() noexcept;  // to be used on the loop's thread

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// For tests only: a private instance of Debian's tgtd with one target and one disk file. Skips when it is not installed.
+// For tests only: a private instance of Debian's tgtd with one target and one disk file. Skips when it is not
+// installed.
 #pragma once
 
 #include <gtest/gtest.h>

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Against a real target that we did not write: discovery, login, CHAP both ways, digests, I/O, a target that dies.
+// Against a real target that we did not write: discovery, login, CHAP both ways, digests, I/O, a target that
+// dies.
 #include <fcntl.h>
 #include <spawn.h>
 #include <sys/socket.h>
@@ -89,7 +90,8 @@ bool Tgtd::admin(std::vector<std::string> arguments) {
 }
 
 void Tgtd::start() {
-  pid_ = spawn({"tgtd", "-f", "-C", std::to_string(control_), "--iscsi", "portal=127.0.0.1:" + std::to_string(port_)});
+  pid_ = spawn(
+      {"tgtd", "-f", "-C", std::to_string(control_), "--iscsi", "portal=127.0.0.1:" + std::to_string(port_)});
   ASSERT_GT(pid_, 0);
   for (int i = 0; i < 400 && !admin({"--op", "show", "--mode", "sys"}); ++i) {
     std::this_thread::sleep_for(std::chrono::milliseconds(25));
@@ -144,7 +146,8 @@ class TgtdTest : public testing::Test {
     EXPECT_EQ(info->geometry.blocks.value() * info->geometry.block_size_bytes, 64u << 20);
     SyncUnit unit(*thread_, session, *info);
     std::uint32_t seed = 7;
-    for (std::size_t bytes : {std::size_t{512}, std::size_t{4096}, std::size_t{65536}, std::size_t{262144}, std::size_t{1} << 20, std::size_t{9} << 20}) {
+    for (std::size_t bytes : {std::size_t{512}, std::size_t{4096}, std::size_t{65536}, std::size_t{262144},
+                              std::size_t{1} << 20, std::size_t{9} << 20}) {
       const auto data = pattern(bytes, ++seed);
       auto written = unit.write(Lba(2048), data, bytes == 4096);
       ASSERT_TRUE(written) << written.error().message << " at " << bytes;
@@ -214,9 +217,12 @@ TEST_F(TgtdTest, MovesDataWhenEverythingIsSolicited) {
 }
 
 TEST_F(TgtdTest, AuthenticatesByChapBothWays) {
-  ASSERT_TRUE(tgtd_->admin({"--lld", "iscsi", "--op", "new", "--mode", "account", "--user", "alice", "--password", "alicesecret1"}));
-  ASSERT_TRUE(tgtd_->admin({"--lld", "iscsi", "--op", "new", "--mode", "account", "--user", "target", "--password", "targetsecret"}));
-  ASSERT_TRUE(tgtd_->admin({"--lld", "iscsi", "--op", "bind", "--mode", "account", "--tid", "1", "--user", "alice"}));
+  ASSERT_TRUE(tgtd_->admin({"--lld", "iscsi", "--op", "new", "--mode", "account", "--user", "alice",
+                            "--password", "alicesecret1"}));
+  ASSERT_TRUE(tgtd_->admin({"--lld", "iscsi", "--op", "new", "--mode", "account", "--user", "target",
+                            "--password", "targetsecret"}));
+  ASSERT_TRUE(
+      tgtd_->admin({"--lld", "iscsi", "--op", "bind", "--mode", "account", "--tid", "1", "--user", "alice"}));
   ASSERT_TRUE(tgtd_->admin({"--lld", "iscsi", "--op", "bind", "--mode", "account", "--tid", "1", "--user", "target", "--outgoing"}));
 
   LoginFailure failure;
@@ -282,7 +288,8 @@ TEST_F(TgtdTest, HoldsAndReplaysWritesWhileTheTargetRestarts) {
   });
   const auto wait_for = [&](std::uint32_t more) {
     const std::uint32_t from = rounds;
-    for (int i = 0; i < 2000 && rounds < from + more && failed.empty(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    for (int i = 0; i < 2000 && rounds < from + more && failed.empty(); ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
     EXPECT_GE(rounds, from + more);
   };
   for (int restarts = 0; restarts < 2; ++restarts) {

@@ -94,14 +94,17 @@ Result<std::vector<std::uint8_t>> parse_auth(std::string_view value) {
 std::optional<std::uint16_t> parse_small(std::string_view value, std::uint16_t least, std::uint16_t most) {
   std::uint16_t number = 0;
   const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
-  if (error != std::errc() || end != value.data() + value.size() || number < least || number > most) return std::nullopt;
+  if (error != std::errc() || end != value.data() + value.size() || number < least || number > most)
+    return std::nullopt;
   return number;
 }
 
-Status parse_option(std::string_view option, Url& url, Secrets& secrets, std::vector<std::uint8_t>& algorithms) {
+Status parse_option(std::string_view option, Url& url, Secrets& secrets,
+                    std::vector<std::uint8_t>& algorithms) {
   const auto equals = option.find('=');
   const std::string_view key = option.substr(0, equals);
-  const std::string_view value = equals == std::string_view::npos ? std::string_view() : option.substr(equals + 1);
+  const std::string_view value =
+      equals == std::string_view::npos ? std::string_view() : option.substr(equals + 1);
   if (key == "header_digest" || key == "data_digest") {
     auto digest = parse_digest(value);
     if (!digest) return tl::unexpected<Error>(digest.error());
@@ -114,7 +117,8 @@ Status parse_option(std::string_view option, Url& url, Secrets& secrets, std::ve
     const bool level = key == "error_recovery_level";
     const auto number = parse_small(value, level ? 0 : 1, level ? 2 : limits::max_session_connections);
     if (!number) {
-      return fail(Errc::invalid_argument, level ? "URL: error_recovery_level is 0, 1 or 2" : "URL: connections is a number from 1 to 16");
+      return fail(Errc::invalid_argument, level ? "URL: error_recovery_level is 0, 1 or 2"
+                                                : "URL: connections is a number from 1 to 16");
     }
     if (level) url.error_recovery_level = static_cast<std::uint8_t>(*number);
     else url.connections = *number;
@@ -182,7 +186,8 @@ Result<Url> parse_url(std::string_view text, const Environment& environment) {
   const auto slash = text.find('/');
   if (auto good = parse_host(text.substr(0, slash), url); !good) return tl::unexpected<Error>(good.error());
   if (slash != std::string_view::npos) {
-    if (auto good = parse_path(text.substr(slash + 1), url); !good) return tl::unexpected<Error>(good.error());
+    if (auto good = parse_path(text.substr(slash + 1), url); !good)
+      return tl::unexpected<Error>(good.error());
   }
   complete_from(environment, secrets);
   if (!secrets.user.empty()) {
@@ -195,11 +200,14 @@ Result<Url> parse_url(std::string_view text, const Environment& environment) {
     url.chap = std::move(chap);
   }
   crypto::wipe({reinterpret_cast<std::uint8_t*>(secrets.password.data()), secrets.password.size()});
-  crypto::wipe({reinterpret_cast<std::uint8_t*>(secrets.target_password.data()), secrets.target_password.size()});
+  crypto::wipe(
+      {reinterpret_cast<std::uint8_t*>(secrets.target_password.data()), secrets.target_password.size()});
   return url;
 }
 
-Result<Url> parse_url(std::string_view text) { return parse_url(text, [](const char* name) { return std::getenv(name); }); }
+Result<Url> parse_url(std::string_view text) {
+  return parse_url(text, [](const char* name) { return std::getenv(name); });
+}
 
 void Url::apply_to(SessionConfig& config) const {
   config.target_name = target;
@@ -225,7 +233,8 @@ SessionConfig SessionConfig::clone() const {
 
 Result<std::vector<runtime::Endpoint>> resolve(const std::string& host, std::uint16_t port) {
   const bool bare_v6 = host.find(':') != std::string::npos;
-  if (auto numeric = runtime::Endpoint::parse(bare_v6 ? "[" + host + "]" : host, port)) return std::vector{*numeric};
+  if (auto numeric = runtime::Endpoint::parse(bare_v6 ? "[" + host + "]" : host, port))
+    return std::vector{*numeric};
   addrinfo hints{};
   hints.ai_socktype = SOCK_STREAM;
   addrinfo* list = nullptr;
@@ -235,7 +244,8 @@ Result<std::vector<runtime::Endpoint>> resolve(const std::string& host, std::uin
   std::vector<runtime::Endpoint> out;
   for (const addrinfo* a = list; a != nullptr; a = a->ai_next) {
     char text[NI_MAXHOST];
-    if (::getnameinfo(a->ai_addr, a->ai_addrlen, text, sizeof text, nullptr, 0, NI_NUMERICHOST) != 0) continue;
+    if (::getnameinfo(a->ai_addr, a->ai_addrlen, text, sizeof text, nullptr, 0, NI_NUMERICHOST) != 0)
+      continue;
     const std::string address = a->ai_family == AF_INET6 ? "[" + std::string(text) + "]" : std::string(text);
     if (auto endpoint = runtime::Endpoint::parse(address, port)) out.push_back(*endpoint);
   }
@@ -244,7 +254,8 @@ Result<std::vector<runtime::Endpoint>> resolve(const std::string& host, std::uin
 }
 
 std::string default_initiator_name() {
-  if (const char* name = std::getenv("PERILUNE_INITIATOR_NAME"); name != nullptr && *name != '\0') return name;
+  if (const char* name = std::getenv("PERILUNE_INITIATOR_NAME"); name != nullptr && *name != '\0')
+    return name;
   std::string line;
   for (std::ifstream file("/etc/iscsi/initiatorname.iscsi"); std::getline(file, line);) {
     if (line.starts_with("InitiatorName=")) {

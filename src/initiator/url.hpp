@@ -3,7 +3,8 @@
 //   iscsi://[user[%password]@]host[:port][/target-iqn[/lun]][?auth=md5&target_user=U&target_password=P&header_digest=crc32c
 //   &data_digest=crc32c&connections=N&error_recovery_level=N]
 // The last two are ours: connections of the session (1 to 16), and ErrorRecoveryLevel (0 to 2).
-// Secrets that the URL does not hold come from LIBISCSI_CHAP_USERNAME, _PASSWORD, _TARGET_USERNAME, _TARGET_PASSWORD.
+// Secrets that the URL does not hold come from LIBISCSI_CHAP_USERNAME, _PASSWORD, _TARGET_USERNAME,
+// _TARGET_PASSWORD.
 #pragma once
 
 #include <functional>
@@ -36,11 +37,12 @@ using Environment = std::function<const char*(const char* name)>;  // as getenv
 [[nodiscard]] Result<Url> parse_url(std::string_view text, const Environment& environment);
 [[nodiscard]] Result<Url> parse_url(std::string_view text);  // with getenv
 
-// Numeric addresses at once, names by getaddrinfo: blocks, never on a loop's thread. not_found when there is none.
+// Numeric addresses at once, names by getaddrinfo: blocks, never on a loop's thread. not_found when there is
+// none.
 [[nodiscard]] Result<std::vector<runtime::Endpoint>> resolve(const std::string& host, std::uint16_t port);
 
-// PERILUNE_INITIATOR_NAME, else InitiatorName= of /etc/iscsi/initiatorname.iscsi when it can be read, else one that derives
-// from /etc/machine-id and stays the same.
+// PERILUNE_INITIATOR_NAME, else InitiatorName= of /etc/iscsi/initiatorname.iscsi when it can be read, else
+// one that derives from /etc/machine-id and stays the same.
 [[nodiscard]] std::string default_initiator_name();
 
 }  // namespace perilune::initiator

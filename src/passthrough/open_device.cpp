@@ -90,7 +90,8 @@ Status lock(const std::string& path, int fd, const NodeInfo& info) {
 }
 
 // Nobody else writes to the blocks behind our back: as exclusive as a mount.
-Result<std::vector<UniqueFd>> claim(const std::string& path, const NodeInfo& info, const OpenOptions& options) {
+Result<std::vector<UniqueFd>> claim(const std::string& path, const NodeInfo& info,
+                                    const OpenOptions& options) {
   std::vector<UniqueFd> claims;
   for (const std::string& name : info.block_names) {
     auto fd = runtime::posix::open_path(options.access, "/dev/" + name, O_RDONLY | O_EXCL | O_NONBLOCK);
@@ -112,8 +113,9 @@ Result<std::vector<UniqueFd>> claim(const std::string& path, const NodeInfo& inf
 Result<std::string> node_for_all_commands(const std::string& path, const NodeInfo& info) {
   if (info.kind == NodeKind::generic) return path;
   if (!info.generic_node.empty()) return info.generic_node;
-  return fail(Errc::permission,
-              path + ": has no /dev/sgN (modprobe sg), and without CAP_SYS_RAWIO the kernel lets only some commands through to it");
+  return fail(Errc::permission, path +
+                                    ": has no /dev/sgN (modprobe sg), and without CAP_SYS_RAWIO the kernel "
+                                    "lets only some commands through to it");
 }
 
 // What fits through: the adapter's limit in bytes, and that in pieces of memory where these are pages of
@@ -196,7 +198,8 @@ Result<std::shared_ptr<RealDevice>> open_device(const std::string& path, const O
   RealDeviceSpec spec;
   if (info->kind == NodeKind::bsg) {
     UniqueFd for_resets;
-    if (!info->generic_node.empty()) for_resets.reset(::open(info->generic_node.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+    if (!info->generic_node.empty())
+      for_resets.reset(::open(info->generic_node.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
     spec.node = make_bsg_node(std::move(*fd), std::move(for_resets));
   } else {
     spec.node = make_sg_node(std::move(*fd));

@@ -14,8 +14,9 @@ namespace perilune::passthrough {
 struct OpenOptions {
   bool read_only = false;     // the descriptor too
   bool unrestricted = false;  // PassthroughFacts::unrestricted
-  // Who opens what this process may not. Then the process has no CAP_SYS_RAWIO either, without which the kernel lets only some
-  // commands through to a block device or a bsg node, but all of them to /dev/sgN: that one is opened.
+  // Who opens what this process may not. Then the process has no CAP_SYS_RAWIO either, without which the
+  // kernel lets only some commands through to a block device or a bsg node, but all of them to /dev/sgN: that
+  // one is opened.
   runtime::posix::HostAccess* access = nullptr;
 };
 

@@ -3,8 +3,8 @@
 // so a few threads of the device do the calls: as many as the device takes commands at once, never more than
 // max_threads. (The sg driver has an asynchronous interface too, but for /dev/sgN alone, with a limit of 16
 // for each descriptor, and with completions that only one loop can wait for.) What they have done goes back
-// to the loop that asked by a list and an eventfd, without allocation. Resets have a thread of their own: all the others may be waiting
-// for the device that is to be reset.
+// to the loop that asked by a list and an eventfd, without allocation. Resets have a thread of their own: all
+// the others may be waiting for the device that is to be reset.
 #pragma once
 
 #include <condition_variable>

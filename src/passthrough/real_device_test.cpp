@@ -264,7 +264,8 @@ TEST(RealDevice, NumberOfThreadsHasALimit) {
   }
 }
 
-// Every thread waits for a device that does not answer: the reset comes through all the same, and ends the commands.
+// Every thread waits for a device that does not answer: the reset comes through all the same, and ends the
+// commands.
 TEST_F(RealDeviceTest, ResetDoesNotWaitForTheCommands) {
   open(2);
   node->open_gate(false);

@@ -42,15 +42,17 @@ class SgNode {
   virtual ~SgNode() = default;
   // Blocks until the command has ended, however long that takes. Any thread, several at once.
   [[nodiscard]] virtual SgResult execute(const SgRequest& request) = 0;
-  // LOGICAL UNIT RESET, of this device alone (SG_SCSI_RESET_NO_ESCALATE). Blocks, while commands end. Any thread; beside execute().
-  // 0, or the errno of the call: EIO where the adapter or the device cannot, EACCES without the privileges that it takes.
+  // LOGICAL UNIT RESET, of this device alone (SG_SCSI_RESET_NO_ESCALATE). Blocks, while commands end. Any
+  // thread; beside execute(). 0, or the errno of the call: EIO where the adapter or the device cannot, EACCES
+  // without the privileges that it takes.
   [[nodiscard]] virtual int reset() = 0;
 };
 
 // Over /dev/sgN or a block device: version 3 of the interface.
 [[nodiscard]] std::unique_ptr<SgNode> make_sg_node(runtime::posix::UniqueFd fd);
-// Over /dev/bsg/H:C:T:L: version 4. The data takes a copy, for it has to lie in one piece. bsg has no call for resets: they go through
-// `reset_fd`, another node of the same device (empty: there is none).
-[[nodiscard]] std::unique_ptr<SgNode> make_bsg_node(runtime::posix::UniqueFd fd, runtime::posix::UniqueFd reset_fd);
+// Over /dev/bsg/H:C:T:L: version 4. The data takes a copy, for it has to lie in one piece. bsg has no call
+// for resets: they go through `reset_fd`, another node of the same device (empty: there is none).
+[[nodiscard]] std::unique_ptr<SgNode> make_bsg_node(runtime::posix::UniqueFd fd,
+                                                    runtime::posix::UniqueFd reset_fd);
 
 }  // namespace perilune::passthrough

@@ -34,20 +34,24 @@ class BlockFile {
   virtual ~BlockFile() = default;  // precondition: nothing outstanding
   [[nodiscard]] virtual const FileProperties& properties() const = 0;
 
-  // Each returns false when the operation is pending (op.done will be called from a later point of the loop), true
-  // when it ended at once: then `result` holds the outcome and op.done is NOT called. iovecs are copied or consumed by
-  // the call; the memory they name stays put until the end. At most 65 iovecs (BlockOp).
+  // Each returns false when the operation is pending (op.done will be called from a later point of the loop),
+  // true when it ended at once: then `result` holds the outcome and op.done is NOT called. iovecs are copied
+  // or consumed by the call; the memory they name stays put until the end. At most 65 iovecs (BlockOp).
   [[nodiscard]] virtual bool read(FileOp& op, ByteOffset offset, std::span<const iovec> iov, int& result) = 0;
-  // durable: the data (and what is needed to find it again) is on stable media before the operation ends (RWF_DSYNC).
-  [[nodiscard]] virtual bool write(FileOp& op, ByteOffset offset, std::span<const iovec> iov, bool durable, int& result) = 0;
+  // durable: the data (and what is needed to find it again) is on stable media before the operation ends
+  // (RWF_DSYNC).
+  [[nodiscard]] virtual bool write(FileOp& op, ByteOffset offset, std::span<const iovec> iov, bool durable,
+                                   int& result) = 0;
   // Everything that ended before this call is on stable media when it ends (fdatasync).
   [[nodiscard]] virtual bool sync(FileOp& op, int& result) = 0;
-  // Deallocates; reads give zeroes afterwards (FALLOC_FL_PUNCH_HOLE, BLKDISCARD with zeroing guarantees only).
+  // Deallocates; reads give zeroes afterwards (FALLOC_FL_PUNCH_HOLE, BLKDISCARD with zeroing guarantees
+  // only).
   [[nodiscard]] virtual bool punch(FileOp& op, ByteOffset offset, ByteCount length, int& result) = 0;
   // Reads give zeroes afterwards, space stays allocated where the file system can (FALLOC_FL_ZERO_RANGE).
   [[nodiscard]] virtual bool zero(FileOp& op, ByteOffset offset, ByteCount length, int& result) = 0;
-  // Whether `offset` lies in a hole, and how far that reaches within the range, in op.extent (SEEK_DATA, SEEK_HOLE). Space
-  // that is reserved and was never written counts as a hole. A file that cannot tell says that all is allocated.
+  // Whether `offset` lies in a hole, and how far that reaches within the range, in op.extent (SEEK_DATA,
+  // SEEK_HOLE). Space that is reserved and was never written counts as a hole. A file that cannot tell says
+  // that all is allocated.
   [[nodiscard]] virtual bool extent(FileOp& op, ByteOffset offset, ByteCount length, int& result) {
     (void)offset;
     op.extent = {.allocated = true, .length_bytes = length.value()};

@@ -18,7 +18,8 @@ bool parse_number(std::string_view text, T& out) {
 }
 
 tl::unexpected<Error> bad(std::string_view text) {
-  return fail(Errc::invalid_argument, "not an address: '" + std::string(text) + "' (expected ADDR[:PORT] or [IPV6]:PORT)");
+  return fail(Errc::invalid_argument,
+              "not an address: '" + std::string(text) + "' (expected ADDR[:PORT] or [IPV6]:PORT)");
 }
 
 }  // namespace
@@ -53,7 +54,8 @@ Result<Endpoint> Endpoint::parse(std::string_view text, std::uint16_t default_po
     host = host.substr(0, zone);
   }
   const std::string address(host);
-  if (inet_pton(endpoint.is_ipv6 ? AF_INET6 : AF_INET, address.c_str(), endpoint.address.data()) != 1) return bad(text);
+  if (inet_pton(endpoint.is_ipv6 ? AF_INET6 : AF_INET, address.c_str(), endpoint.address.data()) != 1)
+    return bad(text);
   return endpoint;
 }
 
@@ -74,7 +76,8 @@ bool Endpoint::is_wildcard() const noexcept {
 
 bool Endpoint::is_loopback() const noexcept {
   if (!is_ipv6) return address[0] == 127;
-  return std::all_of(address.begin(), address.end() - 1, [](std::uint8_t b) { return b == 0; }) && address[15] == 1;
+  return std::all_of(address.begin(), address.end() - 1, [](std::uint8_t b) { return b == 0; }) &&
+         address[15] == 1;
 }
 
 bool Endpoint::is_link_local() const noexcept {

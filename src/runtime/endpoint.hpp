@@ -18,8 +18,8 @@ struct Endpoint {
   std::uint16_t port = 0;
   std::uint32_t scope_id = 0;              // IPv6 link-local zone, 0 when none
 
-  // "192.0.2.1:3260", "192.0.2.1", "[2001:db8::1]:3260", "[fe80::1%2]:3260", "2001:db8::1" (no port). Without a
-  // port, default_port. Fails with invalid_argument.
+  // "192.0.2.1:3260", "192.0.2.1", "[2001:db8::1]:3260", "[fe80::1%2]:3260", "2001:db8::1" (no port). Without
+  // a port, default_port. Fails with invalid_argument.
   [[nodiscard]] static Result<Endpoint> parse(std::string_view text, std::uint16_t default_port);
 
   [[nodiscard]] std::string address_string() const;  // "192.0.2.1", "2001:db8::1" (no brackets, no zone)

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // When to spin before sleeping (PERFORMANCE 8). A pure decision: time comes in by argument.
 //
-// A sleeping loop pays a wake-up of tens of microseconds per batch, and so does the peer that waits for it. Whether work would
-// come within a spin cannot be told from gaps that were slept through: they hold both wake-ups. So it is tried: while work
-// keeps coming, some spins in a row, now and then. When most of them end with work, the loop goes on spinning, until most do
-// not; after a trial in vain the next one waits longer. An idle loop never spins, and it is off for a while when the thread
-// was preempted meanwhile (the machine has other work).
+// A sleeping loop pays a wake-up of tens of microseconds per batch, and so does the peer that waits for it.
+// Whether work would come within a spin cannot be told from gaps that were slept through: they hold both
+// wake-ups. So it is tried: while work keeps coming, some spins in a row, now and then. When most of them end
+// with work, the loop goes on spinning, until most do not; after a trial in vain the next one waits longer.
+// An idle loop never spins, and it is off for a while when the thread was preempted meanwhile (the machine
+// has other work).
 #pragma once
 
 #include <algorithm>
@@ -49,7 +50,8 @@ class PollingPolicy {
   static constexpr Duration check_interval = std::chrono::milliseconds(20);
   static constexpr Duration rest = std::chrono::milliseconds(200);
   static constexpr std::uint64_t tolerated_preemptions = 4;  // per interval
-  static constexpr Duration first_pause = std::chrono::milliseconds(5);  // after a trial in vain, then twice as long each time
+  static constexpr Duration first_pause = std::chrono::milliseconds(5);  // after a trial in vain, then twice
+                                                                         // as long each time
   static constexpr Duration longest_pause = std::chrono::milliseconds(640);
   // Gaps beyond this many limits are not worth a trial.
   static constexpr int worth_trying = 8;

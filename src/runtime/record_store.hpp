@@ -9,12 +9,13 @@
 
 namespace perilune::runtime {
 
-// Small named records that survive power loss: saved mode pages, APTPL. A put is durable when it returns (temporary
-// file, fsync, rename, fsync of the folder). Control path: it blocks.
+// Small named records that survive power loss: saved mode pages, APTPL. A put is durable when it returns
+// (temporary file, fsync, rename, fsync of the folder). Control path: it blocks.
 class RecordStore {
  public:
   virtual ~RecordStore() = default;
-  [[nodiscard]] virtual Result<std::vector<std::uint8_t>> get(std::string_view name) = 0;  // not_found when absent
+  // not_found when absent
+  [[nodiscard]] virtual Result<std::vector<std::uint8_t>> get(std::string_view name) = 0;
   [[nodiscard]] virtual Status put(std::string_view name, Bytes value) = 0;
   [[nodiscard]] virtual Status remove(std::string_view name) = 0;
 };

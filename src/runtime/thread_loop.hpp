@@ -37,7 +37,8 @@ struct LoopOptions {
   std::size_t receive_buffer_bytes = 256 * 1024;  // what Stream::receive() takes at most
   Polling polling = Polling::adaptive;
   Duration poll_limit = std::chrono::microseconds(80);  // of one spin, when it is adaptive
-  bool device_commands = false;  // Loop::submit(DeviceCommand&) will be used: io_uring allows that operation, too
+  bool device_commands = false;  // Loop::submit(DeviceCommand&) will be used: io_uring allows that operation,
+                                 // too
   posix::HostAccess* access = nullptr;  // who opens and binds what this process may not; outlives the loop
   std::function<void(std::string_view)>
       notice;  // one line for the log when something is not as good as it could be

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One-shot timers on a binary heap. Equal deadlines fire in the order they were armed, so that the simulator is
-// deterministic. One thread.
+// One-shot timers on a binary heap. Equal deadlines fire in the order they were armed, so that the simulator
+// is deterministic. One thread.
 #pragma once
 
 #include <cstddef>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The global allocation counter of the test program. A file of its own: where the compiler sees both an expression
-// `new` and this `delete`, it warns of a mismatch that is none.
+// The global allocation counter of the test program. A file of its own: where the compiler sees both an
+// expression `new` and this `delete`, it warns of a mismatch that is none.
 #include <cstdlib>
 #include <new>
 

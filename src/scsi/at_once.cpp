@@ -40,7 +40,8 @@ bool LogicalUnit::serves_at_once(bool writes) const noexcept {
     return false;
   if (!state_.medium_present || state_.stopped) return false;
   // A write that has to reach a medium behind a cache is not over when its bytes are in the memory.
-  return !writes || (!write_protected() && ((state_.wce && !config_.rules.write_through) || !geometry_->write_cache));
+  return !writes ||
+         (!write_protected() && ((state_.wce && !config_.rules.write_through) || !geometry_->write_cache));
 }
 
 MutableBytes Device::transfer_at_once(Nexus& nexus, const PlainTransfer& transfer) {

@@ -37,7 +37,8 @@ Progress run_read(Command& command) {
     if (operation_failed(command)) return Progress::over;
     task.position += task.slice_blocks;
   }
-  if (task.position < task.transfer_blocks) return prepare_transfer(command, block::OpKind::read, task.data, 0);
+  if (task.position < task.transfer_blocks)
+    return prepare_transfer(command, block::OpKind::read, task.data, 0);
   task.data_in_length = task.need.data_in_bytes;
   return good(task);
 }
@@ -84,7 +85,8 @@ namespace {
 bool slice_matches(Command& command, std::uint64_t data_offset) noexcept {
   Task& task = command.task;
   const std::uint32_t block = command.task.block_bytes;
-  const auto at = first_difference(task.data, data_offset, task.scratch, 0, std::uint64_t{task.slice_blocks} * block);
+  const auto at =
+      first_difference(task.data, data_offset, task.scratch, 0, std::uint64_t{task.slice_blocks} * block);
   if (!at) return true;
   check_condition(task, {.key = SenseKey::miscompare,
                          .additional = asc::miscompare_during_verify,
@@ -102,7 +104,8 @@ Progress run_write_and_verify(Command& command) {
     case working: task.position += task.slice_blocks; [[fallthrough]];
     case begin:
       task.step = working;
-      if (task.position < task.transfer_blocks) return prepare_transfer(command, block::OpKind::write, task.data, 0);
+      if (task.position < task.transfer_blocks)
+        return prepare_transfer(command, block::OpKind::write, task.data, 0);
       task.position = 0;
       if (task.transfer_blocks == 0) return good(task);
       task.step = flushing;
@@ -213,7 +216,8 @@ Progress run_compare_and_write(Command& command) {
     default: task.step = comparing; break;
   }
   if (task.step == comparing) {
-    if (task.position < task.transfer_blocks) return prepare_scratch(command, block::OpKind::read, task.transfer_blocks);
+    if (task.position < task.transfer_blocks)
+      return prepare_scratch(command, block::OpKind::read, task.transfer_blocks);
     task.position = 0;
     task.step = working;
   }
@@ -255,8 +259,8 @@ bool admit_pre_fetch(Command& command) {
 // GOOD, not CONDITION MET: no cache of ours promises to hold the blocks (SBC-3 5.9).
 Progress run_pre_fetch(Command& command) { return good(command.task); }
 
-// ---- SEND DIAGNOSTIC (SPC-4 6.42): the default self-test alone. The unit is well when no flush has failed and its first and last
-// blocks can be read. DEVOFFL and UNITOFFL allow what it does not need.
+// ---- SEND DIAGNOSTIC (SPC-4 6.42): the default self-test alone. The unit is well when no flush has failed
+// and its first and last blocks can be read. DEVOFFL and UNITOFFL allow what it does not need.
 
 bool admit_send_diagnostic(Command& command) {
   Task& task = command.task;

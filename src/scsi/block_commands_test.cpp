@@ -119,7 +119,8 @@ TEST(ReadWrite, RangesPastTheEndAreRefusedWithInformation) {
 TEST(ReadWrite, SumsOf64BitAddressesDoNotWrap) {
   Rig rig;
   for (const std::uint8_t opcode : Data{0x88, 0x8a, 0x8e, 0x8f, 0x90, 0x91, 0x93}) {
-    for (const std::uint64_t lba : {~std::uint64_t{0}, std::uint64_t{1} << 63, ~std::uint64_t{0} - 0xfffffffe}) {
+    for (const std::uint64_t lba :
+         {~std::uint64_t{0}, std::uint64_t{1} << 63, ~std::uint64_t{0} - 0xfffffffe}) {
       for (const std::uint32_t count : {1u, 2u, 0xffffffffu}) {
         EXPECT_EQ(rig.io(cdb16(opcode, lba, count), bytes(512, 1)).run().sense(), 0x052100u);
       }
@@ -324,7 +325,8 @@ TEST(CompareAndWrite, HoldsToItsLimitsAndToTwiceTheLength) {
   EXPECT_EQ(rig.io(caw(0, 1), bytes(4 * 4096, 0)).run().sense(), 0x052400u);
   EXPECT_EQ(rig.io(caw(0, 3), bytes(4 * 4096, 0)).run().sense(), 0x052400u);
   EXPECT_EQ(rig.io(caw(0, 0)).run().status(), ScsiStatus::good);
-  EXPECT_EQ(rig.io(caw(0, 0), bytes(2 * 256 * 4096, 0)).run().sense(), 0x052400u);  // 256, as one byte cannot say it
+  EXPECT_EQ(rig.io(caw(0, 0), bytes(2 * 256 * 4096, 0)).run().sense(), 0x052400u);  // 256, as one byte cannot
+                                                                                    // say it
 }
 
 TEST(WriteSame, RepeatsOneBlockInSlices) {
@@ -335,7 +337,8 @@ TEST(WriteSame, RepeatsOneBlockInSlices) {
   io.piece_bytes = 300;
   EXPECT_EQ(io.run().status(), ScsiStatus::good);
   for (std::size_t i = 0; i < 1500; ++i) {
-    ASSERT_TRUE(std::equal(block.begin(), block.end(), rig.channel.memory.begin() + static_cast<long>((10 + i) * 512)));
+    ASSERT_TRUE(std::equal(block.begin(), block.end(),
+                           rig.channel.memory.begin() + static_cast<long>((10 + i) * 512)));
   }
   EXPECT_EQ(rig.channel.memory[10 * 512 - 1], 0);
   EXPECT_EQ(rig.channel.memory[1510 * 512 + 1], 0);
@@ -361,7 +364,8 @@ TEST(PreFetch, PromisesNothingAndHoldsToTheMedium) {
   Rig rig;
   for (const std::uint8_t immed : std::initializer_list<std::uint8_t>{0x00, 0x02}) {
     for (const Data& cdb : {cdb10(0x34, 5, 3, immed), cdb10(0x34, 5, 0, immed), cdb10(0x34, 2048, 0, immed), cdb16(0x90, 2047, 1, immed)}) {
-      EXPECT_EQ(rig.io(cdb).run().status(), ScsiStatus::good) << "CONDITION MET would say that all of it is in a cache";
+      EXPECT_EQ(rig.io(cdb).run().status(), ScsiStatus::good)
+          << "CONDITION MET would say that all of it is in a cache";
     }
     for (const Data& cdb : {cdb10(0x34, 2048, 1, immed), cdb16(0x90, 2047, 2, immed), cdb16(0x90, ~std::uint64_t{0}, 2, immed)}) {
       Io io = rig.io(cdb);
@@ -376,11 +380,13 @@ TEST(PreFetch, PromisesNothingAndHoldsToTheMedium) {
 
 TEST(WriteSame, RefusesWhatItDoesNotAdvertise) {
   Rig rig(FakeChannel::disk(65536));
-  EXPECT_EQ(rig.io(cdb10(0x41, 0, 0), bytes(512, 0)).run().sense(), 0x052400u);           // all 65536, which is over the maximum
-  EXPECT_EQ(rig.io(cdb16(0x93, 0, 32769), bytes(512, 0)).run().sense(), 0x052400u);       // MAXIMUM WRITE SAME LENGTH
+  EXPECT_EQ(rig.io(cdb10(0x41, 0, 0), bytes(512, 0)).run().sense(), 0x052400u);  // all 65536, which is over
+                                                                                 // the maximum
+  // MAXIMUM WRITE SAME LENGTH
+  EXPECT_EQ(rig.io(cdb16(0x93, 0, 32769), bytes(512, 0)).run().sense(), 0x052400u);
   EXPECT_EQ(rig.io(cdb16(0x93, 0, 32768), bytes(512, 0)).run().status(), ScsiStatus::good);
   EXPECT_EQ(rig.io(cdb16(0x93, 0, 1, 0x10), bytes(512, 0)).run().sense(), 0x052400u);     // ANCHOR
-  EXPECT_EQ(rig.io(cdb10(0x41, 0, 1, 0x01)).run().sense(), 0x052400u);                    // no NDOB in ten bytes
+  EXPECT_EQ(rig.io(cdb10(0x41, 0, 1, 0x01)).run().sense(), 0x052400u);  // no NDOB in ten bytes
   EXPECT_EQ(rig.io(cdb10(0x41, 0, 1), bytes(256, 0)).run().sense(), 0x052400u);
   EXPECT_EQ(rig.io(cdb10(0x41, 0, 1), bytes(1024, 0)).run().sense(), 0x052400u);
   auto thick = FakeChannel::disk();
@@ -393,13 +399,16 @@ TEST(WriteSame, RefusesWhatItDoesNotAdvertise) {
 TEST(WriteSame, ZeroBlocksMeanAllUpToTheLastOne) {
   Rig rig(FakeChannel::disk(40000));
   std::fill(rig.channel.memory.begin(), rig.channel.memory.end(), std::uint8_t{0x55});
-  EXPECT_EQ(rig.io(cdb16(0x93, 7231, 0), bytes(512, 0xaa)).run().sense(), 0x052400u);  // one more than the maximum
-  EXPECT_EQ(rig.io(cdb16(0x93, 40000, 0), bytes(512, 0xaa)).run().sense(), 0x052100u);  // there is no such block
+  // one more than the maximum
+  EXPECT_EQ(rig.io(cdb16(0x93, 7231, 0), bytes(512, 0xaa)).run().sense(), 0x052400u);
+  // there is no such block
+  EXPECT_EQ(rig.io(cdb16(0x93, 40000, 0), bytes(512, 0xaa)).run().sense(), 0x052100u);
   EXPECT_EQ(rig.io(cdb10(0x41, 40000, 0), bytes(512, 0xaa)).run().sense(), 0x052100u);
   EXPECT_EQ(rig.io(cdb16(0x93, ~std::uint64_t{0}, 0), bytes(512, 0xaa)).run().sense(), 0x052100u);
   EXPECT_TRUE(rig.channel.kinds.empty());
   EXPECT_EQ(rig.io(cdb16(0x93, 7232, 0), bytes(512, 0xaa)).run().status(), ScsiStatus::good);
-  for (std::size_t lba = 0; lba < 40000; ++lba) ASSERT_EQ(rig.channel.memory[lba * 512 + 511], lba < 7232 ? 0x55 : 0xaa) << lba;
+  for (std::size_t lba = 0; lba < 40000; ++lba)
+    ASSERT_EQ(rig.channel.memory[lba * 512 + 511], lba < 7232 ? 0x55 : 0xaa) << lba;
   EXPECT_EQ(rig.io(cdb10(0x41, 39999, 0, 0x08), bytes(512, 0)).run().status(), ScsiStatus::good);  // UNMAP
   EXPECT_EQ(rig.channel.memory[39999 * 512], 0);
   EXPECT_EQ(rig.channel.memory[39998 * 512], 0xaa);
@@ -472,9 +481,12 @@ TEST(Anchor, UnmapWritesZeroesAndGivesNothingBack) {
   Data cdb = unmap_cdb(list.size());
   cdb[1] = 0x01;
   EXPECT_EQ(rig.io(cdb, list).run().status(), ScsiStatus::good);
-  EXPECT_EQ(rig.channel.kinds, (std::vector{OpKind::write, OpKind::write, OpKind::write})) << "256 KiB, the rest of it, the other range";
-  for (const std::size_t block : std::initializer_list<std::size_t>{1, 512, 513, 600, 1000}) EXPECT_EQ(rig.channel.memory[block * 512], 0) << block;
-  for (const std::size_t block : std::initializer_list<std::size_t>{0, 601, 999, 1001}) EXPECT_EQ(rig.channel.memory[block * 512], 0xff) << block;
+  EXPECT_EQ(rig.channel.kinds, (std::vector{OpKind::write, OpKind::write, OpKind::write}))
+      << "256 KiB, the rest of it, the other range";
+  for (const std::size_t block : std::initializer_list<std::size_t>{1, 512, 513, 600, 1000})
+    EXPECT_EQ(rig.channel.memory[block * 512], 0) << block;
+  for (const std::size_t block : std::initializer_list<std::size_t>{0, 601, 999, 1001})
+    EXPECT_EQ(rig.channel.memory[block * 512], 0xff) << block;
 }
 
 TEST(Anchor, WriteSameTakesItWithUnmapAlone) {

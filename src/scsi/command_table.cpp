@@ -24,14 +24,16 @@ using enum SerialClass;
 using Usage = std::array<std::uint8_t, limits::max_cdb_bytes>;
 
 // What most rows allow.
-constexpr std::uint32_t telling = allow::stopped | allow::read_only | allow::write_exclusive | allow::standby;  // about the unit
+constexpr std::uint32_t telling =
+    allow::stopped | allow::read_only | allow::write_exclusive | allow::standby;  // about the unit
 constexpr std::uint32_t about = telling | allow::exclusive_access;  // also to those who may not read
 constexpr std::uint32_t always = about | allow::unavailable;
 constexpr std::uint32_t setting = allow::stopped | allow::read_only | allow::standby;  // how the unit behaves
 constexpr std::uint32_t reading = allow::read_only | allow::write_exclusive;
 constexpr std::uint32_t writing = 0;
 
-// The masks of the block commands: options of byte 1; then LBA, count, group number in the places of each length.
+// The masks of the block commands: options of byte 1; then LBA, count, group number in the places of each
+// length.
 constexpr Usage cdb6(std::uint8_t opcode) { return {opcode, 0x1f, 0xff, 0xff, 0xff, 0}; }
 constexpr Usage cdb10(std::uint8_t opcode, std::uint8_t options) {
   return {opcode, options, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff, 0};
@@ -43,10 +45,17 @@ constexpr Usage cdb16(std::uint8_t opcode, std::uint8_t options) {
   return {opcode, options, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f, 0};
 }
 
-constexpr CommandRow control(std::uint8_t cdb_length, Usage usage, std::uint32_t flags, Progress (*run)(Command&)) {
-  return {.opcode = usage[0], .cdb_length = cdb_length, .usage = usage, .flags = flags, .timeout_s = 10, .run = run};
+constexpr CommandRow control(std::uint8_t cdb_length, Usage usage, std::uint32_t flags,
+                             Progress (*run)(Command&)) {
+  return {.opcode = usage[0],
+          .cdb_length = cdb_length,
+          .usage = usage,
+          .flags = flags,
+          .timeout_s = 10,
+          .run = run};
 }
-constexpr CommandRow service(std::uint8_t cdb_length, Usage usage, std::uint32_t flags, Progress (*run)(Command&)) {
+constexpr CommandRow service(std::uint8_t cdb_length, Usage usage, std::uint32_t flags,
+                             Progress (*run)(Command&)) {
   CommandRow row = control(cdb_length, usage, flags, run);
   row.has_service_action = true;
   row.service_action = usage[1] & 0x1f;
@@ -64,8 +73,8 @@ constexpr CommandRow unmap_row() {
   return row;
 }
 
-// Third-party copies. What the units that a copy names must be able to do is asked when it comes to them; the one that
-// gets the command may be any.
+// Third-party copies. What the units that a copy names must be able to do is asked when it comes to them; the
+// one that gets the command may be any.
 constexpr std::uint32_t copying = allow::stopped | allow::read_only;
 constexpr std::uint32_t copy_status = copying | allow::write_exclusive;
 constexpr CommandRow extended_copy_row(std::uint8_t service_action) {
@@ -103,7 +112,8 @@ constexpr CommandRow format_unit_row() {
   row.prepare = prepare_format_unit;
   return row;
 }
-constexpr CommandRow sanitize_row(std::uint8_t service_action, std::uint8_t list_length_mask, std::uint32_t needs = 0) {
+constexpr CommandRow sanitize_row(std::uint8_t service_action, std::uint8_t list_length_mask,
+                                  std::uint32_t needs = 0) {
   const auto options = static_cast<std::uint8_t>(0xa0 | service_action);  // IMMED, AUSE
   CommandRow row = data(10, {0x48, options, 0, 0, 0, 0, 0, list_length_mask, list_length_mask, 0}, whole, writing | needs,
                         admit_sanitize, run_sanitize, 0);
@@ -199,8 +209,8 @@ constexpr auto table = std::to_array<CommandRow>({
     control(6, {0x00}, reading | allow::exclusive_access, run_test_unit_ready),
     control(6, {0x03, 0x01, 0, 0, 0xff, 0}, always | allow::unit_attention | allow::no_unit | allow::reserved,
             run_request_sense),
-    control(6, {0x12, 0x01, 0xff, 0xff, 0xff, 0}, always | allow::unit_attention | allow::no_unit | allow::reserved,
-            run_inquiry),
+    control(6, {0x12, 0x01, 0xff, 0xff, 0xff, 0},
+            always | allow::unit_attention | allow::no_unit | allow::reserved, run_inquiry),
     data(6, {0x1d, 0x17, 0, 0, 0, 0}, read, allow::read_only, admit_send_diagnostic, run_send_diagnostic),
     log_select_row(),
     control(10, {0x4d, 0, 0xff, 0xff, 0, 0xff, 0xff, 0xff, 0xff, 0}, about | allow::reserved, run_log_sense),
@@ -208,22 +218,26 @@ constexpr auto table = std::to_array<CommandRow>({
     control(6, {0x1a, 0x08, 0xff, 0xff, 0xff, 0}, telling, run_mode_sense_6),
     data(10, {0x55, 0x11, 0, 0, 0, 0, 0, 0xff, 0xff, 0}, whole, setting, admit_mode_select, run_mode_select),
     control(10, {0x5a, 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0}, telling, run_mode_sense_10),
-    control(12, {0xa0, 0, 0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0}, always | allow::unit_attention | allow::no_unit | allow::reserved,
-            run_report_luns),
-    service(12, {0xa3, 0xea, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0}, always, run_report_target_port_groups),
+    control(12, {0xa0, 0, 0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0},
+            always | allow::unit_attention | allow::no_unit | allow::reserved, run_report_luns),
+    service(12, {0xa3, 0xea, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0}, always,
+            run_report_target_port_groups),
     service(12, {0xa3, 0x0c, 0x87, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0}, telling,
             run_report_supported_operation_codes),
     service(12, {0xa3, 0x0d, 0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0}, telling,
             run_report_supported_task_management),
-    service(12, {0xa3, 0x0f, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0}, about | needs::clock, run_report_timestamp),
+    service(12, {0xa3, 0x0f, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0}, about | needs::clock,
+            run_report_timestamp),
     service(12, {0xa3, 0x05, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xfe, 0}, about | needs::store,
             run_report_identifying_information),
     set_identifying_information_row(),
     set_target_port_groups_row(),
     set_timestamp_row(),
     // BUFFER ID and BUFFER OFFSET mean nothing in the modes that are served.
-    control(10, {0x3c, 0x1f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0}, reading | allow::stopped | allow::standby, run_read_buffer),
-    data(10, {0x3b, 0x1f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0}, none, setting, admit_write_buffer, run_write_buffer, 10),
+    control(10, {0x3c, 0x1f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0},
+            reading | allow::stopped | allow::standby, run_read_buffer),
+    data(10, {0x3b, 0x1f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0}, none, setting, admit_write_buffer,
+         run_write_buffer, 10),
     // Reservations (SPC-4 6.15, 6.16; SPC-2 7.17, 7.21 …). Their handlers ask who may.
     service(10, persistent_in(0x00), reserving, run_read_keys),
     service(10, persistent_in(0x01), reserving, run_read_reservation),
@@ -242,16 +256,18 @@ constexpr auto table = std::to_array<CommandRow>({
     data(10, {0x56}, whole, reserving, admit_reserve_release, run_reserve_unit),
     data(10, {0x57}, whole, reserving, admit_reserve_release, run_release_unit),
     // Direct access (SBC-3)
-    data(6, {0x1b, 0x01, 0, 0, 0x07, 0}, whole, allow::stopped | allow::read_only, admit_start_stop, run_start_stop),
+    data(6, {0x1b, 0x01, 0, 0, 0x07, 0}, whole, allow::stopped | allow::read_only, admit_start_stop,
+         run_start_stop),
     prevent_allow_row(),
     control(10, {0x25}, reading | allow::exclusive_access, run_read_capacity_10),
-    service(16, {0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0}, reading | allow::exclusive_access,
-            run_read_capacity_16),
+    service(16, {0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0},
+            reading | allow::exclusive_access, run_read_capacity_16),
     get_lba_status_row(),
     report_referrals_row(),
     get_lba_status_32_row(),
     control(10, {0x37, 0, 0x1f, 0, 0, 0, 0, 0xff, 0xff, 0}, reading, run_read_defect_data_10),
-    control(12, {0xb7, 0x1f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0}, reading, run_read_defect_data_12),
+    control(12, {0xb7, 0x1f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0}, reading,
+            run_read_defect_data_12),
     data(6, cdb6(0x08), read, reading | counts::read, admit_read, run_read),
     data(10, cdb10(0x28, dpo | fua), read, reading | counts::read, admit_read, run_read),
     data(12, cdb12(0xa8, dpo | fua), read, reading | counts::read, admit_read, run_read),
@@ -260,9 +276,12 @@ constexpr auto table = std::to_array<CommandRow>({
     data(10, cdb10(0x2a, dpo | fua), write, writing | counts::write, admit_write, run_write),
     data(12, cdb12(0xaa, dpo | fua), write, writing | counts::write, admit_write, run_write),
     data(16, cdb16(0x8a, dpo | fua), write, writing | counts::write, admit_write, run_write),
-    data(10, cdb10(0x2e, dpo | 0x02), range, writing | counts::write, admit_write_and_verify, run_write_and_verify),
-    data(12, cdb12(0xae, dpo | 0x02), range, writing | counts::write, admit_write_and_verify, run_write_and_verify),
-    data(16, cdb16(0x8e, dpo | 0x02), range, writing | counts::write, admit_write_and_verify, run_write_and_verify),
+    data(10, cdb10(0x2e, dpo | 0x02), range, writing | counts::write, admit_write_and_verify,
+         run_write_and_verify),
+    data(12, cdb12(0xae, dpo | 0x02), range, writing | counts::write, admit_write_and_verify,
+         run_write_and_verify),
+    data(16, cdb16(0x8e, dpo | 0x02), range, writing | counts::write, admit_write_and_verify,
+         run_write_and_verify),
     data(10, cdb10(0x2f, dpo | bytchk), read, reading | counts::verify, admit_verify, run_verify),
     data(12, cdb12(0xaf, dpo | bytchk), read, reading | counts::verify, admit_verify, run_verify),
     data(16, cdb16(0x8f, dpo | bytchk), read, reading | counts::verify, admit_verify, run_verify),
@@ -274,22 +293,23 @@ constexpr auto table = std::to_array<CommandRow>({
     data(16, cdb16(0x93, 0x19), range, writing, admit_write_same, run_write_same, 60),
     unmap_row(),
     format_unit_row(),
-    sanitize_row(0x01, 0xff),  // OVERWRITE
-    sanitize_row(0x02, 0x00),  // BLOCK ERASE
+    sanitize_row(0x01, 0xff),                     // OVERWRITE
+    sanitize_row(0x02, 0x00),                     // BLOCK ERASE
     sanitize_row(0x03, 0x00, needs::encryption),  // CRYPTOGRAPHIC ERASE
-    sanitize_row(0x1f, 0x00),  // EXIT FAILURE MODE
+    sanitize_row(0x1f, 0x00),                     // EXIT FAILURE MODE
     data(16, cdb16(0x8b, dpo | fua), exclusive, writing | counts::write, admit_orwrite, run_orwrite),
-    data(16, {0x9c, dpo | fua, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0xff, 0xff, 0x1f, 0}, exclusive,
-         writing | needs::atomic | counts::write, admit_write_atomic, run_write_atomic),
+    data(16, {0x9c, dpo | fua, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0xff, 0xff, 0x1f, 0},
+         exclusive, writing | needs::atomic | counts::write, admit_write_atomic, run_write_atomic),
     write_scattered_row(),
-    data(16, {0x89, dpo | fua, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0xff, 0x1f, 0}, exclusive,
-         writing | counts::write, admit_compare_and_write, run_compare_and_write),
+    data(16, {0x89, dpo | fua, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0xff, 0x1f, 0},
+         exclusive, writing | counts::write, admit_compare_and_write, run_compare_and_write),
     // Third-party copies (SPC-4 5.17)
     extended_copy_row(0x00),
     extended_copy_row(0x01),
     token_row(0x10, reading, prepare_populate_token, run_populate_token),
     token_row(0x11, writing, prepare_write_using_token, run_write_using_token),
-    service(16, {0x83, 0x1c, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, copying, run_copy_operation_abort),
+    service(16, {0x83, 0x1c, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, copying,
+            run_copy_operation_abort),
     service(16, copy_results(0x00, 1), copy_status, run_receive_copy_status_lid1),
     service(16, copy_results(0x01, 1), copy_status, run_receive_copy_data_lid1),
     service(16, copy_results(0x03, 0), copy_status, run_receive_copy_operating_parameters),
@@ -302,8 +322,11 @@ constexpr auto table = std::to_array<CommandRow>({
 
 // ---- disks with protection information: the same rows, some of them with more bits, and six more.
 
-// No two operations on a block beside each other when one writes: its data and its protection information are of one write.
-constexpr SerialClass of_protected(SerialClass serial) { return serial == write || serial == range ? exclusive : serial; }
+// No two operations on a block beside each other when one writes: its data and its protection information are
+// of one write.
+constexpr SerialClass of_protected(SerialClass serial) {
+  return serial == write || serial == range ? exclusive : serial;
+}
 
 constexpr CommandRow protected_row(CommandRow row) {
   row.serial = of_protected(row.serial);
@@ -414,14 +437,18 @@ const std::array<Commands, 6> command_sets{{  // by CommandSet
 
 }  // namespace
 
-std::span<const CommandRow> command_rows(CommandSet set) noexcept { return command_sets[static_cast<std::size_t>(set)].rows; }
+std::span<const CommandRow> command_rows(CommandSet set) noexcept {
+  return command_sets[static_cast<std::size_t>(set)].rows;
+}
 
-const CommandRow* find_row(CommandSet set, std::uint8_t opcode, std::uint16_t service_action, bool& opcode_known) noexcept {
+const CommandRow* find_row(CommandSet set, std::uint8_t opcode, std::uint16_t service_action,
+                           bool& opcode_known) noexcept {
   const Commands& commands = command_sets[static_cast<std::size_t>(set)];
   const std::span<const CommandRow> rows = commands.rows;
   const std::uint8_t place = commands.first[opcode];
   opcode_known = place != no_row;
-  if (!opcode_known) return commands.others == nullptr ? nullptr : commands.others(opcode, service_action, opcode_known);
+  if (!opcode_known)
+    return commands.others == nullptr ? nullptr : commands.others(opcode, service_action, opcode_known);
   if (!rows[place].has_service_action) return &rows[place];
   for (std::size_t i = place; i < rows.size() && rows[i].opcode == opcode; ++i) {
     if (rows[i].service_action == service_action) return &rows[i];
@@ -439,7 +466,8 @@ bool permits(ReservationAccess access, const CommandRow& row, const Task& task) 
   }
   // START STOP UNIT: to start is allowed, to stop is not (SBC-3 table 13).
   if (row.opcode == 0x1b && (task.cdb[4] & 0xf1) == 0x01) return true;
-  return row.allows(access == ReservationAccess::write_exclusive ? allow::write_exclusive : allow::exclusive_access);
+  return row.allows(access == ReservationAccess::write_exclusive ? allow::write_exclusive
+                                                                 : allow::exclusive_access);
 }
 
 bool available(const CommandRow& row, const LogicalUnit& unit) noexcept {
@@ -447,7 +475,8 @@ bool available(const CommandRow& row, const LogicalUnit& unit) noexcept {
   if ((row.flags & needs::explicit_access) != 0 && !unit.port_groups().by_command()) return false;
   if (row.allows(needs::removable) && !unit.removable()) return false;
   if ((row.flags & needs::clock) != 0 && !unit.device().has_clock()) return false;
-  if ((row.flags & needs::tokens) != 0 && (unit.device().tokens() == nullptr || !unit.device().has_clock())) return false;
+  if ((row.flags & needs::tokens) != 0 && (unit.device().tokens() == nullptr || !unit.device().has_clock()))
+    return false;
   if ((row.flags & needs::atomic) != 0 && unit.geometry().max_atomic_blocks == 0) return false;
   if ((row.flags & needs::encryption) != 0 && !unit.geometry().encrypted) return false;
   if ((row.flags & needs::store) != 0 && !unit.persists()) return false;
@@ -477,13 +506,16 @@ std::uint8_t usage_of(const CommandRow& row, const LogicalUnit& unit, std::size_
     if (is_write_same(row)) bits &= static_cast<std::uint8_t>(~0x10);
     if (row.opcode == 0x42) bits &= static_cast<std::uint8_t>(~0x01);
   }
-  // WRITE SAME: UNMAP is evaluated where blocks can be deallocated. A medium that is never written refuses it for that.
+  // WRITE SAME: UNMAP is evaluated where blocks can be deallocated. A medium that is never written refuses it
+  // for that.
   const bool unmaps = unit.geometry().thin && unit.rules().unmap_by_write_same;
   if (options && is_write_same(row) && !unmaps && !unit.geometry().read_only) {
     bits &= static_cast<std::uint8_t>(~0x08);
   }
-  if (options && !unit.rules().force_unit_access && takes_fua(row, index)) bits &= static_cast<std::uint8_t>(~0x08);
-  if (index == 4 && row.opcode == 0x1b && !unit.removable()) bits &= static_cast<std::uint8_t>(~0x02);  // LOEJ
+  if (options && !unit.rules().force_unit_access && takes_fua(row, index))
+    bits &= static_cast<std::uint8_t>(~0x08);
+  if (index == 4 && row.opcode == 0x1b && !unit.removable())
+    bits &= static_cast<std::uint8_t>(~0x02);  // LOEJ
   return bits;
 }
 
@@ -494,8 +526,8 @@ bool depends_on_the_unit(const CommandRow& row) noexcept {
   return is_write_same(row) || row.opcode == 0x1b || row.opcode == 0x42;
 }
 
-// Whether a bit of the CDB is set that the table does not name, of a CDB of at most 16 bytes: eight bytes at a time, for every
-// command comes through here.
+// Whether a bit of the CDB is set that the table does not name, of a CDB of at most 16 bytes: eight bytes at
+// a time, for every command comes through here.
 bool any_stray_bit(const CommandRow& row, const Task& task) noexcept {
   std::uint64_t stray = 0;
   for (std::size_t at = 0; at < row.cdb_length; at += 8) {
@@ -523,7 +555,8 @@ bool check_cdb(const CommandRow& row, const LogicalUnit& unit, Task& task) noexc
     if (extended ? i == 8 || i == 9 : i == 1 && row.has_service_action) accepted |= extended ? 0xff : 0x1f;
     stray = static_cast<std::uint8_t>(task.cdb[i] & ~accepted);
     if (stray == 0) continue;
-    invalid_field_in_cdb(task, static_cast<std::uint16_t>(i), static_cast<std::uint8_t>(std::bit_width(stray) - 1));
+    invalid_field_in_cdb(task, static_cast<std::uint16_t>(i),
+                         static_cast<std::uint8_t>(std::bit_width(stray) - 1));
     return false;
   }
   return true;

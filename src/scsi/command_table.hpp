@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// SCSI is data (DESIGN 1.8): one constexpr row per operation code and service action. Dispatch, INVALID FIELD IN CDB
-// with its pointer, what is allowed in which state, serialization and REPORT SUPPORTED OPERATION CODES all come from
-// here. Sources: SPC-4 clause 6, SBC-3 clause 5.
+// SCSI is data (DESIGN 1.8): one constexpr row per operation code and service action. Dispatch, INVALID FIELD
+// IN CDB with its pointer, what is allowed in which state, serialization and REPORT SUPPORTED OPERATION CODES
+// all come from here. Sources: SPC-4 clause 6, SBC-3 clause 5.
 #pragma once
 
 #include <array>
@@ -31,11 +31,14 @@ enum class SerialClass : std::uint8_t {
 
 // Flags of a row: in which states of the unit the command is served.
 namespace allow {
-inline constexpr std::uint32_t unit_attention = 0x0001;  // served although a unit attention is pending, and leaves it
-inline constexpr std::uint32_t stopped = 0x0002;         // after START STOP UNIT with START = 0, and without a medium
+inline constexpr std::uint32_t unit_attention = 0x0001;  // served although a unit attention is pending, and
+                                                         // leaves it
+inline constexpr std::uint32_t stopped = 0x0002;  // after START STOP UNIT with START = 0, and without a
+                                                  // medium
 inline constexpr std::uint32_t read_only = 0x0004;       // does not change the medium
-inline constexpr std::uint32_t no_unit = 0x0008;         // answered at a LUN where no unit is, and at the W-LUN
-inline constexpr std::uint32_t write_exclusive = 0x0010;   // under another's Write Exclusive reservation (SPC-4 table 66)
+inline constexpr std::uint32_t no_unit = 0x0008;  // answered at a LUN where no unit is, and at the W-LUN
+inline constexpr std::uint32_t write_exclusive = 0x0010;   // under another's Write Exclusive reservation
+                                                           // (SPC-4 table 66)
 inline constexpr std::uint32_t exclusive_access = 0x0020;  // under another's Exclusive Access reservation
 inline constexpr std::uint32_t reserved = 0x40000;          // after another's RESERVE (SPC-2 table 10)
 inline constexpr std::uint32_t standby = 0x0040;           // in target port group state standby
@@ -52,7 +55,8 @@ inline constexpr std::uint32_t atomic = 0x0400;  // exists only on a channel tha
 inline constexpr std::uint32_t removable = 0x10000;  // exists only where the medium can be taken out
 inline constexpr std::uint32_t store = 0x20000;  // exists only on a unit that can keep what it is told
 inline constexpr std::uint32_t encryption = 0x100000;  // exists only where what is stored is encrypted
-inline constexpr std::uint32_t type_2 = 0x80000;  // exists only on a medium formatted with protection information of type 2
+inline constexpr std::uint32_t type_2 = 0x80000;       // exists only on a medium formatted with protection
+                                                       // information of type 2
 }
 
 // What the log pages count of a row.
@@ -79,13 +83,14 @@ struct CommandRow {
   bool has_service_action = false;
   std::uint16_t service_action = 0;
   std::uint8_t cdb_length = 0;
-  std::array<std::uint8_t, limits::max_cdb_bytes> usage{};  // CDB usage data: the bits that are evaluated; byte 0 is the operation code
+  std::array<std::uint8_t, limits::max_cdb_bytes> usage{};  // CDB usage data: the bits that are evaluated;
+                                                            // byte 0 is the operation code
   SerialClass serial = SerialClass::none;
   std::uint32_t flags = 0;
   std::uint16_t timeout_s = 0;  // RECOMMENDED COMMAND TIMEOUT
 
-  // Checks fields and range, sets task.need, lba and blocks, or fails: then returns false. nullptr: nothing to check and
-  // no data to move; when nothing is in its way, the command runs inside admit().
+  // Checks fields and range, sets task.need, lba and blocks, or fails: then returns false. nullptr: nothing
+  // to check and no data to move; when nothing is in its way, the command runs inside admit().
   bool (*admit)(Command&) = nullptr;
   // Once all data-out is there, before serialization: for ranges that stand in the parameter list. As admit.
   bool (*prepare)(Command&) = nullptr;
@@ -98,21 +103,25 @@ struct CommandRow {
 [[nodiscard]] std::span<const CommandRow> command_rows(CommandSet set) noexcept;
 
 // Of a CDB of 32 bytes in bytes 8 and 9, else in byte 1, where the command has one.
-[[nodiscard]] inline std::uint16_t service_action_of(std::span<const std::uint8_t, limits::max_cdb_bytes> cdb) noexcept {
+[[nodiscard]] inline std::uint16_t service_action_of(
+    std::span<const std::uint8_t, limits::max_cdb_bytes> cdb) noexcept {
   return cdb[0] == 0x7f ? load_be16(cdb.data() + 8) : cdb[1] & 0x1f;
 }
 
-// The row for this CDB on any unit with these commands; nullptr: none. opcode_known tells whether other service actions are served.
+// The row for this CDB on any unit with these commands; nullptr: none. opcode_known tells whether other
+// service actions are served.
 [[nodiscard]] const CommandRow* find_row(CommandSet set, std::uint8_t opcode, std::uint16_t service_action,
                                          bool& opcode_known) noexcept;
 
 // Whether this unit serves the row.
 [[nodiscard]] bool available(const CommandRow& row, const LogicalUnit& unit) noexcept;
 // The bits that this unit evaluates in byte `index`.
-[[nodiscard]] std::uint8_t usage_of(const CommandRow& row, const LogicalUnit& unit, std::size_t index) noexcept;
+[[nodiscard]] std::uint8_t usage_of(const CommandRow& row, const LogicalUnit& unit,
+                                    std::size_t index) noexcept;
 // Whether a nexus with this access under the reservations of others may send the command.
 [[nodiscard]] bool permits(ReservationAccess access, const CommandRow& row, const Task& task) noexcept;
-// False when a bit is set that this unit does not evaluate; then the command has ended with the pointer to it.
+// False when a bit is set that this unit does not evaluate; then the command has ended with the pointer to
+// it.
 [[nodiscard]] bool check_cdb(const CommandRow& row, const LogicalUnit& unit, Task& task) noexcept;
 
 }  // namespace perilune::scsi

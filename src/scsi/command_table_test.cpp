@@ -13,7 +13,8 @@ namespace {
 
 using Data = std::vector<std::uint8_t>;
 
-Data rsoc(std::uint8_t options, std::uint8_t opcode = 0, std::uint16_t action = 0, std::uint32_t allocation = 65536) {
+Data rsoc(std::uint8_t options, std::uint8_t opcode = 0, std::uint16_t action = 0,
+          std::uint32_t allocation = 65536) {
   Data cdb{0xa3, 0x0c, options, opcode, 0, 0, 0, 0, 0, 0, 0, 0};
   store_be16(&cdb[4], action);
   store_be32(&cdb[6], allocation);
@@ -106,7 +107,8 @@ TEST(CdbCheck, ExtendedCdbsAreAsLongAsTheySay) {
   EXPECT_EQ(load_be16(&unknown.task.sense[16]), 8);
 }
 
-// READ, WRITE, VERIFY and WRITE SAME of 32 bytes are for disks with protection information of type 2 alone (SBC-4 5.19).
+// READ, WRITE, VERIFY and WRITE SAME of 32 bytes are for disks with protection information of type 2 alone
+// (SBC-4 5.19).
 TEST(CdbCheck, ExtendedReadsAndWritesAreNotThereWithoutProtection) {
   Rig rig;
   for (const std::uint8_t action : Data{0x09, 0x0a, 0x0b, 0x0c, 0x0d}) {
@@ -126,7 +128,8 @@ TEST(SupportedOperationCodes, ListsEveryRowOnce) {
   std::size_t at = 4;
   std::size_t served = 0;
   for (const CommandRow& row : command_rows(CommandSet::disk)) {
-    if (!available(row, rig.unit)) continue;  // this unit has no record to keep anything in, and nothing is encrypted
+    if (!available(row, rig.unit))
+      continue;  // this unit has no record to keep anything in, and nothing is encrypted
     ++served;
     EXPECT_EQ(list[at], row.opcode);
     EXPECT_EQ(load_be16(&list[at + 2]), row.has_service_action ? row.service_action : 0);
@@ -166,7 +169,8 @@ TEST(SupportedOperationCodes, HostileRequests) {
   for (int opcode = 0; opcode < 256; ++opcode) {
     for (const int action : {0x0000, 0x000c, 0x0010, 0x00ff, 0x010c, 0x8010, 0xffff}) {
       for (std::uint8_t options = 1; options < 4; ++options) {
-        Io io = rig.io(rsoc(options, static_cast<std::uint8_t>(opcode), static_cast<std::uint16_t>(action)), {}, 64);
+        Io io = rig.io(rsoc(options, static_cast<std::uint8_t>(opcode), static_cast<std::uint16_t>(action)),
+                       {}, 64);
         io.run();
         if (io.status() == ScsiStatus::good && action > 0xff && options != 1) {
           EXPECT_EQ(io.data_in()[1], 0x01);

@@ -22,7 +22,9 @@ bool can_anchor(const LogicalUnit& unit) noexcept { return unit.thin() && unit.g
 namespace {
 
 // What the operator has set, where that is less than ours.
-std::uint32_t smaller(std::uint32_t ours, std::uint32_t set) noexcept { return set == 0 ? ours : std::min(ours, set); }
+std::uint32_t smaller(std::uint32_t ours, std::uint32_t set) noexcept {
+  return set == 0 ? ours : std::min(ours, set);
+}
 
 }  // namespace
 
@@ -77,7 +79,8 @@ bool operation_failed(Command& command) noexcept {
                            .information = op.failed_lba.value(),
                            .field = std::nullopt});
   };
-  if (op.kind == block::OpKind::flush && op.status != block::OpStatus::ok) command.device.flush_failed(command.unit, task);
+  if (op.kind == block::OpKind::flush && op.status != block::OpStatus::ok)
+    command.device.flush_failed(command.unit, task);
   LiveCounters& total = command.unit.count();
   if (op.status == block::OpStatus::write_error) ++total.write_errors;
   if (op.status == block::OpStatus::read_error) {
@@ -91,7 +94,9 @@ bool operation_failed(Command& command) noexcept {
       command.unit.space_moved();
       fail_command(task, SenseKey::data_protect, asc::space_allocation_failed);
       break;
-    case block::OpStatus::write_protected: fail_command(task, SenseKey::data_protect, asc::write_protected); break;
+    case block::OpStatus::write_protected:
+      fail_command(task, SenseKey::data_protect, asc::write_protected);
+      break;
     case block::OpStatus::not_ready: fail_command(task, SenseKey::not_ready, asc::not_ready); break;
     case block::OpStatus::out_of_range: lba_out_of_range(task, command.unit.geometry().blocks.value()); break;
     case block::OpStatus::unsupported:
@@ -161,14 +166,16 @@ std::uint16_t options_place(const Task& task) noexcept {
 bool fua_bit(const Task& task) noexcept { return task.cdb[0] >> 5 != 0 && (options_byte(task) & 0x08) != 0; }
 
 bool accept_range(Command& command, const BlockRange& range, std::uint64_t max_blocks) noexcept {
-  if (!check_range(command, range.lba, range.blocks) || !check_count(command, range, max_blocks)) return false;
+  if (!check_range(command, range.lba, range.blocks) || !check_count(command, range, max_blocks))
+    return false;
   command.task.lba = range.lba;
   command.task.blocks = range.blocks;
   return true;
 }
 
 bool accept_transfer(Command& command) noexcept {
-  if (!accept_range(command, cdb_range(command.task), advertised::max_transfer_blocks(command.unit))) return false;
+  if (!accept_range(command, cdb_range(command.task), advertised::max_transfer_blocks(command.unit)))
+    return false;
   command.task.data_transfer_length =
       static_cast<std::uint32_t>(command.task.blocks * command.task.block_bytes);
   return true;

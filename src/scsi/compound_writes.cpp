@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// ORWRITE (SBC-3 5.7), WRITE ATOMIC and WRITE SCATTERED (SBC-4 5.47, 5.55): writes that are more than a run of blocks.
+// ORWRITE (SBC-3 5.7), WRITE ATOMIC and WRITE SCATTERED (SBC-4 5.47, 5.55): writes that are more than a run
+// of blocks.
 #include <algorithm>
 #include <array>
 
@@ -15,7 +16,8 @@ enum Step : std::uint8_t { begin = 0, reading = 1, writing = 2, flushing = 3 };
 // The end of a command that wrote: flushed, when it has to be durable and the channel knows no FUA.
 Progress written(Command& command) noexcept {
   Task& task = command.task;
-  if (task.transfer_blocks != 0 && wants_durable(command.unit, fua_bit(task)) && !command.unit.geometry().fua) {
+  if (task.transfer_blocks != 0 && wants_durable(command.unit, fua_bit(task)) &&
+      !command.unit.geometry().fua) {
     task.step = flushing;
     return prepare_flush(command);
   }
@@ -52,12 +54,14 @@ Progress run_orwrite(Command& command) {
   return prepare_scratch(command, block::OpKind::read, task.transfer_blocks);
 }
 
-// ---- WRITE ATOMIC: one operation of a channel that does not tear it. No ATOMIC BOUNDARY (its maximum is 0 in VPD B0).
+// ---- WRITE ATOMIC: one operation of a channel that does not tear it. No ATOMIC BOUNDARY (its maximum is 0
+// in VPD B0).
 
 bool admit_write_atomic(Command& command) {
   Task& task = command.task;
   const BlockRange range = task.cdb[0] == 0x7f ? cdb_range(task)
-                                               : BlockRange{load_be64(task.cdb.data() + 2), load_be16(task.cdb.data() + 12), 2, 12};
+                                               : BlockRange{load_be64(task.cdb.data() + 2),
+                                                            load_be16(task.cdb.data() + 12), 2, 12};
   if (!accept_range(command, range, advertised::max_atomic_blocks(command.unit)) ||
       !durable_is_possible(command, fua_bit(task))) {
     return false;
@@ -84,12 +88,13 @@ Progress run_write_atomic(Command& command) {
   task.op.atomic = true;
   prepare_transfer(command, block::OpKind::write, task.data, 0, wants_durable(command.unit, fua_bit(task)));
   if (task.slice_blocks == task.transfer_blocks) return Progress::submit;
-  fail_command(task, SenseKey::hardware_error, asc::internal_target_failure);  // memory in too many pieces for one
+  fail_command(task, SenseKey::hardware_error, asc::internal_target_failure);  // memory in too many pieces
+                                                                               // for one
   return Progress::over;
 }
 
-// ---- WRITE SCATTERED. The buffer is a header of 32 bytes, range descriptors of 32 bytes each, and from the LOGICAL BLOCK
-// DATA OFFSET on the blocks of one range after the other.
+// ---- WRITE SCATTERED. The buffer is a header of 32 bytes, range descriptors of 32 bytes each, and from the
+// LOGICAL BLOCK DATA OFFSET on the blocks of one range after the other.
 
 namespace {
 
@@ -152,7 +157,8 @@ bool admit_write_scattered(Command& command) {
   return true;
 }
 
-// Checks every range before the first is written. The task takes over what lies from the first block to the last.
+// Checks every range before the first is written. The task takes over what lies from the first block to the
+// last.
 bool prepare_write_scattered(Command& command) {
   Task& task = command.task;
   if (task.need.data_out_bytes == 0) return true;
@@ -161,7 +167,8 @@ bool prepare_write_scattered(Command& command) {
   for (std::uint32_t i = 0; i < cdb.ranges; ++i) {
     const Range range = range_at(task, i);
     const std::uint32_t count_byte = list_header_bytes + i * range_bytes + 8;
-    if (!ranges.add(command, range.lba, range.blocks, cdb.buffer_blocks - cdb.data_offset_blocks, count_byte)) return false;
+    if (!ranges.add(command, range.lba, range.blocks, cdb.buffer_blocks - cdb.data_offset_blocks, count_byte))
+      return false;
   }
   ranges.guard(task);
   task.transfer_blocks = static_cast<std::uint32_t>(ranges.total());
@@ -186,7 +193,8 @@ Progress run_write_scattered(Command& command) {
   task.step = writing;
   const std::uint64_t block = command.task.block_bytes;
   return prepare_piece(command, block::OpKind::write, Lba(range.lba + done), range.blocks - done,
-                       (cdb.data_offset_blocks + task.position) * block, wants_durable(command.unit, fua_bit(task)));
+                       (cdb.data_offset_blocks + task.position) * block,
+                       wants_durable(command.unit, fua_bit(task)));
 }
 
 }  // namespace perilune::scsi

@@ -30,7 +30,8 @@ Data atomic(std::uint64_t lba, std::uint16_t blocks, std::uint8_t options = 0) {
 
 bool holds(const Rig& rig, std::uint64_t lba, std::uint64_t blocks, std::uint8_t value) {
   const auto first = rig.channel.memory.begin() + static_cast<std::ptrdiff_t>(lba * 512);
-  return std::all_of(first, first + static_cast<std::ptrdiff_t>(blocks * 512), [&](std::uint8_t b) { return b == value; });
+  return std::all_of(first, first + static_cast<std::ptrdiff_t>(blocks * 512),
+                     [&](std::uint8_t b) { return b == value; });
 }
 
 std::uint16_t pointer(const Io& io) { return load_be16(&io.task.sense[16]); }
@@ -57,7 +58,8 @@ TEST(OrWrite, LargerThanItsPrivateMemoryGoesInSlices) {
   std::fill(rig.channel.memory.begin(), rig.channel.memory.end(), std::uint8_t{0x11});
   Io io = rig.io(orwrite(1, 1024), bytes(1024 * 512, 0x22));
   EXPECT_EQ(io.run().status(), ScsiStatus::good);
-  EXPECT_EQ(rig.channel.kinds, (std::vector<OpKind>{OpKind::read, OpKind::write, OpKind::read, OpKind::write}));
+  EXPECT_EQ(rig.channel.kinds,
+            (std::vector<OpKind>{OpKind::read, OpKind::write, OpKind::read, OpKind::write}));
   EXPECT_TRUE(holds(rig, 0, 1, 0x11));
   EXPECT_TRUE(holds(rig, 1, 1024, 0x33));
   EXPECT_TRUE(holds(rig, 1025, 1, 0x11));
@@ -199,7 +201,8 @@ struct Scatter {
 
 TEST(WriteScattered, EveryRangeGetsItsBlocks) {
   Rig rig;
-  const Scatter scatter{.data_offset = 1, .buffer_blocks = 7, .ranges = {{100, 2}, {7, 1}, {300, 0}, {50, 3}}};
+  const Scatter scatter{
+      .data_offset = 1, .buffer_blocks = 7, .ranges = {{100, 2}, {7, 1}, {300, 0}, {50, 3}}};
   Io io = rig.io(scatter.cdb(), scatter.buffer());
   EXPECT_EQ(io.run().status(), ScsiStatus::good);
   EXPECT_EQ(io.task.data_transfer_length, 7u * 512);
@@ -216,25 +219,32 @@ TEST(WriteScattered, RangesInManyPiecesAreTakenInSlices) {
   io.piece_bytes = 512;
   EXPECT_EQ(io.run().status(), ScsiStatus::good);
   EXPECT_EQ(rig.channel.kinds.size(), 3u);  // 65 + 35, 50
-  for (std::uint64_t i = 0; i < 100; ++i) EXPECT_TRUE(holds(rig, 10 + i, 1, static_cast<std::uint8_t>(i + 1)));
-  for (std::uint64_t i = 0; i < 50; ++i) EXPECT_TRUE(holds(rig, 500 + i, 1, static_cast<std::uint8_t>(i + 101)));
+  for (std::uint64_t i = 0; i < 100; ++i)
+    EXPECT_TRUE(holds(rig, 10 + i, 1, static_cast<std::uint8_t>(i + 1)));
+  for (std::uint64_t i = 0; i < 50; ++i)
+    EXPECT_TRUE(holds(rig, 500 + i, 1, static_cast<std::uint8_t>(i + 101)));
 }
 
 TEST(WriteScattered, NothingToWriteIsNoError) {
   Rig rig;
-  EXPECT_EQ(rig.io(Scatter{.data_offset = 0, .buffer_blocks = 2, .ranges = {{0, 1}}}.cdb()).run().status(), ScsiStatus::good);
-  EXPECT_EQ(rig.io(Scatter{.data_offset = 1, .buffer_blocks = 0, .ranges = {{0, 1}}}.cdb()).run().status(), ScsiStatus::good);
-  EXPECT_EQ(rig.io(Scatter{.data_offset = 1, .buffer_blocks = 2, .ranges = {}}.cdb()).run().status(), ScsiStatus::good);
+  EXPECT_EQ(rig.io(Scatter{.data_offset = 0, .buffer_blocks = 2, .ranges = {{0, 1}}}.cdb()).run().status(),
+            ScsiStatus::good);
+  EXPECT_EQ(rig.io(Scatter{.data_offset = 1, .buffer_blocks = 0, .ranges = {{0, 1}}}.cdb()).run().status(),
+            ScsiStatus::good);
+  EXPECT_EQ(rig.io(Scatter{.data_offset = 1, .buffer_blocks = 2, .ranges = {}}.cdb()).run().status(),
+            ScsiStatus::good);
   EXPECT_TRUE(rig.channel.kinds.empty());
 }
 
 TEST(WriteScattered, AWrongRangeWritesNothingAtAll) {
   Rig rig;
-  for (const auto& bad : {std::pair<std::uint64_t, std::uint32_t>{2048, 1}, {2047, 2}, {~std::uint64_t{0}, 1}}) {
+  for (const auto& bad :
+       {std::pair<std::uint64_t, std::uint32_t>{2048, 1}, {2047, 2}, {~std::uint64_t{0}, 1}}) {
     const Scatter scatter{.data_offset = 1, .buffer_blocks = 4, .ranges = {{0, 1}, bad}};
     EXPECT_EQ(rig.io(scatter.cdb(), scatter.buffer()).run().sense(), 0x052100u);
   }
-  const Scatter more{.data_offset = 1, .buffer_blocks = 4, .ranges = {{0, 2}, {10, 2}}};  // four blocks, three are there
+  // four blocks, three are there
+  const Scatter more{.data_offset = 1, .buffer_blocks = 4, .ranges = {{0, 2}, {10, 2}}};
   Io io = rig.io(more.cdb(), more.buffer());
   EXPECT_EQ(io.run().sense(), 0x052600u);
   EXPECT_EQ(pointer(io), 32 + 32 + 8);
@@ -253,10 +263,12 @@ TEST(WriteScattered, HostileLengthsAreRefusedWithTheirPlace) {
   Io overlapping = rig.io(tight.cdb(), bytes(1024, 0));
   EXPECT_EQ(overlapping.run().sense(), 0x052400u);
   EXPECT_EQ(pointer(overlapping), 4);
-  Io huge = rig.io(Scatter{.data_offset = 1, .buffer_blocks = 0xffffffff, .ranges = {{0, 1}}}.cdb(), bytes(512, 0));
+  Io huge =
+      rig.io(Scatter{.data_offset = 1, .buffer_blocks = 0xffffffff, .ranges = {{0, 1}}}.cdb(), bytes(512, 0));
   EXPECT_EQ(huge.run().sense(), 0x052400u);
   EXPECT_EQ(pointer(huge), 10);
-  Io before = rig.io(Scatter{.data_offset = 9, .buffer_blocks = 8, .ranges = {{0, 1}}}.cdb(), bytes(8 * 512, 0));
+  Io before =
+      rig.io(Scatter{.data_offset = 9, .buffer_blocks = 8, .ranges = {{0, 1}}}.cdb(), bytes(8 * 512, 0));
   EXPECT_EQ(before.run().sense(), 0x052400u);
   Io less = rig.io(Scatter{.data_offset = 1, .buffer_blocks = 8, .ranges = {{0, 1}}}.cdb(), bytes(512, 0));
   EXPECT_EQ(less.run().sense(), 0x052400u);

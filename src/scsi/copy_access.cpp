@@ -10,7 +10,8 @@ namespace perilune::scsi {
 bool copy_may_access(const Task& task, const LogicalUnit& unit, bool writes) noexcept {
   if (!unit.is_reserved()) return true;
   const NexusNames& names = task.nexus->names();
-  const ReservationAccess access = access_of(unit.reservations(), names.initiator_port, names.relative_target_port);
+  const ReservationAccess access =
+      access_of(unit.reservations(), names.initiator_port, names.relative_target_port);
   return access == ReservationAccess::all || (access == ReservationAccess::write_exclusive && !writes);
 }
 

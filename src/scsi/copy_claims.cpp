@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The part of the device that third-party copies need: claims on blocks of other units, and the life of an operation.
+// The part of the device that third-party copies need: claims on blocks of other units, and the life of an
+// operation.
 #include <algorithm>
 #include <memory>
 
@@ -59,7 +60,8 @@ void Device::end_copy(Task& task) {
   task.copy = nullptr;
   operation.task = nullptr;
   operation.state = operation.remembered ? CopyOperation::State::finished : CopyOperation::State::unused;
-  operation.ended_by_abort = task.aborted || operation.interruption == CopyOperation::Interruption::by_command;
+  operation.ended_by_abort =
+      task.aborted || operation.interruption == CopyOperation::Interruption::by_command;
   operation.status = task.aborted ? ScsiStatus::task_aborted : task.status;
   operation.sense_length = task.aborted ? 0 : task.sense_length;
   std::copy_n(task.sense.begin(), operation.sense_length, operation.sense.begin());

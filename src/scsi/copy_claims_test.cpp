@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Third-party copies beside other commands, and their early end: by ABORT TASK, resets of either unit, and nexus loss.
+// Third-party copies beside other commands, and their early end: by ABORT TASK, resets of either unit, and
+// nexus loss.
 #include <gtest/gtest.h>
 
 #include <random>
@@ -18,7 +19,8 @@ Data write_same(std::uint8_t lba, std::uint8_t blocks) { return {0x41, 0, 0, 0, 
 Data caw(std::uint8_t lba) { return {0x89, 0, 0, 0, 0, 0, 0, 0, 0, lba, 0, 0, 0, 1, 0, 0}; }
 
 struct Tmf {
-  explicit Tmf(CopyRig& r, TmFunction function, Nexus& nexus, std::uint16_t lun = 0, std::uint64_t tag = 0) : rig(r) {
+  explicit Tmf(CopyRig& r, TmFunction function, Nexus& nexus, std::uint16_t lun = 0, std::uint64_t tag = 0)
+      : rig(r) {
     request.function = function;
     request.nexus = &nexus;
     request.lun = static_cast<std::uint64_t>(lun) << 48;
@@ -162,7 +164,9 @@ TEST(CopyClaims, OrderedCommandsOnBothUnitsDoNotBlockACopyForEver) {
   ordered_one.run();
   urgent.run();
   const std::vector<const Io*> all{&first, &forth, &back, &ordered_zero, &ordered_one, &urgent};
-  const auto ended = [&] { return std::all_of(all.begin(), all.end(), [](const Io* io) { return io->ended; }); };
+  const auto ended = [&] {
+    return std::all_of(all.begin(), all.end(), [](const Io* io) { return io->ended; });
+  };
   for (int round = 0; round < 100 && !ended(); ++round) {
     rig.zero.release_all();
     rig.one.release_all();
@@ -186,11 +190,13 @@ TEST(CopyAbort, AbortTaskWaitsForTheOperationUnderWay) {
   EXPECT_TRUE(copy.io.ended && copy.io.task.aborted);
   EXPECT_EQ(copy.io.done_calls, 1);
   copy.rig.one.hold = false;
-  EXPECT_EQ(copy.rig.io(write(100, 8), 1, bytes(4096, 1)).run().status(), ScsiStatus::good);  // the claim is gone
+  // the claim is gone
+  EXPECT_EQ(copy.rig.io(write(100, 8), 1, bytes(4096, 1)).run().status(), ScsiStatus::good);
 }
 
 TEST(CopyAbort, ACopyThatWaitsEndsAtOnce) {
-  for (const TmFunction function : {TmFunction::abort_task, TmFunction::lun_reset, TmFunction::i_t_nexus_reset}) {
+  for (const TmFunction function :
+       {TmFunction::abort_task, TmFunction::lun_reset, TmFunction::i_t_nexus_reset}) {
     CopyRig rig;
     rig.one.hold = true;
     Io blocker = Io(rig.device, *rig.b, write(100, 1), bytes(512, 1), 0, 1);
@@ -285,8 +291,8 @@ TEST(CopyAbort, TransportTakesTheCopyBackWhileItWaits) {
   EXPECT_EQ(rig.device.tasks(), 0u);
 }
 
-// Copies in all directions, writes, ORDERED and HEAD OF QUEUE commands and task management in random order, over a few
-// blocks that all want: whatever waits is let go on in the end.
+// Copies in all directions, writes, ORDERED and HEAD OF QUEUE commands and task management in random order,
+// over a few blocks that all want: whatever waits is let go on in the end.
 TEST(CopyAbort, NothingWaitsForEver) {
   for (std::uint32_t seed = 1; seed <= 60; ++seed) {
     SCOPED_TRACE(seed);
@@ -311,7 +317,8 @@ TEST(CopyAbort, NothingWaitsForEver) {
           segments.push_back(segment(from, lba, to, to_lba, static_cast<std::uint16_t>(1 + pick(4))));
         }
         const Data list = lid1(cscds, segments, static_cast<std::uint8_t>(i));
-        all.push_back(std::make_unique<Io>(rig.device, nexus, CopyRig::extended_copy(list.size()), list, 0, lun));
+        all.push_back(
+            std::make_unique<Io>(rig.device, nexus, CopyRig::extended_copy(list.size()), list, 0, lun));
       } else if (what < 7) {
         all.push_back(std::make_unique<Io>(rig.device, nexus, write(lba, 1), bytes(512, 1), 0, lun));
       } else if (what < 8) {
@@ -320,10 +327,12 @@ TEST(CopyAbort, NothingWaitsForEver) {
         (lun == 0 ? rig.zero : rig.one).release_all();
         continue;
       } else {
-        const TmFunction functions[]{TmFunction::abort_task, TmFunction::abort_task_set, TmFunction::clear_task_set,
-                                     TmFunction::lun_reset, TmFunction::i_t_nexus_reset};
+        const TmFunction functions[]{TmFunction::abort_task, TmFunction::abort_task_set,
+                                     TmFunction::clear_task_set, TmFunction::lun_reset,
+                                     TmFunction::i_t_nexus_reset};
         const TmFunction function = functions[pick(5)];
-        const std::uint64_t tag = all.empty() ? 0 : all[pick(static_cast<std::uint32_t>(all.size()))]->task.tag;
+        const std::uint64_t tag =
+            all.empty() ? 0 : all[pick(static_cast<std::uint32_t>(all.size()))]->task.tag;
         requests.push_back(std::make_unique<Tmf>(rig, function, nexus, lun, tag));
         continue;
       }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// EXTENDED COPY, LID1 and LID4 (SPC-4 6.4, 6.5, 5.17): one segment after the other, each in slices through the command's
-// scratch memory. While a segment is copied the command holds a claim on its blocks at the source and at the destination;
-// between segments it holds nothing. Its own task stands in the task set of the unit that got the command; a reset of
-// another unit ends the copy with COPY ABORTED.
+// EXTENDED COPY, LID1 and LID4 (SPC-4 6.4, 6.5, 5.17): one segment after the other, each in slices through
+// the command's scratch memory. While a segment is copied the command holds a claim on its blocks at the
+// source and at the destination; between segments it holds nothing. Its own task stands in the task set of
+// the unit that got the command; a reset of another unit ends the copy with COPY ABORTED.
 #include <algorithm>
 
 #include "base/assert.hpp"
@@ -30,7 +30,8 @@ constexpr std::uint16_t count_byte = 10;
 constexpr std::uint16_t source_lba_byte = 12;
 constexpr std::uint16_t destination_lba_byte = 20;
 
-bool abort_copy(Task& task, AdditionalSense additional, std::optional<std::uint16_t> byte = std::nullopt) noexcept {
+bool abort_copy(Task& task, AdditionalSense additional,
+                std::optional<std::uint16_t> byte = std::nullopt) noexcept {
   std::optional<FieldPointer> pointer;
   if (byte) pointer = FieldPointer{.in_cdb = false, .byte = *byte, .in_segment = true};
   copy_aborted(task, additional, task.copy->segment, pointer);
@@ -77,8 +78,9 @@ bool resolve(Command& command, std::uint16_t id, std::uint16_t id_byte, Party& p
   return true;
 }
 
-// How much is read and how much is written, where blocks of the two parties have different lengths (SPC-4 table 30 of
-// 6.4.6.1: PAD and CAT). What CAT would keep for the next segment can only be thrown away, after the last one.
+// How much is read and how much is written, where blocks of the two parties have different lengths (SPC-4
+// table 30 of 6.4.6.1: PAD and CAT). What CAT would keep for the next segment can only be thrown away, after
+// the last one.
 bool measure(Task& task, const CopySegment& segment, const Party& source, const Party& destination) noexcept {
   CopyOperation& operation = *task.copy;
   const std::uint64_t from = source.unit->geometry().block_size_bytes;
@@ -112,12 +114,13 @@ bool check_ranges(Task& task) noexcept {
   return true;
 }
 
-// On one unit, a destination that begins inside the source is written from its end, so that the result is what a copy
-// through unlimited memory would give.
+// On one unit, a destination that begins inside the source is written from its end, so that the result is
+// what a copy through unlimited memory would give.
 bool overlaps_forward(const CopyOperation& operation) noexcept {
   if (operation.source != operation.destination) return false;
   const std::uint64_t blocks = operation.read_bytes / operation.source->geometry().block_size_bytes;
-  return operation.destination_lba > operation.source_lba && operation.destination_lba - operation.source_lba < blocks;
+  return operation.destination_lba > operation.source_lba &&
+         operation.destination_lba - operation.source_lba < blocks;
 }
 
 bool open_segment(Command& command) noexcept {
@@ -216,7 +219,8 @@ bool party_is_ready(Task& task, LogicalUnit& unit, bool writes) noexcept {
     return false;
   }
   if (unit.port_groups().restricted() && !check_access(*task.row, unit, task)) return false;
-  if (const auto why = unit.was_for_another_medium(task) ? std::optional(asc::medium_not_present) : not_ready(unit)) {
+  if (const auto why =
+          unit.was_for_another_medium(task) ? std::optional(asc::medium_not_present) : not_ready(unit)) {
     fail_command(task, SenseKey::not_ready, *why);
     return false;
   }
@@ -244,7 +248,8 @@ bool media_are_ready(Task& task) noexcept {
   return true;
 }
 
-// Once the claims are held: what may have changed while they were waited for, and what other commands can change.
+// Once the claims are held: what may have changed while they were waited for, and what other commands can
+// change.
 bool check_parties(Task& task) noexcept {
   const CopyOperation& operation = *task.copy;
   const bool reads = operation.source != nullptr;
@@ -299,7 +304,8 @@ void clear(std::span<const iovec> pieces, std::uint64_t begin, std::uint64_t end
   }
 }
 
-void prepare_data(Task& task, const LogicalUnit& unit, block::OpKind kind, std::uint64_t lba, std::uint64_t bytes) noexcept {
+void prepare_data(Task& task, const LogicalUnit& unit, block::OpKind kind, std::uint64_t lba,
+                  std::uint64_t bytes) noexcept {
   std::size_t used = 0;
   const std::uint32_t block = unit.geometry().block_size_bytes;
   const std::uint64_t named = slice(task.scratch, 0, bytes, block, task.pieces, used);
@@ -315,7 +321,8 @@ void prepare_data(Task& task, const LogicalUnit& unit, block::OpKind kind, std::
 void prepare_read(Task& task) noexcept {
   const CopyOperation& operation = *task.copy;
   const Slice current = current_slice(task);
-  const std::uint64_t lba = operation.source_lba + current.offset / operation.source->geometry().block_size_bytes;
+  const std::uint64_t lba =
+      operation.source_lba + current.offset / operation.source->geometry().block_size_bytes;
   prepare_data(task, *operation.source, block::OpKind::read, lba, current.read_bytes);
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// EXTENDED COPY: which blocks move where, which units can be named, and what the sense data of a failure says.
+// EXTENDED COPY: which blocks move where, which units can be named, and what the sense data of a failure
+// says.
 #include <gtest/gtest.h>
 
 #include "scsi/copy_operation.hpp"
@@ -78,10 +79,12 @@ TEST(ExtendedCopy, OverlappingRangesGiveWhatTheSourceHeldBefore) {
   for (const std::uint64_t to : {std::uint64_t{1}, std::uint64_t{300}, std::uint64_t{600}}) {
     CopyRig rig;
     const Data forward = bytes_of(rig.zero, 0, 1200);
-    EXPECT_EQ(rig.copy(lid1({cscd(naa_zero)}, {segment(0, 0, 0, to, 1200)})).run().status(), ScsiStatus::good);
+    EXPECT_EQ(rig.copy(lid1({cscd(naa_zero)}, {segment(0, 0, 0, to, 1200)})).run().status(),
+              ScsiStatus::good);
     EXPECT_EQ(bytes_of(rig.zero, to, 1200), forward);
     const Data backward = bytes_of(rig.zero, to, 1200);
-    EXPECT_EQ(rig.copy(lid1({cscd(naa_zero)}, {segment(0, to, 0, 0, 1200)})).run().status(), ScsiStatus::good);
+    EXPECT_EQ(rig.copy(lid1({cscd(naa_zero)}, {segment(0, to, 0, 0, 1200)})).run().status(),
+              ScsiStatus::good);
     EXPECT_EQ(bytes_of(rig.zero, 0, 1200), backward);
   }
 }
@@ -97,7 +100,8 @@ TEST(ExtendedCopy, UnitsOutsideTheMapOfTheNexusAreOutOfReach) {
   EXPECT_TRUE(rig.zero.kinds.empty() && rig.one.kinds.empty());
   // The other nexus, which sees it, may.
   const Data list = zero_to_one();
-  EXPECT_EQ(Io(rig.device, *rig.b, CopyRig::extended_copy(list.size()), list).run().status(), ScsiStatus::good);
+  EXPECT_EQ(Io(rig.device, *rig.b, CopyRig::extended_copy(list.size()), list).run().status(),
+            ScsiStatus::good);
 }
 
 TEST(ExtendedCopy, LosesAUnitThatLeavesTheMapBetweenSegments) {
@@ -118,7 +122,8 @@ TEST(ExtendedCopy, DesignatorsOfVpd83NameAUnit) {
   CopyRig rig;
   Data t10{0xe4, 0, 0, 0, 0x02, 0x01, 0, 14, 'P', 'E', 'R', 'I', 'L', 'U', 'N', 'E', 'd', 'i', 's', 'k', '-', '1'};
   t10.resize(32);
-  EXPECT_EQ(rig.copy(lid1({cscd(naa_zero), t10}, {segment(0, 0, 1, 100, 8)})).run().status(), ScsiStatus::good);
+  EXPECT_EQ(rig.copy(lid1({cscd(naa_zero), t10}, {segment(0, 0, 1, 100, 8)})).run().status(),
+            ScsiStatus::good);
   EXPECT_EQ(bytes_of(rig.one, 100, 8), bytes_of(rig.zero, 0, 8));
   rig.one.kinds.clear();
   const auto refused = [&](auto change) {
@@ -152,7 +157,8 @@ TEST(ExtendedCopy, IndexWithoutDescriptorEndsTheCopyAtItsSegment) {
   EXPECT_EQ(sense_bytes(io), (Data{0x70, 0, 0x0a, 0, 0, 0, 0, 10, 0, 0, 0, 1, 0x08, 0x04, 0, 0xa0, 0, 6}));
   EXPECT_EQ(bytes_of(rig.zero, 100, 2), bytes_of(rig.zero, 0, 2));
   EXPECT_NE(bytes_of(rig.zero, 300, 2), bytes_of(rig.zero, 0, 2));
-  for (const std::uint16_t id : {std::uint16_t{1}, std::uint16_t{0x07ff}, std::uint16_t{0xf800}, std::uint16_t{0xfffe}}) {
+  for (const std::uint16_t id :
+       {std::uint16_t{1}, std::uint16_t{0x07ff}, std::uint16_t{0xf800}, std::uint16_t{0xfffe}}) {
     EXPECT_EQ(rig.copy(lid1({cscd(naa_zero)}, {segment(id, 0, 0, 0, 1)})).run().sense(), unreachable);
   }
 }
@@ -178,7 +184,8 @@ TEST(ExtendedCopy, RangesBeyondTheMediumAreNamed) {
   EXPECT_EQ(sense_of(segment(0, 0, 1, far, 8)), expected(20));
   EXPECT_EQ(sense_of(segment(0, 0, 1, 0, 0xffff)), expected(10));  // over MAXIMUM SEGMENT LENGTH
   CopyRig rig;
-  EXPECT_EQ(rig.copy(lid1({cscd(naa_zero), cscd(naa_one)}, {segment(0, 2040, 1, 2040, 8)})).run().status(), ScsiStatus::good);
+  EXPECT_EQ(rig.copy(lid1({cscd(naa_zero), cscd(naa_one)}, {segment(0, 2040, 1, 2040, 8)})).run().status(),
+            ScsiStatus::good);
 }
 
 // Unit 0 has blocks of 512 bytes, unit 2 of 4096.
@@ -192,7 +199,8 @@ Io& copy_mixed(CopyRig& rig, std::optional<Io>& io, const Data& segment_bytes, b
 TEST(ExtendedCopy, BlocksOfDifferentLengthThatComeOutEven) {
   CopyRig rig;
   std::optional<Io> io;
-  EXPECT_EQ(copy_mixed(rig, io, segment(0, 3, 1, 10, 1600), false, false).status(), ScsiStatus::good);  // DC 0: source blocks
+  EXPECT_EQ(copy_mixed(rig, io, segment(0, 3, 1, 10, 1600), false, false).status(),
+            ScsiStatus::good);  // DC 0: source blocks
   EXPECT_EQ(bytes_of(rig.two, 10, 200, 4096), bytes_of(rig.zero, 3, 1600));
   EXPECT_EQ(copy_mixed(rig, io, segment(0, 9, 1, 20, 3, 0x02), false, false).status(), ScsiStatus::good);  // DC 1
   EXPECT_EQ(bytes_of(rig.two, 20, 3, 4096), bytes_of(rig.zero, 9, 24));
@@ -213,10 +221,12 @@ TEST(ExtendedCopy, InexactSegmentsFollowThePadBits) {
     expected.resize(8192);
     EXPECT_EQ(bytes_of(rig.two, 0, 2, 4096), expected);
   }
-  EXPECT_EQ(copy_mixed(rig, io, segment(0, 8, 1, 3, 10), true, false).status(), ScsiStatus::good);  // thrown away
+  // thrown away
+  EXPECT_EQ(copy_mixed(rig, io, segment(0, 8, 1, 3, 10), true, false).status(), ScsiStatus::good);
   EXPECT_EQ(bytes_of(rig.two, 3, 1, 4096), bytes_of(rig.zero, 8, 8));
   EXPECT_EQ(bytes_of(rig.two, 4, 1, 4096), Data(4096, 0xee));
-  EXPECT_EQ(copy_mixed(rig, io, segment(0, 8, 1, 5, 2), true, false).status(), ScsiStatus::good);  // all of it is
+  // all of it is
+  EXPECT_EQ(copy_mixed(rig, io, segment(0, 8, 1, 5, 2), true, false).status(), ScsiStatus::good);
   EXPECT_EQ(bytes_of(rig.two, 5, 1, 4096), Data(4096, 0xee));
 }
 
@@ -232,7 +242,8 @@ TEST(ExtendedCopy, WhatTheSourceBlocksHoldTooMuchIsThrownAway) {
     EXPECT_EQ(bytes_of(rig.zero, 100, 3), Data(1536, 0xdd));
     EXPECT_EQ(bytes_of(rig.zero, 103, 1), after);
   }
-  EXPECT_EQ(copy_mixed(rig, io, three, true, false).status(), ScsiStatus::good);  // kept, after the last segment: for nobody
+  EXPECT_EQ(copy_mixed(rig, io, three, true, false).status(), ScsiStatus::good);  // kept, after the last
+                                                                                  // segment: for nobody
 }
 
 TEST(ExtendedCopy, CatKeepsNothingAfterTheLastSegmentAndIsRefusedBefore) {
@@ -303,9 +314,9 @@ TEST(ExtendedCopy, ForwardsWhatAPartySaysInDescriptorFormat) {
   rig.one.geometry().read_only = true;
   Io io = rig.copy(zero_to_one());
   EXPECT_EQ(io.run().status(), ScsiStatus::check_condition);
-  EXPECT_EQ(sense_bytes(io), (Data{0x72, 0x0a, 0x0d, 0x01, 0, 0, 0, 24,                         //
-                                   0x01, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,                    // segment 0
-                                   0x0c, 0x0a, 0x02, 0x02,                                      // destination, CHECK CONDITION
+  EXPECT_EQ(sense_bytes(io), (Data{0x72, 0x0a, 0x0d, 0x01, 0, 0, 0, 24,              //
+                                   0x01, 0x0a, 0,    0,    0, 0, 0, 0,  0, 0, 0, 0,  // segment 0
+                                   0x0c, 0x0a, 0x02, 0x02,  // destination, CHECK CONDITION
                                    0x72, 0x07, 0x27, 0x00, 0, 0, 0, 0}));
   Io index = rig.copy(lid1({cscd(naa_zero)}, {segment(0, 0, 5, 0, 1)}));
   EXPECT_EQ(index.run().status(), ScsiStatus::check_condition);
@@ -317,7 +328,8 @@ TEST(ExtendedCopy, ForwardsWhatAPartySaysInDescriptorFormat) {
 // The key, code and qualifier of the forwarded fixed sense data.
 std::uint32_t forwarded(const Io& io, std::size_t offset_byte) {
   const std::size_t at = io.task.sense[offset_byte];
-  return static_cast<std::uint32_t>(io.task.sense[at + 3] << 16 | io.task.sense[at + 13] << 8 | io.task.sense[at + 14]);
+  return static_cast<std::uint32_t>(io.task.sense[at + 3] << 16 | io.task.sense[at + 13] << 8 |
+                                    io.task.sense[at + 14]);
 }
 
 TEST(ExtendedCopy, RespectsTheStateOfBothUnits) {
@@ -337,13 +349,16 @@ TEST(ExtendedCopy, RespectsTheStateOfBothUnits) {
   EXPECT_EQ(failing([](CopyRig& r) { r.unit(0).state().stopped = true; }, source), 0x020402u);
   EXPECT_EQ(failing([](CopyRig& r) { r.unit(1).state().stopped = true; }, destination), 0x020402u);
   const auto map_one_read_only = [](CopyRig& r) {
-    r.a->set_map(std::vector<LunMapping>{{.lun = 0, .unit = 0}, {.lun = 1, .unit = 1, .read_only = true}, {.lun = 2, .unit = 2}});
+    r.a->set_map(std::vector<LunMapping>{
+        {.lun = 0, .unit = 0}, {.lun = 1, .unit = 1, .read_only = true}, {.lun = 2, .unit = 2}});
     r.settle();
   };
   EXPECT_EQ(failing(map_one_read_only, destination), 0x072700u) << "for this nexus";
   constexpr auto standby = AccessState::standby;
-  EXPECT_EQ(failing([](CopyRig& r) { ASSERT_TRUE(r.unit(0).set_access_state(1, standby)); }, source), 0x02040bu);
-  EXPECT_EQ(failing([](CopyRig& r) { ASSERT_TRUE(r.unit(1).set_access_state(1, standby)); }, destination), 0x02040bu);
+  EXPECT_EQ(failing([](CopyRig& r) { ASSERT_TRUE(r.unit(0).set_access_state(1, standby)); }, source),
+            0x02040bu);
+  EXPECT_EQ(failing([](CopyRig& r) { ASSERT_TRUE(r.unit(1).set_access_state(1, standby)); }, destination),
+            0x02040bu);
   CopyRig rig;
   rig.unit(0).state().swp = true;  // a source, and the unit that gets the command, may be protected
   EXPECT_EQ(rig.copy(zero_to_one()).run().status(), ScsiStatus::good);

@@ -61,7 +61,8 @@ bool read_lid4_header(Task& task, CopyList& list, Lengths& lengths) noexcept {
   if (header[0] != 0x01) return wrong_field(task, 0, std::uint8_t{7});  // PARAMETER LIST FORMAT
   if (load_be16(&header[2]) != 0x20) return wrong_field(task, 2, std::uint8_t{7});
   // G_SENSE (sense data with GOOD) and IMMED (a copy in the background) are optional, and not offered.
-  if ((header[15] & 0x03) != 0) return wrong_field(task, 15, static_cast<std::uint8_t>((header[15] & 0x02) != 0 ? 1 : 0));
+  if ((header[15] & 0x03) != 0)
+    return wrong_field(task, 15, static_cast<std::uint8_t>((header[15] & 0x02) != 0 ? 1 : 0));
   if (header[16] != 0xff) return wrong_field(task, 16, std::uint8_t{7});
   list.list_identifier = load_be32(&header[20]);
   list.cscd_offset = lid4_header_bytes;
@@ -71,11 +72,14 @@ bool read_lid4_header(Task& task, CopyList& list, Lengths& lengths) noexcept {
 
 bool check_lengths(Task& task, const CopyList& list, const Lengths& lengths) noexcept {
   using namespace copy_limits;
-  if (lengths.cscds + lengths.segments > max_list_bytes) return illegal(task, asc::parameter_list_length_error);
+  if (lengths.cscds + lengths.segments > max_list_bytes)
+    return illegal(task, asc::parameter_list_length_error);
   if (lengths.cscds > max_cscds * cscd_bytes) return illegal(task, asc::too_many_target_descriptors);
-  if (lengths.segments > max_segments * segment_bytes) return illegal(task, asc::too_many_segment_descriptors);
+  if (lengths.segments > max_segments * segment_bytes)
+    return illegal(task, asc::too_many_segment_descriptors);
   if (lengths.inline_data != 0) return illegal(task, asc::inline_data_length_exceeded);
-  if (list.cscd_offset + lengths.cscds + lengths.segments > task.need.data_out_bytes || lengths.cscds % cscd_bytes != 0) {
+  if (list.cscd_offset + lengths.cscds + lengths.segments > task.need.data_out_bytes ||
+      lengths.cscds % cscd_bytes != 0) {
     return illegal(task, asc::parameter_list_length_error);
   }
   return true;
@@ -102,7 +106,8 @@ bool check_segments(Task& task, CopyList& list, std::uint64_t bytes) noexcept {
     gather(task.data, at, start);
     if (start[0] != segment_block_to_block) return illegal(task, asc::unsupported_segment_descriptor);
     if (bytes - done < copy_limits::segment_bytes) return illegal(task, asc::parameter_list_length_error);
-    if (load_be16(&start[2]) != copy_limits::segment_bytes - 4) return wrong_field(task, at + 2, std::uint8_t{7});
+    if (load_be16(&start[2]) != copy_limits::segment_bytes - 4)
+      return wrong_field(task, at + 2, std::uint8_t{7});
     ++list.segments;
   }
   return true;
@@ -113,7 +118,8 @@ bool check_segments(Task& task, CopyList& list, std::uint64_t bytes) noexcept {
 std::optional<CopyList> read_copy_list(Task& task, bool lid4) noexcept {
   CopyList list;
   Lengths lengths;
-  if (!(lid4 ? read_lid4_header(task, list, lengths) : read_lid1_header(task, list, lengths))) return std::nullopt;
+  if (!(lid4 ? read_lid4_header(task, list, lengths) : read_lid1_header(task, list, lengths)))
+    return std::nullopt;
   if (!check_lengths(task, list, lengths)) return std::nullopt;
   list.cscds = static_cast<std::uint16_t>(lengths.cscds / copy_limits::cscd_bytes);
   list.segment_offset = static_cast<std::uint32_t>(list.cscd_offset + lengths.cscds);

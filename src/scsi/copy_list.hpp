@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The parameter lists of EXTENDED COPY, LID1 and LID4 (SPC-4 6.4, 6.5, 6.6): reading and checking, no more. What is served
-// are identification descriptors (E4h) and segments from block device to block device (02h). For src/scsi alone.
+// The parameter lists of EXTENDED COPY, LID1 and LID4 (SPC-4 6.4, 6.5, 6.6): reading and checking, no more.
+// What is served are identification descriptors (E4h) and segments from block device to block device (02h).
+// For src/scsi alone.
 #pragma once
 
 #include <cstdint>
@@ -22,8 +23,9 @@ struct CopyList {
   std::uint32_t segment_offset = 0;
 };
 
-// Checks the list in task.data, task.need.data_out_bytes of it, as far as it can be without looking at a unit (SPC-4
-// 5.17.7.3: errors before the processing of segment descriptors). nullopt: the command has ended with ILLEGAL REQUEST.
+// Checks the list in task.data, task.need.data_out_bytes of it, as far as it can be without looking at a unit
+// (SPC-4 5.17.7.3: errors before the processing of segment descriptors). nullopt: the command has ended with
+// ILLEGAL REQUEST.
 [[nodiscard]] std::optional<CopyList> read_copy_list(Task& task, bool lid4) noexcept;
 
 struct CopySegment {
@@ -35,7 +37,8 @@ struct CopySegment {
   std::uint64_t source_lba = 0;
   std::uint64_t destination_lba = 0;
 };
-[[nodiscard]] CopySegment copy_segment_at(const Task& task, const CopyOperation& operation, std::uint16_t index) noexcept;
+[[nodiscard]] CopySegment copy_segment_at(const Task& task, const CopyOperation& operation,
+                                          std::uint16_t index) noexcept;
 
 struct CopyCscd {
   bool null_device = false;             // NUL
@@ -50,6 +53,7 @@ struct CopyCscd {
 
   [[nodiscard]] Bytes designator() const noexcept { return {bytes.data(), length}; }
 };
-[[nodiscard]] CopyCscd copy_cscd_at(const Task& task, const CopyOperation& operation, std::uint16_t index) noexcept;
+[[nodiscard]] CopyCscd copy_cscd_at(const Task& task, const CopyOperation& operation,
+                                    std::uint16_t index) noexcept;
 
 }  // namespace perilune::scsi

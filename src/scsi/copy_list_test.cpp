@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The parameter lists of EXTENDED COPY: what is refused before any unit is looked at, with which sense code and pointer.
+// The parameter lists of EXTENDED COPY: what is refused before any unit is looked at, with which sense code
+// and pointer.
 #include <gtest/gtest.h>
 
 #include <random>
@@ -19,7 +20,8 @@ constexpr std::uint32_t invalid_field = 0x052600;
 std::uint32_t pointer(const Io& io) { return load_be24(&io.task.sense[15]); }
 
 // Sends the list and expects that it is refused, and that no unit was touched.
-void expect_refused(const Data& list, std::uint32_t sense, std::uint32_t field = 0, std::uint8_t service_action = 0) {
+void expect_refused(const Data& list, std::uint32_t sense, std::uint32_t field = 0,
+                    std::uint8_t service_action = 0) {
   CopyRig rig;
   Io io = rig.io(CopyRig::extended_copy(list.size(), service_action), 0, list);
   EXPECT_EQ(io.run().sense(), sense);
@@ -39,11 +41,13 @@ TEST(CopyList, NoListIsNoError) {
 
 TEST(CopyList, TruncatedAnywhereIsAParameterListLengthError) {
   for (const std::uint8_t service_action : Data{0, 1}) {
-    const Data whole = service_action == 0 ? zero_to_one() : lid4({cscd(naa_zero), cscd(naa_one)}, {segment(0, 0, 1, 100, 8)});
+    const Data whole = service_action == 0
+                           ? zero_to_one()
+                           : lid4({cscd(naa_zero), cscd(naa_one)}, {segment(0, 0, 1, 100, 8)});
     for (std::size_t bytes = 1; bytes < whole.size(); ++bytes) {
       SCOPED_TRACE(bytes);
-      expect_refused(Data(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(bytes)), list_length_error, 0,
-                     service_action);
+      expect_refused(Data(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(bytes)),
+                     list_length_error, 0, service_action);
     }
   }
 }
@@ -55,7 +59,8 @@ TEST(CopyList, InitiatorThatSendsLessThanTheCdbSaysIsTruncatedToo) {
   list.pop_back();
   EXPECT_EQ(rig.io(CopyRig::extended_copy(said), 0, list).run().sense(), list_length_error);
   EXPECT_EQ(rig.io(CopyRig::extended_copy(0xffff'ffff), 0, list).run().sense(), list_length_error);
-  EXPECT_EQ(rig.io(CopyRig::extended_copy(limits::max_parameter_bytes + 1), 0, list).run().sense(), list_length_error);
+  EXPECT_EQ(rig.io(CopyRig::extended_copy(limits::max_parameter_bytes + 1), 0, list).run().sense(),
+            list_length_error);
 }
 
 TEST(CopyList, TooManyDescriptors) {
@@ -81,7 +86,8 @@ TEST(CopyList, AsManyDescriptorsAsAdvertisedAreServed) {
     segments.push_back(segment(i, i, static_cast<std::uint16_t>(15 - i), 1000u + i, 1));
   }
   EXPECT_EQ(rig.copy(lid1(cscds, segments)).run().status(), ScsiStatus::good);
-  EXPECT_EQ(bytes_of(rig.zero, 1000, copy_limits::max_segments), bytes_of(rig.zero, 0, copy_limits::max_segments));
+  EXPECT_EQ(bytes_of(rig.zero, 1000, copy_limits::max_segments),
+            bytes_of(rig.zero, 0, copy_limits::max_segments));
 }
 
 TEST(CopyList, InlineDataIsOverItsLimitOfNone) {
@@ -121,7 +127,8 @@ TEST(CopyList, WrongFieldsAreNamed) {
   list = zero_to_one();
   list[16 + 7] = 21;  // DESIGNATOR LENGTH
   expect_refused(list, invalid_field, 0x8f0017);
-  for (const std::uint16_t length : {std::uint16_t{0}, std::uint16_t{0x17}, std::uint16_t{0x19}, std::uint16_t{0xffff}}) {
+  for (const std::uint16_t length :
+       {std::uint16_t{0}, std::uint16_t{0x17}, std::uint16_t{0x19}, std::uint16_t{0xffff}}) {
     list = zero_to_one();
     store_be16(&list[16 + 64 + 2], length);  // DESCRIPTOR LENGTH
     expect_refused(list, invalid_field, 0x8f0052);
@@ -156,7 +163,8 @@ TEST(CopyList, WrongFieldsOfTheLongHeaderAreNamed) {
   expect_refused(with(1, 0x18), invalid_field, 0x8f0014, 1);   // an identifier with LIST ID USAGE 11b
 }
 
-TEST(CopyList, MutatedListsEndInOrder) {  // the channels assert that no operation leaves the disk or the memory given
+TEST(CopyList, MutatedListsEndInOrder) {  // the channels assert that no operation leaves the disk or the
+                                          // memory given
   CopyRig rig;
   std::mt19937 engine(20261121);
   const auto random = [&] { return static_cast<std::uint32_t>(engine()); };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Third-party copies (SPC-4 5.17): what a copy in progress holds, and what is remembered of one that has ended. The
-// copy manager of a logical unit keeps them per I_T nexus, in a fixed number of places: nothing a peer says makes it
-// grow. For src/scsi alone. One thread (the shard's).
+// Third-party copies (SPC-4 5.17): what a copy in progress holds, and what is remembered of one that has
+// ended. The copy manager of a logical unit keeps them per I_T nexus, in a fixed number of places: nothing a
+// peer says makes it grow. For src/scsi alone. One thread (the shard's).
 #pragma once
 
 #include <array>
@@ -30,10 +30,10 @@ inline constexpr std::uint8_t max_operations = 16;         // of one nexus, in p
 inline constexpr std::uint32_t scratch_bytes = 262144;     // one slice
 }  // namespace copy_limits
 
-// Blocks of a unit that the running command of a nexus works on, be it a command of this unit or of another. Beside it
-// no command of the unit runs that writes to one of these blocks; reads do, unless the claim writes and the unit keeps protection
-// information. Two claims stand beside each other when
-// neither writes. A command has all its claims or none, so that two that want each other's blocks do not wait for ever.
+// Blocks of a unit that the running command of a nexus works on, be it a command of this unit or of another.
+// Beside it no command of the unit runs that writes to one of these blocks; reads do, unless the claim writes
+// and the unit keeps protection information. Two claims stand beside each other when neither writes. A
+// command has all its claims or none, so that two that want each other's blocks do not wait for ever.
 struct RangeClaim : ListNode<RangeClaim> {
   Task* task = nullptr;
   LogicalUnit* unit = nullptr;   // nullptr: not in use
@@ -64,7 +64,7 @@ struct CopyOperation {
   std::uint32_t segment_offset = 0;
 
   // POPULATE TOKEN and WRITE USING TOKEN: ranges in the place of segments.
-  bool by_token = false;                // WRITE USING TOKEN: `segment` counts pieces, bytes_written says where it is
+  bool by_token = false;  // WRITE USING TOKEN: `segment` counts pieces, bytes_written says where it is
   std::uint64_t token = 0;              // made or brought; 0 in the latter case: zeroes
   std::uint16_t source_number = 0;      // the unit that it was made for: looked for anew for each piece
   std::uint64_t source_id = 0;
@@ -90,7 +90,7 @@ struct CopyOperation {
   std::uint64_t read_bytes = 0;         // whole blocks of the source
   std::uint64_t write_bytes = 0;        // whole blocks of the destination: less, equal, or padded with zeroes
   std::uint64_t slices_done = 0;
-  bool backwards = false;               // the ranges overlap, and the source must be read before it is overwritten
+  bool backwards = false;  // the ranges overlap, and the source must be read before it is overwritten
   bool waiting = false;                 // for its claims; the task's phase is blocked
   std::array<RangeClaim, 2> claims;     // source, destination
   std::array<ShardClaim*, 2> shard_claims{};  // on all shards, where there are several: one for each unit

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// RECEIVE COPY STATUS and DATA (short and long identifiers), OPERATING PARAMETERS and FAILURE DETAILS, COPY OPERATION ABORT, and VPD page 8Fh (SPC-4 6.3, 6.23 to
-// 6.27, 7.8.17). No copy holds data for the application client (HELD DATA LIMIT is 0).
+// RECEIVE COPY STATUS and DATA (short and long identifiers), OPERATING PARAMETERS and FAILURE DETAILS, COPY
+// OPERATION ABORT, and VPD page 8Fh (SPC-4 6.3, 6.23 to 6.27, 7.8.17). No copy holds data for the application
+// client (HELD DATA LIMIT is 0).
 #include <algorithm>
 #include <bit>
 #include <initializer_list>
@@ -67,14 +68,16 @@ Progress run_receive_copy_status_lid1(Command& command) {
   const bool finished = operation->state == State::finished;
   if (finished) out[4] = operation->status == ScsiStatus::good ? 0x01 : 0x02;  // else 00h: in progress
   store_be16(&out[5], operation->segment);
-  store_be32(&out[8], static_cast<std::uint32_t>(operation->bytes_written));  // in bytes; see copy_limits: it fits
+  store_be32(&out[8], static_cast<std::uint32_t>(operation->bytes_written));  // in bytes; see copy_limits: it
+                                                                              // fits
   // The details of a failure are asked for by a command of their own.
   return answer(task, *operation, finished && operation->status == ScsiStatus::good);
 }
 
 namespace {
 
-// What RECEIVE COPY STATUS and RECEIVE COPY DATA with long identifiers begin with (SPC-4 6.24); AVAILABLE DATA is not set yet.
+// What RECEIVE COPY STATUS and RECEIVE COPY DATA with long identifiers begin with (SPC-4 6.24); AVAILABLE
+// DATA is not set yet.
 void long_status(Buffer& out, const CopyOperation& operation) {
   out.assign(32, 0);
   const bool finished = operation.state == State::finished;
@@ -116,7 +119,8 @@ Progress run_receive_copy_data_lid1(Command& command) {
   return reply(task, allocation_length(task));
 }
 
-// The same with a long identifier (SPC-4 6.21): the status, and HELD DATA LENGTH 0. Nothing was discarded either.
+// The same with a long identifier (SPC-4 6.21): the status, and HELD DATA LENGTH 0. Nothing was discarded
+// either.
 Progress run_receive_copy_data_lid4(Command& command) {
   Task& task = command.task;
   const CopyOperation* operation = named(command, load_be32(task.cdb.data() + 2));
@@ -205,7 +209,8 @@ void third_party_copy_page(Buffer& out, const Command& command) {
   out.insert(out.end(), descriptor_codes.begin(), descriptor_codes.end());
   out.push_back(0);
 
-  header(out, 0x000c, 4);  // supported CSCD descriptor IDs beside those of the list: the unit that gets the command
+  header(out, 0x000c, 4);  // supported CSCD descriptor IDs beside those of the list: the unit that gets the
+                           // command
   append16(out, 2);
   append16(out, 0xffff);
 
@@ -218,7 +223,8 @@ void third_party_copy_page(Buffer& out, const Command& command) {
   out.push_back(granularity(command.unit));
   out.resize(out.size() + 19);
 
-  header(out, 0xc001, 28);  // held data: at most 0 bytes of it (SPC-4 7.8.17.13; mandatory beside RECEIVE COPY DATA)
+  header(out, 0xc001, 28);  // held data: at most 0 bytes of it (SPC-4 7.8.17.13; mandatory beside RECEIVE
+                            // COPY DATA)
   out.resize(out.size() + 28);
 }
 

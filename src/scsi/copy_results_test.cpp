@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What can be asked about third-party copies: RECEIVE COPY STATUS, FAILURE DETAILS, OPERATING PARAMETERS, COPY OPERATION
-// ABORT, and VPD page 8Fh, against bytes written by hand from SPC-4.
+// What can be asked about third-party copies: RECEIVE COPY STATUS, FAILURE DETAILS, OPERATING PARAMETERS,
+// COPY OPERATION ABORT, and VPD page 8Fh, against bytes written by hand from SPC-4.
 #include <gtest/gtest.h>
 
 #include "scsi/copy_operation.hpp"
@@ -105,7 +105,8 @@ TEST(ReceiveCopyStatus, IsOfOneNexusAndOneUnit) {
 TEST(ReceiveCopyStatus, ForgottenByResetAndByTheNextCopyOfTheSameIdentifier) {
   CopyRig rig;
   EXPECT_EQ(rig.copy(zero_to_one()).run().status(), ScsiStatus::good);
-  EXPECT_EQ(rig.copy(lid1({cscd(naa_zero)}, {segment(0, 0, 9, 0, 8)})).run().status(), ScsiStatus::check_condition);
+  EXPECT_EQ(rig.copy(lid1({cscd(naa_zero)}, {segment(0, 0, 9, 0, 8)})).run().status(),
+            ScsiStatus::check_condition);
   EXPECT_EQ(ask(rig, status_lid1(1))[4], 0x02);
   TaskManagement reset;
   reset.function = TmFunction::lun_reset;

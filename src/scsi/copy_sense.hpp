@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The sense data of a copy that failed while its segments were processed (SPC-4 5.17.7.4): COPY ABORTED, the number of
-// the segment, the field that is wrong, and what the source or the destination said. For src/scsi alone.
+// The sense data of a copy that failed while its segments were processed (SPC-4 5.17.7.4): COPY ABORTED, the
+// number of the segment, the field that is wrong, and what the source or the destination said. For src/scsi
+// alone.
 #pragma once
 
 #include <cstdint>
@@ -30,8 +31,8 @@ inline constexpr AdditionalSense inline_data_length_exceeded{0x26, 0x0b};
 void copy_aborted(Task& task, AdditionalSense additional, std::uint16_t segment,
                   std::optional<FieldPointer> field = std::nullopt) noexcept;
 
-// The same with THIRD PARTY DEVICE FAILURE, for a failure of one party that stands in the task already: its status and
-// sense go along.
+// The same with THIRD PARTY DEVICE FAILURE, for a failure of one party that stands in the task already: its
+// status and sense go along.
 void third_party_failed(Task& task, std::uint16_t segment, CopyParty party) noexcept;
 
 }  // namespace perilune::scsi

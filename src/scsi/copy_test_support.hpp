@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Third-party copies under test: a target with three disks, and parameter lists put together from the bytes of SPC-4.
+// Third-party copies under test: a target with three disks, and parameter lists put together from the bytes
+// of SPC-4.
 #pragma once
 
 #include <numeric>
@@ -17,11 +18,15 @@ inline constexpr std::uint64_t naa_two = 0x3000'0000'0000'00a2;   // unit 2: 256
 
 struct CopyRig {
   explicit CopyRig(std::vector<LunMapping> map = {{0, 0}, {1, 1}, {2, 2}})
-      : zero(FakeChannel::disk()), one(FakeChannel::disk()), two(FakeChannel::disk(256, 4096)), device("iqn.x") {
+      : zero(FakeChannel::disk()),
+        one(FakeChannel::disk()),
+        two(FakeChannel::disk(256, 4096)),
+        device("iqn.x") {
     add(0, zero, naa_zero);
     add(1, one, naa_one);
     add(2, two, naa_two);
-    for (std::size_t i = 0; i < zero.memory.size(); ++i) zero.memory[i] = static_cast<std::uint8_t>(1 + i / 512 + i % 251);
+    for (std::size_t i = 0; i < zero.memory.size(); ++i)
+      zero.memory[i] = static_cast<std::uint8_t>(1 + i / 512 + i % 251);
     a.emplace(device, Rig::names("a"), std::move(map));
     b.emplace(device, Rig::names("b"));
     settle();
@@ -89,8 +94,8 @@ inline Data join(const std::vector<Data>& parts) {
 }
 
 // EXTENDED COPY(LID1) parameter list.
-inline Data lid1(const std::vector<Data>& cscds, const std::vector<Data>& segments, std::uint8_t identifier = 1,
-                 std::uint8_t usage = 0) {
+inline Data lid1(const std::vector<Data>& cscds, const std::vector<Data>& segments,
+                 std::uint8_t identifier = 1, std::uint8_t usage = 0) {
   Data out(16);
   out[0] = identifier;
   out[1] = static_cast<std::uint8_t>(usage << 3);
@@ -102,7 +107,8 @@ inline Data lid1(const std::vector<Data>& cscds, const std::vector<Data>& segmen
 }
 
 // EXTENDED COPY(LID4) parameter list.
-inline Data lid4(const std::vector<Data>& cscds, const std::vector<Data>& segments, std::uint32_t identifier = 1) {
+inline Data lid4(const std::vector<Data>& cscds, const std::vector<Data>& segments,
+                 std::uint32_t identifier = 1) {
   Data out(48);
   out[0] = 0x01;
   out[3] = 0x20;
@@ -115,12 +121,15 @@ inline Data lid4(const std::vector<Data>& cscds, const std::vector<Data>& segmen
   return join({out, first, second});
 }
 
-inline Data bytes_of(const FakeChannel& channel, std::size_t block, std::size_t blocks, std::size_t block_bytes = 512) {
+inline Data bytes_of(const FakeChannel& channel, std::size_t block, std::size_t blocks,
+                     std::size_t block_bytes = 512) {
   const auto begin = channel.memory.begin() + static_cast<std::ptrdiff_t>(block * block_bytes);
   return {begin, begin + static_cast<std::ptrdiff_t>(blocks * block_bytes)};
 }
 
-inline Data sense_bytes(const Io& io) { return {io.task.sense.begin(), io.task.sense.begin() + io.task.sense_length}; }
+inline Data sense_bytes(const Io& io) {
+  return {io.task.sense.begin(), io.task.sense.begin() + io.task.sense_length};
+}
 
 // Two disks and one segment of `blocks` blocks from the start of unit 0 to block 100 of unit 1.
 inline Data zero_to_one(std::uint16_t blocks = 8, std::uint8_t identifier = 1) {

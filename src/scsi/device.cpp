@@ -20,7 +20,8 @@ namespace {
 
 constexpr std::size_t max_lost_nexuses = 4096;
 
-std::uint64_t hash_names(const NexusNames& names) noexcept {  // FNV-1a; a collision only picks 29/07 for 29/00
+std::uint64_t hash_names(const NexusNames& names) noexcept {  // FNV-1a; a collision only picks 29/07 for
+                                                              // 29/00
   std::uint64_t hash = 0xcbf29ce484222325u;
   auto mix = [&](std::string_view text) {
     for (const char c : text) hash = (hash ^ static_cast<std::uint8_t>(c)) * 0x100000001b3u;
@@ -71,7 +72,8 @@ void Device::set_clock(Delegate<std::uint64_t()> milliseconds) {
 
 Status Device::check_medium(const block::Geometry& geometry, DeviceType type) {
   const std::uint32_t logical = geometry.block_size_bytes - geometry.protection_bytes;
-  if (geometry.blocks.value() == 0 || geometry.blocks.value() > (std::uint64_t{1} << 62) / std::max(logical, 1u)) {
+  if (geometry.blocks.value() == 0 ||
+      geometry.blocks.value() > (std::uint64_t{1} << 62) / std::max(logical, 1u)) {
     return fail(Errc::invalid_argument, "a medium needs at least one block, and fewer than 2^62 bytes");
   }
   if (type == DeviceType::cd_dvd) {
@@ -88,19 +90,22 @@ LogicalUnit* Device::unit(std::uint16_t number) noexcept {
 }
 
 // The unit of this number, or where it belongs.
-std::vector<std::unique_ptr<LogicalUnit>>::const_iterator Device::place_of(std::uint16_t number) const noexcept {
+std::vector<std::unique_ptr<LogicalUnit>>::const_iterator Device::place_of(
+    std::uint16_t number) const noexcept {
   return std::lower_bound(units_.begin(), units_.end(), number,
                           [](const auto& unit, std::uint16_t wanted) { return unit->number() < wanted; });
 }
 
 Result<LogicalUnit*> Device::add_unit(std::uint16_t number, UnitConfig config, block::Channel& channel) {
   if (unit(number) != nullptr) return fail(Errc::already_exists, "logical unit number in use");
-  if (Status status = check_medium(channel.geometry(), config.type); !status) return tl::unexpected(status.error());
+  if (Status status = check_medium(channel.geometry(), config.type); !status)
+    return tl::unexpected(status.error());
   const ProtectionType type = config.durable.protection_type.value_or(config.protection_type);
   if (type != ProtectionType::none && channel.geometry().protection_bytes != protection_field_bytes) {
     return fail(Errc::unsupported, "formatted with protection information, for which there is no room here");
   }
-  if (Status status = PortGroups::valid(config.port_groups.all()); !status) return tl::unexpected(status.error());
+  if (Status status = PortGroups::valid(config.port_groups.all()); !status)
+    return tl::unexpected(status.error());
   return put_in_map(std::make_unique<LogicalUnit>(*this, number, std::move(config), channel));
 }
 
@@ -119,7 +124,8 @@ LogicalUnit* Device::put_in_map(std::unique_ptr<LogicalUnit> unit) {
 
 Status Device::remove_unit(std::uint16_t number) {
   const auto place = units_.begin() + (place_of(number) - units_.cbegin());
-  if (place == units_.end() || (*place)->number() != number) return fail(Errc::not_found, "no such logical unit");
+  if (place == units_.end() || (*place)->number() != number)
+    return fail(Errc::not_found, "no such logical unit");
   if (!unit_idle(number)) return fail(Errc::busy, "logical unit has commands in progress");
   const std::unique_ptr<LogicalUnit> removed = std::move(*place);
   units_.erase(place);
@@ -131,8 +137,8 @@ bool Device::unit_idle(std::uint16_t number) const noexcept {
   const auto place = place_of(number);
   if (place == units_.end() || (*place)->number() != number) return true;
   const LogicalUnit& unit = **place;
-  return unit.task_set_.empty() && unit.claims_.empty() && unit.standing_.empty() && unit.adopting_.empty() && !unit.medium().running() &&
-         (unit.forwarder() == nullptr || !unit.forwarder()->resetting()) &&
+  return unit.task_set_.empty() && unit.claims_.empty() && unit.standing_.empty() && unit.adopting_.empty() &&
+         !unit.medium().running() && (unit.forwarder() == nullptr || !unit.forwarder()->resetting()) &&
          (shards_ == nullptr || !shards_->has_claim_on(unit));
 }
 
@@ -143,7 +149,8 @@ void Device::map_changed() {
 }
 
 UnitAttention Device::first_attention(const NexusNames& names) const {
-  const bool known = std::find(lost_nexuses_.begin(), lost_nexuses_.end(), hash_names(names)) != lost_nexuses_.end();
+  const bool known =
+      std::find(lost_nexuses_.begin(), lost_nexuses_.end(), hash_names(names)) != lost_nexuses_.end();
   return known ? UnitAttention::nexus_loss : UnitAttention::power_on;
 }
 
@@ -210,7 +217,8 @@ bool check_served(const CommandRow* row, bool opcode_known, const LogicalUnit& u
   // Also CRYPTOGRAPHIC ERASE where nothing is encrypted: SANITIZE itself is served.
   if (row == nullptr ? opcode_known : row->allows(needs::encryption)) {
     const bool extended = opcode == 0x7f;
-    invalid_field_in_cdb(task, extended ? 8 : 1, extended ? std::uint8_t{7} : std::uint8_t{4});  // SERVICE ACTION
+    // SERVICE ACTION
+    invalid_field_in_cdb(task, extended ? 8 : 1, extended ? std::uint8_t{7} : std::uint8_t{4});
   } else {
     fail_command(task, SenseKey::illegal_request, asc::invalid_operation_code);
   }
@@ -224,7 +232,8 @@ bool check_medium_operation(const CommandRow& row, const LogicalUnit& unit, Task
   return !refusal;
 }
 
-bool check_state(const CommandRow& row, const LogicalUnit& unit, ReservationAccess access, Task& task) noexcept {
+bool check_state(const CommandRow& row, const LogicalUnit& unit, ReservationAccess access,
+                 Task& task) noexcept {
   if (task.attribute == TaskAttribute::aca) {  // there is no ACA condition to be in (SAM-5 8.7.5)
     fail_command(task, SenseKey::illegal_request, asc::invalid_message);
     return false;
@@ -254,7 +263,8 @@ ReservationAccess Device::access_through(Nexus::Slot& slot, const Nexus& nexus) 
   const LogicalUnit& unit = *slot.unit;
   if (!unit.is_reserved()) return ReservationAccess::all;
   if (slot.access_generation != unit.generation_) {
-    slot.access = access_of(unit.reservations_, nexus.names_.initiator_port, nexus.names_.relative_target_port);
+    slot.access =
+        access_of(unit.reservations_, nexus.names_.initiator_port, nexus.names_.relative_target_port);
     slot.access_generation = unit.generation_;
   }
   return slot.access;
@@ -268,11 +278,13 @@ void Device::admit_on_unit(Task& task, Nexus::Slot& slot) {
   const CommandRow* row = find_row(unit.command_set(), task.cdb[0], service_action_of(task.cdb), known);
   const bool exempt = row != nullptr && row->allows(allow::unit_attention);
   if (!slot.attentions.empty() && !exempt) {
-    const bool interlocked = unit.rules().interlock != AttentionInterlock::none;  // then only REQUEST SENSE takes it (SPC-4 7.5.8)
+    const bool interlocked = unit.rules().interlock != AttentionInterlock::none;  // then only REQUEST SENSE
+                                                                                  // takes it (SPC-4 7.5.8)
     check_condition(task, sense_of(interlocked ? slot.attentions.first() : slot.attentions.take()));
     return;
   }
-  // A command that SANITIZE refuses is refused for that, whatever else is wrong with it (libiscsi's Sanitize.Reset).
+  // A command that SANITIZE refuses is refused for that, whatever else is wrong with it (libiscsi's
+  // Sanitize.Reset).
   if (!check_served(row, known, unit, task) || !check_medium_operation(*row, unit, task) || !check_cdb(*row, unit, task) || !check_state(*row, unit, access_through(slot, *task.nexus), task)) {
     note_status(task);
     return;
@@ -291,7 +303,8 @@ void Device::admit_on_unit(Task& task, Nexus::Slot& slot) {
   }
   // Nothing to move: at once, unless it has to keep its place among ordered commands.
   task.sequence = ++sequence_;
-  const bool in_order = task.attribute == TaskAttribute::ordered ? unit.task_set_.empty() : unit.can_start(task);
+  const bool in_order =
+      task.attribute == TaskAttribute::ordered ? unit.task_set_.empty() : unit.can_start(task);
   if ((exempt || task.attribute == TaskAttribute::head_of_queue || in_order) && !unit.needs_claim(task)) {
     (void)row->run(command);
     note_status(task);
@@ -301,13 +314,15 @@ void Device::admit_on_unit(Task& task, Nexus::Slot& slot) {
   }
 }
 
-// UA_INTLCK_CTRL 11b (SPC-4 7.5.8): who was told that there was no place, or no right, finds a unit attention too.
+// UA_INTLCK_CTRL 11b (SPC-4 7.5.8): who was told that there was no place, or no right, finds a unit attention
+// too.
 void Device::note_status(const Task& task) {
   if (task.unit->rules().interlock != AttentionInterlock::establish) return;
   switch (task.status) {
     case ScsiStatus::busy: return task.nexus->raise(*task.unit, UnitAttention::previous_busy);
     case ScsiStatus::task_set_full: return no_room(task);
-    case ScsiStatus::reservation_conflict: return task.nexus->raise(*task.unit, UnitAttention::previous_reservation_conflict);
+    case ScsiStatus::reservation_conflict:
+      return task.nexus->raise(*task.unit, UnitAttention::previous_reservation_conflict);
     default: return;
   }
 }
@@ -329,7 +344,8 @@ void Device::admit_without_unit(Task& task, bool well_known) {
   for (std::size_t i = 1; i < row->cdb_length; ++i) {
     const auto stray = static_cast<std::uint8_t>(task.cdb[i] & ~row->usage[i]);
     if (stray == 0) continue;
-    invalid_field_in_cdb(task, static_cast<std::uint16_t>(i), static_cast<std::uint8_t>(std::bit_width(stray) - 1));
+    invalid_field_in_cdb(task, static_cast<std::uint16_t>(i),
+                         static_cast<std::uint8_t>(std::bit_width(stray) - 1));
     return;
   }
   answer_without_unit(*this, task, well_known);
@@ -337,7 +353,8 @@ void Device::admit_without_unit(Task& task, bool well_known) {
 
 void Device::report_luns(Task& task) {
   const std::uint8_t select = task.cdb[2];
-  // 10h: administrative units alone, of which there are none; 11h: those, and every unit that belongs to none (SPC-5).
+  // 10h: administrative units alone, of which there are none; 11h: those, and every unit that belongs to none
+  // (SPC-5).
   if (select > 2 && select != 0x10 && select != 0x11) {
     invalid_field_in_cdb(task, 2, std::uint8_t{7});
     return;
@@ -348,7 +365,8 @@ void Device::report_luns(Task& task) {
     out.resize(out.size() + 8);
     store_be64(out.data() + out.size() - 8, lun);
   };
-  if (select == 1 || select == 2) append(report_luns_well_known_lun);  // 1: well known only, 2: all (SPC-4 6.33)
+  if (select == 1 || select == 2)
+    append(report_luns_well_known_lun);  // 1: well known only, 2: all (SPC-4 6.33)
   if (select == 0 || select == 2 || select == 0x11) {
     const auto& slots = task.nexus->slots_;
     for (std::size_t lun = 0; lun < slots.size(); ++lun) {
@@ -369,7 +387,8 @@ std::optional<UnitAttention> Device::take_attention(Task& task) {
 
 bool Device::has_attention(const Task& task) const noexcept {
   const LunAddress address = decode_lun(task.lun);
-  const Nexus::Slot* slot = address.kind == LunAddress::Kind::unit ? task.nexus->slot(address.number) : nullptr;
+  const Nexus::Slot* slot =
+      address.kind == LunAddress::Kind::unit ? task.nexus->slot(address.number) : nullptr;
   return slot != nullptr && !slot->attentions.empty();
 }
 
@@ -396,7 +415,8 @@ void Device::leave(Task& task) {
   if (task.phase == Task::Phase::blocked) --unit.blocked_;
   if (LogicalUnit::is_barrier(task)) {
     --unit.barriers_;
-    if (static_cast<SerialClass>(task.serial) == SerialClass::whole) ++unit.generation_;  // it may have changed the unit
+    if (static_cast<SerialClass>(task.serial) == SerialClass::whole)
+      ++unit.generation_;  // it may have changed the unit
   }
   task.phase = Task::Phase::outside;
   task.lent = false;
@@ -451,7 +471,8 @@ void Device::wake(LogicalUnit& unit) {
     IntrusiveList<Task, StartableTag> startable;
     unit.task_set_.for_each([&](Task& task) {
       if (task.phase != Task::Phase::blocked || task.aborted || unit.medium().waiter() == &task) return;
-      if ((task.copy != nullptr && task.copy->waiting) || task.claim != nullptr || !unit.can_start(task)) return;
+      if ((task.copy != nullptr && task.copy->waiting) || task.claim != nullptr || !unit.can_start(task))
+        return;
       if (unit.needs_claim(task)) return shards_->request(task);
       --unit.blocked_;
       task.phase = Task::Phase::running;
@@ -459,7 +480,9 @@ void Device::wake(LogicalUnit& unit) {
     });
     unit.claims_.for_each([&](RangeClaim& claim) {
       Task& task = *claim.task;
-      if (shards_ != nullptr || claim.held || task.phase != Task::Phase::blocked || task.aborted || !can_hold_claims(*task.copy)) return;
+      if (shards_ != nullptr || claim.held || task.phase != Task::Phase::blocked || task.aborted ||
+          !can_hold_claims(*task.copy))
+        return;
       hold_claims(*task.copy);
       --task.unit->blocked_;
       task.phase = Task::Phase::running;
@@ -480,7 +503,8 @@ MutableBytes Device::lend(Task& task) {
   const block::Geometry& geometry = unit.geometry();
   const auto serial = static_cast<SerialClass>(task.serial);
   if (!geometry.lends_memory || (serial != SerialClass::read && serial != SerialClass::write)) return {};
-  if ((task.row->run != run_read && task.row->run != run_write) || task.blocks != task.transfer_blocks) return {};
+  if ((task.row->run != run_read && task.row->run != run_write) || task.blocks != task.transfer_blocks)
+    return {};
   const bool for_write = serial == SerialClass::write;
   const bool fua = task.row->cdb_length > 6 && (task.cdb[1] & 0x08) != 0;
   if (for_write ? wants_durable(unit, fua) : (fua && geometry.write_cache)) return {};
@@ -508,7 +532,8 @@ bool Device::execute(Task& task) {
     over = task.row->prepare != nullptr && !task.row->prepare(command);
   }
   if (!over) {
-    const bool free = unit.barriers_ == 0 || unit.can_start(task);  // asked here: this is every read and write
+    const bool free = unit.barriers_ == 0 || unit.can_start(task);  // asked here: this is every read and
+                                                                    // write
     if (!free || (shards_ != nullptr && unit.needs_claim(task))) {
       task.phase = Task::Phase::blocked;
       ++unit.blocked_;
@@ -528,9 +553,10 @@ bool Device::execute(Task& task) {
   return true;
 }
 
-// What was checked when the command was admitted may have changed while it waited, for data, for memory, for others. It
-// counts as it is now: a write that was admitted before MODE SELECT set SWP, or before a PREEMPT that shuts its nexus out,
-// does not land after it. Of the reservations a copy that is under way asks for every segment instead (copy_access.hpp).
+// What was checked when the command was admitted may have changed while it waited, for data, for memory, for
+// others. It counts as it is now: a write that was admitted before MODE SELECT set SWP, or before a PREEMPT
+// that shuts its nexus out, does not land after it. Of the reservations a copy that is under way asks for
+// every segment instead (copy_access.hpp).
 bool Device::start(Task& task) {
   task.phase = Task::Phase::running;
   const LogicalUnit& unit = *task.unit;
@@ -538,8 +564,11 @@ bool Device::start(Task& task) {
     const bool under_way = task.copy != nullptr && task.copy->stage != CopyOperation::Stage::next_segment;
     const NexusNames& names = task.nexus->names();
     const ReservationAccess access =
-        under_way || !unit.is_reserved() ? ReservationAccess::all : access_of(unit.reservations_, names.initiator_port, names.relative_target_port);
-    if (!check_medium_operation(*task.row, unit, task) || !check_state(*task.row, unit, access, task)) return true;
+        under_way || !unit.is_reserved()
+            ? ReservationAccess::all
+            : access_of(unit.reservations_, names.initiator_port, names.relative_target_port);
+    if (!check_medium_operation(*task.row, unit, task) || !check_state(*task.row, unit, access, task))
+      return true;
     if (unit.was_for_another_medium(task) && !task.row->allows(allow::stopped)) {
       fail_command(task, SenseKey::not_ready, asc::medium_not_present);
       return true;
@@ -554,7 +583,8 @@ bool Device::drive(Task& task) {
   for (bool first = true;; first = false) {
     if (task.aborted) return settled(task);
     const Progress progress = task.row->run(command);
-    if (progress != Progress::submit) return progress == Progress::over && (shards_ == nullptr || settled(task));
+    if (progress != Progress::submit)
+      return progress == Progress::over && (shards_ == nullptr || settled(task));
     task.op.status = block::OpStatus::ok;
     task.op.os_errno = 0;
     task.op.done = Delegate<void(block::BlockOp&)>::raw(&task, operation_ended);

@@ -45,7 +45,8 @@ bool Device::affects(const TaskManagement& request, const Task& task) noexcept {
 }
 
 bool Device::affects(const TaskManagement& request, const RangeClaim& claim) noexcept {
-  return request.function == TmFunction::lun_reset && claim.unit == request.unit && claim.sequence < request.sequence;
+  return request.function == TmFunction::lun_reset && claim.unit == request.unit &&
+         claim.sequence < request.sequence;
 }
 
 namespace {
@@ -83,12 +84,14 @@ bool Device::manage(TaskManagement& request) {
   }
   if (needs_unit(request.function)) {
     const LunAddress address = decode_lun(request.lun);
-    // The well known unit is there, but its commands are over when admit() returns, and it has no unit attentions.
+    // The well known unit is there, but its commands are over when admit() returns, and it has no unit
+    // attentions.
     if (address.kind == LunAddress::Kind::report_luns_well_known) {
       if (request.function == TmFunction::abort_task) request.response = TmResponse::task_does_not_exist;
       return true;
     }
-    Nexus::Slot* slot = address.kind == LunAddress::Kind::unit ? request.nexus->slot(address.number) : nullptr;
+    Nexus::Slot* slot =
+        address.kind == LunAddress::Kind::unit ? request.nexus->slot(address.number) : nullptr;
     if (slot == nullptr) {
       request.response = TmResponse::incorrect_lun;
       return true;
@@ -210,7 +213,8 @@ void Device::apply_reset(const TaskManagement& request, LogicalUnit& unit) {
 
 // To a real device once, from the shard that owns the unit, while its commands end; the request waits for it.
 void Device::pass_reset_on(TaskManagement& request, LogicalUnit& unit) {
-  const bool resets = request.function == TmFunction::lun_reset || request.function == TmFunction::target_warm_reset ||
+  const bool resets = request.function == TmFunction::lun_reset ||
+                      request.function == TmFunction::target_warm_reset ||
                       request.function == TmFunction::target_cold_reset;
   if (!resets || unit.forwarder() == nullptr || (shards_ != nullptr && !shards_->owns(unit))) return;
   ++request.affected;

@@ -142,7 +142,8 @@ TEST(Lun, AMappingMayBeReadOnlyForItsNexusAlone) {
   FakeChannel channel(FakeChannel::disk());
   Device device("iqn.x");
   ASSERT_TRUE(device.add_unit(0, {}, channel));
-  Nexus reader(device, Rig::names("reader"), std::vector<LunMapping>{{.lun = 3, .unit = 0, .read_only = true}});
+  Nexus reader(device, Rig::names("reader"),
+               std::vector<LunMapping>{{.lun = 3, .unit = 0, .read_only = true}});
   Nexus writer(device, Rig::names("writer"));
   EXPECT_EQ(Io(device, reader, test_unit_ready, {}, 0, 3).run().sense(), 0x062900u);
   EXPECT_EQ(Io(device, writer, test_unit_ready).run().sense(), 0x062900u);
@@ -460,11 +461,13 @@ TEST(TaskManagementFunction, NamesALunThatIsNotThere) {
   EXPECT_TRUE(reset.run().ended);
   EXPECT_EQ(reset.request.response, TmResponse::incorrect_lun);
   EXPECT_EQ(Tmf(rig.device, TmFunction::clear_aca, rig.a).run().request.response, TmResponse::not_supported);
-  for (const TmFunction function : {TmFunction::lun_reset, TmFunction::abort_task_set, TmFunction::clear_task_set}) {
+  for (const TmFunction function :
+       {TmFunction::lun_reset, TmFunction::abort_task_set, TmFunction::clear_task_set}) {
     Tmf well_known(rig.device, function, rig.a);
     well_known.request.lun = 0xc101'0000'0000'0000u;
     EXPECT_TRUE(well_known.run().ended);
-    EXPECT_EQ(well_known.request.response, TmResponse::function_complete) << "nothing is ever in its task set";
+    EXPECT_EQ(well_known.request.response, TmResponse::function_complete)
+        << "nothing is ever in its task set";
   }
 }
 
@@ -589,7 +592,8 @@ TEST(TaskManagementFunction, WithTasOthersAreToldByAStatus) {
   EXPECT_EQ(running.status(), ScsiStatus::task_aborted);
   EXPECT_FALSE(mine.task.report_aborted) << "its own nexus asked for it";
   rig.channel.hold = false;
-  EXPECT_EQ(Io(rig.device, rig.b, test_unit_ready).run().status(), ScsiStatus::good) << "no 2F/00 beside the status";
+  EXPECT_EQ(Io(rig.device, rig.b, test_unit_ready).run().status(), ScsiStatus::good)
+      << "no 2F/00 beside the status";
   Io alone(rig.device, rig.b, write(0, 1), bytes(512, 1));
   alone.admit();
   EXPECT_TRUE(Tmf(rig.device, TmFunction::abort_task, rig.b, alone.task.tag).run().ended);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// WRITE SAME and UNMAP (SBC-3 5.41, 5.28): the commands that erase, or fill, without carrying the data. With ANCHOR the blocks read as
-// zeroes afterwards and keep their place in the backing, so that a later write does not find it full: zeroes are written to them
-// (SBC-3 4.7.4: from anchored to mapped a block may go by itself). Where there is protection information, they have none, as blocks that
-// were unmapped.
+// WRITE SAME and UNMAP (SBC-3 5.41, 5.28): the commands that erase, or fill, without carrying the data. With
+// ANCHOR the blocks read as zeroes afterwards and keep their place in the backing, so that a later write does
+// not find it full: zeroes are written to them (SBC-3 4.7.4: from anchored to mapped a block may go by
+// itself). Where there is protection information, they have none, as blocks that were unmapped.
 #include <algorithm>
 #include <array>
 
@@ -38,8 +38,8 @@ Progress written(Command& command) noexcept {
 
 }  // namespace
 
-// ---- WRITE SAME. A count of 0 means all blocks up to the last one (WSNZ is 0), at most MAXIMUM WRITE SAME LENGTH of them as ever
-// (SBC-3 5.41).
+// ---- WRITE SAME. A count of 0 means all blocks up to the last one (WSNZ is 0), at most MAXIMUM WRITE SAME
+// LENGTH of them as ever (SBC-3 5.41).
 
 bool admit_write_same(Command& command) {
   Task& task = command.task;
@@ -50,7 +50,9 @@ bool admit_write_same(Command& command) {
   }
   if (!check_range(command, range.lba, std::max<std::uint64_t>(range.blocks, 1))) return false;
   if (range.blocks == 0) range.blocks = command.unit.geometry().blocks.value() - range.lba;
-  if (!check_count(command, range, advertised::max_write_same_blocks(command.unit)) || !durable_is_possible(command, false)) return false;
+  if (!check_count(command, range, advertised::max_write_same_blocks(command.unit)) ||
+      !durable_is_possible(command, false))
+    return false;
   const std::uint32_t block = command.task.block_bytes;
   const std::uint32_t data_bytes = (options_byte(task) & no_data_bit) != 0 ? 0 : block;
   if (task.expected_data_out_bytes != data_bytes) {  // one block, or none with NDOB
@@ -69,8 +71,8 @@ namespace {
 
 Progress erase_rest(Command& command, bool durable) noexcept {
   const Task& task = command.task;
-  return prepare_erase(command, block::OpKind::write_zeroes, task.lba + task.position, task.blocks - task.position,
-                       (options_byte(task) & unmap_bit) != 0, durable);
+  return prepare_erase(command, block::OpKind::write_zeroes, task.lba + task.position,
+                       task.blocks - task.position, (options_byte(task) & unmap_bit) != 0, durable);
 }
 
 }  // namespace
@@ -82,7 +84,8 @@ Progress run_write_same(Command& command) {
   const bool no_data = task.need.data_out_bytes == 0;
   switch (task.step) {
     case begin:
-      // Zeroes the channel can write by itself. With UNMAP it may deallocate, but reads give zeroes in any case.
+      // Zeroes the channel can write by itself. With UNMAP it may deallocate, but reads give zeroes in any
+      // case.
       if (!no_data && !all_zero(task.data, block)) break;
       if ((options_byte(task) & anchor_bit) != 0) {
         task.op.protection = {.kind = block::Protection::Kind::blank};

@@ -70,7 +70,8 @@ void answered(Task& task, const PassthroughCommand& command) noexcept {
   if (command.direction == PassthroughCommand::Direction::out) {
     task.data_transfer_length = moved;
   } else {
-    // What was read in the place of the task's own command is the answer's to make something of: the task has none of it.
+    // What was read in the place of the task's own command is the answer's to make something of: the task has
+    // none of it.
     task.data_in_length = task.data_transfer_length = has_data ? std::min(moved, task.need.data_in_bytes) : 0;
   }
 }

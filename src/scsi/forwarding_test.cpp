@@ -731,7 +731,8 @@ TEST(Forwarding, ResetThatTheDeviceDoesNotDoIsRejected) {
 
 TEST(Forwarding, OnlyResetsArePassedOn) {
   PassthroughRig rig;
-  for (const TmFunction function : {TmFunction::abort_task_set, TmFunction::clear_task_set, TmFunction::i_t_nexus_reset}) {
+  for (const TmFunction function :
+       {TmFunction::abort_task_set, TmFunction::clear_task_set, TmFunction::i_t_nexus_reset}) {
     Management request(rig.device, *rig.b, function);
     EXPECT_TRUE(request.over);
   }
@@ -744,7 +745,8 @@ TEST(Forwarding, ResetOfSeveralShardsReachesTheDeviceOnce) {
     for (const bool succeeds : {true, false}) {
       ShardRig shards(2, 0);
       FakePort ports[2];
-      for (std::uint32_t i = 0; i < 2; ++i) PERILUNE_ASSERT(shards.device(i).add_unit(0, UnitConfig{}, ports[i]).has_value());
+      for (std::uint32_t i = 0; i < 2; ++i)
+        PERILUNE_ASSERT(shards.device(i).add_unit(0, UnitConfig{}, ports[i]).has_value());
       shards.deliver_all();
       Management reset(shards.device(from), shards.nexus(from), TmFunction::lun_reset);
       shards.deliver_all();
@@ -754,7 +756,8 @@ TEST(Forwarding, ResetOfSeveralShardsReachesTheDeviceOnce) {
       ports[0].end_reset(succeeds);
       shards.deliver_all();
       EXPECT_TRUE(reset.over);
-      EXPECT_EQ(reset.request.response, succeeds ? TmResponse::function_complete : TmResponse::function_rejected);
+      EXPECT_EQ(reset.request.response,
+                succeeds ? TmResponse::function_complete : TmResponse::function_rejected);
     }
   }
 }

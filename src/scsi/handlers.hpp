@@ -30,7 +30,8 @@ inline constexpr std::uint16_t echo_buffer_bytes = 4096;  // READ BUFFER; not in
 [[nodiscard]] std::uint32_t max_unmap_descriptors(const LogicalUnit& unit) noexcept;
 [[nodiscard]] std::uint32_t max_write_same_blocks(const LogicalUnit& unit) noexcept;
 [[nodiscard]] std::uint8_t max_compare_and_write_blocks(const LogicalUnit& unit) noexcept;
-// Of one operation; not advertised. Memory is given back, or cleared, at once on the loop's thread, and that takes its time too.
+// Of one operation; not advertised. Memory is given back, or cleared, at once on the loop's thread, and that
+// takes its time too.
 [[nodiscard]] std::uint64_t max_erase_blocks(const LogicalUnit& unit) noexcept;
 [[nodiscard]] std::uint32_t max_atomic_blocks(const LogicalUnit& unit) noexcept;  // 0: no WRITE ATOMIC
 }  // namespace advertised
@@ -105,7 +106,8 @@ void answer_without_unit(Device& device, Task& task, bool well_known);
 
 // Shared.
 
-// What VPD page 83h says of the port that is asked through and of the target device, and page 88h of its ports: appended.
+// What VPD page 83h says of the port that is asked through and of the target device, and page 88h of its
+// ports: appended.
 void append_own_ports(std::vector<std::uint8_t>& out, const Command& command);
 void append_scsi_ports(std::vector<std::uint8_t>& out, const Command& command);
 // The NAA of VPD page 83h.
@@ -146,8 +148,8 @@ struct BlockRange {
 // The ranges of a parameter list, joined.
 class JoinedRanges {
  public:
-  // Fails the command, and returns false, when the range passes the end of the medium, or all of them together are more
-  // than max_total blocks; then the sense points at `count_byte` of the list.
+  // Fails the command, and returns false, when the range passes the end of the medium, or all of them
+  // together are more than max_total blocks; then the sense points at `count_byte` of the list.
   [[nodiscard]] bool add(Command& command, std::uint64_t lba, std::uint64_t blocks, std::uint64_t max_total,
                          std::uint32_t count_byte) noexcept;
   [[nodiscard]] std::uint64_t total() const noexcept { return total_; }
@@ -162,18 +164,22 @@ class JoinedRanges {
 
 // The byte of the CDB with DPO, FUA, BYTCHK, UNMAP and their like, and its place.
 [[nodiscard]] std::uint16_t options_place(const Task& task) noexcept;
-[[nodiscard]] inline std::uint8_t options_byte(const Task& task) noexcept { return task.cdb[options_place(task)]; }
+[[nodiscard]] inline std::uint8_t options_byte(const Task& task) noexcept {
+  return task.cdb[options_place(task)];
+}
 [[nodiscard]] bool fua_bit(const Task& task) noexcept;
 
-// The range is inside the medium and has at most max_blocks: the task takes it over. Else the command has failed.
+// The range is inside the medium and has at most max_blocks: the task takes it over. Else the command has
+// failed.
 [[nodiscard]] bool accept_range(Command& command, const BlockRange& range, std::uint64_t max_blocks) noexcept;
 // The same for the range of the CDB and MAXIMUM TRANSFER LENGTH; sets data_transfer_length too.
 [[nodiscard]] bool accept_transfer(Command& command) noexcept;
-// Data-out of as many whole blocks as the initiator announced (SAM-5 5.4.2: the smaller of the two is transferred).
+// Data-out of as many whole blocks as the initiator announced (SAM-5 5.4.2: the smaller of the two is
+// transferred).
 void take_whole_blocks(Command& command) noexcept;
 [[nodiscard]] std::uint32_t scratch_for(std::uint64_t bytes) noexcept;
-// False and the command has failed: it must be durable, and an earlier flush has failed. Nothing can tell what became of
-// the data before it.
+// False and the command has failed: it must be durable, and an earlier flush has failed. Nothing can tell
+// what became of the data before it.
 [[nodiscard]] bool durable_is_possible(Command& command, bool fua) noexcept;
 
 // A write of this unit has to be on stable media when it ends: FUA, or WCE = 0 over a cache.

@@ -59,11 +59,18 @@ void standard_data(Buffer& out, std::uint8_t peripheral, std::string_view produc
 
 enum : std::uint8_t { code_binary = 1, code_ascii = 2, code_utf8 = 3 };
 enum : std::uint8_t { of_unit = 0x00, of_port = 0x10, of_device = 0x20 };
-enum : std::uint8_t { type_t10 = 1, type_naa = 3, type_relative_port = 4, type_port_group = 5, type_name = 8 };
+enum : std::uint8_t {
+  type_t10 = 1,
+  type_naa = 3,
+  type_relative_port = 4,
+  type_port_group = 5,
+  type_name = 8
+};
 
-// Appends the header; the caller appends `length` bytes. A protocol identifier goes with ports and devices alone.
-void designator(Buffer& out, std::uint8_t code_set, std::uint8_t association, std::uint8_t type, std::uint8_t length,
-                std::uint8_t protocol) {
+// Appends the header; the caller appends `length` bytes. A protocol identifier goes with ports and devices
+// alone.
+void designator(Buffer& out, std::uint8_t code_set, std::uint8_t association, std::uint8_t type,
+                std::uint8_t length, std::uint8_t protocol) {
   const bool of_protocol = association != of_unit;
   out.push_back(static_cast<std::uint8_t>((of_protocol ? protocol << 4 : 0) | code_set));
   out.push_back(static_cast<std::uint8_t>((of_protocol ? 0x80 : 0) | association | type));
@@ -119,7 +126,8 @@ void device_identification(Buffer& out, const Command& command) {
   out.insert(out.end(), naa.bytes.begin(), naa.bytes.begin() + static_cast<std::ptrdiff_t>(naa.size));
 
   const std::string_view serial = serial_of(command.unit);
-  designator(out, code_ascii, of_unit, type_t10, static_cast<std::uint8_t>(vendor.size() + serial.size()), protocol);
+  designator(out, code_ascii, of_unit, type_t10, static_cast<std::uint8_t>(vendor.size() + serial.size()),
+             protocol);
   append(out, vendor);
   append(out, serial);
 
@@ -141,7 +149,8 @@ void extended_inquiry(Buffer& out, const Command& command) {
   if (command.unit.type() == DeviceType::disk) out[8] = 0x10;  // R_SUP
 }
 
-// The port that is asked through: with one target port per target portal group, others are not this nexus's to know of.
+// The port that is asked through: with one target port per target portal group, others are not this nexus's
+// to know of.
 void scsi_port(Buffer& out, std::uint16_t relative_identifier, std::string_view name, std::uint8_t protocol) {
   const std::size_t at = out.size();
   out.resize(at + 12);  // no initiator port identifiers
@@ -155,7 +164,8 @@ void scsi_ports(Buffer& out, const Command& command) {
   const NexusNames& names = command.task.nexus->names();
   const auto& ports = command.device.ports();
   if (ports.empty()) scsi_port(out, names.relative_target_port, names.target_port, names.protocol_identifier);
-  for (const TargetPort& port : ports) scsi_port(out, port.relative_identifier, port.name, names.protocol_identifier);
+  for (const TargetPort& port : ports)
+    scsi_port(out, port.relative_identifier, port.name, names.protocol_identifier);
 }
 
 // One policy for every page and subpage: shared by all target ports and nexuses (SPC-4 7.8.7).
@@ -177,7 +187,8 @@ void block_limits(Buffer& out, const Command& command) {
     const bool unmap = rules.unmap;  // without the command its limits are 0 (SBC-3 6.6.4)
     store_be32(&out[20], unmap ? advertised::max_unmap_blocks(command.unit) : 0);
     store_be32(&out[24], unmap ? advertised::max_unmap_descriptors(command.unit) : 0);
-    const std::uint32_t granularity = rules.unmap_granularity_blocks != 0 ? rules.unmap_granularity_blocks : geometry.unmap_granularity_blocks;
+    const std::uint32_t granularity = rules.unmap_granularity_blocks != 0 ? rules.unmap_granularity_blocks
+                                                                          : geometry.unmap_granularity_blocks;
     store_be32(&out[28], std::max(granularity, 1u));
     store_be32(&out[32], 0x8000'0000u | rules.unmap_alignment_blocks);  // UGAVALID
   }
@@ -200,7 +211,9 @@ void block_limits_extension(Buffer& out, const Command& command) {
 
 void device_characteristics(Buffer& out, const Command& command) {
   out.resize(64);
-  store_be16(&out[4], command.unit.rules().rotational.value_or(command.unit.geometry().rotational) ? 0x0000 : 0x0001);  // not reported; non-rotating
+  store_be16(&out[4], command.unit.rules().rotational.value_or(command.unit.geometry().rotational)
+                          ? 0x0000
+                          : 0x0001);  // not reported; non-rotating
   out[7] = 0x40;  // WABEREQ 01b: after BLOCK ERASE reads end well
   if (command.unit.geometry().encrypted) out[7] |= 0x10;  // WACEREQ 01b: after CRYPTOGRAPHIC ERASE too
 }
@@ -229,12 +242,21 @@ struct VpdPage {
   bool of_disks_alone = false;
   bool of_copies = false;
 };
-// B0h is a page of disks, and MMC has none; but initiators that read discs (QEMU) look there for the longest command.
+// B0h is a page of disks, and MMC has none; but initiators that read discs (QEMU) look there for the longest
+// command.
 constexpr VpdPage pages[] = {
-    {0x00, supported_pages},   {0x80, unit_serial_number},      {0x83, device_identification}, {0x86, extended_inquiry},
-    {0x87, mode_page_policy},  {0x88, scsi_ports},              {0x8f, third_party_copy_page, true, true},
-    {0xb0, block_limits},      {0xb1, device_characteristics, true}, {0xb2, block_provisioning, true},
-    {0xb3, referrals, true},   {0xb7, block_limits_extension, true},
+    {0x00, supported_pages},
+    {0x80, unit_serial_number},
+    {0x83, device_identification},
+    {0x86, extended_inquiry},
+    {0x87, mode_page_policy},
+    {0x88, scsi_ports},
+    {0x8f, third_party_copy_page, true, true},
+    {0xb0, block_limits},
+    {0xb1, device_characteristics, true},
+    {0xb2, block_provisioning, true},
+    {0xb3, referrals, true},
+    {0xb7, block_limits_extension, true},
 };
 
 bool belongs(const VpdPage& page, const LogicalUnit& unit) noexcept {
@@ -268,7 +290,8 @@ bool designates(const LogicalUnit& unit, std::uint8_t code_set, std::uint8_t typ
   if (unit.forwarder() != nullptr) return false;  // no copy reaches a real device
   if (code_set == code_binary && type == type_naa) {
     const Naa naa = naa_of(unit);
-    return std::equal(wanted.begin(), wanted.end(), naa.bytes.begin(), naa.bytes.begin() + static_cast<std::ptrdiff_t>(naa.size));
+    return std::equal(wanted.begin(), wanted.end(), naa.bytes.begin(),
+                      naa.bytes.begin() + static_cast<std::ptrdiff_t>(naa.size));
   }
   if (code_set != code_ascii || type != type_t10) return false;
   const std::string_view text = as_text(wanted);
@@ -285,11 +308,11 @@ Progress run_inquiry(Command& command) {
       return Progress::over;
     }
     const LogicalUnit& unit = command.unit;
-    standard_data(out, static_cast<std::uint8_t>(unit.type()), unit.identity().product, unit.identity().revision,
-                  task.nexus->names().protocol_identifier, unit.type());
+    standard_data(out, static_cast<std::uint8_t>(unit.type()), unit.identity().product,
+                  unit.identity().revision, task.nexus->names().protocol_identifier, unit.type());
     if (unit.removable()) out[1] = 0x80;                                                  // RMB
     out[5] = unit.port_groups().by_command() ? 0x30 : 0x10;                               // TPGS
-    if (unit.type() == DeviceType::disk && unit.rules().third_party_copy) out[5] |= 0x08;                                  // 3PC
+    if (unit.type() == DeviceType::disk && unit.rules().third_party_copy) out[5] |= 0x08;  // 3PC
     if (unit.keeps_protection()) out[5] |= 0x01;                                          // PROTECT
     return reply(task, allocation);
   }
@@ -311,10 +334,12 @@ Progress run_inquiry(Command& command) {
 
 void answer_without_unit(Device& device, Task& task, bool well_known) {
   switch (task.cdb[0]) {
-    case 0x12:  // INQUIRY: no unit here, PERIPHERAL QUALIFIER 3 and type 1Fh (SPC-4 6.6.2); or the W-LUN, type 1Eh
+    case 0x12:  // INQUIRY: no unit here, PERIPHERAL QUALIFIER 3 and type 1Fh (SPC-4 6.6.2); or the W-LUN,
+                // type 1Eh
       if ((task.cdb[1] & 0x01) != 0 || task.cdb[2] != 0) {
         const bool vpd = (task.cdb[1] & 0x01) != 0;
-        if (well_known && vpd && (task.cdb[2] == 0x00 || task.cdb[2] == 0x83)) return well_known_page(device, task);
+        if (well_known && vpd && (task.cdb[2] == 0x00 || task.cdb[2] == 0x83))
+          return well_known_page(device, task);
         if (well_known && vpd) return invalid_field_in_cdb(task, 2, std::uint8_t{7});
         return invalid_field_in_cdb(task, vpd ? 1 : 2, vpd ? std::uint8_t{0} : std::uint8_t{7});
       }

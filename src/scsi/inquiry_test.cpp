@@ -13,7 +13,8 @@ namespace {
 using Data = std::vector<std::uint8_t>;
 
 Data vpd(std::uint8_t page, std::uint16_t allocation = 1024) {
-  return {0x12, 0x01, page, static_cast<std::uint8_t>(allocation >> 8), static_cast<std::uint8_t>(allocation), 0};
+  return {0x12, 0x01, page, static_cast<std::uint8_t>(allocation >> 8), static_cast<std::uint8_t>(allocation),
+          0};
 }
 void append(Data& out, std::string_view text) { out.insert(out.end(), text.begin(), text.end()); }
 
@@ -22,7 +23,8 @@ TEST(Inquiry, StandardData) {
   Data expected{0x00, 0x80, 0x06, 0x12, 91, 0x38, 0, 0x02};  // RMB; TPGS: by the operator and by command; 3PC
   append(expected, "PERILUNEVIRTUAL-DISK    0001");
   expected.resize(58);
-  for (const std::uint8_t byte : Data{0x00, 0xa0, 0x04, 0x60, 0x04, 0xc0, 0x09, 0x60}) expected.push_back(byte);
+  for (const std::uint8_t byte : Data{0x00, 0xa0, 0x04, 0x60, 0x04, 0xc0, 0x09, 0x60})
+    expected.push_back(byte);
   expected.resize(96);
   EXPECT_EQ(rig.io({0x12, 0, 0, 1, 4, 0}, {}, 260).run().data_in(), expected);
   for (const std::uint8_t allocation : Data{0, 1, 3, 4, 5, 36}) {
@@ -198,12 +200,16 @@ TEST(Timestamp, WithoutAClockThereIsNone) {
 
 TEST(SenseData, FixedFormat) {
   std::array<std::uint8_t, 32> out{};
-  const Sense sense{.key = SenseKey::medium_error, .additional = asc::unrecovered_read_error, .information = 0x12345678,
+  const Sense sense{.key = SenseKey::medium_error,
+                    .additional = asc::unrecovered_read_error,
+                    .information = 0x12345678,
                     .field = std::nullopt};
   ASSERT_EQ(encode_sense(sense, false, out), 18u);
   EXPECT_EQ(Data(out.begin(), out.begin() + 18),
             (Data{0xf0, 0, 3, 0x12, 0x34, 0x56, 0x78, 10, 0, 0, 0, 0, 0x11, 0, 0, 0, 0, 0}));
-  const Sense wide{.key = SenseKey::medium_error, .additional = asc::write_error, .information = 0x1'0000'0000,
+  const Sense wide{.key = SenseKey::medium_error,
+                   .additional = asc::write_error,
+                   .information = 0x1'0000'0000,
                    .field = std::nullopt};
   encode_sense(wide, false, out);
   EXPECT_EQ(out[0], 0x70);  // does not fit: not VALID
@@ -240,7 +246,8 @@ TEST(Inquiry, ScsiPortsNamesEveryPortOfTheDevice) {
 TEST(Inquiry, ScsiPortsNamesThePortThatIsAskedThrough) {
   Rig rig;
   const Data page = rig.io({0x12, 1, 0x88, 0, 255, 0}, {}, 255).run().data_in();
-  const std::string name = "iqn.2026-11.io.perilune:disk,t,0x0001";  // 37 characters, 40 with what fills them up
+  const std::string name = "iqn.2026-11.io.perilune:disk,t,0x0001";  // 37 characters, 40 with what fills them
+                                                                     // up
   Data expected{0, 0x88, 0, 56, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 44, 0x53, 0x98, 0, 40};
   expected.insert(expected.end(), name.begin(), name.end());
   expected.resize(60);

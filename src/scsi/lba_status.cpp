@@ -20,7 +20,8 @@ bool extended(const Task& task) noexcept { return task.cdb[0] == 0x7f; }
 
 enum Status : std::uint8_t { mapped = 0, deallocated = 1 };
 
-// What the last query found: added to the last descriptor when that says the same, else a new one. False: no room.
+// What the last query found: added to the last descriptor when that says the same, else a new one. False: no
+// room.
 bool append(Task& task, std::uint64_t blocks, Status status, std::size_t most_bytes) {
   auto& out = task.parameter_data;
   if (out.size() > header_bytes) {
@@ -63,7 +64,8 @@ Progress run_get_lba_status(Command& command) {
   Task& task = command.task;
   const std::uint32_t allocation = load_be32(task.cdb.data() + (extended(task) ? 28 : 10));
   const std::size_t room = allocation < header_bytes ? 0 : (allocation - header_bytes) / descriptor_bytes;
-  const std::size_t most_bytes = header_bytes + std::clamp<std::size_t>(room, 1, max_descriptors) * descriptor_bytes;
+  const std::size_t most_bytes =
+      header_bytes + std::clamp<std::size_t>(room, 1, max_descriptors) * descriptor_bytes;
   if (task.step++ == 0) {
     task.parameter_data.assign(header_bytes, 0);
   } else {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// LOG SENSE and LOG SELECT (SPC-4 6.7, 6.6) and the pages (SPC-4 7.3). Nothing is saved, and no parameter has a threshold of its own.
+// LOG SENSE and LOG SELECT (SPC-4 6.7, 6.6) and the pages (SPC-4 7.3). Nothing is saved, and no parameter has
+// a threshold of its own.
 #include <algorithm>
 #include <iterator>
 
@@ -48,7 +49,8 @@ struct Shown {
 };
 
 // Total errors corrected, total bytes processed, total uncorrected errors.
-void error_counters(Parameters& out, std::uint64_t blocks, std::uint64_t errors, std::uint32_t block_size_bytes) {
+void error_counters(Parameters& out, std::uint64_t blocks, std::uint64_t errors,
+                    std::uint32_t block_size_bytes) {
   out.number(0x0003, 0);
   out.number(0x0005, blocks * block_size_bytes);
   out.number(0x0006, errors);
@@ -116,7 +118,9 @@ constexpr LogPage pages[] = {  // ascending
 };
 static_assert(counting_log_pages == 5);
 
-bool has(const LogicalUnit& unit, const LogPage& page) noexcept { return !page.of_metered_disks || unit.space() != nullptr; }
+bool has(const LogicalUnit& unit, const LogPage& page) noexcept {
+  return !page.of_metered_disks || unit.space() != nullptr;
+}
 
 const LogPage* find_page(const LogicalUnit& unit, std::uint8_t code) noexcept {
   const auto* page = std::find_if(std::begin(pages), std::end(pages),
@@ -187,7 +191,8 @@ Progress run_log_select(Command& command) {
   if (!reset) return good(task);
   const UnitCounters now = command.unit.counters_of_all();
   for (const LogPage& each : pages) {
-    if ((page == nullptr || page == &each) && each.zero != counting_log_pages) command.unit.log_zero()[each.zero] = now;
+    if ((page == nullptr || page == &each) && each.zero != counting_log_pages)
+      command.unit.log_zero()[each.zero] = now;
   }
   command.unit.raise_for_others(task.nexus, UnitAttention::log_parameters_changed);
   return good(task);

@@ -79,8 +79,9 @@ struct LiveCounters {
   LiveCounter starts;
 
   [[nodiscard]] UnitCounters now() const noexcept {
-    return {reads.value(),           writes.value(),      verifies.value(),     blocks_read.value(),   blocks_written.value(),
-            blocks_verified.value(), read_errors.value(), write_errors.value(), verify_errors.value(), starts.value()};
+    return {reads.value(),          writes.value(),          verifies.value(),    blocks_read.value(),
+            blocks_written.value(), blocks_verified.value(), read_errors.value(), write_errors.value(),
+            verify_errors.value(),  starts.value()};
   }
 };
 

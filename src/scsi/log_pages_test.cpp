@@ -10,8 +10,8 @@ namespace {
 using block::OpStatus;
 using Data = std::vector<std::uint8_t>;
 
-Data log_sense(std::uint8_t page, std::uint8_t control = 1, std::uint8_t subpage = 0, std::uint16_t pointer = 0,
-               std::uint16_t allocation = 512) {
+Data log_sense(std::uint8_t page, std::uint8_t control = 1, std::uint8_t subpage = 0,
+               std::uint16_t pointer = 0, std::uint16_t allocation = 512) {
   Data cdb{0x4d, 0, static_cast<std::uint8_t>(control << 6 | page), subpage, 0, 0, 0, 0, 0, 0};
   store_be16(&cdb[5], pointer);
   store_be16(&cdb[7], allocation);
@@ -128,10 +128,10 @@ TEST(LogSense, UnknownPagesSubpagesAndThresholdsPointAtTheirField) {
     std::uint8_t bits;
     std::uint16_t byte;
   };
-  for (const auto& [cdb, bits, byte] : {Case{log_sense(0x01), 0xcd, 2}, Case{log_sense(0x3f), 0xcd, 2},
-                                        Case{log_sense(0x02, 1, 1), 0xcf, 3}, Case{log_sense(0x02, 1, 0xff), 0xcf, 3},
-                                        Case{log_sense(0x00, 1, 1), 0xcf, 3}, Case{log_sense(0x02, 0), 0xcf, 2},
-                                        Case{log_sense(0x02, 2), 0xcf, 2}}) {
+  for (const auto& [cdb, bits, byte] :
+       {Case{log_sense(0x01), 0xcd, 2}, Case{log_sense(0x3f), 0xcd, 2}, Case{log_sense(0x02, 1, 1), 0xcf, 3},
+        Case{log_sense(0x02, 1, 0xff), 0xcf, 3}, Case{log_sense(0x00, 1, 1), 0xcf, 3},
+        Case{log_sense(0x02, 0), 0xcf, 2}, Case{log_sense(0x02, 2), 0xcf, 2}}) {
     Io io = rig.io(cdb, {}, 512);
     EXPECT_EQ(io.run().sense(), 0x052400u);
     EXPECT_EQ(io.task.sense[15], bits);

@@ -16,7 +16,8 @@ UnitIdentity UnitIdentity::from_id(std::uint64_t id) {
   static constexpr char digits[] = "0123456789abcdef";
   UnitIdentity identity;
   identity.naa_id = id & 0x0fff'ffff'ffff'ffffu;
-  for (int shift = 56; shift >= 0; shift -= 4) identity.serial.push_back(digits[(identity.naa_id >> shift) & 0xf]);
+  for (int shift = 56; shift >= 0; shift -= 4)
+    identity.serial.push_back(digits[(identity.naa_id >> shift) & 0xf]);
   return identity;
 }
 
@@ -153,9 +154,13 @@ void LogicalUnit::set_reservations(Reservations reservations) {
 }
 
 Status LogicalUnit::set_access_state(std::uint16_t group, AccessState state, std::function<void()> in_force) {
-  if (port_groups().find(group) == nullptr) return fail(Errc::not_found, "no target port group " + std::to_string(group));
-  change_port_groups([group, state](PortGroups& groups) { (void)groups.set_state(group, state, PortGroup::Cause::implicit); },
-                     std::move(in_force));
+  if (port_groups().find(group) == nullptr)
+    return fail(Errc::not_found, "no target port group " + std::to_string(group));
+  change_port_groups(
+      [group, state](PortGroups& groups) {
+        (void)groups.set_state(group, state, PortGroup::Cause::implicit);
+      },
+      std::move(in_force));
   return {};
 }
 
@@ -202,12 +207,14 @@ void LogicalUnit::set_rules(const UnitRules& rules, std::function<void()> in_for
     unit.set_modes(modes);
     ++unit.generation_;
     if (modes_changed) unit.raise_for_others(nullptr, UnitAttention::mode_parameters_changed);
-    if (!same_inquiry_data(before, rules)) unit.raise_for_others(nullptr, UnitAttention::inquiry_data_changed);
+    if (!same_inquiry_data(before, rules))
+      unit.raise_for_others(nullptr, UnitAttention::inquiry_data_changed);
   };
   change_by_operator(change, std::move(in_force));
 }
 
-void LogicalUnit::change_by_operator(const std::function<void(LogicalUnit&)>& change, std::function<void()> in_force) {
+void LogicalUnit::change_by_operator(const std::function<void(LogicalUnit&)>& change,
+                                     std::function<void()> in_force) {
   if (device_.shards_ != nullptr) {
     device_.shards_->change(*this, change, std::move(in_force));
     return;
@@ -223,7 +230,9 @@ void LogicalUnit::tell_in_force() {
     const std::uint64_t last = in_force_.front().sequence;
     const bool awaited = task_set_.find([&](const Task& task) {
       return task.sequence <= last && (task.phase == Task::Phase::running || task.lent);
-    }) != nullptr || claims_.find([&](const RangeClaim& claim) { return claim.held && claim.task->sequence <= last; }) != nullptr;
+    }) != nullptr || claims_.find([&](const RangeClaim& claim) {
+      return claim.held && claim.task->sequence <= last;
+    }) != nullptr;
     if (awaited) return;
     const std::function<void()> then = std::move(in_force_.front().then);
     in_force_.erase(in_force_.begin());
@@ -256,7 +265,8 @@ void LogicalUnit::prevent_removal(const Nexus& nexus, bool prevent) {
 
 // The medium leaves the initiators' hands, or does not.
 Status LogicalUnit::let_go_of_medium() {
-  if (!medium_.at_rest()) return fail(Errc::busy, "SANITIZE or FORMAT UNIT works on the medium, or has failed");
+  if (!medium_.at_rest())
+    return fail(Errc::busy, "SANITIZE or FORMAT UNIT works on the medium, or has failed");
   if (medium_present() && removal_prevented()) {
     note(MediaEvent::eject_request);
     return fail(Errc::busy, "an initiator prevents the removal of the medium");
@@ -268,8 +278,11 @@ Status LogicalUnit::let_go_of_medium() {
 }
 
 void LogicalUnit::take_medium_out(std::function<void(Status)> out) {
-  if (!removable()) return out(fail(Errc::unsupported, "the medium of this logical unit cannot be taken out"));
-  if (keeps_protection()) return out(fail(Errc::unsupported, "with protection information, for nobody knows how another medium is formatted"));
+  if (!removable())
+    return out(fail(Errc::unsupported, "the medium of this logical unit cannot be taken out"));
+  if (keeps_protection())
+    return out(fail(Errc::unsupported,
+                    "with protection information, for nobody knows how another medium is formatted"));
   const auto outcome = std::make_shared<Status>();
   change_by_operator([outcome](LogicalUnit& unit) { *outcome = unit.let_go_of_medium(); },
                      [outcome, out = std::move(out)] { out(*outcome); });
@@ -279,7 +292,8 @@ Status LogicalUnit::put_medium_in(block::Channel* channel, block::SpaceMeter* sp
   PERILUNE_ASSERT(state_.tray_is_held && !medium_present());
   auto nothing = std::make_unique<NoBlocks>(geometry());
   Status status = channel != nullptr ? Device::check_medium(channel->geometry(), config_.type) : Status();
-  if (channel != nullptr && status && (channel->geometry().block_size_bytes != block_bytes_ || channel->geometry().protection_bytes != 0)) {
+  if (channel != nullptr && status &&
+      (channel->geometry().block_size_bytes != block_bytes_ || channel->geometry().protection_bytes != 0)) {
     status = fail(Errc::invalid_argument, "its blocks are not as large as those of the medium before");
   }
   const bool put_in = channel != nullptr && status;
@@ -348,7 +362,8 @@ void LogicalUnit::raise_here(const Nexus* nexus, UnitAttention attention) {
 void LogicalUnit::check_thresholds() {
   if (space() == nullptr || (device_.shards_ != nullptr && !device_.shards_->owns(*this))) return;
   const std::uint8_t exponent = threshold_exponent(geometry());
-  const std::uint8_t reached = triggers_.update(state_.thresholds, in_blocks(space_->level(), geometry()), exponent);
+  const std::uint8_t reached =
+      triggers_.update(state_.thresholds, in_blocks(space_->level(), geometry()), exponent);
   for (std::size_t i = 0; i < state_.thresholds.list.size(); ++i) {
     if ((reached >> i & 1) == 0) continue;
     const UnitAttention attention = soft_threshold_of(i);
@@ -415,7 +430,8 @@ bool LogicalUnit::stands_in_the_way(const Task& other, const Task& task, bool ol
   const bool urgent = task.attribute == TaskAttribute::head_of_queue;
   if (!urgent) {  // SAM-5 8.7
     if (other.attribute == TaskAttribute::head_of_queue) return true;
-    if (older && (other.attribute == TaskAttribute::ordered || task.attribute == TaskAttribute::ordered)) return true;
+    if (older && (other.attribute == TaskAttribute::ordered || task.attribute == TaskAttribute::ordered))
+      return true;
   }
   if (needs_claim(task) || needs_claim(other)) return false;
   const bool started = other.phase == Task::Phase::running || other.lent;
@@ -426,8 +442,8 @@ bool LogicalUnit::stands_in_the_way(const Task& other, const Task& task, bool ol
 
 namespace {
 
-// A claim stands against the commands of its unit like one of SerialClass::range; where there is protection information, one
-// that writes like SerialClass::exclusive.
+// A claim stands against the commands of its unit like one of SerialClass::range; where there is protection
+// information, one that writes like SerialClass::exclusive.
 bool conflict(const RangeClaim& claim, const Task& task) noexcept {
   const auto serial = static_cast<SerialClass>(task.serial);
   if (serial == SerialClass::none) return false;
@@ -438,15 +454,16 @@ bool conflict(const RangeClaim& claim, const Task& task) noexcept {
 }
 
 bool conflict(const RangeClaim& a, const RangeClaim& b) noexcept {
-  return (a.writes || b.writes) && a.blocks != 0 && b.blocks != 0 && a.lba < b.lba + b.blocks && b.lba < a.lba + a.blocks;
+  return (a.writes || b.writes) && a.blocks != 0 && b.blocks != 0 && a.lba < b.lba + b.blocks &&
+         b.lba < a.lba + a.blocks;
 }
 
 bool urgent(const Task& task) noexcept { return task.attribute == TaskAttribute::head_of_queue; }
 
 }  // namespace
 
-// Everybody who waits waits for what has started or for what was admitted before it, so nobody waits in a circle. Task
-// attributes order the commands of one task set, not the claims of copies in it.
+// Everybody who waits waits for what has started or for what was admitted before it, so nobody waits in a
+// circle. Task attributes order the commands of one task set, not the claims of copies in it.
 bool LogicalUnit::can_hold(const RangeClaim& claim) {
   const bool hurry = urgent(*claim.task);
   const auto goes_first = [&](const Task& other) { return !hurry && other.sequence < claim.task->sequence; };
@@ -461,7 +478,8 @@ bool LogicalUnit::can_hold(const RangeClaim& claim) {
 
 bool LogicalUnit::standing_claim_conflicts(const Task& task) const noexcept {
   if (standing_.empty() || needs_claim(task)) return false;  // the owner puts claims in order
-  return std::any_of(standing_.begin(), standing_.end(), [&](const StandingClaim& claim) { return conflict(claim.terms, task); });
+  return std::any_of(standing_.begin(), standing_.end(),
+                     [&](const StandingClaim& claim) { return conflict(claim.terms, task); });
 }
 
 bool LogicalUnit::has_started_against(const ClaimTerms& terms) {

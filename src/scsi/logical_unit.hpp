@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A direct-access block device (SBC-3) on one shard: identity, mode pages, task set. What it advertises derives from
-// the channel's Geometry. One thread (the shard's).
+// A direct-access block device (SBC-3) on one shard: identity, mode pages, task set. What it advertises
+// derives from the channel's Geometry. One thread (the shard's).
 #pragma once
 
 #include <array>
@@ -40,8 +40,10 @@ struct UnitIdentity {
   std::string product = "VIRTUAL-DISK";  // at most 16 characters, ASCII 20h..7Eh; others become spaces
   std::string revision = "0001";         // 4
   std::string serial;                    // VPD 80 and the T10 vendor id designator; at most 64
-  std::uint64_t naa_id = 0;              // low 60 bits of the NAA 3h (locally assigned) designator of VPD 83; unique in any case
-  std::optional<std::array<std::uint8_t, 16>> naa6 = std::nullopt;  // the NAA 6h designator, in the place of that one
+  std::uint64_t naa_id = 0;  // low 60 bits of the NAA 3h (locally assigned) designator of VPD 83; unique in
+                             // any case
+  std::optional<std::array<std::uint8_t, 16>> naa6 = std::nullopt;  // the NAA 6h designator, in the place of
+                                                                    // that one
 
   // Serial and NAA from one number of 60 bits.
   [[nodiscard]] static UnitIdentity from_id(std::uint64_t id);
@@ -52,13 +54,17 @@ struct UnitConfig {
   bool read_only = false;  // beside Geometry::read_only
   DeviceType type = DeviceType::disk;
   bool removable = false;  // the medium can be taken out; of a cd_dvd always
-  // How the medium is formatted, where nothing else is remembered (DurableState). Of a channel that has no room: none.
+  // How the medium is formatted, where nothing else is remembered (DurableState). Of a channel that has no
+  // room: none.
   ProtectionType protection_type = ProtectionType::none;
   PortGroups port_groups = {};
-  UnitStore* store = nullptr;  // outlives the unit; nullptr: what cannot be kept over a loss of power is refused
+  UnitStore* store = nullptr;  // outlives the unit; nullptr: what cannot be kept over a loss of power is
+                               // refused
   DurableState durable = {};   // what the store has of it
-  AccessStateStore* access_states = nullptr;  // outlives the unit; nullptr: what initiators set is over with the unit
-  // What a thin backing uses, the same on all shards; outlives the unit. nullptr: nobody can tell, and there are no thresholds.
+  AccessStateStore* access_states = nullptr;  // outlives the unit; nullptr: what initiators set is over with
+                                              // the unit
+  // What a thin backing uses, the same on all shards; outlives the unit. nullptr: nobody can tell, and there
+  // are no thresholds.
   block::SpaceMeter* space = nullptr;
   UnitRules rules = {};  // of a real device they count for nothing
 };
@@ -85,41 +91,50 @@ class LogicalUnit {
   [[nodiscard]] block::Channel& channel() const noexcept { return *channel_; }
   [[nodiscard]] const block::Geometry& geometry() const noexcept { return *geometry_; }
 
-  // Asymmetric access. The operator's change: every nexus learns by 2A/06. Fails with not_found. Where there are several
-  // shards, it is called on one, and comes into force on all of them soon after. `in_force` is called, at once or later, when
-  // no command that was let through in the state of before is in progress any more, on any shard; not when the unit is removed first.
+  // Asymmetric access. The operator's change: every nexus learns by 2A/06. Fails with not_found. Where there
+  // are several shards, it is called on one, and comes into force on all of them soon after. `in_force` is
+  // called, at once or later, when no command that was let through in the state of before is in progress any
+  // more, on any shard; not when the unit is removed first.
   [[nodiscard]] const PortGroups& port_groups() const noexcept { return config_.port_groups; }
-  [[nodiscard]] Status set_access_state(std::uint16_t group, AccessState state, std::function<void()> in_force = {});
-  // Any such change, as one: `edit` is called once, on this thread, with the groups as they are when its turn has come; what it
-  // leaves has to be valid. Where it changes who may change states (PortGroups::by_command), nexuses learn by 3F/03 too: INQUIRY
-  // data tells it.
+  [[nodiscard]] Status set_access_state(std::uint16_t group, AccessState state,
+                                        std::function<void()> in_force = {});
+  // Any such change, as one: `edit` is called once, on this thread, with the groups as they are when its turn
+  // has come; what it leaves has to be valid. Where it changes who may change states
+  // (PortGroups::by_command), nexuses learn by 3F/03 too: INQUIRY data tells it.
   void change_port_groups(std::function<void(PortGroups&)> edit, std::function<void()> in_force = {});
 
-  // What the operator decides of it (unit_rules.hpp). A change is in force as set_access_state() has it; every nexus learns by 2A/01 of
-  // another WCE, TAS or interlock, and by 3F/03 of what INQUIRY tells. What lies in a cache that is taken away is the caller's to
-  // flush: first write_through, then the flush, then the change.
+  // What the operator decides of it (unit_rules.hpp). A change is in force as set_access_state() has it;
+  // every nexus learns by 2A/01 of another WCE, TAS or interlock, and by 3F/03 of what INQUIRY tells. What
+  // lies in a cache that is taken away is the caller's to flush: first write_through, then the flush, then
+  // the change.
   [[nodiscard]] const UnitRules& rules() const noexcept { return config_.rules; }
   void set_rules(const UnitRules& rules, std::function<void()> in_force = {});
 
-  // The channel's Geometry::blocks has changed: every nexus learns by 2A/09. A channel belongs to one shard, and so do
-  // the nexuses that learn here: call it on each shard, once the channels of all of them show the new size.
+  // The channel's Geometry::blocks has changed: every nexus learns by 2A/09. A channel belongs to one shard,
+  // and so do the nexuses that learn here: call it on each shard, once the channels of all of them show the
+  // new size.
   void resized();
 
-  // --- the operator changes the medium: takes it out (on one shard), puts another in (on each of them), and shuts the tray (on one).
-  // Out: the tray is open and stays so until shut_tray(), whatever commands ask for; every nexus hears of the removal. Where it is
-  // open already, because an initiator has ejected the medium, it stays open. `out` is called, at once or later, when nothing of the
-  // medium is used any more, on any shard; or with unsupported (not removable, or with room for protection information: how another
-  // medium is formatted nobody knows), or busy (an initiator prevents the removal, and hears then that it is asked for, MMC-6
-  // 6.6.2.5; a SANITIZE or FORMAT UNIT works on the medium, or has failed); then nothing has changed. Not called when the unit is
-  // removed first.
+  // --- the operator changes the medium: takes it out (on one shard), puts another in (on each of them), and
+  // shuts the tray (on one). Out: the tray is open and stays so until shut_tray(), whatever commands ask for;
+  // every nexus hears of the removal. Where it is open already, because an initiator has ejected the medium,
+  // it stays open. `out` is called, at once or later, when nothing of the medium is used any more, on any
+  // shard; or with unsupported (not removable, or with room for protection information: how another medium is
+  // formatted nobody knows), or busy (an initiator prevents the removal, and hears then that it is asked for,
+  // MMC-6 6.6.2.5; a SANITIZE or FORMAT UNIT works on the medium, or has failed); then nothing has changed.
+  // Not called when the unit is removed first.
   void take_medium_out(std::function<void(Status)> out);
-  // Between the two others, on every shard: this lies in the tray; nullptr: nothing does. What was put off for the medium of before
-  // ends with 02/3A/00, and ROD tokens of that one are unknown. The channel is borrowed and outlives the unit, or the next change.
-  // Fails with invalid_argument: a block size that the unit does not serve, or had not before; then nothing lies in the tray.
+  // Between the two others, on every shard: this lies in the tray; nullptr: nothing does. What was put off
+  // for the medium of before ends with 02/3A/00, and ROD tokens of that one are unknown. The channel is
+  // borrowed and outlives the unit, or the next change. Fails with invalid_argument: a block size that the
+  // unit does not serve, or had not before; then nothing lies in the tray.
   [[nodiscard]] Status put_medium_in(block::Channel* channel, block::SpaceMeter* space = nullptr);
-  // A medium lies in it, on every shard: every nexus learns of it, also by 28/00. `shut`: that is so on every shard.
+  // A medium lies in it, on every shard: every nexus learns of it, also by 28/00. `shut`: that is so on every
+  // shard.
   void shut_tray(std::function<void()> shut = {});
-  [[nodiscard]] bool removable() const noexcept { return config_.removable || config_.type == DeviceType::cd_dvd; }
+  [[nodiscard]] bool removable() const noexcept {
+    return config_.removable || config_.type == DeviceType::cd_dvd;
+  }
   [[nodiscard]] bool medium_present() const noexcept { return state_.medium_present; }
   [[nodiscard]] bool removal_prevented() const noexcept { return !preventing_.empty(); }  // by an initiator
 
@@ -145,13 +160,19 @@ class LogicalUnit {
 
   [[nodiscard]] const Reservations& reservations() const noexcept { return reservations_; }
   // Somebody may be kept out by them.
-  [[nodiscard]] bool is_reserved() const noexcept { return config_.rules.reservations && reservations_.restricts(); }
+  [[nodiscard]] bool is_reserved() const noexcept {
+    return config_.rules.reservations && reservations_.restricts();
+  }
   [[nodiscard]] const DurableState& durable() const noexcept { return config_.durable; }
   [[nodiscard]] bool persists() const noexcept { return config_.store != nullptr; }
-  [[nodiscard]] bool record_is_known() const noexcept { return record_known_; }  // durable() is what the store has
+  [[nodiscard]] bool record_is_known() const noexcept {
+    return record_known_;
+  }  // durable() is what the store has
 
   [[nodiscard]] std::uint32_t tasks() const noexcept { return task_count_; }
-  [[nodiscard]] UnitCounters counters() const noexcept { return counters_->now(); }  // since the unit was made, on this shard
+  [[nodiscard]] UnitCounters counters() const noexcept {
+    return counters_->now();
+  }  // since the unit was made, on this shard
   [[nodiscard]] Device& device() const noexcept { return device_; }
 
   // For src/scsi alone.
@@ -167,19 +188,21 @@ class LogicalUnit {
     bool tray_is_held = false;   // by the operator: no command shuts it
     Thresholds thresholds{};     // Logical Block Provisioning mode page
   };
-  // SET TIMESTAMP: what the time was at a moment; without it, zero when the device started. Resets do not change it.
+  // SET TIMESTAMP: what the time was at a moment; without it, zero when the device started. Resets do not
+  // change it.
   struct Timestamp {
     bool by_command = false;
     std::uint64_t milliseconds = 0;
     std::uint64_t at_uptime_ms = 0;
   };
-  // WRITE BUFFER: what was written last on this shard, and the life of the nexus that wrote it; 0: nobody has since a reset.
+  // WRITE BUFFER: what was written last on this shard, and the life of the nexus that wrote it; 0: nobody has
+  // since a reset.
   struct EchoBuffer {
     std::uint64_t writer = 0;
     std::vector<std::uint8_t> bytes;
   };
-  // All that commands can change about the unit, and that is the same on every shard. Commands of SerialClass::whole
-  // change it, and only those (and resets, which return State to its defaults).
+  // All that commands can change about the unit, and that is the same on every shard. Commands of
+  // SerialClass::whole change it, and only those (and resets, which return State to its defaults).
   struct Value {
     State state;
     PortGroups port_groups;
@@ -194,8 +217,8 @@ class LogicalUnit {
     UnitRules rules{};
   };
   [[nodiscard]] Value value() const {
-    return {state_, config_.port_groups, log_zero_, protection_, reservations_, config_.durable, record_known_, preventing_, medium_.news(),
-            timestamp_, config_.rules};
+    return {state_,        config_.port_groups, log_zero_,      protection_, reservations_, config_.durable,
+            record_known_, preventing_,         medium_.news(), timestamp_,  config_.rules};
   }
   void adopt(const Value& value);  // of another shard
 
@@ -210,17 +233,24 @@ class LogicalUnit {
   [[nodiscard]] EchoBuffer& echo() noexcept { return echo_; }
   [[nodiscard]] MediumOperation& medium() noexcept { return medium_; }
   [[nodiscard]] const MediumOperation& medium() const noexcept { return medium_; }
-  // Logical unit reset (SAM-5 6.3.3): mode pages return to what was saved, or to their defaults; RESERVE is over.
+  // Logical unit reset (SAM-5 6.3.3): mode pages return to what was saved, or to their defaults; RESERVE is
+  // over.
   void reset() noexcept;
-  void nexus_lost(const Nexus& nexus);  // its RESERVE is over, and it prevents nothing any more; registrations stay
+  void nexus_lost(const Nexus& nexus);  // its RESERVE is over, and it prevents nothing any more;
+                                        // registrations stay
   void prevent_removal(const Nexus& nexus, bool prevent);  // PREVENT ALLOW MEDIUM REMOVAL
   void set_reservations(Reservations reservations);  // these count from now on
   void set_modes(const ModeValues& modes) noexcept;
   // FORMAT UNIT: the blocks are of this type from now on.
   void set_protection_type(ProtectionType type) noexcept { protection_.type = type; }
   [[nodiscard]] ModeValues modes() const noexcept {
-    return {.wce = state_.wce, .swp = state_.swp, .d_sense = state_.d_sense, .tas = state_.tas, .ato = state_.ato,
-            .atmpe = protection_.application_tags_are_known, .application_tags = protection_.application_tags,
+    return {.wce = state_.wce,
+            .swp = state_.swp,
+            .d_sense = state_.d_sense,
+            .tas = state_.tas,
+            .ato = state_.ato,
+            .atmpe = protection_.application_tags_are_known,
+            .application_tags = protection_.application_tags,
             .thresholds = state_.thresholds};
   }
   [[nodiscard]] ModeValues default_modes() const noexcept {
@@ -236,13 +266,15 @@ class LogicalUnit {
   [[nodiscard]] bool change_failed() const noexcept {
     return pending_ != nullptr && pending_->stage == ChangeInProgress::Stage::failed;
   }
-  // On every nexus but this one. In a command that changes the unit, or a change by the operator: on those of every shard.
+  // On every nexus but this one. In a command that changes the unit, or a change by the operator: on those of
+  // every shard.
   void raise_for_others(const Nexus* nexus, UnitAttention attention);
   // Blocks may have been allocated, or given back.
   void space_moved() const noexcept {
     if (space_ != nullptr) space_->moved();
   }
-  // Tells of thresholds that have been reached; where there are several shards, the owner's call is the one that does.
+  // Tells of thresholds that have been reached; where there are several shards, the owner's call is the one
+  // that does.
   void check_thresholds();
   void open_tray();
   void close_tray(const Nexus* by);  // nullptr: the operator
@@ -276,8 +308,8 @@ class LogicalUnit {
   }
   [[nodiscard]] bool stands_in_the_way(const Task& other, const Task& task, bool older) const noexcept;
   static bool is_barrier(const Task& task) noexcept;
-  // Where there are other shards: the command needs a claim that holds on all of them. Its turn among the commands of this
-  // shard comes by its attribute alone; what it conflicts with, the claim keeps away.
+  // Where there are other shards: the command needs a claim that holds on all of them. Its turn among the
+  // commands of this shard comes by its attribute alone; what it conflicts with, the claim keeps away.
   [[nodiscard]] bool needs_claim(const Task& task) const noexcept;
   [[nodiscard]] bool standing_claim_conflicts(const Task& task) const noexcept;
   [[nodiscard]] bool has_started_against(const ClaimTerms& terms);
@@ -310,7 +342,8 @@ class LogicalUnit {
   std::vector<std::uint64_t> preventing_;  // lives of nexuses
   bool record_known_ = true;  // false after a save that failed: the store has the old record or the new one
   std::unique_ptr<ChangeInProgress> pending_;
-  // Where there is one shard: to be told that what had started up to that command, when the operator changed the unit, is over.
+  // Where there is one shard: to be told that what had started up to that command, when the operator changed
+  // the unit, is over.
   struct InForce {
     std::uint64_t sequence = 0;
     std::function<void()> then;
@@ -322,14 +355,15 @@ class LogicalUnit {
   EchoBuffer echo_;
 
   IntrusiveList<Task> task_set_;  // in the order of admission
-  // Of copies that read or write this unit, whichever unit got the command. With several shards they stand in nobody's way
-  // here: the claims that the copies have on all shards do.
+  // Of copies that read or write this unit, whichever unit got the command. With several shards they stand in
+  // nobody's way here: the claims that the copies have on all shards do.
   IntrusiveList<RangeClaim> claims_;
   std::vector<AdoptedChange> adopting_;  // of other shards
   std::vector<StandingClaim> standing_;  // of all shards, this one's commands and copies among them
   ShardClaim* change_ = nullptr;         // a change of the unit in progress that other shards will learn of
   std::uint32_t task_count_ = 0;
-  std::uint32_t barriers_ = 0;    // tasks and claims that may stand in another's way; 0: everything starts at once
+  std::uint32_t barriers_ = 0;    // tasks and claims that may stand in another's way; 0: everything starts at
+                                  // once
   std::uint32_t blocked_ = 0;     // tasks in the set, and claims, that wait
   bool claim_released_ = false;   // somebody may go on now (Device::wake_released)
   bool waking_ = false;

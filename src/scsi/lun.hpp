@@ -17,9 +17,9 @@ struct LunAddress {
   std::uint16_t number = 0;
 };
 
-// Peripheral device addressing on bus 0, flat space addressing and extended flat space addressing with three bytes name a
-// unit; everything else none of ours. Every form is accepted for every number it can hold, since hosts differ in the one they
-// choose.
+// Peripheral device addressing on bus 0, flat space addressing and extended flat space addressing with three
+// bytes name a unit; everything else none of ours. Every form is accepted for every number it can hold, since
+// hosts differ in the one they choose.
 [[nodiscard]] constexpr LunAddress decode_lun(std::uint64_t lun) noexcept {
   if (lun == report_luns_well_known_lun) return {LunAddress::Kind::report_luns_well_known, 0};
   if ((lun & 0xffff'0000'ffff'ffffu) == extended_flat_space) {  // 24 bits, of which we have 16
@@ -34,7 +34,8 @@ struct LunAddress {
   }
 }
 
-// Peripheral device addressing below 256, flat space addressing below 16384, extended flat space addressing above.
+// Peripheral device addressing below 256, flat space addressing below 16384, extended flat space addressing
+// above.
 [[nodiscard]] constexpr std::uint64_t encode_lun(std::uint16_t number) noexcept {
   if (number >= 0x4000) return extended_flat_space | std::uint64_t{number} << 32;
   const std::uint64_t first = number < 256 ? number : 0x4000u | number;

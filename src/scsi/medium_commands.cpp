@@ -252,7 +252,8 @@ bool prepare_format_unit(Command& command) {
   if (too_short(task, (task.cdb[1] & longlist_bit) != 0 ? 8 : 4)) return false;
   const FormatList list(task);
   const auto type = wanted_type(task, list.usage);
-  if (!type || !keeps_type(command.unit, *type)) return wrong(task, 0, list.usage < 8 ? std::uint8_t{2} : std::uint8_t{7});
+  if (!type || !keeps_type(command.unit, *type))
+    return wrong(task, 0, list.usage < 8 ? std::uint8_t{2} : std::uint8_t{7});
   if ((list.flags & 0x05) != 0) return wrong(task, 1, std::uint8_t{2});  // DSP (obsolete), vendor specific
   if (!list.options_valid() && (list.flags & 0x78) != 0) return wrong(task, 1, std::uint8_t{7});
   if (list.protection != 0) return wrong(task, 3, std::uint8_t{7});
@@ -282,12 +283,14 @@ Progress start_format(Command& command) {
 
 }  // namespace
 
-// A type that is not the one of before is remembered first, and counts from then on: the old blocks are none any more.
+// A type that is not the one of before is remembered first, and counts from then on: the old blocks are none
+// any more.
 Progress run_format_unit(Command& command) {
   Task& task = command.task;
   if (task.step == waiting) return outcome(command);
   if (task.step == begun) return has_begun(command, has_list(task) && FormatList(task).immediate());
-  if (task.step == changing_step) return command.unit.change_failed() ? end_change(command) : start_format(command);
+  if (task.step == changing_step)
+    return command.unit.change_failed() ? end_change(command) : start_format(command);
   const ProtectionType type = *wanted_type(task, has_list(task) ? FormatList(task).usage : std::uint8_t{0});
   if (type == command.unit.protection_type()) return start_format(command);
   UnitChange change;

@@ -39,7 +39,8 @@ struct SharedToken {
   std::vector<std::uint8_t> bytes;
   std::atomic<bool> deleting{false};  // the request has been sent
   std::atomic<bool> deleted{false};   // it was answered
-  std::uint64_t changes = 0;          // media that the operator had put in when it was asked for: another knows nothing of it
+  std::uint64_t changes = 0;  // media that the operator had put in when it was asked for: another knows
+                              // nothing of it
 };
 
 // What the loads of all shards share.
@@ -57,7 +58,8 @@ struct MediumBoard {
   std::atomic<std::uint64_t> resets_begun{0}, resets_ended{0};
   std::atomic<bool> ejected{false};  // it was answered, and nobody has asked for the opposite
   std::atomic<std::uint64_t> loads_begun{0}, loads{0};
-  std::atomic<std::uint64_t> changes_begun{0}, changes_ended{0};  // of the medium, by the operator; each is a wipe too
+  std::atomic<std::uint64_t> changes_begun{0}, changes_ended{0};  // of the medium, by the operator; each is a
+                                                                  // wipe too
   std::atomic<std::uint64_t> tries{0};  // to open or to shut the tray
   // Operations in progress: of commands, of SANITIZE and FORMAT UNIT; and whether there were ever both.
   std::atomic<int> of_commands{0}, of_medium{0};

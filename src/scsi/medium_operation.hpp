@@ -5,8 +5,8 @@
 // and REQUEST SENSE tells how far it has come. One block operation at a time; where those end at once the
 // device puts the next one off (Device::put_off).
 //
-// Where several shards serve the unit, the shard whose command started it carries it out, and the others know its news: they refuse
-// what it refuses before it begins.
+// Where several shards serve the unit, the shard whose command started it carries it out, and the others know
+// its news: they refuse what it refuses before it begins.
 //
 // An operation that failed is remembered: until one succeeds, or SANITIZE leaves the failure mode, nobody
 // gets at the medium. That memory ends with the process. For src/scsi alone. One thread (the shard's).
@@ -36,7 +36,8 @@ struct MediumPlan {
     wipe,   // what is mapped is overwritten with zeroes, onto the medium; then all is deallocated where that
             // can be
     clear,  // reads give zeroes afterwards; no more than that
-    forget_key,  // nobody can decrypt what is stored; then as clear, so that no block is left whose protection information is wrong
+    forget_key,  // nobody can decrypt what is stored; then as clear, so that no block is left whose
+                 // protection information is wrong
   };
   Kind kind = Kind::sanitize;
   Method method = Method::wipe;
@@ -47,10 +48,12 @@ struct MediumPlan {
   std::array<std::uint8_t, 4096> pattern{};
 };
 
-// What every shard knows of the last operation. A value; it goes from shard to shard, and the later one counts, whatever comes first.
+// What every shard knows of the last operation. A value; it goes from shard to shard, and the later one
+// counts, whatever comes first.
 struct MediumNews {
   enum class State : std::uint8_t { idle, running, failed };
-  std::uint64_t number = 0;  // of the operation, or of its failure's end; over all shards, for they never begin two at once
+  std::uint64_t number = 0;  // of the operation, or of its failure's end; over all shards, for they never
+                             // begin two at once
   State state = State::idle;
   MediumPlan::Kind kind = MediumPlan::Kind::sanitize;
   bool unrestricted = false;
@@ -72,10 +75,14 @@ class MediumOperation {
   // and at go() no command of the unit touches its medium, on any shard.
   void begin(const MediumPlan& plan);
   void go() { advance(); }
-  [[nodiscard]] bool at_rest() const noexcept { return news_.state == MediumNews::State::idle; }  // it refuses nothing
+  [[nodiscard]] bool at_rest() const noexcept {
+    return news_.state == MediumNews::State::idle;
+  }  // it refuses nothing
   [[nodiscard]] bool running() const noexcept { return news_.state == MediumNews::State::running; }
   [[nodiscard]] bool failed() const noexcept { return news_.state == MediumNews::State::failed; }
-  [[nodiscard]] bool at_work() const noexcept { return stage_ != Stage::done; }  // it is this shard that does it
+  [[nodiscard]] bool at_work() const noexcept {
+    return stage_ != Stage::done;
+  }  // it is this shard that does it
   [[nodiscard]] const MediumNews& news() const noexcept { return news_; }
   void learn(const MediumNews& news) {  // of another shard
     if (news.later_than(news_)) news_ = news;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// MODE SENSE, MODE SELECT (SPC-4 6.9 to 6.12, pages in SPC-4 7.5 and SBC-3 6.4) and START STOP UNIT (SBC-3 5.25).
+// MODE SENSE, MODE SELECT (SPC-4 6.9 to 6.12, pages in SPC-4 7.5 and SBC-3 6.4) and START STOP UNIT
+// (SBC-3 5.25).
 #include <algorithm>
 #include <array>
 #include <optional>
@@ -59,7 +60,8 @@ PageBytes page_0(std::uint8_t code, std::size_t size) {
   return page;
 }
 
-// Read-Write Error Recovery (SBC-4 6.5.10): there is nothing to recover here, but the page says whether thresholds are told of.
+// Read-Write Error Recovery (SBC-4 6.5.10): there is nothing to recover here, but the page says whether
+// thresholds are told of.
 constexpr std::uint8_t lbpere_bit = 0x80;  // byte 7
 
 PageBytes recovery_values(const LogicalUnit&, const State& state) {
@@ -91,7 +93,8 @@ PageBytes control_values(const LogicalUnit& unit, const State& state) {
   if (state.d_sense) page.bytes[2] |= d_sense_bit;
   page.bytes[3] = 0x10;  // unrestricted reordering; QERR 0
   if (state.swp) page.bytes[4] |= swp_bit;
-  page.bytes[4] |= static_cast<std::uint8_t>(static_cast<unsigned>(unit.rules().interlock) << 4);  // UA_INTLCK_CTRL
+  page.bytes[4] |=
+      static_cast<std::uint8_t>(static_cast<unsigned>(unit.rules().interlock) << 4);  // UA_INTLCK_CTRL
   if (state.tas) page.bytes[5] |= tas_bit;
   if (state.ato) page.bytes[5] |= ato_bit;
   if (state.atmpe) page.bytes[5] |= atmpe_bit;
@@ -167,7 +170,10 @@ PageBytes application_tag_mask(const LogicalUnit&) {
 void application_tag_apply(State& state, Bytes page) {
   const std::uint8_t* at = &page[tags_at];
   for (ApplicationTagRange& range : state.application_tags) {
-    range = {.last = (at[0] & last_bit) != 0, .tag = load_be16(at + 6), .lba = load_be64(at + 8), .blocks = load_be64(at + 16)};
+    range = {.last = (at[0] & last_bit) != 0,
+             .tag = load_be16(at + 6),
+             .lba = load_be64(at + 8),
+             .blocks = load_be64(at + 16)};
     at += tag_bytes;
   }
 }
@@ -179,13 +185,15 @@ PageBytes exceptions_values(const LogicalUnit&, const State&) {
 }
 PageBytes exceptions_mask(const LogicalUnit&) { return page_0(0x1c, 12); }
 
-// Logical Block Provisioning (SBC-4 6.5.9): descriptors of 8 bytes behind 16. What a threshold is of stands, the rest can be set.
+// Logical Block Provisioning (SBC-4 6.5.9): descriptors of 8 bytes behind 16. What a threshold is of stands,
+// the rest can be set.
 constexpr std::size_t thresholds_at = 16;
 constexpr std::size_t threshold_bytes = 8;
 constexpr std::size_t provisioning_bytes = thresholds_at + threshold_bytes * threshold_resources.size();
 constexpr std::uint8_t single_initiator_bit = 0x01;  // SITUA, byte 4
 constexpr std::uint8_t enabled_bit = 0x80;
-constexpr std::uint8_t armed_increasing = 0x01;  // THRESHOLD ARMING; decreasing is 0, and THRESHOLD TYPE is 0: threshold sets
+constexpr std::uint8_t armed_increasing = 0x01;  // THRESHOLD ARMING; decreasing is 0, and THRESHOLD TYPE is
+                                                 // 0: threshold sets
 static_assert(information_of(soft_threshold_of(0)) == thresholds_at &&
               information_of(soft_threshold_of(3)) == thresholds_at + 3 * threshold_bytes);
 
@@ -229,12 +237,14 @@ void provisioning_apply(State& state, Bytes page) {
 
 void apply_nothing(State&, Bytes) {}
 
-constexpr ModePage pages[] = {  // ascending
+constexpr ModePage pages[] = {
+    // ascending
     {0x01, 0x00, recovery_values, recovery_mask, recovery_apply, ModePage::Where::metered_disks},
     {0x08, 0x00, caching_values, caching_mask, caching_apply},
     {0x0a, 0x00, control_values, control_mask, control_apply},
     {0x0a, 0x01, control_extension_values, control_extension_mask, apply_nothing},
-    {0x0a, 0x02, application_tag_values, application_tag_mask, application_tag_apply, ModePage::Where::protected_disks},
+    {0x0a, 0x02, application_tag_values, application_tag_mask, application_tag_apply,
+     ModePage::Where::protected_disks},
     {0x1c, 0x00, exceptions_values, exceptions_mask, apply_nothing},
     {0x1c, 0x02, provisioning_values, provisioning_mask, provisioning_apply, ModePage::Where::metered_disks},
 };
@@ -288,9 +298,11 @@ bool append_pages(Buffer& out, const LogicalUnit& unit, const SenseRequest& requ
     if (request.code != 0x3f && request.code != page.code) continue;
     if ((request.subpage != 0xff && request.subpage != page.subpage) || !has(unit, page)) continue;
     found = true;
-    PageBytes content = request.control == changeable ? page.changeable(unit) : page.values(unit, values_of(unit, request.control));
+    PageBytes content = request.control == changeable ? page.changeable(unit)
+                                                      : page.values(unit, values_of(unit, request.control));
     mark_savable(content, page, unit);
-    out.insert(out.end(), content.bytes.begin(), content.bytes.begin() + static_cast<std::ptrdiff_t>(content.size));
+    out.insert(out.end(), content.bytes.begin(),
+               content.bytes.begin() + static_cast<std::ptrdiff_t>(content.size));
   }
   return found;
 }
@@ -318,14 +330,16 @@ Progress mode_sense(Command& command, const SenseRequest& request, std::size_t a
     return Progress::over;
   }
   const bool protects = unit.write_protected() || task.nexus->read_only_at(task.lun);
-  const auto device_specific = static_cast<std::uint8_t>((protects ? 0x80 : 0) | (unit.rules().force_unit_access ? 0x10 : 0));  // WP, DPOFUA
+  const auto device_specific = static_cast<std::uint8_t>(
+      (protects ? 0x80 : 0) | (unit.rules().force_unit_access ? 0x10 : 0));  // WP, DPOFUA
   if (request.ten) {
     store_be16(&out[0], static_cast<std::uint16_t>(out.size() - 2));
     out[3] = device_specific;
     out[4] = request.long_lba && request.block_descriptor ? 0x01 : 0x00;
     store_be16(&out[6], static_cast<std::uint16_t>(descriptor_bytes));
   } else {
-    out[0] = static_cast<std::uint8_t>(std::min<std::size_t>(out.size() - 1, 255));  // as much as can be asked for
+    // as much as can be asked for
+    out[0] = static_cast<std::uint8_t>(std::min<std::size_t>(out.size() - 1, 255));
     out[2] = device_specific;
     out[3] = static_cast<std::uint8_t>(descriptor_bytes);
   }
@@ -435,8 +449,8 @@ class SelectList {
     const std::uint8_t subpage = sub_format ? list_[at_ + 1] : 0;
     const std::size_t length = prefix + (sub_format ? load_be16(&list_[at_ + 2]) : list_[at_ + 1]);
     const auto* found = std::find_if(std::begin(pages), std::end(pages), [&](const ModePage& candidate) {
-      return candidate.code == code && candidate.subpage == subpage && (candidate.subpage != 0) == sub_format &&
-             has(command_.unit, candidate);
+      return candidate.code == code && candidate.subpage == subpage &&
+             (candidate.subpage != 0) == sub_format && has(command_.unit, candidate);
     });
     if (found == std::end(pages)) return wrong(at_, std::uint8_t{5});
     const PageBytes mask = found->changeable(command_.unit);
@@ -479,7 +493,8 @@ Progress run_mode_select(Command& command) {
   const ModeValues before = command.unit.modes();
   const auto wanted = task.data_transfer_length != 0 ? parse_select(command) : std::optional(before);
   if (!wanted) return Progress::over;
-  if (before.wce && !wanted->wce && task.step == begin) {  // what is in the cache becomes durable before WCE is 0
+  if (before.wce && !wanted->wce && task.step == begin) {  // what is in the cache becomes durable before WCE
+                                                           // is 0
     if (command.unit.state().flush_failed) {
       fail_command(task, SenseKey::medium_error, asc::write_error);
       return Progress::over;
@@ -497,8 +512,9 @@ Progress run_mode_select(Command& command) {
   return begin_change(command, std::move(change));
 }
 
-// ---- START STOP UNIT: IMMED, NO_FLUSH and START, LOEJ where the medium can be taken out; no power conditions. And PREVENT
-// ALLOW MEDIUM REMOVAL, whose word lasts until the nexus takes it back or is lost, or the unit is reset (SPC-4).
+// ---- START STOP UNIT: IMMED, NO_FLUSH and START, LOEJ where the medium can be taken out; no power
+// conditions. And PREVENT ALLOW MEDIUM REMOVAL, whose word lasts until the nexus takes it back or is lost, or
+// the unit is reset (SPC-4).
 
 Progress run_prevent_allow(Command& command) {
   command.unit.prevent_removal(*command.task.nexus, (command.task.cdb[4] & 0x01) != 0);

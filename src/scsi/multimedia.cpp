@@ -9,16 +9,25 @@ namespace {
 
 using Usage = std::array<std::uint8_t, limits::max_cdb_bytes>;
 
-constexpr std::uint32_t always = allow::stopped | allow::read_only | allow::write_exclusive | allow::exclusive_access |
-                                 allow::standby | allow::unavailable;
-constexpr std::uint32_t about = allow::stopped | allow::read_only | allow::write_exclusive | allow::exclusive_access | allow::standby;
+constexpr std::uint32_t always = allow::stopped | allow::read_only | allow::write_exclusive |
+                                 allow::exclusive_access | allow::standby | allow::unavailable;
+constexpr std::uint32_t about =
+    allow::stopped | allow::read_only | allow::write_exclusive | allow::exclusive_access | allow::standby;
 constexpr std::uint32_t reading = allow::read_only | allow::write_exclusive;
-constexpr std::uint32_t of_the_disc = reading | allow::exclusive_access;  // tells about the medium: not without one
+constexpr std::uint32_t of_the_disc = reading | allow::exclusive_access;  // tells about the medium: not
+                                                                          // without one
 
-constexpr CommandRow row(std::uint8_t cdb_length, Usage usage, std::uint32_t flags, Progress (*run)(Command&)) {
-  return {.opcode = usage[0], .cdb_length = cdb_length, .usage = usage, .flags = flags, .timeout_s = 10, .run = run};
+constexpr CommandRow row(std::uint8_t cdb_length, Usage usage, std::uint32_t flags,
+                         Progress (*run)(Command&)) {
+  return {.opcode = usage[0],
+          .cdb_length = cdb_length,
+          .usage = usage,
+          .flags = flags,
+          .timeout_s = 10,
+          .run = run};
 }
-constexpr CommandRow service(std::uint8_t cdb_length, Usage usage, std::uint32_t flags, Progress (*run)(Command&)) {
+constexpr CommandRow service(std::uint8_t cdb_length, Usage usage, std::uint32_t flags,
+                             Progress (*run)(Command&)) {
   CommandRow result = row(cdb_length, usage, flags, run);
   result.has_service_action = true;
   result.service_action = usage[1] & 0x1f;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// MMC-6: what a drive tells of itself and of its disc. Everything is derived from the number of blocks: up to the 80 minutes
-// that a compact disc holds it is a CD-ROM, beyond it a DVD-ROM.
+// MMC-6: what a drive tells of itself and of its disc. Everything is derived from the number of blocks: up to
+// the 80 minutes that a compact disc holds it is a CD-ROM, beyond it a DVD-ROM.
 #include "scsi/multimedia_commands.hpp"
 
 #include <algorithm>
@@ -19,7 +19,7 @@ constexpr std::uint16_t profile_none = 0x0000, profile_cd_rom = 0x0008, profile_
 constexpr std::uint64_t blocks_per_second = 75;
 constexpr std::uint64_t pregap_blocks = 150;                           // LBA 0 is at 00:02:00
 constexpr std::uint64_t max_cd_blocks = 80 * 60 * blocks_per_second;  // minutes
-constexpr std::uint8_t data_track = 0x14;                              // ADR 1: position; CONTROL 4: data, copying prohibited
+constexpr std::uint8_t data_track = 0x14;  // ADR 1: position; CONTROL 4: data, copying prohibited
 constexpr std::uint8_t lead_out = 0xaa;                                // as a track number
 
 std::uint64_t blocks_of(const LogicalUnit& unit) noexcept { return unit.geometry().blocks.value(); }
@@ -29,9 +29,11 @@ std::uint16_t profile_of(const LogicalUnit& unit) noexcept {
   return blocks_of(unit) <= max_cd_blocks ? profile_cd_rom : profile_dvd_rom;
 }
 
-// Minute, second, frame, as READ TOC gives them in three bytes; what a disc of 255 minutes cannot name is its end.
+// Minute, second, frame, as READ TOC gives them in three bytes; what a disc of 255 minutes cannot name is its
+// end.
 void store_msf(std::uint8_t* out, std::uint64_t lba) {
-  const std::uint64_t at = std::min<std::uint64_t>(lba + pregap_blocks, 255 * 60 * blocks_per_second + 59 * blocks_per_second + 74);
+  const std::uint64_t at = std::min<std::uint64_t>(
+      lba + pregap_blocks, 255 * 60 * blocks_per_second + 59 * blocks_per_second + 74);
   out[0] = static_cast<std::uint8_t>(at / (60 * blocks_per_second));
   out[1] = static_cast<std::uint8_t>(at / blocks_per_second % 60);
   out[2] = static_cast<std::uint8_t>(at % blocks_per_second);
@@ -64,14 +66,16 @@ namespace {
 
 Buffer recovery_page() { return {0x01, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}; }
 
-// C/DVD capabilities and mechanical status: what drivers ask to learn that this is a drive that ejects and reads DVDs.
+// C/DVD capabilities and mechanical status: what drivers ask to learn that this is a drive that ejects and
+// reads DVDs.
 Buffer capabilities_page(const LogicalUnit& unit, bool changeable) {
   Buffer page(26, 0);
   page[0] = 0x2a;
   page[1] = static_cast<std::uint8_t>(page.size() - 2);
   if (changeable) return page;
   page[2] = 0x08 | 0x02 | 0x01;  // reads DVD-ROM, CD-RW, CD-R
-  page[6] = static_cast<std::uint8_t>(0x20 | 0x08 | 0x01 | (unit.removal_prevented() ? 0x02 : 0));  // tray, eject, lock; locked
+  // tray, eject, lock; locked
+  page[6] = static_cast<std::uint8_t>(0x20 | 0x08 | 0x01 | (unit.removal_prevented() ? 0x02 : 0));
   return page;
 }
 
@@ -105,7 +109,9 @@ Progress multimedia_mode_sense(Command& command, std::size_t header, std::size_t
 
 }  // namespace
 
-Progress run_multimedia_mode_sense_6(Command& command) { return multimedia_mode_sense(command, 4, command.task.cdb[4]); }
+Progress run_multimedia_mode_sense_6(Command& command) {
+  return multimedia_mode_sense(command, 4, command.task.cdb[4]);
+}
 
 Progress run_multimedia_mode_sense_10(Command& command) {
   return multimedia_mode_sense(command, 8, load_be16(command.task.cdb.data() + 7));
@@ -145,11 +151,13 @@ Progress run_multimedia_mode_select(Command& command) {
   Buffer list(task.need.data_out_bytes);
   (void)gather(task.data, 0, list);
   if (task.data_transfer_length == 0) return good(task);
-  if (list.size() < task.data_transfer_length || list.size() < mode_header_bytes) return list_too_short(command);
+  if (list.size() < task.data_transfer_length || list.size() < mode_header_bytes)
+    return list_too_short(command);
   if (load_be16(&list[6]) != 0) return wrong_list(command, 6);  // BLOCK DESCRIPTOR LENGTH
   for (std::size_t at = mode_header_bytes; at < list.size();) {
     Buffer page;
-    if ((list[at] & 0x40) != 0 || (list[at] & 0x3f) == 0x3f || !append_pages(page, command.unit, list[at] & 0x3f, false)) {
+    if ((list[at] & 0x40) != 0 || (list[at] & 0x3f) == 0x3f ||
+        !append_pages(page, command.unit, list[at] & 0x3f, false)) {
       return wrong_list(command, at);
     }
     list[at] &= 0x3f;
@@ -285,10 +293,13 @@ void append_nothing(Buffer&, const LogicalUnit&) {}
 void append_profiles(Buffer& out, const LogicalUnit& unit) {
   for (const std::uint16_t profile : {profile_dvd_rom, profile_cd_rom}) {
     const bool current = profile_of(unit) == profile;
-    out.insert(out.end(), {static_cast<std::uint8_t>(profile >> 8), static_cast<std::uint8_t>(profile), current ? std::uint8_t{1} : std::uint8_t{0}, 0});
+    out.insert(out.end(), {static_cast<std::uint8_t>(profile >> 8), static_cast<std::uint8_t>(profile),
+                           current ? std::uint8_t{1} : std::uint8_t{0}, 0});
   }
 }
-void append_core(Buffer& out, const LogicalUnit&) { out.insert(out.end(), {0, 0, 0, 1, 0x01, 0, 0, 0}); }  // SCSI family; DBE
+void append_core(Buffer& out, const LogicalUnit&) {
+  out.insert(out.end(), {0, 0, 0, 1, 0x01, 0, 0, 0});
+}  // SCSI family; DBE
 void append_removable(Buffer& out, const LogicalUnit&) {
   out.insert(out.end(), {0x20 | 0x08 | 0x01, 0, 0, 0});  // tray, Eject, Lock
 }
@@ -310,8 +321,9 @@ constexpr Feature features[] = {  // ascending
 
 void append_feature(Buffer& out, const Feature& feature, const LogicalUnit& unit) {
   const std::size_t at = out.size();
-  out.insert(out.end(), {static_cast<std::uint8_t>(feature.code >> 8), static_cast<std::uint8_t>(feature.code),
-                         static_cast<std::uint8_t>(feature.version | (feature.current(unit) ? 1 : 0)), 0});
+  out.insert(out.end(),
+             {static_cast<std::uint8_t>(feature.code >> 8), static_cast<std::uint8_t>(feature.code),
+              static_cast<std::uint8_t>(feature.version | (feature.current(unit) ? 1 : 0)), 0});
   feature.append(out, unit);
   out[at + 3] = static_cast<std::uint8_t>(out.size() - at - 4);
 }
@@ -350,8 +362,8 @@ Progress run_get_event_status_notification(Command& command) {
     out[2] = media_class;
     const std::uint16_t allocation = load_be16(task.cdb.data() + 7);
     const MediaEvent event = allocation > 4 ? task.nexus->take_media_event(command.unit) : MediaEvent::none;
-    out.insert(out.end(), {static_cast<std::uint8_t>(event),
-                           static_cast<std::uint8_t>(command.unit.medium_present() ? 0x02 : 0x01), 0, 0});  // disc; or open tray
+    const std::uint8_t disc_or_open_tray = command.unit.medium_present() ? 0x02 : 0x01;
+    out.insert(out.end(), {static_cast<std::uint8_t>(event), disc_or_open_tray, 0, 0});
   }
   return reply_with_length(command, load_be16(task.cdb.data() + 7));
 }
@@ -397,7 +409,8 @@ void append_physical_format(Buffer& out, const LogicalUnit& unit) {
   out[at + 1] = 0x0f;  // 120 mm, no maximum rate
   out[at + 2] = 0x01;  // one layer, embossed
   store_be32(&out[at + 4], first_dvd_sector);
-  store_be32(&out[at + 8], static_cast<std::uint32_t>(std::min<std::uint64_t>(first_dvd_sector + blocks_of(unit) - 1, 0xffffff)));
+  store_be32(&out[at + 8], static_cast<std::uint32_t>(
+                               std::min<std::uint64_t>(first_dvd_sector + blocks_of(unit) - 1, 0xffffff)));
 }
 
 void append_structure_list(Buffer& out) {

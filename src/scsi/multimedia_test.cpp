@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A drive with a disc: bytes by hand from MMC-6. And what every removable medium has: the tray, and who keeps it shut.
+// A drive with a disc: bytes by hand from MMC-6. And what every removable medium has: the tray, and who keeps
+// it shut.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -29,14 +30,19 @@ block::Geometry disc(std::uint64_t blocks) {
   return geometry;
 }
 
-UnitConfig drive() { return {.identity = UnitIdentity::from_id(1), .read_only = true, .type = DeviceType::cd_dvd}; }
+UnitConfig drive() {
+  return {.identity = UnitIdentity::from_id(1), .read_only = true, .type = DeviceType::cd_dvd};
+}
 UnitConfig fixed_disk() { return {.identity = UnitIdentity::from_id(3)}; }
 UnitConfig removable_disk() { return {.identity = UnitIdentity::from_id(2), .removable = true}; }
 
 struct Removable {
   explicit Removable(block::Geometry geometry = disc(1000), UnitConfig config = drive())
-      : channel(geometry), device("iqn.2026-11.io.perilune:cd"), unit(**device.add_unit(0, std::move(config), channel)),
-        a(device, Rig::names("a")), b(std::make_unique<Nexus>(device, Rig::names("b"))) {
+      : channel(geometry),
+        device("iqn.2026-11.io.perilune:cd"),
+        unit(**device.add_unit(0, std::move(config), channel)),
+        a(device, Rig::names("a")),
+        b(std::make_unique<Nexus>(device, Rig::names("b"))) {
     settle(a);
     settle(*b);
   }
@@ -102,7 +108,8 @@ TEST(Multimedia, TheDiscHasItsOwnBlockSize) {
 
 TEST(Multimedia, BlocksAreReadAndNotOnesBeyondTheEnd) {
   Removable rig;
-  for (std::size_t i = 0; i < rig.channel.memory.size(); ++i) rig.channel.memory[i] = static_cast<std::uint8_t>(i * 7 / 2048);
+  for (std::size_t i = 0; i < rig.channel.memory.size(); ++i)
+    rig.channel.memory[i] = static_cast<std::uint8_t>(i * 7 / 2048);
   EXPECT_EQ(rig.ask({0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0}), (Data{0, 0, 0x03, 0xe7, 0, 0, 0x08, 0x00}));
   const Data two = rig.ask({0x28, 0, 0, 0, 0x01, 0x00, 0, 0, 2, 0});
   ASSERT_EQ(two.size(), 4096u);
@@ -352,7 +359,8 @@ TEST(ChangeMedium, AfterAnEjectTheOtherOneIsLoaded) {
   FakeChannel other(disc(2000));
   EXPECT_EQ(rig.run(rig.a, Removable::eject()), 0u);
   Operator{rig.unit}.change(other);
-  EXPECT_EQ(rig.run(rig.a, Removable::ready()), medium_changed) << "who has ejected the old one does not know";
+  EXPECT_EQ(rig.run(rig.a, Removable::ready()), medium_changed)
+      << "who has ejected the old one does not know";
   EXPECT_EQ(rig.run(rig.a, Removable::ready()), 0u);
 }
 
@@ -360,7 +368,8 @@ TEST(ChangeMedium, IsRefusedWhileAnInitiatorHoldsIt) {
   Removable rig;
   EXPECT_EQ(rig.run(*rig.b, Removable::prevent(true)), 0u);
   EXPECT_EQ(Operator{rig.unit}.take_out().error().code, Errc::busy);
-  EXPECT_EQ(rig.ask(Removable::poll()), (Data{0, 6, 4, 0x10, 1, 0x02, 0, 0})) << "it is told that somebody wishes it";
+  EXPECT_EQ(rig.ask(Removable::poll()), (Data{0, 6, 4, 0x10, 1, 0x02, 0, 0}))
+      << "it is told that somebody wishes it";
   EXPECT_EQ(rig.run(rig.a, Removable::ready()), 0u);
   EXPECT_EQ(rig.run(*rig.b, Removable::prevent(false)), 0u);
   EXPECT_TRUE(Operator{rig.unit}.take_out());

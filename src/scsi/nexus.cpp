@@ -69,11 +69,13 @@ MediaEvent Nexus::take_media_event(const LogicalUnit& unit) noexcept {
 
 bool Nexus::read_only_at(std::uint64_t lun) const noexcept {
   const LunAddress address = decode_lun(lun);
-  return address.kind == LunAddress::Kind::unit && address.number < slots_.size() && slots_[address.number].read_only;
+  return address.kind == LunAddress::Kind::unit && address.number < slots_.size() &&
+         slots_[address.number].read_only;
 }
 
 bool Nexus::may_write_to(const LogicalUnit& unit) const noexcept {
-  return std::any_of(slots_.begin(), slots_.end(), [&](const Slot& slot) { return slot.unit == &unit && !slot.read_only; });
+  return std::any_of(slots_.begin(), slots_.end(),
+                     [&](const Slot& slot) { return slot.unit == &unit && !slot.read_only; });
 }
 
 bool Nexus::refresh_map(UnitAttention for_new_units) {
@@ -94,8 +96,9 @@ bool Nexus::refresh_map(UnitAttention for_new_units) {
   } else {
     for (const auto& unit : device_.units_) place(unit->number(), unit.get(), false);
   }
-  const bool changed = !std::equal(fresh.begin(), fresh.end(), slots_.begin(), slots_.end(),
-                                   [](const Slot& now, const Slot& before) { return now.unit == before.unit; });
+  const bool changed =
+      !std::equal(fresh.begin(), fresh.end(), slots_.begin(), slots_.end(),
+                  [](const Slot& now, const Slot& before) { return now.unit == before.unit; });
   slots_ = std::move(fresh);
   return changed;
 }

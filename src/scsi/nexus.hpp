@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// One I_T nexus (SAM-5 4.7): an initiator port and a target port that talk, from login to loss. The transport creates
-// one per session and owns it. It carries the LUN map this initiator sees and the unit attentions it has not been told.
-// One thread (the shard's).
+// One I_T nexus (SAM-5 4.7): an initiator port and a target port that talk, from login to loss. The transport
+// creates one per session and owns it. It carries the LUN map this initiator sees and the unit attentions it
+// has not been told. One thread (the shard's).
 #pragma once
 
 #include <cstdint>
@@ -20,14 +20,16 @@ class Device;
 class LogicalUnit;
 struct NexusCopies;
 
-// What an initiator that polls for events has not been told about a removable medium (MMC-6, GET EVENT STATUS NOTIFICATION).
+// What an initiator that polls for events has not been told about a removable medium (MMC-6, GET EVENT STATUS
+// NOTIFICATION).
 enum class MediaEvent : std::uint8_t { none = 0, eject_request = 1, inserted = 2, removed = 3 };
 
 // Names are bytes: for iSCSI `<InitiatorName>,i,0x<ISID>` and `<TargetName>,t,0x<TPGT>` (RFC 7143 4.2.7.2).
 struct NexusNames {
   std::string initiator_port;
   std::string target_port;
-  std::uint16_t relative_target_port = 1;  // 1.., VPD 83; its target port group is the unit's affair (port_groups.hpp)
+  std::uint16_t relative_target_port = 1;  // 1.., VPD 83; its target port group is the unit's affair
+                                           // (port_groups.hpp)
   std::uint8_t protocol_identifier = 5;    // SPC-4 7.6.1: 5h is iSCSI
 };
 
@@ -40,8 +42,8 @@ struct LunMapping {
 
 class Nexus : public ListNode<Nexus> {
  public:
-  // Without a map every unit of the device is visible under its own number. Each unit begins with the unit attention
-  // 29/00, or 29/07 when the same I_T nexus existed before and was lost.
+  // Without a map every unit of the device is visible under its own number. Each unit begins with the unit
+  // attention 29/00, or 29/07 when the same I_T nexus existed before and was lost.
   Nexus(Device& device, NexusNames names, std::optional<std::vector<LunMapping>> map = std::nullopt);
   // Precondition: none of its tasks is in the device (TmFunction::i_t_nexus_reset, then wait for its end).
   ~Nexus();
@@ -52,11 +54,12 @@ class Nexus : public ListNode<Nexus> {
   [[nodiscard]] std::uint64_t life() const noexcept { return life_; }
 
   [[nodiscard]] const std::optional<std::vector<LunMapping>>& map() const noexcept { return map_; }
-  // Replaces the map (an ACL change). Tasks in progress are not touched; 3F/0E is raised on what stays visible.
+  // Replaces the map (an ACL change). Tasks in progress are not touched; 3F/0E is raised on what stays
+  // visible.
   void set_map(std::optional<std::vector<LunMapping>> map);
 
-  // The transport of this nexus carries the task management functions of SAM-5 too (iSCSI: protocol level 2): told by REPORT
-  // SUPPORTED TASK MANAGEMENT FUNCTIONS. At first it does not.
+  // The transport of this nexus carries the task management functions of SAM-5 too (iSCSI: protocol level 2):
+  // told by REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS. At first it does not.
   void set_sam5_functions(bool carried) noexcept { sam5_functions_ = carried; }
   [[nodiscard]] bool sam5_functions() const noexcept { return sam5_functions_; }
 

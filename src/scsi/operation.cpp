@@ -21,7 +21,8 @@ Progress prepare(Command& command, block::OpKind kind, std::uint64_t blocks, boo
 }
 
 // Names `bytes` of `from` in task.op.data; fewer when there are too many pieces. Returns the bytes.
-std::uint64_t attach(Command& command, std::span<const iovec> from, std::uint64_t offset, std::uint64_t bytes) noexcept {
+std::uint64_t attach(Command& command, std::span<const iovec> from, std::uint64_t offset,
+                     std::uint64_t bytes) noexcept {
   Task& task = command.task;
   if (offset == 0 && from.size() == 1 && from[0].iov_len == bytes) {
     task.op.data = from;
@@ -36,8 +37,8 @@ std::uint64_t attach(Command& command, std::span<const iovec> from, std::uint64_
 
 }  // namespace
 
-Progress prepare_transfer(Command& command, block::OpKind kind, std::span<const iovec> data, std::uint64_t data_offset,
-                          bool durable) noexcept {
+Progress prepare_transfer(Command& command, block::OpKind kind, std::span<const iovec> data,
+                          std::uint64_t data_offset, bool durable) noexcept {
   Task& task = command.task;
   const std::uint64_t block = task.block_bytes;
   const std::uint64_t bytes = (task.transfer_blocks - task.position) * block;
@@ -45,8 +46,8 @@ Progress prepare_transfer(Command& command, block::OpKind kind, std::span<const 
   return prepare(command, kind, named / block, durable);
 }
 
-Progress prepare_piece(Command& command, block::OpKind kind, Lba lba, std::uint64_t blocks, std::uint64_t data_offset,
-                       bool durable) noexcept {
+Progress prepare_piece(Command& command, block::OpKind kind, Lba lba, std::uint64_t blocks,
+                       std::uint64_t data_offset, bool durable) noexcept {
   const std::uint64_t block = command.task.block_bytes;
   const std::uint64_t named = attach(command, command.task.data, data_offset, blocks * block);
   prepare(command, kind, named / block, durable);
@@ -54,10 +55,12 @@ Progress prepare_piece(Command& command, block::OpKind kind, Lba lba, std::uint6
   return Progress::submit;
 }
 
-Progress prepare_scratch(Command& command, block::OpKind kind, std::uint64_t end_block, bool durable) noexcept {
+Progress prepare_scratch(Command& command, block::OpKind kind, std::uint64_t end_block,
+                         bool durable) noexcept {
   Task& task = command.task;
   const std::uint64_t block = task.block_bytes;
-  const std::uint64_t bytes = std::min<std::uint64_t>((end_block - task.position) * block, task.need.scratch_bytes);
+  const std::uint64_t bytes =
+      std::min<std::uint64_t>((end_block - task.position) * block, task.need.scratch_bytes);
   const std::uint64_t named = attach(command, task.scratch, 0, bytes);
   return prepare(command, kind, named / block, durable);
 }
@@ -87,8 +90,8 @@ Progress prepare_query(Command& command, std::uint64_t blocks) noexcept {
   return prepare(command, block::OpKind::query, blocks, false);
 }
 
-Progress prepare_erase(Command& command, block::OpKind kind, std::uint64_t lba, std::uint64_t blocks, bool may_unmap,
-                       bool durable) noexcept {
+Progress prepare_erase(Command& command, block::OpKind kind, std::uint64_t lba, std::uint64_t blocks,
+                       bool may_unmap, bool durable) noexcept {
   Task& task = command.task;
   blocks = std::min(blocks, advertised::max_erase_blocks(command.unit));
   task.slice_blocks = static_cast<std::uint32_t>(blocks);

@@ -80,7 +80,8 @@ class PassthroughPort {
   // `done` is called exactly once, from a later turn of the loop. A command cannot be taken back: it ends
   // when the device, or the kernel's patience with it, ends it.
   virtual void submit(PassthroughCommand& command) = 0;
-  // LOGICAL UNIT RESET of the device, and of nothing else. `done` as above. Commands that the device had end by it, each for itself.
+  // LOGICAL UNIT RESET of the device, and of nothing else. `done` as above. Commands that the device had end
+  // by it, each for itself.
   virtual void reset(PassthroughReset& reset) = 0;
 };
 

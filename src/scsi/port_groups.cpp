@@ -14,12 +14,14 @@ namespace perilune::scsi {
 
 Status PortGroups::valid(const std::vector<PortGroup>& groups) {
   if (groups.empty()) return fail(Errc::invalid_argument, "a unit needs a target port group");
-  if (groups.size() > limits::max_port_groups) return fail(Errc::invalid_argument, "too many target port groups");
+  if (groups.size() > limits::max_port_groups)
+    return fail(Errc::invalid_argument, "too many target port groups");
   std::set<std::uint16_t> ids, ports;
   for (const PortGroup& group : groups) {
     const std::string name = "target port group " + std::to_string(group.id);
     if (!ids.insert(group.id).second) return fail(Errc::invalid_argument, name + " is there twice");
-    if (group.ports.size() > limits::max_ports_of_a_group) return fail(Errc::invalid_argument, name + " has too many ports");
+    if (group.ports.size() > limits::max_ports_of_a_group)
+      return fail(Errc::invalid_argument, name + " has too many ports");
     for (const std::uint16_t port : group.ports) {
       if (port == 0) return fail(Errc::invalid_argument, name + ": target ports are numbered from 1");
       if (!ports.insert(port).second) {
@@ -38,12 +40,14 @@ const PortGroup* PortGroups::of_port(std::uint16_t port) const noexcept {
 }
 
 const PortGroup* PortGroups::find(std::uint16_t id) const noexcept {
-  const auto found = std::find_if(groups_.begin(), groups_.end(), [&](const PortGroup& group) { return group.id == id; });
+  const auto found =
+      std::find_if(groups_.begin(), groups_.end(), [&](const PortGroup& group) { return group.id == id; });
   return found == groups_.end() ? nullptr : &*found;
 }
 
 PortGroup& PortGroups::group(std::uint16_t id) noexcept {
-  const auto found = std::find_if(groups_.begin(), groups_.end(), [&](const PortGroup& group) { return group.id == id; });
+  const auto found =
+      std::find_if(groups_.begin(), groups_.end(), [&](const PortGroup& group) { return group.id == id; });
   PERILUNE_ASSERT(found != groups_.end());
   return *found;
 }
@@ -96,7 +100,9 @@ constexpr std::uint8_t supported_states = 0x80 | 0x40 | 0x08 | 0x04 | 0x02 | 0x0
 constexpr std::size_t set_header_bytes = 4;
 constexpr std::size_t set_descriptor_bytes = 4;
 
-bool settable(std::uint8_t state) noexcept { return state <= static_cast<std::uint8_t>(AccessState::unavailable); }
+bool settable(std::uint8_t state) noexcept {
+  return state <= static_cast<std::uint8_t>(AccessState::unavailable);
+}
 
 }  // namespace
 
@@ -113,7 +119,8 @@ Progress run_report_target_port_groups(Command& command) {
   for (const PortGroup& group : command.unit.port_groups().all()) {
     const std::size_t at = out.size();
     out.resize(at + 8 + group.ports.size() * 4);
-    out[at] = static_cast<std::uint8_t>((group.preferred ? 0x80 : 0) | static_cast<std::uint8_t>(group.state));
+    out[at] =
+        static_cast<std::uint8_t>((group.preferred ? 0x80 : 0) | static_cast<std::uint8_t>(group.state));
     out[at + 1] = supported_states;
     store_be16(&out[at + 2], group.id);
     out[at + 5] = static_cast<std::uint8_t>(group.cause);
@@ -128,7 +135,8 @@ bool admit_report_referrals(Command& command) {
   return check_range(command, load_be64(command.task.cdb.data() + 2), 1);
 }
 
-// SBC-3 4.27, 5.27: the whole unit is one user data segment, so ONE_SEG changes nothing, and every target port group reaches it.
+// SBC-3 4.27, 5.27: the whole unit is one user data segment, so ONE_SEG changes nothing, and every target
+// port group reaches it.
 Progress run_report_referrals(Command& command) {
   constexpr std::size_t header_bytes = 4;
   constexpr std::size_t segment_bytes = 20;
@@ -169,11 +177,13 @@ Progress run_set_target_port_groups(Command& command) {
   if (task.data_transfer_length == 0) return good(task);
   std::array<std::uint8_t, set_header_bytes + limits::max_port_groups * set_descriptor_bytes> list;
   const std::size_t length = gather(task.data, 0, MutableBytes(list).first(task.need.data_out_bytes));
-  if (length < task.data_transfer_length || length < set_header_bytes || (length - set_header_bytes) % set_descriptor_bytes != 0) {
+  if (length < task.data_transfer_length || length < set_header_bytes ||
+      (length - set_header_bytes) % set_descriptor_bytes != 0) {
     fail_command(task, SenseKey::illegal_request, asc::parameter_list_length_error);
     return Progress::over;
   }
-  for (std::size_t at = set_header_bytes; at < length; at += set_descriptor_bytes) {  // all are checked before any counts
+  // all are checked before any counts
+  for (std::size_t at = set_header_bytes; at < length; at += set_descriptor_bytes) {
     if (!settable(list[at] & 0x0f)) {
       invalid_field_in_parameters(task, static_cast<std::uint16_t>(at), std::uint8_t{3});
       return Progress::over;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Asymmetric logical unit access (SPC-4 5.15): the target ports of a unit stand in groups, and each group has a state that
-// says what an initiator may do through its ports. A value of the unit; pure. One thread (the shard's).
+// Asymmetric logical unit access (SPC-4 5.15): the target ports of a unit stand in groups, and each group has
+// a state that says what an initiator may do through its ports. A value of the unit; pure. One thread (the
+// shard's).
 #pragma once
 
 #include <algorithm>
@@ -35,16 +36,20 @@ struct PortGroup {
 class PortGroups {
  public:
   PortGroups() : PortGroups({PortGroup{}}, false) {}
-  // `by_command`: SET TARGET PORT GROUPS is served; the operator may change states in any case. Check with valid() first.
-  PortGroups(std::vector<PortGroup> groups, bool by_command) : groups_(std::move(groups)), by_command_(by_command) { settle(); }
+  // `by_command`: SET TARGET PORT GROUPS is served; the operator may change states in any case. Check with
+  // valid() first.
+  PortGroups(std::vector<PortGroup> groups, bool by_command)
+      : groups_(std::move(groups)), by_command_(by_command) {
+    settle();
+  }
 
   // invalid_argument: no group, two of one number, a port in two groups or numbered 0, or too many (limits).
   [[nodiscard]] static Status valid(const std::vector<PortGroup>& groups);
 
   [[nodiscard]] const std::vector<PortGroup>& all() const noexcept { return groups_; }
   [[nodiscard]] bool by_command() const noexcept { return by_command_; }
-  // Whether some group is neither active/optimized nor active/non-optimized: the only thing that a command looks at
-  // while all is well.
+  // Whether some group is neither active/optimized nor active/non-optimized: the only thing that a command
+  // looks at while all is well.
   [[nodiscard]] bool restricted() const noexcept { return restricted_; }
   // nullptr: the port is in no group; it is served as if it were in an active one.
   [[nodiscard]] const PortGroup* of_port(std::uint16_t port) const noexcept;

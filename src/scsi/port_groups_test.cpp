@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Asymmetric access: what each state lets through, REPORT and SET TARGET PORT GROUPS, who is told of a change.
+// Asymmetric access: what each state lets through, REPORT and SET TARGET PORT GROUPS, who is told of a
+// change.
 #include "scsi/port_groups.hpp"
 
 #include <gtest/gtest.h>
@@ -29,13 +30,15 @@ struct Ports {
   static UnitConfig config(bool by_command) {
     UnitConfig config;
     config.identity = UnitIdentity::from_id(1);
-    config.port_groups = PortGroups({{.id = 10, .preferred = true, .ports = {1, 2}}, {.id = 20, .ports = {3}}}, by_command);
+    config.port_groups =
+        PortGroups({{.id = 10, .preferred = true, .ports = {1, 2}}, {.id = 20, .ports = {3}}}, by_command);
     return config;
   }
   void settle() {
     for (Nexus* nexus : {&near, &far}) (void)attentions(*nexus);
   }
-  // All pending unit attentions, told to READ CAPACITY (which no access state but those that refuse it hinders).
+  // All pending unit attentions, told to READ CAPACITY (which no access state but those that refuse it
+  // hinders).
   std::vector<std::uint32_t> attentions(Nexus& nexus) {
     std::vector<std::uint32_t> told;
     for (;;) {
@@ -51,7 +54,9 @@ struct Ports {
     const auto length = static_cast<std::uint8_t>(list.size());
     return Io(device, near, {0xa4, 0x0a, 0, 0, 0, 0, 0, 0, 0, length, 0, 0}, list);
   }
-  Io at(Nexus& nexus, Data cdb, std::uint32_t expected_in = 0) { return Io(device, nexus, std::move(cdb), {}, expected_in); }
+  Io at(Nexus& nexus, Data cdb, std::uint32_t expected_in = 0) {
+    return Io(device, nexus, std::move(cdb), {}, expected_in);
+  }
 
   FakeChannel channel;
   Device device{"iqn.2026-11.io.perilune:disk"};
@@ -88,7 +93,8 @@ TEST(PortGroups, ReferralsAreOneSegmentBehindEveryGroup) {
                   0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x07, 0xff,       // blocks 0 to 2047
                   0x00, 0, 0, 10, 0x02, 0, 0, 20}));
   store_be32(&referrals[10], 6);
-  EXPECT_EQ(ports.at(ports.near, referrals, all_bytes).run().data_in(), (Data{0, 0, 0, 28, 0, 0})) << "cut by ALLOCATION LENGTH";
+  EXPECT_EQ(ports.at(ports.near, referrals, all_bytes).run().data_in(), (Data{0, 0, 0, 28, 0, 0}))
+      << "cut by ALLOCATION LENGTH";
   store_be64(&referrals[2], 2048);
   EXPECT_EQ(ports.at(ports.near, referrals, all_bytes).run().sense(), 0x052100u);
   EXPECT_EQ(ports.at(ports.near, {0x12, 1, 0x86, 0, 64, 0}, 64).run().data_in()[8], 0x10) << "R_SUP";
@@ -98,7 +104,8 @@ TEST(PortGroups, ReferralsAreOneSegmentBehindEveryGroup) {
 TEST(PortGroups, InquiryTellsWhoMayChangeStatesAndVpd83TheGroupOfThePort) {
   for (const bool by_command : {false, true}) {
     Ports ports(by_command);
-    EXPECT_EQ(ports.at(ports.near, {0x12, 0, 0, 0, 96, 0}, 96).run().data_in()[5] & 0x30, by_command ? 0x30 : 0x10);
+    EXPECT_EQ(ports.at(ports.near, {0x12, 0, 0, 0, 96, 0}, 96).run().data_in()[5] & 0x30,
+              by_command ? 0x30 : 0x10);
   }
   Ports ports;
   const Data group_20{0x51, 0x95, 0, 4, 0, 0, 0, 20};
@@ -127,7 +134,8 @@ TEST(PortGroups, EachStateLetsThroughWhatTheStandardSays) {
     (void)ports.attentions(ports.far);
     EXPECT_EQ(ports.at(ports.far, {0, 0, 0, 0, 0, 0}).run().sense(), c.refusal);
     EXPECT_EQ(ports.at(ports.far, {0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0}, 512).run().sense(), c.refusal);
-    EXPECT_EQ(ports.at(ports.far, {0x1a, 0, 0x3f, 0, 255, 0}, 255).run().sense(), c.mode_sense ? 0 : c.refusal);
+    EXPECT_EQ(ports.at(ports.far, {0x1a, 0, 0x3f, 0, 255, 0}, 255).run().sense(),
+              c.mode_sense ? 0 : c.refusal);
     for (const Data& cdb : {report, Data{0x12, 0, 0, 0, 96, 0}, Data{0xa0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0}}) {
       EXPECT_EQ(ports.at(ports.far, cdb, 512).run().status(), ScsiStatus::good);
     }

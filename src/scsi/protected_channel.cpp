@@ -45,7 +45,8 @@ void ProtectedChannel::refresh_geometry() {
   geometry_.memory_alignment_bytes = 1;
   geometry_.lends_memory = false;
   // In one piece, whether the protection information comes along or is made here.
-  geometry_.max_atomic_blocks = std::min(geometry_.max_atomic_blocks, static_cast<std::uint32_t>(buffer_bytes / stored));
+  geometry_.max_atomic_blocks =
+      std::min(geometry_.max_atomic_blocks, static_cast<std::uint32_t>(buffer_bytes / stored));
   const std::uint32_t most = limits::max_transfer_bytes / stored;
   geometry_.max_transfer_blocks =
       geometry_.max_transfer_blocks == 0 ? most : std::min(most, geometry_.max_transfer_blocks);

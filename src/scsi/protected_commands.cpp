@@ -87,7 +87,9 @@ bool admit_protected_write(Command& command) { return take_protection(command) &
 bool admit_protected_write_and_verify(Command& command) {
   return take_protection(command) && admit_write_and_verify(command);
 }
-bool admit_protected_write_atomic(Command& command) { return take_protection(command) && admit_write_atomic(command); }
+bool admit_protected_write_atomic(Command& command) {
+  return take_protection(command) && admit_write_atomic(command);
+}
 
 // ---- VERIFY. BYTCHK 00b: what the medium has is checked. 01b: what came is checked, and what the medium has
 // is compared with it, protection information and all. 11b, one block for many, cannot be compared with
@@ -173,7 +175,8 @@ Progress written(Command& command) noexcept {
   return prepare_flush(command);
 }
 
-// ANCHOR: the zeroes, of which nothing is known, are written; from here on as if they had come without protection information.
+// ANCHOR: the zeroes, of which nothing is known, are written; from here on as if they had come without
+// protection information.
 Progress anchor_carried(Command& command) {
   Task& task = command.task;
   task.block_bytes -= protection_field_bytes;

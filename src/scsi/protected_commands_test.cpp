@@ -378,7 +378,8 @@ TEST(ProtectionCheck, TheEscapesAreThoseOfTheType) {
   }
 }
 
-// ATO, ATMPE, and the tag of every block in the Application Tag mode page: 0123h from block 15 on, 4567h for the ten before.
+// ATO, ATMPE, and the tag of every block in the Application Tag mode page: 0123h from block 15 on, 4567h for
+// the ten before.
 void tell_tags(ProtectedRig& rig) {
   Data list{0, 0, 0, 0, 0x0a, 10, 0, 0x10, 0, 0xa0, 0, 0, 0xff, 0xff, 0, 0, 0x4a, 0x02, 0, 108};
   list.resize(list.size() + 12);
@@ -386,7 +387,8 @@ void tell_tags(ProtectedRig& rig) {
   list = list + Data{0x80, 0, 0, 0, 0, 0, 0x45, 0x67, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 10};
   list = list + Data{0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 1, 0x10, 0, 0, 0, 0, 0, 0, 0, 10};  // after the last
   list.resize(list.size() + 24);
-  ASSERT_EQ(rig.io({0x15, 0x10, 0, 0, static_cast<std::uint8_t>(list.size()), 0}, list).run().status(), ScsiStatus::good);
+  ASSERT_EQ(rig.io({0x15, 0x10, 0, 0, static_cast<std::uint8_t>(list.size()), 0}, list).run().status(),
+            ScsiStatus::good);
   const Data page = rig.io({0x1a, 8, 0x0a, 2, 255, 0}, {}, 255).run().data_in();
   EXPECT_EQ(Data(page.begin() + 4, page.end()), Data(list.begin() + 16, list.end()));
 }
@@ -397,7 +399,8 @@ TEST(ProtectionCheck, ApplicationTagsOfTheModePageAreMadeAndChecked) {
     tell_tags(rig);
     const std::uint32_t reference = type == 1 ? 20 : 77;
     if (type != 2) {
-      const Data two = sample_block() + field(sample_guard, 0x0123, reference) + sample_block() + field(sample_guard, 0x0123, reference + 1);
+      const Data two = sample_block() + field(sample_guard, 0x0123, reference) + sample_block() +
+                       field(sample_guard, 0x0123, reference + 1);
       Data wrong = two;
       wrong[520 + in_application_tag] ^= 0x10;
       Io write = rig.io(moving(type, true, 20, 2, 1), wrong);
@@ -429,7 +432,8 @@ TEST(ProtectionCheck, ADiskWithoutRoomHasNoPageOfApplicationTags) {
   list[4] = 0x4a;
   list[5] = 0x02;
   list[7] = 108;
-  EXPECT_EQ(rig.io({0x15, 0x10, 0, 0, static_cast<std::uint8_t>(list.size()), 0}, list).run().sense(), 0x052600u);
+  EXPECT_EQ(rig.io({0x15, 0x10, 0, 0, static_cast<std::uint8_t>(list.size()), 0}, list).run().sense(),
+            0x052600u);
 }
 
 TEST(ProtectionCheck, ApplicationTagsOfTheTargetAreNotComparedWithTheCdb) {
@@ -626,11 +630,14 @@ TEST(ProtectedDisk, AnchoredBlocksHaveNone) {
     EXPECT_EQ(rig.io({0x42, 0x01, 0, 0, 0, 0, 0, 0, 24, 0}, list).run().status(), ScsiStatus::good);
     const Data without = cdb10(0x41, 50, 1200, 0x18);  // more than one slice
     EXPECT_EQ(rig.io(without, Data(512)).run().status(), ScsiStatus::good);
-    for (const block::OpKind kind : rig.channel.kinds) EXPECT_EQ(kind, block::OpKind::write) << "nothing is given back";
+    for (const block::OpKind kind : rig.channel.kinds)
+      EXPECT_EQ(kind, block::OpKind::write) << "nothing is given back";
     for (const std::uint32_t lba : {40u, 41u, 50u, 1249u}) {
       EXPECT_EQ(Data(rig.stored(lba), rig.stored(lba) + 520), Data(520)) << lba;
     }
-    const auto carrying = [&](std::uint16_t lba) { return type == 2 ? cdb32(0x09, lba, 1, 0x20, 0) : cdb10(0x28, lba, 1, 0x20); };
+    const auto carrying = [&](std::uint16_t lba) {
+      return type == 2 ? cdb32(0x09, lba, 1, 0x20, 0) : cdb10(0x28, lba, 1, 0x20);
+    };
     EXPECT_EQ(rig.io(carrying(50), {}, 520).run().data_in(), Data(512) + blank_field);
     for (const std::uint32_t lba : {39u, 42u, 49u, 1250u}) EXPECT_EQ(rig.stored(lba)[511], 0xff) << lba;
   }
@@ -647,7 +654,8 @@ TEST(ProtectedDisk, AnchoredBlocksOfWhichTheInitiatorSaysSoHaveNone) {
   }
   EXPECT_EQ(rig.stored(1020)[511], 0xff);
   // What is not blank is written as it came.
-  EXPECT_EQ(rig.io(cdb10(0x41, 20, 2, 0x38), sample_block() + field(sample_guard, 0, 20)).run().status(), ScsiStatus::good);
+  EXPECT_EQ(rig.io(cdb10(0x41, 20, 2, 0x38), sample_block() + field(sample_guard, 0, 20)).run().status(),
+            ScsiStatus::good);
   EXPECT_EQ(tail(rig.io(cdb10(0x28, 21, 1, 0x20), {}, 520).run().data_in()), field(sample_guard, 0, 21));
 }
 
@@ -723,7 +731,8 @@ TEST(ProtectedFormat, AResetDoesNotChangeTheType) {
 TEST(ProtectedFormat, TheTypeIsInTheRecordOfTheUnit) {
   DurableState state;
   state.protection_type = ProtectionType::type_2;
-  state.modes = ModeValues{.wce = true, .swp = false, .d_sense = false, .tas = false, .ato = true, .atmpe = true};
+  state.modes =
+      ModeValues{.wce = true, .swp = false, .d_sense = false, .tas = false, .ato = true, .atmpe = true};
   state.modes->application_tags[1] = {.last = true, .tag = 0x1234, .lba = 5, .blocks = 6};
   const auto record = encode_durable_state(state);
   EXPECT_EQ(load_be16(&record[4]), 2u);
@@ -781,7 +790,9 @@ TEST(ProtectedDisk, NorDoesAnotherShard) {
 // While a copy writes to a block nobody reads it.
 TEST(ProtectedDisk, ACopyIsNotReadInTheMiddleOfABlock) {
   ProtectedRig rig(1);
-  ASSERT_EQ(rig.io(cdb10(0x2a, 100, 4), sample_block() + sample_block() + sample_block() + sample_block()).run().status(),
+  ASSERT_EQ(rig.io(cdb10(0x2a, 100, 4), sample_block() + sample_block() + sample_block() + sample_block())
+                .run()
+                .status(),
             ScsiStatus::good);
   // EXTENDED COPY (LID1): CSCD E4h names the unit by its NAA; segment 02h, 4 blocks from 100 to 200, DC 1.
   Data list{0, 0, 0, 32, 0, 0, 0, 0, 0, 0, 0, 28, 0, 0, 0, 0};
@@ -845,7 +856,8 @@ TEST(ProtectedDisk, BlocksOfFourKibibytesHaveOneFieldEach) {
   geometry.in_memory = true;
   ProtectedRig rig(1, geometry);
   Data out(100 * 4096);
-  std::fill(out.begin() + 70 * 4096 + 4064, out.begin() + 71 * 4096, std::uint8_t{0xff});  // block 70 ends in the sample
+  // block 70 ends in the sample
+  std::fill(out.begin() + 70 * 4096 + 4064, out.begin() + 71 * 4096, std::uint8_t{0xff});
   ASSERT_EQ(rig.io(cdb10(0x2a, 5, 100), out).run().status(), ScsiStatus::good);
   EXPECT_EQ(rig.io(cdb10(0x28, 5, 100), {}, 100 * 4096).run().data_in(), out);
   const Data carried = rig.io(cdb10(0x28, 75, 1, 0x20), {}, 4104).run().data_in();

@@ -30,7 +30,8 @@ std::array<std::uint8_t, protection_field_bytes> take_field(Cursor& at) noexcept
 }
 
 // Only initiators that own the application tags say what they should be: in the CDB, or in the mode page.
-bool is_another_tag(const ProtectionRules& rules, const block::Protection& wanted, std::uint16_t tag, std::uint64_t lba) noexcept {
+bool is_another_tag(const ProtectionRules& rules, const block::Protection& wanted, std::uint16_t tag,
+                    std::uint64_t lba) noexcept {
   if (!rules.application_tags_belong_to_initiators) return false;
   if (wanted.expected) return ((tag ^ wanted.expected_tag) & wanted.expected_mask) != 0;
   const auto known = rules.application_tag_of(lba);
@@ -72,7 +73,8 @@ std::optional<block::OpStatus> check(const ProtectionRules& rules, const block::
   if (direction == Direction::from_medium && escapes(rules.type, field)) return std::nullopt;
   if (to_be_checked(wanted, block::Protection::guard) && field.guard != guard)
     return block::OpStatus::guard_failed;
-  if (to_be_checked(wanted, block::Protection::application_tag) && is_another_tag(rules, wanted, field.application_tag, lba)) {
+  if (to_be_checked(wanted, block::Protection::application_tag) &&
+      is_another_tag(rules, wanted, field.application_tag, lba)) {
     return block::OpStatus::application_tag_failed;
   }
   const bool known =

@@ -10,7 +10,8 @@ namespace perilune::scsi {
 
 Progress run_test_unit_ready(Command& command) { return good(command.task); }
 
-Progress run_request_sense(Command& command) {  // SPC-4 6.39: a pending unit attention is told, and with it over
+Progress run_request_sense(Command& command) {  // SPC-4 6.39: a pending unit attention is told, and with it
+                                                // over
   Task& task = command.task;
   Sense sense;
   if (const auto attention = command.device.take_attention(task)) {
@@ -39,7 +40,8 @@ Progress run_read_capacity_10(Command& command) {
   const block::Geometry& geometry = command.unit.geometry();
   const std::uint64_t last = geometry.blocks.value() - 1;
   task.parameter_data.assign(8, 0);
-  store_be32(task.parameter_data.data(), static_cast<std::uint32_t>(std::min<std::uint64_t>(last, 0xffff'ffffu)));
+  store_be32(task.parameter_data.data(),
+             static_cast<std::uint32_t>(std::min<std::uint64_t>(last, 0xffff'ffffu)));
   store_be32(task.parameter_data.data() + 4, geometry.block_size_bytes);
   return reply(task, 8);
 }
@@ -57,7 +59,8 @@ Progress run_read_capacity_16(Command& command) {
   store_be64(out.data(), geometry.blocks.value() - 1);
   store_be32(out.data() + 8, geometry.block_size_bytes);
   if (const ProtectionType type = command.unit.protection_type(); type != ProtectionType::none) {
-    out[12] = static_cast<std::uint8_t>((static_cast<unsigned>(type) - 1) << 1 | 0x01);  // P_TYPE, PROT_EN; P_I_EXPONENT is 0
+    // P_TYPE, PROT_EN; P_I_EXPONENT is 0
+    out[12] = static_cast<std::uint8_t>((static_cast<unsigned>(type) - 1) << 1 | 0x01);
   }
   out[13] = physical_exponent(geometry);
   if (command.unit.thin()) out[14] = command.unit.unmapped_reads_zeroes() ? 0xc0 : 0x80;  // LBPME, LBPRZ

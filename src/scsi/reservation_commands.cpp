@@ -182,7 +182,8 @@ class OutList {
   }
   // APTPL is for those who can keep their word.
   bool take_aptpl(std::size_t byte) {
-    request_.aptpl = (list_[byte] & 0x01) != 0 || (command_.unit.rules().always_aptpl && command_.unit.persists());
+    request_.aptpl =
+        (list_[byte] & 0x01) != 0 || (command_.unit.rules().always_aptpl && command_.unit.persists());
     return !request_.aptpl || command_.unit.persists() || wrong(byte, std::uint8_t{0});
   }
 

@@ -363,8 +363,9 @@ TEST(ReservationConflict, FollowsTheTablesOfTheStandards) {
   };
   for (const Row& row : rows) {
     bool known = false;
-    const CommandRow* found = find_row(
-        CommandSet::disk, row.opcode, static_cast<std::uint16_t>(row.service_action < 0 ? 0 : row.service_action), known);
+    const CommandRow* found =
+        find_row(CommandSet::disk, row.opcode,
+                 static_cast<std::uint16_t>(row.service_action < 0 ? 0 : row.service_action), known);
     ASSERT_NE(found, nullptr) << std::hex << int{row.opcode};
     Task task;
     task.cdb[0] = row.opcode;

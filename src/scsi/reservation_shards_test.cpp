@@ -15,13 +15,15 @@ const Bytes8 read_block = {0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0};
 
 struct Rig2 : ShardRig {
   Rig2() { take_attentions(); }
-  Io out(std::uint32_t shard, Action action, std::uint64_t key, std::uint64_t action_key, std::uint8_t type = 0) {
+  Io out(std::uint32_t shard, Action action, std::uint64_t key, std::uint64_t action_key,
+         std::uint8_t type = 0) {
     Bytes8 list(24);
     store_be64(&list[0], key);
     store_be64(&list[8], action_key);
     return io(shard, {0x5f, action, type, 0, 0, 0, 0, 0, 24, 0}, list);
   }
-  void done(std::uint32_t shard, Action action, std::uint64_t key, std::uint64_t action_key, std::uint8_t type = 0) {
+  void done(std::uint32_t shard, Action action, std::uint64_t key, std::uint64_t action_key,
+            std::uint8_t type = 0) {
     Io sent = out(shard, action, key, action_key, type);
     sent.run();
     settle();

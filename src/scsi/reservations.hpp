@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// The reservations of one logical unit (SPC-4 5.13; SPC-2 5.5 for RESERVE and RELEASE) as a plain value, and their rules
-// as functions from the value before to the value after. Who holds what is said by names, so registrations outlive
-// sessions, and a copy of the value says the same on any shard.
+// The reservations of one logical unit (SPC-4 5.13; SPC-2 5.5 for RESERVE and RELEASE) as a plain value, and
+// their rules as functions from the value before to the value after. Who holds what is said by names, so
+// registrations outlive sessions, and a copy of the value says the same on any shard.
 //
-// Nothing here acts: what a change makes others learn, and whose commands it ends, stands in its outcome, for whoever
-// applies it (Device::change).
+// Nothing here acts: what a change makes others learn, and whose commands it ends, stands in its outcome, for
+// whoever applies it (Device::change).
 #pragma once
 
 #include <cstdint>
@@ -65,11 +65,13 @@ struct Reservations {
   std::vector<Registration> registrations;  // at most limits::max_registrations, in the order they were made
   std::optional<PersistentReservation> persistent;
   std::optional<NexusName> reserved_by;  // RESERVE (SPC-2); never beside registrations
-  std::uint64_t reserved_in_life = 0;    // of that nexus (Nexus::life()): its loss ends it, not that of an earlier one
+  std::uint64_t reserved_in_life = 0;    // of that nexus (Nexus::life()): its loss ends it, not that of an
+                                         // earlier one
   friend bool operator==(const Reservations&, const Reservations&) = default;
 
   [[nodiscard]] bool restricts() const noexcept { return persistent.has_value() || reserved_by.has_value(); }
-  [[nodiscard]] const Registration* find(std::string_view initiator_port, std::uint16_t target_port) const noexcept;
+  [[nodiscard]] const Registration* find(std::string_view initiator_port,
+                                         std::uint16_t target_port) const noexcept;
   [[nodiscard]] const Registration* find(const NexusName& nexus) const noexcept {
     return find(nexus.initiator_port, nexus.target_port);
   }
@@ -106,7 +108,7 @@ struct ReservationRequest {
   bool all_target_ports = false;       // ALL_TG_PT
   bool specifies_ports = false;        // SPEC_I_PT
   bool unregister = false;             // REGISTER AND MOVE: UNREG
-  std::vector<Port> ports;             // SPEC_I_PT: the others to be registered; REGISTER AND MOVE: one, the new holder
+  std::vector<Port> ports;  // SPEC_I_PT: the others to be registered; REGISTER AND MOVE: one, the new holder
   std::uint16_t target_port = 0;       // REGISTER AND MOVE: relative identifier
 };
 
@@ -133,7 +135,8 @@ struct ReservationOutcome {
   // With Verdict::good:
   Reservations after;
   std::vector<NexusNotice> notices;
-  std::vector<NexusName> aborted;  // PREEMPT AND ABORT: whose commands end, this one aside, before `after` counts
+  std::vector<NexusName> aborted;  // PREEMPT AND ABORT: whose commands end, this one aside, before `after`
+                                   // counts
 };
 
 // `who` sent the request; `target_ports` are the relative identifiers of all target ports of the unit.
@@ -141,9 +144,10 @@ struct ReservationOutcome {
                                                      const ReservationRequest& request,
                                                      std::span<const std::uint16_t> target_ports);
 
-// RESERVE and RELEASE, of 6 and 10 bytes, as SPC-2 has them and with the exceptions of SPC-4 5.13.3 (CRH) where there are
-// registrations.
-[[nodiscard]] ReservationOutcome reserve_unit(const Reservations& before, const NexusName& who, std::uint64_t life);
+// RESERVE and RELEASE, of 6 and 10 bytes, as SPC-2 has them and with the exceptions of SPC-4 5.13.3 (CRH)
+// where there are registrations.
+[[nodiscard]] ReservationOutcome reserve_unit(const Reservations& before, const NexusName& who,
+                                              std::uint64_t life);
 [[nodiscard]] ReservationOutcome release_unit(const Reservations& before, const NexusName& who);
 
 }  // namespace perilune::scsi

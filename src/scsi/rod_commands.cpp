@@ -140,8 +140,8 @@ Progress run_populate_token(Command& command) {
   Task& task = command.task;
   if (task.copy == nullptr) return good(task);
   CopyOperation& operation = *task.copy;
-  const RodTokens::Made made = command.device.tokens()->make(task.nexus, command.unit, operation.from,
-                                                             operation.inactivity_s, command.device.uptime_ms());
+  const RodTokens::Made made = command.device.tokens()->make(
+      task.nexus, command.unit, operation.from, operation.inactivity_s, command.device.uptime_ms());
   operation.token = made.token.identifier;
   operation.bytes_written = operation.from.blocks * command.unit.geometry().block_size_bytes;
   if (Shards* shards = command.device.shards()) shards->tell_token_made(task, made.token, made.in_place_of);
@@ -290,8 +290,9 @@ Progress run_receive_rod_token_information(Command& command) {
   return reply(task, allocation);
 }
 
-// ---- REPORT ALL ROD TOKENS (SPC-4 6.31): of each that this unit's copy manager has made, for whomever, the management token, which
-// is its header and body. Whoever sees it cannot use it: what proves a token is behind them.
+// ---- REPORT ALL ROD TOKENS (SPC-4 6.31): of each that this unit's copy manager has made, for whomever, the
+// management token, which is its header and body. Whoever sees it cannot use it: what proves a token is
+// behind them.
 
 Progress run_report_all_rod_tokens(Command& command) {
   Task& task = command.task;
@@ -299,12 +300,14 @@ Progress run_report_all_rod_tokens(Command& command) {
   out.assign(8, 0);
   const std::uint32_t allocation = load_be32(task.cdb.data() + 10);
   std::uint32_t count = 0;
-  command.device.tokens()->for_each_alive(command.unit, command.device.uptime_ms(), [&](const RodToken& token) {
-    ++count;
-    if (out.size() >= allocation) return;  // it is only counted
-    const RodTokenBytes bytes = command.device.tokens()->bytes_of(token, command.unit, command.device.name());
-    out.insert(out.end(), bytes.begin(), bytes.begin() + rod_management_token_bytes);
-  });
+  command.device.tokens()->for_each_alive(
+      command.unit, command.device.uptime_ms(), [&](const RodToken& token) {
+        ++count;
+        if (out.size() >= allocation) return;  // it is only counted
+        const RodTokenBytes bytes =
+            command.device.tokens()->bytes_of(token, command.unit, command.device.name());
+        out.insert(out.end(), bytes.begin(), bytes.begin() + rod_management_token_bytes);
+      });
   store_be32(out.data(), 4 + count * rod_management_token_bytes);
   return reply(task, allocation);
 }

@@ -394,8 +394,8 @@ TEST(ThirdPartyCopyVpd, TellsTheLimitsOfTokens) {
   std::size_t at = 4;
   for (; at + 4 <= page.size(); at += 4u + load_be16(&page[at + 2])) types.push_back(load_be16(&page[at]));
   EXPECT_EQ(at, page.size());
-  EXPECT_EQ(types,
-            (std::vector<std::uint16_t>{0x0000, 0x0001, 0x0004, 0x0008, 0x000c, 0x0106, 0x0108, 0x8001, 0xc001}));
+  EXPECT_EQ(types, (std::vector<std::uint16_t>{0x0000, 0x0001, 0x0004, 0x0008, 0x000c, 0x0106, 0x0108, 0x8001,
+                                               0xc001}));
 }
 
 // ---- REPORT ALL ROD TOKENS
@@ -408,7 +408,8 @@ TEST(ReportAllRodTokens, TellsOfThoseThatCouldBeUsed) {
     return rig.io(cdb, lun, {}, 4096).run().data_in();
   };
   EXPECT_EQ(all(0), (Data{0, 0, 0, 4, 0, 0, 0, 0}));
-  const Data first = rig.token({{5, 8}}), second = rig.token({{100, 2}}, 0, 600), of_another = rig.token({{1, 1}}, 1);
+  const Data first = rig.token({{5, 8}}), second = rig.token({{100, 2}}, 0, 600),
+             of_another = rig.token({{1, 1}}, 1);
   const auto head = [](const Data& token) { return Data(token.begin(), token.begin() + 96); };
   EXPECT_EQ(all(0), join({Data{0, 0, 0, 196, 0, 0, 0, 0}, head(first), head(second)}));
   EXPECT_EQ(all(1), join({Data{0, 0, 0, 100, 0, 0, 0, 0}, head(of_another)}));

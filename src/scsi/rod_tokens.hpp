@@ -5,8 +5,8 @@
 //
 // A token is 512 bytes that nobody can make without the key: an HMAC over all of them stands at their end.
 // What it stands for is kept here, in a fixed number of places; a token that is not here any more is unknown.
-// Where several shards serve the units, each has its own table and a copy of what is in the others'; all have one
-// key. Time enters by argument. For src/scsi alone. One thread (the shard's).
+// Where several shards serve the units, each has its own table and a copy of what is in the others'; all have
+// one key. Time enters by argument. For src/scsi alone. One thread (the shard's).
 #pragma once
 
 #include <array>
@@ -97,7 +97,8 @@ class RodTokens {
   template <class Work>
   void for_each_alive(const LogicalUnit& unit, std::uint64_t now_ms, Work work) const {
     const auto look = [&](const RodToken& token) {
-      if (token.identifier != 0 && is_of(token, unit) && !token.deleted && !expired(token, now_ms)) work(token);
+      if (token.identifier != 0 && is_of(token, unit) && !token.deleted && !expired(token, now_ms))
+        work(token);
     };
     for (const RodToken& token : tokens_) look(token);
     for (const auto& [identifier, token] : others_) look(token);

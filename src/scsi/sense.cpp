@@ -14,7 +14,8 @@ namespace {
 constexpr std::size_t forwarded_header_bytes = 4;
 
 std::size_t largest_bytes(const Sense& sense) noexcept {
-  return 32 + (sense.segment ? 12u : 0u) + (sense.forwarded ? forwarded_header_bytes + sense.forwarded->sense.size() : 0u);
+  return 32 + (sense.segment ? 12u : 0u) +
+         (sense.forwarded ? forwarded_header_bytes + sense.forwarded->sense.size() : 0u);
 }
 
 [[nodiscard]] bool has_specific(const Sense& sense) noexcept { return sense.field || sense.progress; }
@@ -29,8 +30,8 @@ void store_specific(const Sense& sense, std::uint8_t* out) noexcept {
   store_be16(out + 1, field.byte);
 }
 
-// COMMAND-SPECIFIC INFORMATION of a copy: where the status and the sense data of the source, and those of the destination,
-// begin in this sense data (0: not there), then the number of the segment.
+// COMMAND-SPECIFIC INFORMATION of a copy: where the status and the sense data of the source, and those of the
+// destination, begin in this sense data (0: not there), then the number of the segment.
 std::size_t encode_fixed(const Sense& sense, std::uint8_t* p) noexcept {
   std::size_t length = 18;
   p[0] = 0x70;
@@ -82,7 +83,8 @@ std::size_t encode_descriptors(const Sense& sense, std::uint8_t* p) noexcept {
     p[length + 1] = static_cast<std::uint8_t>(2 + sense.forwarded->sense.size());
     p[length + 2] = static_cast<std::uint8_t>(sense.forwarded->party);
     p[length + 3] = sense.forwarded->status;
-    std::copy(sense.forwarded->sense.begin(), sense.forwarded->sense.end(), p + length + forwarded_header_bytes);
+    std::copy(sense.forwarded->sense.begin(), sense.forwarded->sense.end(),
+              p + length + forwarded_header_bytes);
     length += forwarded_header_bytes + sense.forwarded->sense.size();
   }
   p[7] = static_cast<std::uint8_t>(length - 8);
@@ -103,7 +105,8 @@ namespace {
 void drop_data(Task& task) noexcept {
   task.parameter_data.clear();
   task.data_in_length = 0;
-  if (task.phase == Task::Phase::outside || task.need.data_out_bytes == 0) task.data_transfer_length = 0;  // nothing moved
+  if (task.phase == Task::Phase::outside || task.need.data_out_bytes == 0)
+    task.data_transfer_length = 0;  // nothing moved
 }
 
 }  // namespace
@@ -143,7 +146,8 @@ void invalid_field_in_parameters(Task& task, std::uint16_t byte, std::optional<s
 }
 
 void fail_command(Task& task, SenseKey key, AdditionalSense additional) noexcept {
-  check_condition(task, {.key = key, .additional = additional, .information = std::nullopt, .field = std::nullopt});
+  check_condition(task,
+                  {.key = key, .additional = additional, .information = std::nullopt, .field = std::nullopt});
 }
 
 void lba_out_of_range(Task& task, std::uint64_t first_bad_lba) noexcept {

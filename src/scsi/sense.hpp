@@ -67,7 +67,8 @@ inline constexpr AdditionalSense invalid_message{0x49, 0x00};
 inline constexpr AdditionalSense insufficient_registration_resources{0x55, 0x04};
 }  // namespace asc
 
-// Which field is wrong (SPC-4 4.5.2.4.2; of a copy: 4.5.2.4.5). A field is named by its first byte and most significant bit.
+// Which field is wrong (SPC-4 4.5.2.4.2; of a copy: 4.5.2.4.5). A field is named by its first byte and most
+// significant bit.
 struct FieldPointer {
   bool in_cdb = true;  // else in the parameter list
   std::uint16_t byte = 0;
@@ -87,24 +88,29 @@ struct ForwardedSense {
 struct Sense {
   SenseKey key = SenseKey::no_sense;
   AdditionalSense additional;
-  std::optional<std::uint64_t> information;  // an LBA, or an offset for MISCOMPARE, or what goes with a unit attention
+  std::optional<std::uint64_t> information;  // an LBA, or an offset for MISCOMPARE, or what goes with a unit
+                                             // attention
   std::optional<FieldPointer> field;
-  std::optional<std::uint16_t> progress = std::nullopt;  // of 65536; in the place of `field` (SPC-4 4.5.2.4.4)
-  std::optional<std::uint16_t> segment = std::nullopt;   // of a copy: in COMMAND-SPECIFIC INFORMATION (5.17.7.4)
+  std::optional<std::uint16_t> progress = std::nullopt;  // of 65536; in the place of `field`
+                                                         // (SPC-4 4.5.2.4.4)
+  std::optional<std::uint16_t> segment = std::nullopt;   // of a copy: in COMMAND-SPECIFIC INFORMATION
+                                                         // (5.17.7.4)
   std::optional<ForwardedSense> forwarded = std::nullopt;
 };
 
-// Bytes written: 18 and more in fixed format, 8 and more in descriptor format. `out` holds at least 32 bytes, and for a
-// segment and forwarded sense data 16 and the bytes of those more. In fixed format an information that needs more than
-// 32 bits is left out (VALID = 0).
+// Bytes written: 18 and more in fixed format, 8 and more in descriptor format. `out` holds at least 32 bytes,
+// and for a segment and forwarded sense data 16 and the bytes of those more. In fixed format an information
+// that needs more than 32 bits is left out (VALID = 0).
 std::size_t encode_sense(const Sense& sense, bool descriptor_format, MutableBytes out) noexcept;
 
 // Ends the command with CHECK CONDITION in the format that its unit's D_SENSE asks for. Data-in is dropped.
 void check_condition(Task& task, const Sense& sense) noexcept;
 
 // The common ones.
-void invalid_field_in_cdb(Task& task, std::uint16_t byte, std::optional<std::uint8_t> bit = std::nullopt) noexcept;
-void invalid_field_in_parameters(Task& task, std::uint16_t byte, std::optional<std::uint8_t> bit = std::nullopt) noexcept;
+void invalid_field_in_cdb(Task& task, std::uint16_t byte,
+                          std::optional<std::uint8_t> bit = std::nullopt) noexcept;
+void invalid_field_in_parameters(Task& task, std::uint16_t byte,
+                                 std::optional<std::uint8_t> bit = std::nullopt) noexcept;
 void fail_command(Task& task, SenseKey key, AdditionalSense additional) noexcept;
 [[nodiscard]] Sense sense_of(UnitAttention attention) noexcept;
 void reservation_conflict(Task& task) noexcept;  // the status, which has no sense

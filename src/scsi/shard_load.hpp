@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Load for one shard of several that serve a disk: increments by COMPARE AND WRITE of a number that all
-// shards count up, plain writers, mode changes, resets, changes of size and of port groups, and fences: PREEMPT, PREEMPT AND
-// ABORT, SET TARGET PORT GROUPS and a change of access state by the operator. Judged by what must hold over all shards: no increment is lost, nothing
-// is written after MODE SELECT has answered that the unit is protected, and none of those that a fence shuts
-// out completes a write, or leaves a trace on the disk, after the fence was answered. Runs in threads and in
-// the simulator.
+// shards count up, plain writers, mode changes, resets, changes of size and of port groups, and fences:
+// PREEMPT, PREEMPT AND ABORT, SET TARGET PORT GROUPS and a change of access state by the operator. Judged by
+// what must hold over all shards: no increment is lost, nothing is written after MODE SELECT has answered
+// that the unit is protected, and none of those that a fence shuts out completes a write, or leaves a trace
+// on the disk, after the fence was answered. Runs in threads and in the simulator.
 #pragma once
 
 #include <atomic>
@@ -113,7 +113,9 @@ class ShardLoad {
   [[nodiscard]] std::uint64_t fences() const { return fences_; }
   [[nodiscard]] std::uint64_t shut_out() const { return shut_out_; }
   [[nodiscard]] std::uint64_t shut_out_by_operator() const { return shut_out_by_operator_; }
-  [[nodiscard]] std::uint64_t group_changes() const { return group_changes_; }  // each has turned PREF of the others' group over
+  [[nodiscard]] std::uint64_t group_changes() const {
+    return group_changes_;
+  }  // each has turned PREF of the others' group over
 
  private:
   // One thing after the other, as an initiator with queue depth one.

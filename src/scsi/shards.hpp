@@ -65,8 +65,8 @@ class Shards {
   // The command that holds all of its unit has ended. It is finished when every shard has adopted what it
   // made of the unit.
   void publish(Task& task);
-  // Makes a change that no command asked for, in its place among the others. `then`, if any: every shard has adopted it, and what
-  // had started before is over.
+  // Makes a change that no command asked for, in its place among the others. `then`, if any: every shard has
+  // adopted it, and what had started before is over.
   void change(LogicalUnit& unit, std::function<void(LogicalUnit&)> change, std::function<void()> then = {});
   [[nodiscard]] bool has_claim_on(const LogicalUnit& unit) const;
 
@@ -87,11 +87,12 @@ class Shards {
 
   void tell_flush_failed(LogicalUnit& unit,
                          Task& task);  // the command, which has ended, is finished when they know
-  // SANITIZE, FORMAT UNIT: the operation of the command, which holds all of the unit, begins its work when they know, and the
-  // command goes on then.
+  // SANITIZE, FORMAT UNIT: the operation of the command, which holds all of the unit, begins its work when
+  // they know, and the command goes on then.
   void tell_medium_begins(LogicalUnit& unit, Task& task);
   void tell_medium_ended(LogicalUnit& unit);
-  // ROD tokens: the command that made one, or deletes one, is finished when they know. Of its use they learn soon after.
+  // ROD tokens: the command that made one, or deletes one, is finished when they know. Of its use they learn
+  // soon after.
   void tell_token_made(Task& task, const RodToken& token, std::uint64_t in_place_of);
   void tell_token_deleted(Task& task, std::uint64_t identifier);
   void tell_token_used(std::uint64_t identifier, std::uint64_t now_ms);
@@ -103,7 +104,8 @@ class Shards {
   // The commands of these nexuses on the other shards begin to end. Not waited for.
   void tell_end_tasks(const LogicalUnit& unit, const std::vector<NexusName>& nexuses);
   void tell_clock_start(std::uint64_t start_ms);
-  // Thresholds of thin provisioning: the owner judges, and every other shard, or the next one that has a nexus, is told.
+  // Thresholds of thin provisioning: the owner judges, and every other shard, or the next one that has a
+  // nexus, is told.
   [[nodiscard]] bool owns(const LogicalUnit& unit) const noexcept { return owner(unit.number()) == self_; }
   void space_measured(std::uint16_t unit);
   void tell_attention(const LogicalUnit& unit, UnitAttention attention);  // to the nexuses of the others

@@ -59,7 +59,8 @@ void Shards::carry_out(std::uint16_t unit, TmFunction function, std::uint64_t id
 
 void Shards::carried_out_here(Carried& carried) {
   const bool rejected = carried.response == TmResponse::function_rejected;
-  send(owner(carried.unit->number()), [id = carried.id, rejected](Shards& there) { there.carried_out(id, rejected); });
+  send(owner(carried.unit->number()),
+       [id = carried.id, rejected](Shards& there) { there.carried_out(id, rejected); });
   carried_.remove_if([&](const Carried& each) { return &each == &carried; });
 }
 

@@ -52,7 +52,8 @@ void Shards::tell_medium_begins(LogicalUnit& unit, Task& task) {
 }
 
 void Shards::tell_medium_ended(LogicalUnit& unit) {
-  send_others([number = unit.number(), news = unit.medium().news(), flush_failed = unit.state().flush_failed](Shards& there) {
+  send_others([number = unit.number(), news = unit.medium().news(),
+               flush_failed = unit.state().flush_failed](Shards& there) {
     LogicalUnit* here = there.device_.unit(number);
     if (here == nullptr) return;
     here->medium().learn(news);
@@ -134,7 +135,8 @@ void Shards::ask_for_one_nexus(std::uint16_t unit, UnitAttention attention, std:
   if (shards_left == 0) return;
   send((self_ + 1) % count_, [unit, attention, shards_left](Shards& there) {
     LogicalUnit* here = there.device_.unit(unit);
-    if (here == nullptr || !here->raise_on_one(attention)) there.ask_for_one_nexus(unit, attention, shards_left - 1);
+    if (here == nullptr || !here->raise_on_one(attention))
+      there.ask_for_one_nexus(unit, attention, shards_left - 1);
   });
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the tests and the fuzzer of scsi/ drive the device with: a disk in memory whose completions can be held back and
-// made to fail, and a transport that does what task.hpp asks for.
+// What the tests and the fuzzer of scsi/ drive the device with: a disk in memory whose completions can be
+// held back and made to fail, and a transport that does what task.hpp asks for.
 #pragma once
 
 #include <algorithm>
@@ -85,7 +85,8 @@ class FakeChannel : public block::Channel {
     }
     if (op.kind == block::OpKind::flush) return;
     if (op.kind == block::OpKind::change_key) {
-      if (geometry_.encrypted) std::for_each(memory.begin(), memory.end(), [](std::uint8_t& b) { b ^= 0x5a; });
+      if (geometry_.encrypted)
+        std::for_each(memory.begin(), memory.end(), [](std::uint8_t& b) { b ^= 0x5a; });
       else op.status = block::OpStatus::unsupported;
       return;
     }
@@ -140,8 +141,8 @@ class FakeMeter final : public block::SpaceMeter {
   void ask() noexcept override { ++asked; }
 };
 
-// One command with its memory. `piece_bytes` cuts the memory into pieces, each its own allocation, so that a sanitizer
-// sees every step outside.
+// One command with its memory. `piece_bytes` cuts the memory into pieces, each its own allocation, so that a
+// sanitizer sees every step outside.
 class Io {
  public:
   Io(Device& device, Nexus& nexus, std::vector<std::uint8_t> cdb, std::vector<std::uint8_t> out = {},
@@ -250,7 +251,8 @@ class Io {
 
 // One target with one disk as LUN 0 and two nexuses whose unit attentions have been told.
 struct Rig {
-  explicit Rig(block::Geometry geometry = FakeChannel::disk(), bool fresh = false, block::SpaceMeter* meter = nullptr)
+  explicit Rig(block::Geometry geometry = FakeChannel::disk(), bool fresh = false,
+               block::SpaceMeter* meter = nullptr)
       : channel(geometry),
         device("iqn.2026-11.io.perilune:disk"),
         unit(**device.add_unit(0, config(meter), channel)),
@@ -271,7 +273,11 @@ struct Rig {
     return true;
   }
   static UnitConfig config(block::SpaceMeter* meter = nullptr) {  // a unit that serves every row of the table
-    return {.identity = UnitIdentity::from_id(0x123456789abcdef), .read_only = false, .removable = true, .port_groups = PortGroups({PortGroup{}}, true), .space = meter};
+    return {.identity = UnitIdentity::from_id(0x123456789abcdef),
+            .read_only = false,
+            .removable = true,
+            .port_groups = PortGroups({PortGroup{}}, true),
+            .space = meter};
   }
   static NexusNames names(const char* who) {
     return {.initiator_port = std::string("iqn.2026-11.example:") + who + ",i,0x400001370000",

@@ -20,7 +20,8 @@ std::uint8_t bit(std::size_t index) noexcept { return static_cast<std::uint8_t>(
 }  // namespace
 
 std::uint8_t threshold_exponent(const block::Geometry& geometry) noexcept {
-  const auto of_set = static_cast<int>(std::bit_width(set_bytes / std::max(geometry.block_size_bytes, 1u))) - 1;
+  const auto of_set =
+      static_cast<int>(std::bit_width(set_bytes / std::max(geometry.block_size_bytes, 1u))) - 1;
   const auto of_capacity = static_cast<int>(std::bit_width(geometry.blocks.value())) - 32;
   return static_cast<std::uint8_t>(std::max({of_set, of_capacity, 1}));
 }

@@ -15,8 +15,8 @@ std::size_t gather(std::span<const iovec> from, std::uint64_t offset, MutableByt
   return Cursor(from, offset).copy_out(out);
 }
 
-std::uint64_t slice(std::span<const iovec> from, std::uint64_t offset, std::uint64_t length, std::uint32_t unit_bytes,
-                    std::span<iovec> out, std::size_t& used) noexcept {
+std::uint64_t slice(std::span<const iovec> from, std::uint64_t offset, std::uint64_t length,
+                    std::uint32_t unit_bytes, std::span<iovec> out, std::size_t& used) noexcept {
   Cursor cursor(from, offset);
   std::uint64_t named = 0;
   used = 0;
@@ -54,7 +54,8 @@ std::optional<std::uint64_t> first_difference(std::span<const iovec> a, std::uin
     const auto step = static_cast<std::size_t>(
         std::min<std::uint64_t>(std::min(left.size(), right.size()), length - done));
     if (std::memcmp(left.data(), right.data(), step) != 0) {
-      const auto at = std::mismatch(left.begin(), left.begin() + static_cast<std::ptrdiff_t>(step), right.begin());
+      const auto at =
+          std::mismatch(left.begin(), left.begin() + static_cast<std::ptrdiff_t>(step), right.begin());
       return done + static_cast<std::uint64_t>(at.first - left.begin());
     }
     done += step;
@@ -75,8 +76,8 @@ void replicate(std::span<const iovec> from, std::uint32_t pattern_bytes, std::sp
     if (out.empty() || in.empty()) return;
     const std::uint64_t left_of_pattern = pattern_bytes - done % pattern_bytes;
     const auto step = static_cast<std::size_t>(
-        std::min({static_cast<std::uint64_t>(out.size()), static_cast<std::uint64_t>(in.size()), length - done,
-                  left_of_pattern}));
+        std::min({static_cast<std::uint64_t>(out.size()), static_cast<std::uint64_t>(in.size()),
+                  length - done, left_of_pattern}));
     std::memmove(out.data(), in.data(), step);
     done += step;
     target.advance(step);
@@ -108,7 +109,8 @@ bool all_zero(std::span<const iovec> pieces, std::uint64_t length) noexcept {
     const Bytes run = cursor.run();
     if (run.empty()) return true;
     const auto step = static_cast<std::size_t>(std::min<std::uint64_t>(run.size(), length - done));
-    if (std::any_of(run.begin(), run.begin() + static_cast<std::ptrdiff_t>(step), [](std::uint8_t b) { return b != 0; })) {
+    if (std::any_of(run.begin(), run.begin() + static_cast<std::ptrdiff_t>(step),
+                    [](std::uint8_t b) { return b != 0; })) {
       return false;
     }
     done += step;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Bytes in iovecs: gather, compare, fill. Offsets and lengths are the caller's responsibility to keep inside; what
-// would pass the end is clipped. For src/scsi alone.
+// Bytes in iovecs: gather, compare, fill. Offsets and lengths are the caller's responsibility to keep inside;
+// what would pass the end is clipped. For src/scsi alone.
 #pragma once
 
 #include <sys/uio.h>
@@ -23,7 +23,8 @@ class Cursor {
   [[nodiscard]] MutableBytes run() noexcept {
     skip_empty();
     if (index_ == pieces_.size()) return {};
-    return {static_cast<std::uint8_t*>(pieces_[index_].iov_base) + within_, pieces_[index_].iov_len - within_};
+    return {static_cast<std::uint8_t*>(pieces_[index_].iov_base) + within_,
+            pieces_[index_].iov_len - within_};
   }
   void advance(std::uint64_t bytes) noexcept {
     while (bytes != 0 && index_ < pieces_.size()) {
@@ -70,10 +71,10 @@ class Cursor {
 // Copies out.size() bytes from `offset`; returns how many there were.
 std::size_t gather(std::span<const iovec> from, std::uint64_t offset, MutableBytes out) noexcept;
 
-// Names [offset, offset + length) of `from` in `out`, as far as out has room, in multiples of `unit_bytes`. Returns the
-// bytes named; `used` the number of pieces.
-std::uint64_t slice(std::span<const iovec> from, std::uint64_t offset, std::uint64_t length, std::uint32_t unit_bytes,
-                    std::span<iovec> out, std::size_t& used) noexcept;
+// Names [offset, offset + length) of `from` in `out`, as far as out has room, in multiples of `unit_bytes`.
+// Returns the bytes named; `used` the number of pieces.
+std::uint64_t slice(std::span<const iovec> from, std::uint64_t offset, std::uint64_t length,
+                    std::uint32_t unit_bytes, std::span<iovec> out, std::size_t& used) noexcept;
 
 // Position of the first byte, counted from the start of the run, in which they differ.
 [[nodiscard]] std::optional<std::uint64_t> first_difference(std::span<const iovec> a, std::uint64_t a_offset,
@@ -85,7 +86,8 @@ void replicate(std::span<const iovec> from, std::uint32_t pattern_bytes, std::sp
                std::uint64_t length) noexcept;
 
 // The first `length` bytes of `into` become their OR with those of `from` at `offset`.
-void merge_or(std::span<const iovec> from, std::uint64_t offset, std::span<const iovec> into, std::uint64_t length) noexcept;
+void merge_or(std::span<const iovec> from, std::uint64_t offset, std::span<const iovec> into,
+              std::uint64_t length) noexcept;
 
 [[nodiscard]] bool all_zero(std::span<const iovec> pieces, std::uint64_t length) noexcept;
 

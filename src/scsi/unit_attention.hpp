@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The unit attentions that one I_T nexus has not been told about one logical unit (SAM-5 5.14). Every condition exists
-// at most once, so the queue is a set of bits in the order of precedence.
+// The unit attentions that one I_T nexus has not been told about one logical unit (SAM-5 5.14). Every
+// condition exists at most once, so the queue is a set of bits in the order of precedence.
 #pragma once
 
 #include <bit>
@@ -32,8 +32,8 @@ enum class UnitAttention : std::uint8_t {
   previous_busy,                  // 2C/07: with UA_INTLCK_CTRL 11b, as the two that follow
   previous_task_set_full,         // 2C/08
   previous_reservation_conflict,  // 2C/09
-  soft_threshold,                 // 38/07: of the first descriptor of the Logical Block Provisioning mode page; those of the
-                                  // others follow it
+  soft_threshold,  // 38/07: of the first descriptor of the Logical Block Provisioning mode page; those of the
+                   // others follow it
   last = soft_threshold + 3,
 };
 
@@ -76,7 +76,8 @@ struct AdditionalSense {
 // INFORMATION of the sense data: of a threshold, where in its mode page its descriptor is (SBC-4 4.7.3.7.6).
 [[nodiscard]] constexpr std::optional<std::uint64_t> information_of(UnitAttention attention) noexcept {
   if (attention < UnitAttention::soft_threshold) return std::nullopt;
-  return 16 + 8 * (static_cast<std::uint64_t>(attention) - static_cast<std::uint64_t>(UnitAttention::soft_threshold));
+  return 16 + 8 * (static_cast<std::uint64_t>(attention) -
+                   static_cast<std::uint64_t>(UnitAttention::soft_threshold));
 }
 
 class UnitAttentions {
@@ -103,7 +104,9 @@ class UnitAttentions {
   }
 
  private:
-  static constexpr std::uint32_t bit(UnitAttention attention) noexcept { return 1u << static_cast<unsigned>(attention); }
+  static constexpr std::uint32_t bit(UnitAttention attention) noexcept {
+    return 1u << static_cast<unsigned>(attention);
+  }
   std::uint32_t bits_ = 0;
 };
 

@@ -11,8 +11,10 @@ namespace {
 
 constexpr std::uint32_t magic = 0x504c5552;  // "PLUR"
 constexpr std::uint16_t version = 1;
-constexpr std::uint16_t version_with_protection = 2;  // a type of protection information, or ATO: who does not know of it must not begin
-constexpr std::uint16_t version_with_thresholds = 3;  // what of format 2 there is, and thresholds of thin provisioning
+constexpr std::uint16_t version_with_protection = 2;  // a type of protection information, or ATO: who does
+                                                      // not know of it must not begin
+constexpr std::uint16_t version_with_thresholds = 3;  // what of format 2 there is, and thresholds of thin
+                                                      // provisioning
 constexpr std::size_t header_bytes = 12;  // magic, version, zero, length of the body
 constexpr std::size_t checksum_bytes = 4;
 
@@ -150,7 +152,8 @@ ApplicationTags read_tags(Reader& in) {
 }
 
 void write_thresholds(Writer& out, const Thresholds& thresholds) {
-  out.u8((thresholds.reported ? reported_bit : 0u) | (thresholds.single_initiator ? single_initiator_bit : 0u));
+  out.u8((thresholds.reported ? reported_bit : 0u) |
+         (thresholds.single_initiator ? single_initiator_bit : 0u));
   for (const Threshold& threshold : thresholds.list) {
     out.u8(threshold.enabled ? 1 : 0);
     out.u32(threshold.count);
@@ -186,12 +189,15 @@ std::vector<std::uint8_t> encode_durable_state(const DurableState& state) {
   Writer out;
   out.u32(magic);
   const bool with_thresholds = modes.thresholds != Thresholds{};
-  const bool with_protection = with_thresholds || state.protection_type || modes.ato || modes.atmpe || modes.application_tags != ApplicationTags{};
+  const bool with_protection = with_thresholds || state.protection_type || modes.ato || modes.atmpe ||
+                               modes.application_tags != ApplicationTags{};
   out.u16(with_thresholds ? version_with_thresholds : with_protection ? version_with_protection : version);
   out.u16(0);
   out.u32(0);  // length, below
-  const unsigned protection =
-      state.protection_type ? protection_bit | static_cast<unsigned>(*state.protection_type) << protection_shift : 0;
+  const unsigned protection = state.protection_type
+                                  ? protection_bit | static_cast<unsigned>(*state.protection_type)
+                                                         << protection_shift
+                                  : 0;
   out.u8((state.reservations.aptpl ? aptpl_bit : 0u) | (state.modes ? modes_bit : 0u) | protection);
   write_reservations(out, state.reservations);
   out.u8((modes.wce ? wce_bit : 0u) | (modes.swp ? swp_bit : 0u) | (modes.d_sense ? d_sense_bit : 0u) |
@@ -236,7 +242,8 @@ Result<DurableState> decode_durable_state(Bytes record) {
                              .ato = (modes & ato_bit) != 0,
                              .atmpe = (modes & atmpe_bit) != 0};
   }
-  if ((flags & protection_bit) != 0) state.protection_type = static_cast<ProtectionType>(flags >> protection_shift & 0x03);
+  if ((flags & protection_bit) != 0)
+    state.protection_type = static_cast<ProtectionType>(flags >> protection_shift & 0x03);
   const Bytes information = in.bytes(IdentifyingInformation::max_information_bytes);
   const Bytes text = in.bytes(IdentifyingInformation::max_text_bytes);
   if (written_as >= version_with_protection) {

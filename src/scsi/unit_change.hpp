@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A change of what a logical unit is and remembers, as data: what is to be durable first, whose commands end first, what
-// counts afterwards and who learns of it. Handlers of SerialClass::whole describe it and Device::change carries it out.
+// A change of what a logical unit is and remembers, as data: what is to be durable first, whose commands end
+// first, what counts afterwards and who learns of it. Handlers of SerialClass::whole describe it and
+// Device::change carries it out.
 #pragma once
 
 #include <cstdint>
@@ -50,11 +51,12 @@ struct DurableState {
   friend bool operator==(const DurableState&, const DurableState&) = default;
 };
 
-// The part of `reservations` that outlives a loss of power. PRGENERATION begins at 0 again, RESERVE is forgotten.
+// The part of `reservations` that outlives a loss of power. PRGENERATION begins at 0 again, RESERVE is
+// forgotten.
 [[nodiscard]] Reservations surviving(const Reservations& reservations);
 
-// A record of bytes: versioned, with a checksum, of bounded size. Decoding fails with invalid_argument where it is
-// damaged, and with unsupported where a later version of the format wrote it.
+// A record of bytes: versioned, with a checksum, of bounded size. Decoding fails with invalid_argument where
+// it is damaged, and with unsupported where a later version of the format wrote it.
 [[nodiscard]] std::vector<std::uint8_t> encode_durable_state(const DurableState& state);
 [[nodiscard]] Result<DurableState> decode_durable_state(Bytes record);
 
@@ -62,22 +64,24 @@ struct DurableState {
 class UnitStore {
  public:
   virtual ~UnitStore() = default;
-  // Makes this the unit's record. Later, from a turn of the loop and never from inside this call, `done` is called once:
-  // true when the record is durable, false when that is not known. One at a time.
+  // Makes this the unit's record. Later, from a turn of the loop and never from inside this call, `done` is
+  // called once: true when the record is durable, false when that is not known. One at a time.
   virtual void save(std::vector<std::uint8_t> record, std::function<void(bool)> done) = 0;
 };
 
-// Who remembers the states of port groups that initiators set. Implemented as UnitStore is, and called as it is.
+// Who remembers the states of port groups that initiators set. Implemented as UnitStore is, and called as it
+// is.
 class AccessStateStore {
  public:
   virtual ~AccessStateStore() = default;
-  // `groups` are to have these states, says `initiator` (its port). Later, from a turn of the loop, `done` is called once: true when
-  // this outlives a loss of power, false when that is not known.
-  virtual void keep(std::vector<PortGroup> groups, const std::string& initiator, std::function<void(bool)> done) = 0;
+  // `groups` are to have these states, says `initiator` (its port). Later, from a turn of the loop, `done` is
+  // called once: true when this outlives a loss of power, false when that is not known.
+  virtual void keep(std::vector<PortGroup> groups, const std::string& initiator,
+                    std::function<void(bool)> done) = 0;
 };
 
 struct UnitChange {
-  std::vector<NexusName> aborted;        // first: these nexuses' commands on the unit end, the changing one aside
+  std::vector<NexusName> aborted;  // first: these nexuses' commands on the unit end, the changing one aside
   std::optional<DurableState> durable;   // then: this is durable, or that: one of both
   std::vector<PortGroup> access_states;  // what of port_groups has another state; where somebody remembers it
   std::optional<PortGroups> port_groups;

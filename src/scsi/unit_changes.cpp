@@ -42,7 +42,8 @@ bool Device::change(Task& task, UnitChange change) {
   const std::vector<NexusName>& aborted = unit.pending_->change.aborted;
   end_tasks_here(unit, aborted, &task);
   if (unit.change_ != nullptr && !aborted.empty()) {
-    // What of theirs has started on other shards and writes is over by now. The rest ends when they adopt the change.
+    // What of theirs has started on other shards and writes is over by now. The rest ends when they adopt the
+    // change.
     unit.change_->aborted = aborted;
   }
   unit.pending_->stage = Stage::waiting_for_tasks;
@@ -88,7 +89,8 @@ bool Device::save_change(LogicalUnit& unit) {
   LogicalUnit::ChangeInProgress& current = *unit.pending_;
   if (!current.change.access_states.empty() && unit.config_.access_states != nullptr) {
     current.stage = Stage::saving;
-    unit.config_.access_states->keep(current.change.access_states, current.task->nexus->names().initiator_port,
+    unit.config_.access_states->keep(current.change.access_states,
+                                     current.task->nexus->names().initiator_port,
                                      [this, &unit](bool kept) { change_over(unit, kept); });
     return false;
   }
@@ -133,7 +135,8 @@ void Device::make_change(LogicalUnit& unit) {
   for (const NexusNotice& notice : change.notices) {
     raise_named(unit, notice);
     if (unit.change_ == nullptr) continue;
-    unit.change_->effects.emplace_back([notice](LogicalUnit& there) { there.device().raise_named(there, notice); });
+    unit.change_->effects.emplace_back(
+        [notice](LogicalUnit& there) { there.device().raise_named(there, notice); });
   }
   if (change.for_others) unit.raise_for_others(current.task->nexus, *change.for_others);
 }

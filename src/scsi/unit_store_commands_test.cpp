@@ -29,7 +29,8 @@ class HeldStore final : public UnitStore {
 };
 
 struct StoredRig {
-  explicit StoredRig(DurableState durable = {}, bool cache = true, block::SpaceMeter* meter = nullptr) : channel(disk(cache)), device("iqn.x") {
+  explicit StoredRig(DurableState durable = {}, bool cache = true, block::SpaceMeter* meter = nullptr)
+      : channel(disk(cache)), device("iqn.x") {
     UnitConfig config = Rig::config();
     config.store = &store;
     config.durable = std::move(durable);

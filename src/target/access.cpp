@@ -13,11 +13,12 @@ Status check_luns(const NodeAcl& acl, std::span<const std::uint16_t> units) {
   std::set<std::uint16_t> luns;
   for (const scsi::LunMapping& mapping : acl.luns) {
     if (!luns.insert(mapping.lun).second) {
-      return fail(Errc::invalid_argument, fmt::format("{}: LUN {} is mapped twice", acl.initiator_name, mapping.lun));
+      return fail(Errc::invalid_argument,
+                  fmt::format("{}: LUN {} is mapped twice", acl.initiator_name, mapping.lun));
     }
     if (std::find(units.begin(), units.end(), mapping.unit) == units.end()) {
-      return fail(Errc::invalid_argument,
-                  fmt::format("{}: LUN {} is of unit {}, which there is not", acl.initiator_name, mapping.lun, mapping.unit));
+      return fail(Errc::invalid_argument, fmt::format("{}: LUN {} is of unit {}, which there is not",
+                                                      acl.initiator_name, mapping.lun, mapping.unit));
     }
   }
   return {};
@@ -26,8 +27,10 @@ Status check_luns(const NodeAcl& acl, std::span<const std::uint16_t> units) {
 Status check_auth(const NodeAcl& acl) {
   if (!acl.auth) return {};
   for (const iscsi::ChapCredentials& account : acl.auth->accounts) {
-    const Status status = acl.auth->target_account ? iscsi::check_chap(account, *acl.auth->target_account) : iscsi::check_chap(account);
-    if (!status) return fail(Errc::invalid_argument, fmt::format("{}: {}", acl.initiator_name, status.error().message));
+    const Status status = acl.auth->target_account ? iscsi::check_chap(account, *acl.auth->target_account)
+                                                   : iscsi::check_chap(account);
+    if (!status)
+      return fail(Errc::invalid_argument, fmt::format("{}: {}", acl.initiator_name, status.error().message));
   }
   return {};
 }
@@ -35,7 +38,8 @@ Status check_auth(const NodeAcl& acl) {
 }  // namespace
 
 const NodeAcl* AccessSpec::find(std::string_view initiator_name) const noexcept {
-  const auto found = std::find_if(acls.begin(), acls.end(), [&](const NodeAcl& acl) { return acl.initiator_name == initiator_name; });
+  const auto found = std::find_if(acls.begin(), acls.end(),
+                                  [&](const NodeAcl& acl) { return acl.initiator_name == initiator_name; });
   return found == acls.end() ? nullptr : &*found;
 }
 
@@ -82,10 +86,12 @@ const SessionRules* Access::session_rules_of(std::string_view initiator_name) co
 
 bool Access::shows(std::uint16_t unit) const noexcept {
   const auto has = [unit](const Guest& guest) {
-    return !guest.map || std::any_of(guest.map->begin(), guest.map->end(),
-                                     [unit](const scsi::LunMapping& mapping) { return mapping.unit == unit; });
+    return !guest.map ||
+           std::any_of(guest.map->begin(), guest.map->end(),
+                       [unit](const scsi::LunMapping& mapping) { return mapping.unit == unit; });
   };
-  return (others_ && has(*others_)) || std::any_of(guests_.begin(), guests_.end(), [&](const auto& entry) { return has(entry.second); });
+  return (others_ && has(*others_)) ||
+         std::any_of(guests_.begin(), guests_.end(), [&](const auto& entry) { return has(entry.second); });
 }
 
 const Access::Map* TargetAccess::map_of(std::uint16_t tag, std::string_view initiator_name) const noexcept {
@@ -93,13 +99,15 @@ const Access::Map* TargetAccess::map_of(std::uint16_t tag, std::string_view init
   return group == groups_.end() ? nullptr : group->second->map_of(initiator_name);
 }
 
-const SessionRules* TargetAccess::session_rules_of(std::uint16_t tag, std::string_view initiator_name) const noexcept {
+const SessionRules* TargetAccess::session_rules_of(std::uint16_t tag,
+                                                   std::string_view initiator_name) const noexcept {
   const auto group = groups_.find(tag);
   return group == groups_.end() ? nullptr : group->second->session_rules_of(initiator_name);
 }
 
 bool Access::admits_from(const runtime::Endpoint& peer) const noexcept {
-  return networks_.empty() || std::any_of(networks_.begin(), networks_.end(), [&](const AddressRange& range) { return range.contains(peer); });
+  return networks_.empty() || std::any_of(networks_.begin(), networks_.end(),
+                                          [&](const AddressRange& range) { return range.contains(peer); });
 }
 
 bool TargetAccess::admits_from(std::uint16_t tag, const runtime::Endpoint& peer) const noexcept {
@@ -107,12 +115,14 @@ bool TargetAccess::admits_from(std::uint16_t tag, const runtime::Endpoint& peer)
   return group == groups_.end() || group->second->admits_from(peer);
 }
 
-bool TargetAccess::tells(std::uint16_t tag, std::string_view initiator_name, const runtime::Endpoint& peer) const noexcept {
+bool TargetAccess::tells(std::uint16_t tag, std::string_view initiator_name,
+                         const runtime::Endpoint& peer) const noexcept {
   return admits_from(tag, peer) && (told_to_all_.contains(tag) || map_of(tag, initiator_name) != nullptr);
 }
 
 bool TargetAccess::shows(std::uint16_t unit) const noexcept {
-  return std::any_of(groups_.begin(), groups_.end(), [unit](const auto& group) { return group.second->shows(unit); });
+  return std::any_of(groups_.begin(), groups_.end(),
+                     [unit](const auto& group) { return group.second->shows(unit); });
 }
 
 }  // namespace perilune::target

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Who may use a target, and what of it (RFC 7143 9.1): node ACLs by initiator name. The list as it is configured is a value of the
-// server; what shards need of it, the LUNs that each initiator sees, is immutable and shared by any threads.
+// Who may use a target, and what of it (RFC 7143 9.1): node ACLs by initiator name. The list as it is
+// configured is a value of the server; what shards need of it, the LUNs that each initiator sees, is
+// immutable and shared by any threads.
 #pragma once
 
 #include <chrono>
@@ -29,7 +30,8 @@ struct AuthSpec {
   std::optional<bool> allow_none = std::nullopt;
 };
 
-// How sessions are kept that come in by it; nullopt, 0: as the server says. The window counts for sessions to come, the others at once.
+// How sessions are kept that come in by it; nullopt, 0: as the server says. The window counts for sessions to
+// come, the others at once.
 struct SessionRules {
   std::uint32_t command_window = 0;
   std::optional<std::chrono::seconds> ping_interval = std::nullopt;  // 0: never
@@ -42,13 +44,14 @@ struct NodeAcl {
   std::vector<scsi::LunMapping> luns;   // what it sees, and may write to
   std::optional<AuthSpec> auth = std::nullopt;  // in the place of the target's
   SessionRules session = {};
-  std::optional<std::uint8_t> error_recovery_level = std::nullopt;  // in the place of what is agreed to otherwise
+  std::optional<std::uint8_t> error_recovery_level = std::nullopt;  // in the place of what is agreed to
+                                                                    // otherwise
 };
 
 struct AccessSpec {
   std::vector<NodeAcl> acls;
-  // Initiators without an ACL see every unit under its own number, and log in as the target's AuthSpec says. Otherwise they are
-  // refused (0202h).
+  // Initiators without an ACL see every unit under its own number, and log in as the target's AuthSpec says.
+  // Otherwise they are refused (0202h).
   bool demo_mode = true;
   bool demo_mode_read_only = false;
   // What they see in the place of that.
@@ -60,10 +63,11 @@ struct AccessSpec {
   [[nodiscard]] const NodeAcl* find(std::string_view initiator_name) const noexcept;
 };
 
-// invalid_argument: two ACLs of one initiator, a LUN mapped twice in one, a unit that there is none of, credentials that
-// check_chap() refuses.
-// `secrets`: false: weak ones are the administrator's to choose, as LIO has it.
-[[nodiscard]] Status check_access(const AccessSpec& access, std::span<const std::uint16_t> units, bool secrets = true);
+// invalid_argument: two ACLs of one initiator, a LUN mapped twice in one, a unit that there is none of,
+// credentials that check_chap() refuses. `secrets`: false: weak ones are the administrator's to choose, as
+// LIO has it.
+[[nodiscard]] Status check_access(const AccessSpec& access, std::span<const std::uint16_t> units,
+                                  bool secrets = true);
 
 class Access {
  public:
@@ -74,7 +78,8 @@ class Access {
 
   // What this initiator sees; nullptr: it has no business here.
   [[nodiscard]] const Map* map_of(std::string_view initiator_name) const noexcept;
-  [[nodiscard]] const SessionRules* session_rules_of(std::string_view initiator_name) const noexcept;  // likewise
+  [[nodiscard]] const SessionRules* session_rules_of(
+      std::string_view initiator_name) const noexcept;  // likewise
   // Somebody may see the unit.
   [[nodiscard]] bool shows(std::uint16_t unit) const noexcept;
   [[nodiscard]] bool admits_from(const runtime::Endpoint& peer) const noexcept;
@@ -94,18 +99,21 @@ class Access {
 // The same for a whole target: each of its portal groups says who may come through it.
 class TargetAccess {
  public:
-  using Groups = std::map<std::uint16_t, std::shared_ptr<const Access>>;  // by tag; a group that is closed is not there
+  using Groups = std::map<std::uint16_t, std::shared_ptr<const Access>>;  // by tag; a group that is closed is
+                                                                          // not there
   TargetAccess() = default;
   // `told_to_all`: tags of groups that discovery tells everybody of, whether they may log in or not.
   explicit TargetAccess(Groups groups, std::set<std::uint16_t> told_to_all = {})
       : groups_(std::move(groups)), told_to_all_(std::move(told_to_all)) {}
 
   [[nodiscard]] const Access::Map* map_of(std::uint16_t tag, std::string_view initiator_name) const noexcept;
-  [[nodiscard]] const SessionRules* session_rules_of(std::uint16_t tag, std::string_view initiator_name) const noexcept;
+  [[nodiscard]] const SessionRules* session_rules_of(std::uint16_t tag,
+                                                     std::string_view initiator_name) const noexcept;
   // Whether a connection from there may come through the group, whoever it is.
   [[nodiscard]] bool admits_from(std::uint16_t tag, const runtime::Endpoint& peer) const noexcept;
   // Discovery tells this initiator of the group.
-  [[nodiscard]] bool tells(std::uint16_t tag, std::string_view initiator_name, const runtime::Endpoint& peer) const noexcept;
+  [[nodiscard]] bool tells(std::uint16_t tag, std::string_view initiator_name,
+                           const runtime::Endpoint& peer) const noexcept;
   [[nodiscard]] bool shows(std::uint16_t unit) const noexcept;
   [[nodiscard]] const Groups& groups() const noexcept { return groups_; }
 

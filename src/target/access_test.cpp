@@ -24,7 +24,8 @@ std::string refusal(const AccessSpec& spec) {
 }
 
 TEST(Access, WhoHasAnAclSeesItsLunsAndTheOthersWhatDemoModeShows) {
-  AccessSpec spec = with({{alice, {{.lun = 0, .unit = 5}, {.lun = 7, .unit = 0, .read_only = true}}}, {bob, {}}});
+  AccessSpec spec =
+      with({{alice, {{.lun = 0, .unit = 5}, {.lun = 7, .unit = 0, .read_only = true}}}, {bob, {}}});
   EXPECT_EQ(refusal(spec), "");
   const Access demo(spec, units);
   EXPECT_EQ(*demo.map_of(alice), (Luns{{.lun = 0, .unit = 5}, {.lun = 7, .unit = 0, .read_only = true}}));
@@ -35,7 +36,9 @@ TEST(Access, WhoHasAnAclSeesItsLunsAndTheOthersWhatDemoModeShows) {
   spec.demo_mode_read_only = true;
   const Access protecting(spec, units);
   EXPECT_EQ(*protecting.map_of("iqn.2026-11.io.perilune:carol"),
-            (Luns{{.lun = 0, .unit = 0, .read_only = true}, {.lun = 1, .unit = 1, .read_only = true}, {.lun = 5, .unit = 5, .read_only = true}}));
+            (Luns{{.lun = 0, .unit = 0, .read_only = true},
+                  {.lun = 1, .unit = 1, .read_only = true},
+                  {.lun = 5, .unit = 5, .read_only = true}}));
   EXPECT_EQ(*protecting.map_of(alice), *demo.map_of(alice));
 
   spec.demo_mode = false;
@@ -46,9 +49,12 @@ TEST(Access, WhoHasAnAclSeesItsLunsAndTheOthersWhatDemoModeShows) {
 
 TEST(Access, WhatIsAmbiguousOrNotThereIsRefused) {
   EXPECT_EQ(refusal(with({{alice, {}}, {alice, {}}})), std::string(alice) + " has an ACL already");
-  EXPECT_EQ(refusal(with({{alice, {{.lun = 2, .unit = 0}, {.lun = 2, .unit = 1}}}})), std::string(alice) + ": LUN 2 is mapped twice");
-  EXPECT_EQ(refusal(with({{alice, {{.lun = 2, .unit = 3}}}})), std::string(alice) + ": LUN 2 is of unit 3, which there is not");
-  EXPECT_EQ(refusal(with({{alice, {{.lun = 2, .unit = 5}, {.lun = 3, .unit = 5}}}})), "") << "a unit under two LUNs";
+  EXPECT_EQ(refusal(with({{alice, {{.lun = 2, .unit = 0}, {.lun = 2, .unit = 1}}}})),
+            std::string(alice) + ": LUN 2 is mapped twice");
+  EXPECT_EQ(refusal(with({{alice, {{.lun = 2, .unit = 3}}}})),
+            std::string(alice) + ": LUN 2 is of unit 3, which there is not");
+  EXPECT_EQ(refusal(with({{alice, {{.lun = 2, .unit = 5}, {.lun = 3, .unit = 5}}}})), "")
+      << "a unit under two LUNs";
   AccessSpec spec = with({{alice, {}}});
   spec.acls.front().auth.emplace();
   spec.acls.front().auth->accounts.push_back({"alice", crypto::Secret("short")});

@@ -12,7 +12,8 @@ namespace {
 constexpr std::array<std::uint8_t, 12> mapped_prefix{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
 
 runtime::Endpoint plain(const runtime::Endpoint& endpoint) noexcept {
-  if (!endpoint.is_ipv6 || !std::equal(mapped_prefix.begin(), mapped_prefix.end(), endpoint.address.begin())) return endpoint;
+  if (!endpoint.is_ipv6 || !std::equal(mapped_prefix.begin(), mapped_prefix.end(), endpoint.address.begin()))
+    return endpoint;
   runtime::Endpoint v4;
   std::copy_n(endpoint.address.begin() + mapped_prefix.size(), 4, v4.address.begin());
   return v4;
@@ -32,7 +33,8 @@ Result<AddressRange> AddressRange::parse(std::string_view text) {
   std::uint32_t prefix = 0;
   const auto [end, error] = std::from_chars(bits.data(), bits.data() + bits.size(), prefix);
   if (bits.empty() || error != std::errc{} || end != bits.data() + bits.size() || prefix > range.prefix_bits)
-    return fail(Errc::invalid_argument, std::string(text) + " is no network: a prefix has 0 to " + std::to_string(range.prefix_bits) + " bits");
+    return fail(Errc::invalid_argument, std::string(text) + " is no network: a prefix has 0 to " +
+                                            std::to_string(range.prefix_bits) + " bits");
   range.prefix_bits = prefix;
   return range;
 }

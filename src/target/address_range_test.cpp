@@ -34,7 +34,8 @@ TEST(AddressRange, AnIpv4AddressOverIpv6IsTheIpv4Address) {
 }
 
 TEST(AddressRange, WhatIsNoneIsRefused) {
-  for (const char* text : {"", "host", "192.0.2.0/33", "192.0.2.0/", "192.0.2.0/x", "192.0.2.0/-1", "2001:db8::/129", "/8", "192.0.2.0/24/1"})
+  for (const char* text : {"", "host", "192.0.2.0/33", "192.0.2.0/", "192.0.2.0/x", "192.0.2.0/-1",
+                           "2001:db8::/129", "/8", "192.0.2.0/24/1"})
     EXPECT_FALSE(AddressRange::parse(text).has_value()) << text;
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One SCSI command on its way through the target: the iSCSI part, the SCSI task, and the memory between them. Kept in the
-// shard's slab and reused without allocation.
+// One SCSI command on its way through the target: the iSCSI part, the SCSI task, and the memory between them.
+// Kept in the shard's slab and reused without allocation.
 #pragma once
 
 #include <algorithm>

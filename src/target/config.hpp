@@ -29,15 +29,19 @@ namespace perilune::target {
 
 struct UnitSpec {
   std::uint16_t lun = 0;
-  // Its target ports are the tags of the target's portal groups. Where config.port_groups does not know them all, each gets a
-  // group of its own, of the number of its tag.
+  // Its target ports are the tags of the target's portal groups. Where config.port_groups does not know them
+  // all, each gets a group of its own, of the number of its tag.
   scsi::UnitConfig config;
   std::shared_ptr<block::Backstore> backstore;
-  block::SpaceMeter* space = nullptr;  // of the backstore, by ServerConfig::space_watch; nullptr: nobody tells what it uses
-  std::shared_ptr<passthrough::RealDevice> device;  // in the place of a backstore: commands are forwarded to it
+  block::SpaceMeter* space = nullptr;  // of the backstore, by ServerConfig::space_watch; nullptr: nobody
+                                       // tells what it uses
+  std::shared_ptr<passthrough::RealDevice> device;  // in the place of a backstore: commands are forwarded to
+                                                    // it
   std::string record;  // its name in ServerConfig::records, of no other unit; empty: the unit keeps nothing
-  bool record_is_read = false;  // config.durable is what that record holds; otherwise it is read when the unit is opened
-  // What AccessStateStore::keep() is to do, with the loop that `done` is called on; any shard's thread. Empty: nobody remembers.
+  bool record_is_read = false;  // config.durable is what that record holds; otherwise it is read when the
+                                // unit is opened
+  // What AccessStateStore::keep() is to do, with the loop that `done` is called on; any shard's thread.
+  // Empty: nobody remembers.
   std::function<void(runtime::Loop& loop, std::vector<scsi::PortGroup> groups, const std::string& initiator,
                      std::function<void(bool)> done)>
       keep_access_states;
@@ -47,9 +51,11 @@ struct UnitSpec {
 struct GroupRules {
   AuthSpec auth;
   AccessSpec access;
-  std::optional<iscsi::WantedParams> params = std::nullopt;  // nullopt: the server's. FirstBurstLength: at most the server's
+  std::optional<iscsi::WantedParams> params = std::nullopt;  // nullopt: the server's. FirstBurstLength: at
+                                                             // most the server's
   std::string alias;
-  bool open = true;    // false: it is as if the group were not there, but that a login hears of it (0301h); sessions in it end
+  bool open = true;    // false: it is as if the group were not there, but that a login hears of it (0301h);
+                       // sessions in it end
   bool admits = true;  // false: no login (0301h); sessions go on
   // Discovery tells everybody of it, not only those who may come in; and while it is closed too.
   bool told_to_all = false;
@@ -64,14 +70,16 @@ struct TargetSpec {
   AuthSpec auth;
   AccessSpec access;
   std::vector<UnitSpec> units;
-  std::map<std::uint16_t, GroupRules> rules = {};  // by tag, of groups that do not follow the target's alias, auth and access
+  std::map<std::uint16_t, GroupRules> rules = {};  // by tag, of groups that do not follow the target's alias,
+                                                   // auth and access
 };
 
 inline constexpr std::uint32_t max_shards = 64;  // threads of a server
 
 struct ServerConfig {
   std::vector<runtime::Endpoint> portals;
-  // Addresses of this host that a wildcard portal answers on, for SendTargets; the address asked for is always listed.
+  // Addresses of this host that a wildcard portal answers on, for SendTargets; the address asked for is
+  // always listed.
   std::vector<runtime::Endpoint> host_addresses;
   std::shared_ptr<SpaceWatch> space_watch;  // outlives the targets; may be nullptr
   std::vector<TargetSpec> targets;
@@ -80,19 +88,22 @@ struct ServerConfig {
   iscsi::WantedParams params;  // max_connections: at most limits::max_session_connections
   runtime::SocketOptions socket;
   std::shared_ptr<runtime::RecordWriter> records;  // for APTPL, saved mode pages …; may be nullptr
-  std::shared_ptr<block::AtomicJournal> atomic_journal;  // for whoever opens backstores of this server; may be nullptr
+  std::shared_ptr<block::AtomicJournal> atomic_journal;  // for whoever opens backstores of this server; may
+                                                         // be nullptr
   std::uint32_t command_window = limits::default_command_window;
-  // Of BufferPool::page_size_bytes: 64 MiB. The shards divide them; none has fewer than smallest_buffer_pool_pages().
+  // Of BufferPool::page_size_bytes: 64 MiB. The shards divide them; none has fewer than
+  // smallest_buffer_pool_pages().
   std::uint32_t buffer_pages = 4096;
   std::chrono::seconds login_timeout = limits::login_timeout;
   std::chrono::seconds ping_interval{15};  // of silence, then NOP-In; 0: never
   std::chrono::seconds ping_timeout{30};
-  std::chrono::seconds logout_timeout{3};  // at shut-down, for initiators to log out by themselves; 0: they are not asked
+  std::chrono::seconds logout_timeout{3};  // at shut-down, for initiators to log out by themselves; 0: they
+                                           // are not asked
   std::chrono::seconds drain_timeout{10};  // after that, for commands in progress
 };
 
-// The smallest buffer pool a shard can work with: the largest command with its private memory, beside one command's
-// unsolicited data.
+// The smallest buffer pool a shard can work with: the largest command with its private memory, beside one
+// command's unsolicited data.
 [[nodiscard]] std::uint32_t smallest_buffer_pool_pages(const ServerConfig& config);
 
 }  // namespace perilune::target

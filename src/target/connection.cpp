@@ -24,8 +24,8 @@ std::uint16_t parameter3(std::chrono::seconds within) {
 
 }  // namespace
 
-Connection::Connection(Server& server, Shard& shard, std::unique_ptr<runtime::Stream> stream, std::uint64_t id,
-                       std::uint32_t portal)
+Connection::Connection(Server& server, Shard& shard, std::unique_ptr<runtime::Stream> stream,
+                       std::uint64_t id, std::uint32_t portal)
     : server_(server),
       shard_(shard),
       stream_(std::move(stream)),
@@ -96,8 +96,9 @@ void Connection::receive_more() {
     stream_->receive();
     return;
   }
-  // The rest of the payload to where it belongs; behind it room for the header of the next, so that that one can be
-  // received directly too. Between two bulk payloads only the staging: a large buffer would take in the payload.
+  // The rest of the payload to where it belongs; behind it room for the header of the next, so that that one
+  // can be received directly too. Between two bulk payloads only the staging: a large buffer would take in
+  // the payload.
   std::array<iovec, 64> iov;
   std::size_t count = 0;
   const std::uint32_t missing = engine_->missing_bytes();
@@ -242,12 +243,13 @@ void Connection::depart() {
 void Connection::enter_full_feature() {
   const iscsi::TargetLoginResult& result = login_->result();
   if (session_ == nullptr) session_ = shard_.open_session(*this, result);
-  engine_ = std::make_unique<iscsi::TargetConnection>(session_->engine(), result.connection, result.cid, result.next_stat_sn,
-                                                      shard_.chunks);
+  engine_ = std::make_unique<iscsi::TargetConnection>(session_->engine(), result.connection, result.cid,
+                                                      result.next_stat_sn, shard_.chunks);
   engine_->host_state = this;
   text_.emplace(session_->type(), result.connection.max_xmit_data_segment_length, 1);
   session_->add_connection(*this);
-  session_->engine().connection_reinstated(result.cid, result.exp_stat_sn);  // when one with this CID was lost
+  session_->engine().connection_reinstated(result.cid, result.exp_stat_sn);  // when one with this CID was
+                                                                             // lost
   shard_.logged_in(*this);
   // Its right may have gone while it logged in.
   session_->access_changed();
@@ -271,9 +273,11 @@ void Connection::rules_changed() {
 // ---- sending ----
 
 void Connection::on_output() {
-  // Only of what it is fed: an engine that is being taken down has answers too, and is not to be looked at then. Below 48 KiB is out of
-  // range as well: the difference is of unsigned numbers. Asked for every answer, so what nearly always decides is first.
-  const bool early = alone_ && feeding_ && engine_->tx().queued_bytes() - early_send_bytes <= early_send_range_bytes;
+  // Only of what it is fed: an engine that is being taken down has answers too, and is not to be looked at
+  // then. Below 48 KiB is out of range as well: the difference is of unsigned numbers. Asked for every
+  // answer, so what nearly always decides is first.
+  const bool early =
+      alone_ && feeding_ && engine_->tx().queued_bytes() - early_send_bytes <= early_send_range_bytes;
   if (!early || in_flight_ != nullptr || closing_ || !login_tx_.empty()) [[likely]] return schedule_flush();
   flush();
   shard_.loop.hand_over();
@@ -289,7 +293,8 @@ void Connection::flush() {
   if (queue.empty()) {
     if (destination_ != nullptr) depart();
     else if (close_after_login_tx_) close(close_reason_);
-    else if (engine_ && (engine_->draining() || end_after_sending_)) close(engine_->drop_reason());  // empty after a logout
+    else if (engine_ && (engine_->draining() || end_after_sending_))
+      close(engine_->drop_reason());  // empty after a logout
     return;
   }
   gather_ = shard_.gathers.take();
@@ -336,7 +341,8 @@ void Connection::on_timer() {
   }
   if (ping_interval().count() == 0) return;
   if (engine_->ping_outstanding()) {
-    // Boot firmware (iPXE) never answers a NOP-In: whoever has never answered one is left to TCP's own keepalive.
+    // Boot firmware (iPXE) never answers a NOP-In: whoever has never answered one is left to TCP's own
+    // keepalive.
     if (ever_answered_ping_) {
       close("no answer to NOP-In");
       return;
@@ -373,7 +379,8 @@ void Connection::ask_to_negotiate(std::chrono::seconds within) {
   asked_timer_.arm(shard_.loop.now() + within);
 }
 
-// RFC 7143 11.9.1: who does not log out is dropped, if possible with an announcement; who does not negotiate may be asked again.
+// RFC 7143 11.9.1: who does not log out is dropped, if possible with an announcement; who does not negotiate
+// may be asked again.
 void Connection::on_asked_for_too_long() {
   if (closing_ || !engine_) return;
   if (engine_->logout_requested()) {
@@ -394,7 +401,8 @@ void Connection::drop_announced(std::string_view reason) {
 void Connection::quiesce() { quiescing_ = true; }
 
 bool Connection::quiet() noexcept {
-  return closing_ || !engine_ || (engine_->session().idle() && engine_->tx().empty() && in_flight_ == nullptr);
+  return closing_ || !engine_ ||
+         (engine_->session().idle() && engine_->tx().empty() && in_flight_ == nullptr);
 }
 
 void Connection::close(std::string_view reason) {
@@ -404,8 +412,9 @@ void Connection::close(std::string_view reason) {
   asked_timer_.cancel();
   flush_hook_.unlink();
   if (!reason.empty()) {
-    shard_.log.event(EventLog::Level::warning, "connection_dropped",
-                     fmt::format("connection={} peer={} reason=\"{}\"", id_, stream_->peer().to_string(), reason));
+    shard_.log.event(
+        EventLog::Level::warning, "connection_dropped",
+        fmt::format("connection={} peer={} reason=\"{}\"", id_, stream_->peer().to_string(), reason));
   }
   if (engine_ && !reason.empty()) session_->tell_dropped(*this);
   if (new_tsih_ != 0) server_.session_gone(shard_, new_tsih_);
@@ -415,7 +424,8 @@ void Connection::close(std::string_view reason) {
 
 void Connection::on_closed() {
   stream_closed_ = true;
-  // Nothing touches the command memory any more: the engine may let go of it, and the commands of this connection end.
+  // Nothing touches the command memory any more: the engine may let go of it, and the commands of this
+  // connection end.
   if (engine_) engine_->tx().clear();
   login_tx_.clear();
   Session* session = std::exchange(session_, nullptr);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// One TCP connection of the target from accept to close: drives the login machine, then the session engine's connection,
-// on a runtime::Stream. One receive and one gather send are outstanding at most; answers of a turn leave together. One
-// thread (the shard's). It begins on the acceptor's shard; when its session lives on another one, it goes there as a
-// MovingConnection, once, before it has logged in.
+// One TCP connection of the target from accept to close: drives the login machine, then the session engine's
+// connection, on a runtime::Stream. One receive and one gather send are outstanding at most; answers of a
+// turn leave together. One thread (the shard's). It begins on the acceptor's shard; when its session lives on
+// another one, it goes there as a MovingConnection, once, before it has logged in.
 #pragma once
 
 #include <array>
@@ -27,34 +27,42 @@ namespace perilune::target {
 class Server;
 class Session;
 
-class Connection final : public runtime::StreamHandler, public ListNode<Connection>, public ListNode<LoggingIn> {
+class Connection final : public runtime::StreamHandler,
+                         public ListNode<Connection>,
+                         public ListNode<LoggingIn> {
  public:
   // `portal`: the number of the one that it came in through.
-  Connection(Server& server, Shard& shard, std::unique_ptr<runtime::Stream> stream, std::uint64_t id, std::uint32_t portal);
+  Connection(Server& server, Shard& shard, std::unique_ptr<runtime::Stream> stream, std::uint64_t id,
+             std::uint32_t portal);
   ~Connection() override;
 
   void start();
   // Instead of start(): what came with it from another shard. The decision about its session follows.
-  void resume(std::unique_ptr<iscsi::TargetLogin> login, std::vector<std::uint8_t> early, runtime::Instant login_deadline);
-  // Ends it; the server destroys it from a later turn. `reason` goes to the log, once; empty: an ordinary end.
+  void resume(std::unique_ptr<iscsi::TargetLogin> login, std::vector<std::uint8_t> early,
+              runtime::Instant login_deadline);
+  // Ends it; the server destroys it from a later turn. `reason` goes to the log, once; empty: an ordinary
+  // end.
   void close(std::string_view reason);
-  // Tells the initiator to log out within so many seconds (RFC 7143 11.9.1, event 1). What it still sends is served; the caller
-  // keeps the time.
+  // Tells the initiator to log out within so many seconds (RFC 7143 11.9.1, event 1). What it still sends is
+  // served; the caller keeps the time.
   void ask_to_log_out(std::chrono::seconds within);
-  // The same, and this connection keeps the time: it is dropped, with an announcement, when no Logout has come.
+  // The same, and this connection keeps the time: it is dropped, with an announcement, when no Logout has
+  // come.
   void log_out_or_be_dropped(std::chrono::seconds within);
-  // Asks for a Text Request within so many seconds, up to max_negotiation_requests times (event 4). The connection goes on in any case.
+  // Asks for a Text Request within so many seconds, up to max_negotiation_requests times (event 4). The
+  // connection goes on in any case.
   void ask_to_negotiate(std::chrono::seconds within);
   // Says that the connection is dropped (event 2), and drops it.
   void drop_announced(std::string_view reason);
-  // Shutting down: nothing more is read; ends once nothing is in progress and everything is sent, or when told by close().
+  // Shutting down: nothing more is read; ends once nothing is in progress and everything is sent, or when
+  // told by close().
   void quiesce();
   [[nodiscard]] bool quiet() noexcept;
   void end_after_sending();
   // The session registry has decided (possibly later): goes on with the login. `session`: the one to join.
   void session_decided(const iscsi::SessionDecision& decision, Session* session);
-  // The session lives on another shard: the connection goes there as soon as nothing is outstanding, and this object is
-  // destroyed. `new_tsih`: of the session that it opens, or 0.
+  // The session lives on another shard: the connection goes there as soon as nothing is outstanding, and this
+  // object is destroyed. `new_tsih`: of the session that it opens, or 0.
   void move_to(Shard& shard, std::uint16_t new_tsih);
 
   // Its login has to be over so long after it began.
@@ -86,14 +94,16 @@ class Connection final : public runtime::StreamHandler, public ListNode<Connecti
   void on_closed() override;
 
  private:
-  // Data segments of at least so much are received straight into their memory, while so much of them is missing. What is smaller
-  // comes with its neighbours in one call, and its copy from a warm buffer costs less than a call.
+  // Data segments of at least so much are received straight into their memory, while so much of them is
+  // missing. What is smaller comes with its neighbours in one call, and its copy from a warm buffer costs
+  // less than a call.
   static constexpr std::uint32_t direct_segment_bytes = 128 * 1024;
   static constexpr std::uint32_t direct_threshold_bytes = 16 * 1024;
   static constexpr std::size_t staging_bytes = 8192;  // behind and between direct payloads: the headers
-  // A connection that has the shard for itself sends so much before its turn is over: its initiator works on the first answers
-  // while the others are made. Where several connections are busy, that overlap is there already, and a send more is only a cost.
-  // Answers that reach it in one step are large, and their own copying into the socket is that overlap.
+  // A connection that has the shard for itself sends so much before its turn is over: its initiator works on
+  // the first answers while the others are made. Where several connections are busy, that overlap is there
+  // already, and a send more is only a cost. Answers that reach it in one step are large, and their own
+  // copying into the socket is that overlap.
   static constexpr std::uint64_t early_send_bytes = 48 * 1024;
   static constexpr std::uint64_t early_send_range_bytes = 16 * 1024;
   static constexpr std::uint64_t max_own_tx_bytes = 8 * 1024 * 1024;
@@ -113,7 +123,9 @@ class Connection final : public runtime::StreamHandler, public ListNode<Connecti
   [[nodiscard]] std::chrono::seconds ping_interval() const;
   [[nodiscard]] std::chrono::seconds ping_timeout() const;
   void depart();
-  [[nodiscard]] iscsi::TxQueue& sending_queue() noexcept { return login_tx_.empty() && engine_ ? engine_->tx() : login_tx_; }
+  [[nodiscard]] iscsi::TxQueue& sending_queue() noexcept {
+    return login_tx_.empty() && engine_ ? engine_->tx() : login_tx_;
+  }
 
   Server& server_;
   Shard& shard_;
@@ -145,7 +157,8 @@ class Connection final : public runtime::StreamHandler, public ListNode<Connecti
 
   std::vector<std::uint8_t> staging_;
   std::uint32_t direct_bytes_ = 0;  // of the receive in progress: payload before the staging
-  bool into_memory_ = false;        // the receive in progress goes to payload memory and staging, not to a chosen buffer
+  bool into_memory_ = false;  // the receive in progress goes to payload memory and staging, not to a chosen
+                              // buffer
   bool bulk_ = false;               // the last payload was received directly: the next is likely to be
   std::unique_ptr<GatherPool::List> gather_;  // of the send in progress
   iscsi::TxQueue* in_flight_ = nullptr;

@@ -13,7 +13,8 @@ class Server;
 // The link between the devices of one target on all shards, over their loops. The server outlives it.
 class DeviceLink final : public scsi::ShardLink {
  public:
-  DeviceLink(Server& server, std::uint32_t self, std::uint32_t target) : server_(server), self_(self), target_(target) {}
+  DeviceLink(Server& server, std::uint32_t self, std::uint32_t target)
+      : server_(server), self_(self), target_(target) {}
   [[nodiscard]] std::uint32_t self() const noexcept override { return self_; }
   [[nodiscard]] std::uint32_t shards() const noexcept override;
   void send(std::uint32_t shard, std::function<void(scsi::Device&)> work) override;

@@ -7,7 +7,8 @@
 
 namespace perilune::target {
 
-Directory::Directory(std::vector<Portal> portals, std::vector<Target> targets, std::vector<runtime::Endpoint> host_addresses)
+Directory::Directory(std::vector<Portal> portals, std::vector<Target> targets,
+                     std::vector<runtime::Endpoint> host_addresses)
     : portals_(std::move(portals)), host_addresses_(std::move(host_addresses)) {
   for (Target& target : targets) set_target(std::make_shared<const Target>(std::move(target)));
 }
@@ -16,21 +17,25 @@ std::vector<iscsi::SendTargetsRecord> Directory::answer(const Asker& asker, std:
   std::vector<iscsi::SendTargetsRecord> records;
   const auto tell = [&](const Target& target) {
     auto where = addresses(target, asker);
-    // Without an address a record would say "where you asked, in portal group 1" (RFC 7143 appendix C), which is not so.
+    // Without an address a record would say "where you asked, in portal group 1" (RFC 7143 appendix C), which
+    // is not so.
     if (!where.empty()) records.push_back({target.name, std::move(where)});
   };
   if (asked == "All") {
     for (const auto& [name, target] : targets_) tell(*target);
-  } else if (const auto one = targets_.find(asked.empty() ? asker.own_target : asked); one != targets_.end()) {
+  } else if (const auto one = targets_.find(asked.empty() ? asker.own_target : asked);
+             one != targets_.end()) {
     tell(*one->second);
   }
   return records;
 }
 
 // The group of this portal, if the initiator is told of it.
-std::optional<std::uint16_t> Directory::group_of(const Target& target, std::uint32_t portal, const Asker& asker) {
+std::optional<std::uint16_t> Directory::group_of(const Target& target, std::uint32_t portal,
+                                                 const Asker& asker) {
   const auto tag = portal_group_of(target.portal_groups, portal);
-  const bool may = tag && (target.access == nullptr || target.access->tells(*tag, asker.initiator_name, asker.peer));
+  const bool may =
+      tag && (target.access == nullptr || target.access->tells(*tag, asker.initiator_name, asker.peer));
   return may ? tag : std::nullopt;
 }
 
@@ -46,7 +51,8 @@ std::vector<std::string> Directory::addresses(const Target& target, const Asker&
     const auto tag = group_of(target, portal.number, asker);
     if (!tag) continue;
     if (!portal.bound.is_wildcard()) {
-      if (portal.bound.is_loopback() == from_this_host && !portal.bound.is_link_local()) add(portal.bound, *tag);
+      if (portal.bound.is_loopback() == from_this_host && !portal.bound.is_link_local())
+        add(portal.bound, *tag);
       continue;
     }
     if (from_this_host) {

@@ -14,18 +14,24 @@ runtime::Endpoint endpoint(const char* text) { return *runtime::Endpoint::parse(
 constexpr const char* one = "iqn.2026-11.io.perilune:one";
 constexpr const char* two = "iqn.2026-11.io.perilune:two";
 
-// `one` in group 1 on both networks of the storage and in group 2 on every address; `two` behind portal 1 alone.
+// `one` in group 1 on both networks of the storage and in group 2 on every address; `two` behind portal 1
+// alone.
 Directory directory() {
-  return {{{0, endpoint("192.0.2.1:3260")}, {1, endpoint("198.51.100.1:3260")}, {2, endpoint("0.0.0.0:3261")},
-           {3, endpoint("127.0.0.1:3262")}, {4, endpoint("[fe80::1]:3260")}},
-          {{one, {{.tag = 1, .portals = {0, 1, 3, 4}}, {.tag = 2, .portals = {2}}}, nullptr},
-           {two, {{.tag = 5, .portals = {1}}}, nullptr}},
-          {endpoint("192.0.2.1"), endpoint("198.51.100.1"), endpoint("127.0.0.1"), endpoint("[2001:db8::1]")}};
+  return {
+      {{0, endpoint("192.0.2.1:3260")},
+       {1, endpoint("198.51.100.1:3260")},
+       {2, endpoint("0.0.0.0:3261")},
+       {3, endpoint("127.0.0.1:3262")},
+       {4, endpoint("[fe80::1]:3260")}},
+      {{one, {{.tag = 1, .portals = {0, 1, 3, 4}}, {.tag = 2, .portals = {2}}}, nullptr},
+       {two, {{.tag = 5, .portals = {1}}}, nullptr}},
+      {endpoint("192.0.2.1"), endpoint("198.51.100.1"), endpoint("127.0.0.1"), endpoint("[2001:db8::1]")}};
 }
 
 Texts told(std::uint32_t portal, const char* local, std::string_view asked, std::string_view own = {}) {
   Texts result;
-  for (const auto& record : directory().answer({portal, endpoint(local), own, "iqn.2026-11.io.perilune:asker"}, asked)) {
+  for (const auto& record :
+       directory().answer({portal, endpoint(local), own, "iqn.2026-11.io.perilune:asker"}, asked)) {
     result.push_back(record.target_name);
     result.insert(result.end(), record.target_addresses.begin(), record.target_addresses.end());
   }
@@ -33,11 +39,11 @@ Texts told(std::uint32_t portal, const char* local, std::string_view asked, std:
 }
 
 TEST(Directory, EveryPortalIsListedWithItsTagTheOneAskedFirst) {
-  EXPECT_EQ(told(1, "198.51.100.1:3260", "All"),
-            (Texts{one, "198.51.100.1:3260,1", "192.0.2.1:3260,1", "192.0.2.1:3261,2", "198.51.100.1:3261,2",  //
-                   two, "198.51.100.1:3260,5"}));
-  EXPECT_EQ(told(2, "192.0.2.1:3261", one),
-            (Texts{one, "192.0.2.1:3261,2", "192.0.2.1:3260,1", "198.51.100.1:3260,1", "198.51.100.1:3261,2"}));
+  EXPECT_EQ(told(1, "198.51.100.1:3260", "All"), (Texts{one, "198.51.100.1:3260,1", "192.0.2.1:3260,1",
+                                                        "192.0.2.1:3261,2", "198.51.100.1:3261,2",  //
+                                                        two, "198.51.100.1:3260,5"}));
+  EXPECT_EQ(told(2, "192.0.2.1:3261", one), (Texts{one, "192.0.2.1:3261,2", "192.0.2.1:3260,1",
+                                                   "198.51.100.1:3260,1", "198.51.100.1:3261,2"}));
 }
 
 TEST(Directory, LoopbackIsForThisHostAlone) {
@@ -62,7 +68,9 @@ TEST(Directory, ATargetIsListedForThoseWhoMayUseIt) {
     return closed.answer({0, endpoint("192.0.2.1:3260"), {}, who}, asked).size();
   };
   EXPECT_EQ(records("iqn.2026-11.io.perilune:friend", "All"), 1u);
-  EXPECT_EQ(closed.answer({0, endpoint("192.0.2.1:3260"), {}, "iqn.2026-11.io.perilune:friend"}, "All").front().target_addresses,
+  EXPECT_EQ(closed.answer({0, endpoint("192.0.2.1:3260"), {}, "iqn.2026-11.io.perilune:friend"}, "All")
+                .front()
+                .target_addresses,
             (Texts{"192.0.2.1:3260,1"}));
   EXPECT_EQ(records("iqn.2026-11.io.perilune:stranger", "All"), 0u);
   EXPECT_EQ(records("iqn.2026-11.io.perilune:stranger", one), 0u) << "nor by its name";

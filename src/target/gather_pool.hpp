@@ -10,8 +10,8 @@
 
 namespace perilune::target {
 
-// The scatter lists of sends in progress: an idle connection holds none. Makes a list only when more sends than ever before
-// are in progress at once. One thread.
+// The scatter lists of sends in progress: an idle connection holds none. Makes a list only when more sends
+// than ever before are in progress at once. One thread.
 class GatherPool {
  public:
   using List = std::array<iovec, 128>;
@@ -24,7 +24,9 @@ class GatherPool {
     free_.pop_back();
     return list;
   }
-  void give_back(std::unique_ptr<List> list) noexcept { free_.push_back(std::move(list)); }  // into room that is reserved
+  void give_back(std::unique_ptr<List> list) noexcept {
+    free_.push_back(std::move(list));
+  }  // into room that is reserved
 
  private:
   std::vector<std::unique_ptr<List>> free_;

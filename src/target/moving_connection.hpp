@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A connection between two shards, as a value: its login has named a session that lives on another one (DESIGN 1.4). It stands
-// between two PDUs, nothing is outstanding, nothing waits to be sent. Destroying it closes the connection.
+// A connection between two shards, as a value: its login has named a session that lives on another one
+// (DESIGN 1.4). It stands between two PDUs, nothing is outstanding, nothing waits to be sent. Destroying it
+// closes the connection.
 #pragma once
 
 #include <cstdint>

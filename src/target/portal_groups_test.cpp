@@ -33,12 +33,16 @@ TEST(PortalGroup, SeveralHaveEachTheirOwn) {
 TEST(PortalGroup, WhatIsAmbiguousOrNotThereIsRefused) {
   EXPECT_EQ(refusal({}, 1), "a target needs a portal group");
   EXPECT_EQ(refusal({{.tag = 0}}, 1), "portal groups are numbered from 1");
-  EXPECT_EQ(refusal({{.tag = 2, .portals = {0}}, {.tag = 2, .portals = {1}}}, 2), "portal group 2 is there twice");
-  EXPECT_EQ(refusal({{.tag = 1, .portals = {0}}, {.tag = 2}}, 2), "portal group 2 beside others needs portals of its own");
-  EXPECT_EQ(refusal({{.tag = 1, .portals = {0}}, {.tag = 2, .portals = {0}}}, 2), "portal group 2: portal 0 stands in two");
+  EXPECT_EQ(refusal({{.tag = 2, .portals = {0}}, {.tag = 2, .portals = {1}}}, 2),
+            "portal group 2 is there twice");
+  EXPECT_EQ(refusal({{.tag = 1, .portals = {0}}, {.tag = 2}}, 2),
+            "portal group 2 beside others needs portals of its own");
+  EXPECT_EQ(refusal({{.tag = 1, .portals = {0}}, {.tag = 2, .portals = {0}}}, 2),
+            "portal group 2: portal 0 stands in two");
   EXPECT_EQ(refusal({{.tag = 1, .portals = {2}}}, 2), "portal group 1: no portal 2");
   Groups many;
-  for (std::uint16_t tag = 1; tag <= limits::max_port_groups + 1; ++tag) many.push_back({.tag = tag, .portals = {tag}});
+  for (std::uint16_t tag = 1; tag <= limits::max_port_groups + 1; ++tag)
+    many.push_back({.tag = tag, .portals = {tag}});
   EXPECT_NE(refusal(many, 1000), "");
 }
 

@@ -15,7 +15,8 @@ bool is_host_name(std::string_view host) noexcept {
   if (host.empty() || host.size() > max_host_bytes) return false;
   std::size_t label = 0;
   for (const char c : host) {
-    const bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
+    const bool letter =
+        (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
     if (!letter && (c != '.' || label == 0)) return false;
     label = letter ? label + 1 : 0;
     if (label > max_label_bytes) return false;
@@ -34,13 +35,15 @@ bool same_address(const runtime::Endpoint& a, const runtime::Endpoint& b) noexce
 }
 
 // The portal of ours that connections to this address come in through; nullptr: it is somebody else's.
-const BoundPortal* portal_at(std::span<const BoundPortal> portals, std::span<const runtime::Endpoint> own_addresses,
+const BoundPortal* portal_at(std::span<const BoundPortal> portals,
+                             std::span<const runtime::Endpoint> own_addresses,
                              const runtime::Endpoint& to) noexcept {
-  const bool own = to.is_loopback() || std::any_of(own_addresses.begin(), own_addresses.end(), [&](const runtime::Endpoint& address) {
-    return same_address(address, to);
-  });
+  const bool own = to.is_loopback() ||
+                   std::any_of(own_addresses.begin(), own_addresses.end(),
+                               [&](const runtime::Endpoint& address) { return same_address(address, to); });
   const auto found = std::find_if(portals.begin(), portals.end(), [&](const BoundPortal& portal) {
-    return portal.bound.port == to.port && (portal.bound.is_wildcard() ? own : same_address(portal.bound, to));
+    return portal.bound.port == to.port &&
+           (portal.bound.is_wildcard() ? own : same_address(portal.bound, to));
   });
   return found == portals.end() ? nullptr : &*found;
 }
@@ -61,8 +64,10 @@ Status check_redirect_address(std::string_view address) {
     return {};
   }
   if (const auto colon = address.find(':'); colon != std::string_view::npos) {
-    if (address.find(':', colon + 1) != std::string_view::npos) return refuse(address, "an IPv6 address stands in brackets");
-    if (!is_port(address.substr(colon + 1))) return refuse(address, "expected a port, 1 to 65535, behind the colon");
+    if (address.find(':', colon + 1) != std::string_view::npos)
+      return refuse(address, "an IPv6 address stands in brackets");
+    if (!is_port(address.substr(colon + 1)))
+      return refuse(address, "expected a port, 1 to 65535, behind the colon");
     host = address.substr(0, colon);
   }
   if (!is_host_name(host)) return refuse(address, "expected HOST, HOST:PORT or [IPV6]:PORT");
@@ -71,7 +76,8 @@ Status check_redirect_address(std::string_view address) {
   return {};
 }
 
-const RedirectRule* find_redirect(std::span<const RedirectRule> rules, const BoundPortal& portal, std::string_view target) {
+const RedirectRule* find_redirect(std::span<const RedirectRule> rules, const BoundPortal& portal,
+                                  std::string_view target) {
   const auto found = std::find_if(rules.begin(), rules.end(), [&](const RedirectRule& rule) {
     return (rule.target.empty() || rule.target == target) &&
            (!rule.portal_group_tag || rule.portal_group_tag == portal.portal_group_tag) &&
@@ -90,7 +96,8 @@ Status check_redirect_loops(std::span<const RedirectRule> rules, std::span<const
       if (rule == nullptr) break;
       const auto to = runtime::Endpoint::parse(rule->address, default_port);
       at = to ? portal_at(portals, own_addresses, *to) : nullptr;
-      if (at != nullptr && hops == rules.size()) return refuse(rule->address, "logins would come back here without end");
+      if (at != nullptr && hops == rules.size())
+        return refuse(rule->address, "logins would come back here without end");
     }
   }
   return {};

@@ -11,12 +11,14 @@ runtime::Endpoint endpoint(const char* text) { return *runtime::Endpoint::parse(
 constexpr const char* disk = "iqn.2026-11.io.perilune:disk";
 
 TEST(Redirect, AddressesAreAsTheRfcWritesThemWithoutAGroupTag) {
-  for (const char* good : {"192.0.2.1", "192.0.2.1:3261", "[2001:db8::1]", "[2001:db8::1]:65535", "san.example.org", "san-2:1"}) {
+  for (const char* good : {"192.0.2.1", "192.0.2.1:3261", "[2001:db8::1]", "[2001:db8::1]:65535",
+                           "san.example.org", "san-2:1"}) {
     EXPECT_TRUE(check_redirect_address(good)) << good;
   }
-  for (const char* bad : {"", ":3260", "192.0.2.1:0", "192.0.2.1:65536", "192.0.2.1:", "192.0.2.1,1", "[2001:db8::1]:3260,1",
-                          "2001:db8::1", "[2001:db8::1", "[2001:db8::1]:0", "[host]:1", "0.0.0.0", "[::]:3260", "a..b", ".a", "a b",
-                          "a\nTargetName=x", "host:12x"}) {
+  for (const char* bad :
+       {"", ":3260", "192.0.2.1:0", "192.0.2.1:65536", "192.0.2.1:", "192.0.2.1,1", "[2001:db8::1]:3260,1",
+        "2001:db8::1", "[2001:db8::1", "[2001:db8::1]:0", "[host]:1", "0.0.0.0", "[::]:3260", "a..b", ".a",
+        "a b", "a\nTargetName=x", "host:12x"}) {
     const Status status = check_redirect_address(bad);
     ASSERT_FALSE(status) << bad;
     EXPECT_EQ(status.error().code, Errc::invalid_argument);
@@ -60,7 +62,9 @@ TEST(Redirect, LoopsAreFound) {
                            {endpoint("127.0.0.1:0"), endpoint("127.0.0.1:40002"), 1},
                            {endpoint("0.0.0.0:3260"), endpoint("0.0.0.0:3260"), 1}};
   const runtime::Endpoint own[] = {endpoint("192.0.2.1")};
-  const auto check = [&](std::vector<RedirectRule> rules) { return check_redirect_loops(rules, portals, own, disk).has_value(); };
+  const auto check = [&](std::vector<RedirectRule> rules) {
+    return check_redirect_loops(rules, portals, own, disk).has_value();
+  };
   const auto rule = [](std::optional<runtime::Endpoint> portal, const char* address) {
     RedirectRule r;
     r.portal = portal;
@@ -72,7 +76,8 @@ TEST(Redirect, LoopsAreFound) {
   EXPECT_FALSE(check({rule(std::nullopt, "127.0.0.1:40001")}));
   EXPECT_FALSE(check({rule(std::nullopt, "192.0.2.1")})) << "the wildcard portal answers there";
   EXPECT_TRUE(check({rule(endpoint("0.0.0.0:3260"), "127.0.0.1:40001")})) << "from one portal to another";
-  EXPECT_FALSE(check({rule(endpoint("0.0.0.0:3260"), "127.0.0.1:40001"), rule(endpoint("127.0.0.1:0"), "192.0.2.1:3260")}));
+  EXPECT_FALSE(check(
+      {rule(endpoint("0.0.0.0:3260"), "127.0.0.1:40001"), rule(endpoint("127.0.0.1:0"), "192.0.2.1:3260")}));
   EXPECT_TRUE(check({rule(std::nullopt, "san.example.org")})) << "a name is for the initiator to follow";
   RedirectRule other = rule(std::nullopt, "127.0.0.1:40001");
   other.target = "iqn.2026-11.io.perilune:other";

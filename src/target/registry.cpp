@@ -18,17 +18,19 @@ void refuse(Connection& connection, iscsi::LoginStatus status) {
 
 }  // namespace
 
-// RFC 7143 6.3.5: the same name and ISID on the same portal group is the same I_T nexus: the old session goes, with
-// everything that its commands still do, before the new one begins.
+// RFC 7143 6.3.5: the same name and ISID on the same portal group is the same I_T nexus: the old session
+// goes, with everything that its commands still do, before the new one begins.
 void Registry::decide(Connection& connection, const iscsi::SessionQuery& query) {
   if (stopping_) return refuse(connection, iscsi::LoginStatus::service_unavailable);
   if (query.tsih != 0) return join(connection, query);
-  if (records_.size() >= limits::max_sessions) return refuse(connection, iscsi::LoginStatus::out_of_resources);
+  if (records_.size() >= limits::max_sessions)
+    return refuse(connection, iscsi::LoginStatus::out_of_resources);
   const auto old = std::find_if(records_.begin(), records_.end(), [&](const auto& entry) {
     const SessionRecord& record = entry.second;
     return record.type == iscsi::SessionType::normal && query.session_type == iscsi::SessionType::normal &&
            record.initiator_name == query.initiator_name && record.isid == query.isid &&
-           record.target_name == query.target_name && record.portal_group_tag == query.target_portal_group_tag;
+           record.target_name == query.target_name &&
+           record.portal_group_tag == query.target_portal_group_tag;
   });
   if (old == records_.end()) return open(connection, query);
   waiting_.push_back({&connection, old->first});
@@ -78,7 +80,8 @@ std::optional<std::uint32_t> Registry::shard_of(std::uint16_t tsih) const {
 }
 
 std::uint32_t Registry::least_loaded() const noexcept {
-  return static_cast<std::uint32_t>(std::min_element(sessions_on_.begin(), sessions_on_.end()) - sessions_on_.begin());
+  return static_cast<std::uint32_t>(std::min_element(sessions_on_.begin(), sessions_on_.end()) -
+                                    sessions_on_.begin());
 }
 
 std::uint16_t Registry::allocate_tsih() {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The record of every session of a server, and the decisions that need all of them: on which shard a session lives, its
-// TSIH, which session has to end before another begins (RFC 7143 6.3.5). A record lasts from the decision until the shard has
-// said that the session, with everything that its commands did, is over. One thread (the acceptor's).
+// The record of every session of a server, and the decisions that need all of them: on which shard a session
+// lives, its TSIH, which session has to end before another begins (RFC 7143 6.3.5). A record lasts from the
+// decision until the shard has said that the session, with everything that its commands did, is over. One
+// thread (the acceptor's).
 #pragma once
 
 #include <cstdint>
@@ -32,8 +33,8 @@ class Registry {
  public:
   Registry(Server& server, std::uint32_t shards) : server_(server), sessions_on_(shards, 0) {}
 
-  // The login of a connection on the acceptor's shard has named its session: the connection goes on there, is sent to another
-  // shard, or waits for the end of the session that it reinstates.
+  // The login of a connection on the acceptor's shard has named its session: the connection goes on there, is
+  // sent to another shard, or waits for the end of the session that it reinstates.
   void decide(Connection& connection, const iscsi::SessionQuery& query);
   // The connection that opens this session has left for its shard.
   void departed(std::uint16_t tsih);

@@ -13,7 +13,8 @@
 namespace perilune::target {
 
 std::uint32_t smallest_buffer_pool_pages(const ServerConfig& config) {
-  return static_cast<std::uint32_t>(Command::max_pages) + BufferPool::pages_for(config.params.first_burst_length);
+  return static_cast<std::uint32_t>(Command::max_pages) +
+         BufferPool::pages_for(config.params.first_burst_length);
 }
 
 namespace {
@@ -26,8 +27,9 @@ std::vector<std::uint16_t> numbers_of(const std::vector<UnitSpec>& units) {
 
 Status check(const ServerConfig& config) {
   if (config.buffer_pages < smallest_buffer_pool_pages(config)) {
-    return fail(Errc::invalid_argument, fmt::format("the buffer pool is too small: {} pages of {} bytes are the least",
-                                                    smallest_buffer_pool_pages(config), BufferPool::page_size_bytes));
+    return fail(Errc::invalid_argument,
+                fmt::format("the buffer pool is too small: {} pages of {} bytes are the least",
+                            smallest_buffer_pool_pages(config), BufferPool::page_size_bytes));
   }
   if (config.params.max_connections > limits::max_session_connections) {
     return fail(Errc::invalid_argument,
@@ -42,7 +44,8 @@ Status check(const ServerConfig& config) {
     for (const auto& [tag, rules] : target.rules) {
       if (status) status = check_access(rules.access, numbers_of(target.units));
     }
-    if (!status) return fail(Errc::invalid_argument, fmt::format("{}: {}", target.name, status.error().message));
+    if (!status)
+      return fail(Errc::invalid_argument, fmt::format("{}: {}", target.name, status.error().message));
   }
   return {};
 }
@@ -57,9 +60,11 @@ std::shared_ptr<const TargetAccess> Server::access_of(const Served& target) cons
   std::set<std::uint16_t> told_to_all;
   for (const PortalGroup& group : target.spec.portal_groups) {
     const GroupRules* const rules = rules_of(target.spec, group.tag);
-    if (!target.leaving && rules != nullptr && rules->told_to_all && (rules->open || rules->told_when_closed)) told_to_all.insert(group.tag);
+    if (!target.leaving && rules != nullptr && rules->told_to_all && (rules->open || rules->told_when_closed))
+      told_to_all.insert(group.tag);
     if (target.leaving || (rules != nullptr && !rules->open)) continue;
-    if (rules == nullptr && common == nullptr) common = std::make_shared<const Access>(target.spec.access, units);
+    if (rules == nullptr && common == nullptr)
+      common = std::make_shared<const Access>(target.spec.access, units);
     groups[group.tag] = rules == nullptr ? common : std::make_shared<const Access>(rules->access, units);
   }
   return std::make_shared<const TargetAccess>(std::move(groups), std::move(told_to_all));
@@ -70,7 +75,8 @@ Result<std::unique_ptr<Server>> Server::create(runtime::Loop& loop, ServerConfig
   return create(loops, std::move(config), log);
 }
 
-Result<std::unique_ptr<Server>> Server::create(std::span<runtime::Loop* const> loops, ServerConfig config, EventLog& log) {
+Result<std::unique_ptr<Server>> Server::create(std::span<runtime::Loop* const> loops, ServerConfig config,
+                                               EventLog& log) {
   PERILUNE_ASSERT(!loops.empty());
   if (Status status = check(config); !status) return tl::unexpected(status.error());
   std::unique_ptr<Server> server(new Server(std::move(config), static_cast<std::uint32_t>(loops.size())));
@@ -78,7 +84,8 @@ Result<std::unique_ptr<Server>> Server::create(std::span<runtime::Loop* const> l
   return server;
 }
 
-Server::Server(ServerConfig config, std::uint32_t shards) : config_(std::move(config)), registry_(*this, shards) {}
+Server::Server(ServerConfig config, std::uint32_t shards)
+    : config_(std::move(config)), registry_(*this, shards) {}
 
 Server::~Server() {
   for (const auto& [number, target] : targets_) {
@@ -109,7 +116,8 @@ std::vector<std::shared_ptr<const UnitSpec>> Server::units(std::uint32_t number)
 
 std::vector<scsi::TargetPort> Server::ports_of(const TargetSpec& target) {
   std::vector<scsi::TargetPort> ports;
-  for (const PortalGroup& group : target.portal_groups) ports.push_back({group.tag, target_port_name(target.name, group.tag)});
+  for (const PortalGroup& group : target.portal_groups)
+    ports.push_back({group.tag, target_port_name(target.name, group.tag)});
   return ports;
 }
 
@@ -134,7 +142,8 @@ const UnitSpec* Server::find_unit(std::uint32_t target, std::uint16_t lun) const
 }
 
 // Others may look at it as it was.
-void Server::change_unit(std::uint32_t target, std::uint16_t lun, const std::function<void(UnitSpec&)>& edit) {
+void Server::change_unit(std::uint32_t target, std::uint16_t lun,
+                         const std::function<void(UnitSpec&)>& edit) {
   const UnitSpec* const now = find_unit(target, lun);
   if (now == nullptr) return;
   auto changed = std::make_shared<UnitSpec>(*now);
@@ -168,7 +177,8 @@ Status Server::make_shards(std::span<runtime::Loop* const> loops, EventLog& log)
       shard->make_target(number, target->spec.name, target->access, ports_of(target->spec));
       shard->start_target(number, target->token_key);
       for (const auto& [lun, unit] : target->units) {
-        if (Status status = shard->open_unit(number, *unit, target->spec.portal_groups); !status) return status;
+        if (Status status = shard->open_unit(number, *unit, target->spec.portal_groups); !status)
+          return status;
       }
     }
   }
@@ -198,8 +208,9 @@ Status Server::start() {
     return status;
   }
   for (const auto& there : shards_) {
-    send(*shards_.front(), *there,
-         [shard = there.get(), addresses = config_.host_addresses] { shard->directory.set_host_addresses(addresses); });
+    send(*shards_.front(), *there, [shard = there.get(), addresses = config_.host_addresses] {
+      shard->directory.set_host_addresses(addresses);
+    });
   }
   publish_portals();
   for (const auto& [number, target] : targets_) publish_target(number);
@@ -223,7 +234,8 @@ Status Server::check_redirects() const {
   for (const auto& [number, target] : targets_) {
     std::vector<BoundPortal> portals;
     for (const auto& [place, portal] : portals_) portals.push_back(portal_of(target->spec, *portal));
-    Status status = check_redirect_loops(config_.redirects, portals, config_.host_addresses, target->spec.name);
+    Status status =
+        check_redirect_loops(config_.redirects, portals, config_.host_addresses, target->spec.name);
     if (!status) return status;
   }
   return {};
@@ -246,8 +258,8 @@ void Server::publish_portals() {
 void Server::publish_target(std::uint32_t number) {
   Served& target = *targets_.at(number);
   target.access = access_of(target);
-  const auto told =
-      std::make_shared<const Directory::Target>(Directory::Target{target.spec.name, target.spec.portal_groups, target.access});
+  const auto told = std::make_shared<const Directory::Target>(
+      Directory::Target{target.spec.name, target.spec.portal_groups, target.access});
   for (const auto& there : shards_) {
     send(*shards_.front(), *there, [shard = there.get(), number, told, gone = target.leaving] {
       if (gone) shard->directory.remove_target(told->name);
@@ -267,7 +279,8 @@ void Server::send(const Shard& from, Shard& to, std::function<void()> work) {
   });
 }
 
-void Server::send_to_device(std::uint32_t number, std::uint32_t target, std::function<void(scsi::Device&)> work) {
+void Server::send_to_device(std::uint32_t number, std::uint32_t target,
+                            std::function<void(scsi::Device&)> work) {
   Shard& there = shard(number);
   there.loop.post([alive = std::weak_ptr(alive_), &there, target, work = std::move(work)] {
     if (alive.expired()) return;
@@ -285,7 +298,8 @@ void DeviceLink::send(std::uint32_t shard, std::function<void(scsi::Device&)> wo
 
 void Server::admit_connections() {
   holding_ = false;
-  for (auto waiting = std::exchange(held_, {}); auto& [stream, portal] : waiting) accepted(std::move(stream), portal);
+  for (auto waiting = std::exchange(held_, {}); auto& [stream, portal] : waiting)
+    accepted(std::move(stream), portal);
 }
 
 void Server::accepted(std::unique_ptr<runtime::Stream> stream, std::uint32_t portal) {
@@ -314,8 +328,9 @@ iscsi::TargetDecision Server::find_target(const iscsi::TargetQuery& query, Conne
     const auto number = numbers_.find(query.target_name);
     const Served* const served = number == numbers_.end() ? nullptr : targets_.at(number->second).get();
     // A target that is elsewhere is to be found by those who discover it.
-    const auto tag = served == nullptr || served->leaving ? std::nullopt
-                                                          : portal_group_of(served->spec.portal_groups, connection.portal());
+    const auto tag = served == nullptr || served->leaving
+                         ? std::nullopt
+                         : portal_group_of(served->spec.portal_groups, connection.portal());
     if (!tag) {
       decision.status = iscsi::LoginStatus::not_found;
       return decision;
@@ -344,7 +359,8 @@ iscsi::TargetDecision Server::find_target(const iscsi::TargetQuery& query, Conne
     decision.target_portal_group_tag = *tag;
     decision.target_alias = rules != nullptr ? rules->alias : target.alias;
     if (rules != nullptr && rules->params) decision.params = *rules->params;
-    if (acl != nullptr && acl->error_recovery_level) decision.params.error_recovery_level = *acl->error_recovery_level;
+    if (acl != nullptr && acl->error_recovery_level)
+      decision.params.error_recovery_level = *acl->error_recovery_level;
     if (rules != nullptr && rules->login_timeout) connection.limit_login(*rules->login_timeout);
   }
   decision.allow_none = auth->allow_none.value_or(auth->accounts.empty());
@@ -375,7 +391,8 @@ void Server::depart(std::shared_ptr<MovingConnection> connection, Shard& there) 
 
 void Server::end_session(std::uint32_t number, std::uint16_t tsih, std::string_view reason) {
   Shard& there = shard(number);
-  send(*shards_.front(), there, [&there, tsih, reason = std::string(reason)] { there.end_session(tsih, reason); });
+  send(*shards_.front(), there,
+       [&there, tsih, reason = std::string(reason)] { there.end_session(tsih, reason); });
 }
 
 void Server::login_over(const Shard& from) {
@@ -418,31 +435,37 @@ void Server::on_every_shard(const std::function<void(Shard&)>& work, std::functi
 Status Server::resize_unit(std::uint32_t target, std::uint16_t lun, BlockCount blocks) {
   const UnitSpec* spec = find_unit(target, lun);
   if (spec == nullptr) return fail(Errc::not_found, fmt::format("there is no logical unit {}", lun));
-  if (spec->backstore == nullptr) return fail(Errc::unsupported, "its size is not ours: it is a real device, or has no medium");
+  if (spec->backstore == nullptr)
+    return fail(Errc::unsupported, "its size is not ours: it is a real device, or has no medium");
   const TargetNode::OpenChannel* here = shards_.front()->node(target).find_channel(lun);
   if (here == nullptr || here->channel == nullptr) return fail(Errc::not_found, "there is no medium");
   block::Geometry geometry = here->channel->geometry();
   if (blocks == geometry.blocks) return {};
   if (blocks < geometry.blocks) {
-    return fail(Errc::unsupported, fmt::format("shrunk from {} to {} blocks: the unit keeps its size, and what is behind the end "
-                                               "is lost; give it its size back, or serve it anew",
-                                               geometry.blocks.value(), blocks.value()));
+    return fail(
+        Errc::unsupported,
+        fmt::format("shrunk from {} to {} blocks: the unit keeps its size, and what is behind the end "
+                    "is lost; give it its size back, or serve it anew",
+                    geometry.blocks.value(), blocks.value()));
   }
   geometry.blocks = blocks;
   if (Status status = scsi::Device::check_medium(geometry, spec->config.type); !status) {
     return fail(Errc::unsupported, status.error().message);
   }
   shards_.front()->log.event(EventLog::Level::info, "unit_resized",
-                             fmt::format("target={} lun={} blocks {} -> {}", targets_.at(target)->spec.name, lun,
-                                         here->channel->geometry().blocks.value(), blocks.value()));
+                             fmt::format("target={} lun={} blocks {} -> {}", targets_.at(target)->spec.name,
+                                         lun, here->channel->geometry().blocks.value(), blocks.value()));
   on_every_shard([target, lun, blocks](Shard& shard) { shard.set_unit_blocks(target, lun, blocks); },
-                 [this, target, lun] { on_every_shard([target, lun](Shard& shard) { shard.unit_resized(target, lun); }, [] {}); });
+                 [this, target, lun] {
+                   on_every_shard([target, lun](Shard& shard) { shard.unit_resized(target, lun); }, [] {});
+                 });
   return {};
 }
 
 // ---- what the operator decides of a unit
 
-void Server::set_unit_rules(std::uint32_t target, std::uint16_t lun, const scsi::UnitRules& rules, std::function<void(Status)> done) {
+void Server::set_unit_rules(std::uint32_t target, std::uint16_t lun, const scsi::UnitRules& rules,
+                            std::function<void(Status)> done) {
   TargetNode* const node = shards_.front()->find_node(target);
   scsi::LogicalUnit* const unit = node != nullptr ? node->device->unit(lun) : nullptr;
   if (unit == nullptr) return done(fail(Errc::not_found, fmt::format("there is no logical unit {}", lun)));
@@ -453,8 +476,10 @@ void Server::set_unit_rules(std::uint32_t target, std::uint16_t lun, const scsi:
   unit->set_rules(rules, [done = std::move(done)] { done({}); });
 }
 
-// Writes are durable from now on; what came before them is flushed; then initiators are told that there is no cache.
-void Server::take_cache_away(std::uint32_t target, std::uint16_t lun, const scsi::UnitRules& rules, std::function<void(Status)> done) {
+// Writes are durable from now on; what came before them is flushed; then initiators are told that there is no
+// cache.
+void Server::take_cache_away(std::uint32_t target, std::uint16_t lun, const scsi::UnitRules& rules,
+                             std::function<void(Status)> done) {
   scsi::LogicalUnit& unit = *shards_.front()->node(target).device->unit(lun);
   scsi::UnitRules between = unit.rules();
   between.write_through = true;
@@ -497,16 +522,21 @@ Status Server::check_next_medium(const scsi::LogicalUnit& unit, const Medium& me
   return fail(Errc::invalid_argument, "its blocks are not as large as those of the medium before");
 }
 
-void Server::change_medium(std::uint32_t target, std::uint16_t lun, Medium medium, std::function<void(Status)> done) {
+void Server::change_medium(std::uint32_t target, std::uint16_t lun, Medium medium,
+                           std::function<void(Status)> done) {
   const UnitSpec* spec = find_unit(target, lun);
-  if (spec == nullptr || spec->device != nullptr) return done(fail(Errc::not_found, fmt::format("there is no disk or disc {}", lun)));
+  if (spec == nullptr || spec->device != nullptr)
+    return done(fail(Errc::not_found, fmt::format("there is no disk or disc {}", lun)));
   auto change = std::make_shared<MediumChange>();
   change->target = target;
   change->lun = lun;
   change->done = std::move(done);
   change->medium = std::move(medium);
-  on_every_shard([change](Shard& shard) { change->note(shard.open_medium(change->target, change->lun, change->medium.store)); },
-                 [this, change] { take_medium_out(change); });
+  on_every_shard(
+      [change](Shard& shard) {
+        change->note(shard.open_medium(change->target, change->lun, change->medium.store));
+      },
+      [this, change] { take_medium_out(change); });
 }
 
 bool Server::removal_prevented(std::uint32_t target, std::uint16_t lun) {
@@ -523,7 +553,8 @@ void Server::give_up_medium(std::shared_ptr<MediumChange> change) {
 
 void Server::take_medium_out(std::shared_ptr<MediumChange> change) {
   scsi::LogicalUnit* unit = unit_of(*change);
-  change->note(unit != nullptr ? check_next_medium(*unit, change->medium) : fail(Errc::not_found, "the unit has been removed"));
+  change->note(unit != nullptr ? check_next_medium(*unit, change->medium)
+                               : fail(Errc::not_found, "the unit has been removed"));
   if (!change->outcome) return give_up_medium(change);
   unit->take_medium_out([this, change](const Status& status) {
     change->note(status);
@@ -535,17 +566,22 @@ void Server::take_medium_out(std::shared_ptr<MediumChange> change) {
 void Server::replace_medium(std::shared_ptr<MediumChange> change) {
   if (const UnitSpec* spec = find_unit(change->target, change->lun)) {
     hear_of_space(change->target, *spec, false);
-    change_unit(change->target, change->lun, [&](UnitSpec& changed) { changed.space = change->medium.space; });
+    change_unit(change->target, change->lun,
+                [&](UnitSpec& changed) { changed.space = change->medium.space; });
     hear_of_space(change->target, *find_unit(change->target, change->lun), true);
   }
-  on_every_shard([change](Shard& shard) { change->note(shard.put_medium_in(change->target, change->lun, change->medium.space)); },
-                 [this, change] { shut_tray(change); });
+  on_every_shard(
+      [change](Shard& shard) {
+        change->note(shard.put_medium_in(change->target, change->lun, change->medium.space));
+      },
+      [this, change] { shut_tray(change); });
 }
 
 void Server::shut_tray(std::shared_ptr<MediumChange> change) {
   scsi::LogicalUnit* unit = unit_of(*change);
   change_unit(change->target, change->lun, [&](UnitSpec& spec) { spec.backstore = change->medium.store; });
-  if (unit == nullptr || !change->outcome || change->medium.store == nullptr) return change->done(change->outcome);
+  if (unit == nullptr || !change->outcome || change->medium.store == nullptr)
+    return change->done(change->outcome);
   unit->shut_tray([change] { change->done({}); });
 }
 
@@ -553,7 +589,8 @@ void Server::change_port_groups(std::uint32_t target, const std::function<void(s
   for (const auto& [lun, unit] : targets_.at(target)->units) change_port_groups(target, lun, edit);
 }
 
-void Server::change_port_groups(std::uint32_t target, std::uint16_t lun, const std::function<void(scsi::PortGroups&)>& edit) {
+void Server::change_port_groups(std::uint32_t target, std::uint16_t lun,
+                                const std::function<void(scsi::PortGroups&)>& edit) {
   TargetNode* const node = shards_.front()->find_node(target);
   if (node == nullptr) return;
   if (scsi::LogicalUnit* changed = node->device->unit(lun)) changed->change_port_groups(edit);
@@ -588,7 +625,8 @@ void Server::stop(std::function<void(Status)> stopped) {
   registry_.stop();
   shutdown_ = std::make_unique<Shutdown>(Shutdown{std::move(stopped), shards_.size()});
   Shard& first = *shards_.front();
-  // A connection that is on its way arrives before this message. The first shard last: it may be over at once.
+  // A connection that is on its way arrives before this message. The first shard last: it may be over at
+  // once.
   for (auto shard = shards_.rbegin(); shard != shards_.rend(); ++shard) {
     send(first, **shard, [there = shard->get()] { there->stop(); });
   }

@@ -271,18 +271,21 @@ void Server::removal_over(Removal& removal) {
   flush_unit(number, lun, "unit_not_flushed", [this, &removal] { close_unit(removal); });
 }
 
-void Server::flush_unit(std::uint32_t number, std::uint16_t lun, const char* failure, std::function<void()> then) {
-  shards_.front()->flush_unit(number, lun, [this, number, lun, failure, then = std::move(then)](const Status& flushed) {
-    if (!flushed) {
-      shards_.front()->log.event(EventLog::Level::error, failure,
-                                 fmt::format("target={} lun={} reason=\"{}\"", targets_.at(number)->spec.name,
-                                             lun, flushed.error().message));
-    }
-    // Not from inside a callback of the channel, which may go now.
-    shards_.front()->loop.post([alive = std::weak_ptr(alive_), then] {
-      if (!alive.expired()) then();
-    });
-  });
+void Server::flush_unit(std::uint32_t number, std::uint16_t lun, const char* failure,
+                        std::function<void()> then) {
+  shards_.front()->flush_unit(
+      number, lun, [this, number, lun, failure, then = std::move(then)](const Status& flushed) {
+        if (!flushed) {
+          shards_.front()->log.event(
+              EventLog::Level::error, failure,
+              fmt::format("target={} lun={} reason=\"{}\"", targets_.at(number)->spec.name, lun,
+                          flushed.error().message));
+        }
+        // Not from inside a callback of the channel, which may go now.
+        shards_.front()->loop.post([alive = std::weak_ptr(alive_), then] {
+          if (!alive.expired()) then();
+        });
+      });
 }
 
 void Server::close_unit(Removal& removal) {

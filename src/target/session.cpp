@@ -19,7 +19,8 @@ namespace {
 constexpr std::chrono::seconds abort_data_wait{1};
 
 // Answers that are copied into the transmit queue, of the largest size.
-constexpr std::uint32_t commands_per_chunk = iscsi::TxChunkPool::chunk_bytes / (iscsi::TxQueue::copy_limit_bytes + 64);
+constexpr std::uint32_t commands_per_chunk =
+    iscsi::TxChunkPool::chunk_bytes / (iscsi::TxQueue::copy_limit_bytes + 64);
 
 // RFC 7143 4.2.7.2: the SCSI port names of iSCSI.
 std::string initiator_port_name(const std::string& name, const iscsi::Isid& isid) {
@@ -32,7 +33,8 @@ std::string initiator_port_name(const std::string& name, const iscsi::Isid& isid
   return text;
 }
 
-// RFC 7143 4.2.2.3.4: a unit attention for an abort of many tasks (a reset, CLEAR TASK SET), and the answer to PREEMPT AND ABORT.
+// RFC 7143 4.2.2.3.4: a unit attention for an abort of many tasks (a reset, CLEAR TASK SET), and the answer
+// to PREEMPT AND ABORT.
 bool tells_of_aborts(const scsi::Task& task) noexcept {
   if (task.sense_length == 0) return task.cdb[0] == 0x5f && (task.cdb[1] & 0x1f) == 0x05;
   const bool descriptor = (task.sense[0] & 0x7e) == 0x72;
@@ -57,7 +59,8 @@ Access::Map map_of(const TargetNode& node, const iscsi::TargetLoginResult& login
 }
 
 SessionRules rules_of(const TargetNode* node, const std::string& initiator, std::uint16_t tag) {
-  const SessionRules* const rules = node != nullptr && node->access != nullptr ? node->access->session_rules_of(tag, initiator) : nullptr;
+  const SessionRules* const rules =
+      node != nullptr && node->access != nullptr ? node->access->session_rules_of(tag, initiator) : nullptr;
   return rules != nullptr ? *rules : SessionRules();
 }
 
@@ -82,8 +85,11 @@ Session::Session(Server& server, Shard& shard, TargetNode* node, const iscsi::Ta
       tsih_(login.tsih),
       rules_(rules_of(node, login.initiator_name, login.target_portal_group_tag)),
       unsolicited_pages_(BufferPool::pages_for(login.session.first_burst_length)),
-      nexus_(node != nullptr ? std::make_unique<scsi::Nexus>(*node->device, nexus_names(*node, login), map_of(*node, login)) : nullptr),
-      engine_(*this, login.session, login.exp_cmd_sn, rules_.command_window != 0 ? rules_.command_window : command_window) {
+      nexus_(node != nullptr ? std::make_unique<scsi::Nexus>(*node->device, nexus_names(*node, login),
+                                                             map_of(*node, login))
+                             : nullptr),
+      engine_(*this, login.session, login.exp_cmd_sn,
+              rules_.command_window != 0 ? rules_.command_window : command_window) {
   if (node == nullptr) engine_.serve_discovery_only();
   else nexus_->set_sam5_functions(login.session.protocol_level >= 2);
 }
@@ -96,14 +102,16 @@ void Session::access_changed() {
   else if (nexus_->map() != *map) nexus_->set_map(*map);
   const std::vector<Connection*> all = connections_;
   for (Connection* connection : all) {
-    if (!node_->access->admits_from(portal_group_tag_, connection->peer())) connection->drop_announced("access withdrawn from its address");
+    if (!node_->access->admits_from(portal_group_tag_, connection->peer()))
+      connection->drop_announced("access withdrawn from its address");
   }
   const SessionRules rules = rules_of(node_, initiator_name_, portal_group_tag_);
   if (rules == std::exchange(rules_, rules)) return;
   for (Connection* connection : connections_) connection->rules_changed();
 }
 
-// What it has in progress goes on until its connections have gone, with an announcement (RFC 7143 11.9.1); nothing begins any more.
+// What it has in progress goes on until its connections have gone, with an announcement (RFC 7143 11.9.1);
+// nothing begins any more.
 void Session::withdraw(std::string_view reason) {
   withdrawn_ = true;
   engine_.expire_all();
@@ -127,13 +135,15 @@ Connection& Session::driver_of(const iscsi::TargetConnection& connection) noexce
 }
 
 Connection* Session::find_connection(std::uint16_t cid) const noexcept {
-  const auto found = std::find_if(connections_.begin(), connections_.end(),
-                                  [cid](Connection* connection) { return connection->engine()->cid() == cid; });
+  const auto found = std::find_if(connections_.begin(), connections_.end(), [cid](Connection* connection) {
+    return connection->engine()->cid() == cid;
+  });
   return found == connections_.end() ? nullptr : *found;
 }
 
 Command& Session::command_of(scsi::Task& task) noexcept {
-  // The task is a member of its command; offsetof on a non-standard-layout type is what every compiler we use supports.
+  // The task is a member of its command; offsetof on a non-standard-layout type is what every compiler we use
+  // supports.
   _Pragma("GCC diagnostic push") _Pragma("GCC diagnostic ignored \"-Winvalid-offsetof\"")
   auto* bytes = reinterpret_cast<std::uint8_t*>(&task) - offsetof(Command, task);
   _Pragma("GCC diagnostic pop")
@@ -179,8 +189,8 @@ void Session::release_slot(iscsi::TargetSession&) {
   shard_.pool->unreserve(unsolicited_pages_);
 }
 
-// Pages for data that comes unasked: from the session's reservation, or, for immediate commands and sessions that the
-// pool could promise nothing, from what is free right now.
+// Pages for data that comes unasked: from the session's reservation, or, for immediate commands and sessions
+// that the pool could promise nothing, from what is free right now.
 bool Session::take_unsolicited_pages(Command& command, std::uint32_t bytes) {
   const std::uint32_t count = BufferPool::pages_for(bytes);
   if (command.pages != 0) return true;
@@ -206,7 +216,8 @@ void Session::prepare_unsolicited(iscsi::TargetCommand& base, std::uint32_t byte
 // ---- the path of a command ----
 
 MutableBytes Session::transfer_at_once(iscsi::TargetSession&, const iscsi::WholeTransfer& transfer) {
-  return node_->device->transfer_at_once(*nexus_, {transfer.lun, transfer.cdb, transfer.bytes, transfer.writes});
+  return node_->device->transfer_at_once(*nexus_,
+                                         {transfer.lun, transfer.cdb, transfer.bytes, transfer.writes});
 }
 
 void Session::on_command(iscsi::TargetCommand& base) {
@@ -225,7 +236,8 @@ void Session::on_command(iscsi::TargetCommand& base) {
   task.priority = engine_.params().protocol_level >= 2 ? pdu.priority : 0;
   std::copy(pdu.cdb.begin(), pdu.cdb.end(), task.cdb.begin());
   task.cdb_length = static_cast<std::uint8_t>(pdu.cdb.size() + pdu.extended_cdb_bytes);
-  if (pdu.extended_cdb_bytes != 0) std::copy(pdu.extended_cdb.begin(), pdu.extended_cdb.end(), task.cdb.begin() + 16);
+  if (pdu.extended_cdb_bytes != 0)
+    std::copy(pdu.extended_cdb.begin(), pdu.extended_cdb.end(), task.cdb.begin() + 16);
   task.expected_data_out_bytes = pdu.write ? pdu.expected_data_transfer_length : 0;
   task.expected_data_in_bytes = pdu.read ? pdu.expected_data_transfer_length : 0;
   task.done = Delegate<void(scsi::Task&)>::to<&Session::on_task_done>(*this);
@@ -247,7 +259,8 @@ void Session::refuse_bidirectional(Command& command) {
   sense.key = scsi::SenseKey::illegal_request;
   sense.additional = {0x0e, 0x03};  // INVALID FIELD IN COMMAND INFORMATION UNIT
   const std::size_t length = scsi::encode_sense(sense, false, command.task.sense);
-  engine_.complete(command, static_cast<std::uint8_t>(scsi::ScsiStatus::check_condition), {command.task.sense.data(), length}, {}, 0, 0);
+  engine_.complete(command, static_cast<std::uint8_t>(scsi::ScsiStatus::check_condition),
+                   {command.task.sense.data(), length}, {}, 0, 0);
 }
 
 void Session::start_data_out(Command& command) {
@@ -262,7 +275,8 @@ void Session::start_data_out(Command& command) {
     }
   }
   if (command.expects_unsolicited()) {
-    // Out of order or digested commands had their chance when their data came; where it found no room, it is lost.
+    // Out of order or digested commands had their chance when their data came; where it found no room, it is
+    // lost.
     const std::uint32_t first =
         std::min(command.pdu.expected_data_transfer_length, engine_.params().first_burst_length);
     if (command.data_was_discarded() || !take_unsolicited_pages(command, first)) {
@@ -270,7 +284,8 @@ void Session::start_data_out(Command& command) {
       return;
     }
   }
-  request_pages(command, BufferPool::pages_for(task.need.data_out_bytes) + BufferPool::pages_for(task.need.scratch_bytes));
+  request_pages(command, BufferPool::pages_for(task.need.data_out_bytes) +
+                             BufferPool::pages_for(task.need.scratch_bytes));
 }
 
 void Session::start_data_in(Command& command) {
@@ -283,7 +298,8 @@ void Session::start_data_in(Command& command) {
       return;
     }
   }
-  request_pages(command, BufferPool::pages_for(task.need.data_in_bytes) + BufferPool::pages_for(task.need.scratch_bytes));
+  request_pages(command, BufferPool::pages_for(task.need.data_in_bytes) +
+                             BufferPool::pages_for(task.need.scratch_bytes));
 }
 
 // The command's memory, whole or not yet: what is missing waits in the pool's queue.
@@ -317,15 +333,18 @@ void Session::request_pages(Command& command, std::uint32_t pages) {
 
 void Session::memory_ready(Command& command) {
   scsi::Task& task = command.task;
-  for (std::uint32_t i = 0; i < command.pages; ++i) command.iov[i] = {command.page[i], BufferPool::page_size_bytes};
-  const std::uint32_t data_bytes = task.need.data_out_bytes != 0 ? task.need.data_out_bytes : task.need.data_in_bytes;
+  for (std::uint32_t i = 0; i < command.pages; ++i)
+    command.iov[i] = {command.page[i], BufferPool::page_size_bytes};
+  const std::uint32_t data_bytes =
+      task.need.data_out_bytes != 0 ? task.need.data_out_bytes : task.need.data_in_bytes;
   const std::uint32_t data_pages = BufferPool::pages_for(data_bytes);
   const std::uint32_t scratch_pages = BufferPool::pages_for(task.need.scratch_bytes);
   // Unsolicited data may have taken more pages than the command uses; the tail is the private memory.
   task.data = {command.iov.data(), data_pages};
   task.scratch = {command.iov.data() + data_pages, scratch_pages};
   if (task.need.data_out_bytes != 0) {
-    engine_.begin_data_out(command, {command.iov.data(), std::max<std::size_t>(data_pages, command.data().size())},
+    engine_.begin_data_out(command,
+                           {command.iov.data(), std::max<std::size_t>(data_pages, command.data().size())},
                            task.need.data_out_bytes);
   } else {
     if (may_copy_late(command)) command.data_in_source = node_->device->lend(task).data();
@@ -333,8 +352,8 @@ void Session::memory_ready(Command& command) {
   }
 }
 
-// Memory of the unit may be sent or received into directly, but a data digest, and data that may be asked for again, need a copy
-// that nobody changes.
+// Memory of the unit may be sent or received into directly, but a data digest, and data that may be asked for
+// again, need a copy that nobody changes.
 bool Session::may_lend(const Command& command) const noexcept {
   return engine_.params().error_recovery_level == 0 && command.connection != nullptr &&
          !command.connection->params().data_digest;
@@ -377,8 +396,8 @@ void Session::finish(Command& command) {
     command.iov[0] = {task.parameter_data.data(), task.parameter_data.size()};
     data = data.first(1);
   }
-  engine_.complete(command, static_cast<std::uint8_t>(task.status), {task.sense.data(), task.sense_length}, data,
-                   task.data_in_length, task.data_transfer_length);
+  engine_.complete(command, static_cast<std::uint8_t>(task.status), {task.sense.data(), task.sense_length},
+                   data, task.data_in_length, task.data_transfer_length);
 }
 
 void Session::fail_task_set_full(Command& command) {
@@ -424,9 +443,11 @@ void Session::on_task_cancelled(scsi::Task& task) {
   engine_.request_abort(command);
 }
 
-// RFC 7143 4.2.3.3 a sets no limit, but open-iscsi as it comes (node.session.iscsi.FastAbort = Yes) answers no R2T once it has
-// sent the request, whatever was negotiated.
-void Session::on_data_wait(iscsi::TargetSession&) { data_wait_timer_.arm(shard_.loop.now() + abort_data_wait); }
+// RFC 7143 4.2.3.3 a sets no limit, but open-iscsi as it comes (node.session.iscsi.FastAbort = Yes) answers
+// no R2T once it has sent the request, whatever was negotiated.
+void Session::on_data_wait(iscsi::TargetSession&) {
+  data_wait_timer_.arm(shard_.loop.now() + abort_data_wait);
+}
 
 void Session::on_task_management(iscsi::TaskManagement& request) {
   using iscsi::TmfFunction;
@@ -449,7 +470,9 @@ void Session::on_task_management(iscsi::TaskManagement& request) {
     case TmfFunction::query_task: tm.function = scsi::TmFunction::query_task; break;
     case TmfFunction::query_task_set: tm.function = scsi::TmFunction::query_task_set; break;
     case TmfFunction::i_t_nexus_reset: tm.function = scsi::TmFunction::i_t_nexus_reset; break;
-    case TmfFunction::query_asynchronous_event: tm.function = scsi::TmFunction::query_asynchronous_event; break;
+    case TmfFunction::query_asynchronous_event:
+      tm.function = scsi::TmFunction::query_asynchronous_event;
+      break;
     default: known = false; break;
   }
   if (!known) {
@@ -473,18 +496,21 @@ void Session::answer_management(Management& management) {
   const bool cold = request.pdu.function == iscsi::TmfFunction::target_cold_reset;
   request.additional_information = management.scsi.additional_information;
   delete &management;
-  // A command may be here and not (or no longer) with the device: it waits for its turn, or for the rest of its data.
+  // A command may be here and not (or no longer) with the device: it waits for its turn, or for the rest of
+  // its data.
   if (outcome == scsi::TmResponse::function_complete) {
     const auto& pdu = request.pdu;
-    const bool here = pdu.function == iscsi::TmfFunction::query_task ? engine_.holds(pdu.referenced_task_tag, pdu.lun)
-                      : pdu.function == iscsi::TmfFunction::query_task_set && engine_.holds_any(pdu.lun);
+    const bool here = pdu.function == iscsi::TmfFunction::query_task
+                          ? engine_.holds(pdu.referenced_task_tag, pdu.lun)
+                          : pdu.function == iscsi::TmfFunction::query_task_set && engine_.holds_any(pdu.lun);
     if (here) outcome = scsi::TmResponse::function_succeeded;
   }
   // A task that the device no longer has, but whose answer waits for the end of its data, is ours to end.
   if (outcome == scsi::TmResponse::task_does_not_exist && request.referenced != nullptr) {
     iscsi::TargetCommand* left = nullptr;
     engine_.for_each_command([&](iscsi::TargetCommand& command) {
-      if (&command == request.referenced && command.pdu.initiator_task_tag == request.pdu.referenced_task_tag) left = &command;
+      if (&command == request.referenced && command.pdu.initiator_task_tag == request.pdu.referenced_task_tag)
+        left = &command;
     });
     if (left != nullptr) {
       engine_.request_abort(*left);
@@ -529,12 +555,15 @@ void Session::on_text(iscsi::TargetConnection& connection, const iscsi::TextRequ
   iscsi::TargetText& text = driver.text();
   auto step = text.receive(request, data);
   if (step == iscsi::TargetText::Step::ask_targets) {
-    step = text.answer_targets(shard_.directory.answer({driver.portal(), driver.local(), target_name(), initiator_name_, driver.peer()}, text.send_targets()));
+    step = text.answer_targets(shard_.directory.answer(
+        {driver.portal(), driver.local(), target_name(), initiator_name_, driver.peer()},
+        text.send_targets()));
   }
   if (step == iscsi::TargetText::Step::respond) {
     connection.send_text_response(text.response(), text.data());
     // RFC 7143 13.12: holds for what is sent behind the end of the exchange.
-    if (text.response().final && text.declared_max_xmit()) connection.set_max_xmit_data_segment_length(*text.declared_max_xmit());
+    if (text.response().final && text.declared_max_xmit())
+      connection.set_max_xmit_data_segment_length(*text.declared_max_xmit());
   } else {
     std::uint8_t bhs[iscsi::bhs_bytes];
     request.encode(bhs);

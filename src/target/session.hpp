@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A session of the target: binds the iSCSI session engine to an I_T nexus of the SCSI device, and gives the commands
-// their memory. One thread (the shard's).
+// A session of the target: binds the iSCSI session engine to an I_T nexus of the SCSI device, and gives the
+// commands their memory. One thread (the shard's).
 #pragma once
 
 #include <cstdint>
@@ -25,7 +25,8 @@ struct TargetNode;
 class Session final : public iscsi::TargetHost, public ListNode<Session> {
  public:
   // `node` is nullptr in a discovery session.
-  Session(Server& server, Shard& shard, TargetNode* node, const iscsi::TargetLoginResult& login, std::uint32_t command_window);
+  Session(Server& server, Shard& shard, TargetNode* node, const iscsi::TargetLoginResult& login,
+          std::uint32_t command_window);
   ~Session() override;  // precondition: engine().idle(), no connection
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
@@ -49,8 +50,8 @@ class Session final : public iscsi::TargetHost, public ListNode<Session> {
 
   // Drops the connections and ends every command; the server destroys the session when the last is over.
   void end(std::string_view reason);
-  // The shard has another TargetNode::access: what the initiator sees is what that says, and the session of one who may not be here
-  // any more ends, with an announcement.
+  // The shard has another TargetNode::access: what the initiator sees is what that says, and the session of
+  // one who may not be here any more ends, with an announcement.
   void access_changed();
   // It ends because its initiator may not be here any more: nothing waits for it.
   [[nodiscard]] bool withdrawn() const noexcept { return withdrawn_; }
@@ -137,11 +138,13 @@ class Session final : public iscsi::TargetHost, public ListNode<Session> {
   iscsi::TargetSession engine_;
   Retention::Keeper kept_{engine_};
   Retention::Suspended suspended_{engine_};
-  runtime::Timer recovery_timer_{shard_.loop.timers(), Delegate<void()>::to<&Session::on_recovery_timer>(*this)};
+  runtime::Timer recovery_timer_{shard_.loop.timers(),
+                                 Delegate<void()>::to<&Session::on_recovery_timer>(*this)};
   std::vector<Lost> lost_;  // the next to end first
   bool waits_alone_ = false;
   bool withdrawn_ = false;
-  runtime::Timer data_wait_timer_{shard_.loop.timers(), Delegate<void()>::to<&Session::data_wait_expired>(*this)};
+  runtime::Timer data_wait_timer_{shard_.loop.timers(),
+                                  Delegate<void()>::to<&Session::data_wait_expired>(*this)};
   std::vector<Connection*> connections_;
 };
 

@@ -12,7 +12,8 @@
 
 namespace perilune::target {
 TargetNode::OpenChannel* TargetNode::find_channel(std::uint16_t lun) noexcept {
-  const auto open = std::find_if(channels.begin(), channels.end(), [lun](const OpenChannel& each) { return each.lun == lun; });
+  const auto open = std::find_if(channels.begin(), channels.end(),
+                                 [lun](const OpenChannel& each) { return each.lun == lun; });
   return open != channels.end() ? &*open : nullptr;
 }
 
@@ -53,8 +54,8 @@ struct Shard::Flush {
   }
 };
 
-Shard::Shard(Server& server, std::uint32_t number, runtime::Loop& shard_loop, std::unique_ptr<BufferPool> buffer_pool,
-             EventLog& event_log)
+Shard::Shard(Server& server, std::uint32_t number, runtime::Loop& shard_loop,
+             std::unique_ptr<BufferPool> buffer_pool, EventLog& event_log)
     : loop(shard_loop),
       pool(std::move(buffer_pool)),
       log(event_log),
@@ -73,17 +74,19 @@ Shard::~Shard() {
 // ---- connections and logins ----
 
 void Shard::accept(std::unique_ptr<runtime::Stream> stream, std::uint64_t id, std::uint32_t portal) {
-  auto* connection = new Connection(server_, *this, std::move(stream), id, portal);  // connection_closed() deletes it
+  // connection_closed() deletes it
+  auto* connection = new Connection(server_, *this, std::move(stream), id, portal);
   connections_.push_back(*connection);
   logging_in_.push_back(*connection);
   connection->start();
-  // The oldest gives way: strangers that hold their connections open, or come faster than they can be dealt with, lock out
-  // nobody who logs in.
+  // The oldest gives way: strangers that hold their connections open, or come faster than they can be dealt
+  // with, lock out nobody who logs in.
   if (server_.too_many_logins()) logging_in_.front().close("too many connections that have not logged in");
 }
 
 void Shard::arrive(MovingConnection& moving) {
-  auto* connection = new Connection(server_, *this, loop.adopt(std::move(moving.stream)), moving.id, moving.portal);
+  auto* connection =
+      new Connection(server_, *this, loop.adopt(std::move(moving.stream)), moving.id, moving.portal);
   connections_.push_back(*connection);
   connection->resume(std::move(moving.login), std::move(moving.early), moving.login_deadline);
   if (moving.new_tsih == 0) {
@@ -99,15 +102,16 @@ Session* Shard::find_session(std::uint16_t tsih) noexcept {
   return sessions_.find([tsih](Session& session) { return session.tsih() == tsih; });
 }
 
-// RFC 7143 6.3.4: another connection for the session, or, with a CID that it has, in the place of that one: then what the
-// old connection's commands still do ends before the new one begins.
+// RFC 7143 6.3.4: another connection for the session, or, with a CID that it has, in the place of that one:
+// then what the old connection's commands still do ends before the new one begins.
 void Shard::decide_join(Connection& connection, const iscsi::SessionQuery& query) {
   iscsi::SessionDecision decision;
   Session* session = find_session(query.tsih);
-  const bool known = session != nullptr && !session->ending() && session->type() == query.session_type &&
-                     session->initiator_name() == query.initiator_name && session->isid() == query.isid &&
-                     (session->node() == nullptr || (session->node()->name == query.target_name &&
-                                                      session->portal_group_tag() == query.target_portal_group_tag));
+  const bool known =
+      session != nullptr && !session->ending() && session->type() == query.session_type &&
+      session->initiator_name() == query.initiator_name && session->isid() == query.isid &&
+      (session->node() == nullptr || (session->node()->name == query.target_name &&
+                                      session->portal_group_tag() == query.target_portal_group_tag));
   if (!known) {
     decision.status = iscsi::LoginStatus::session_does_not_exist;
   } else if (session->type() != iscsi::SessionType::normal || session->user() != query.user) {
@@ -117,7 +121,8 @@ void Shard::decide_join(Connection& connection, const iscsi::SessionQuery& query
     Connection* old = session->find_connection(query.cid);
     // RFC 7143 6.3.4: at recovery level 2 a second one is let in to clean up after the first.
     const auto& params = session->engine().params();
-    const std::size_t most = std::max<std::size_t>(params.max_connections, params.error_recovery_level == 2 ? 2 : 1);
+    const std::size_t most =
+        std::max<std::size_t>(params.max_connections, params.error_recovery_level == 2 ? 2 : 1);
     const bool full = others.size() >= most;
     const bool one_leaves =
         std::any_of(others.begin(), others.end(), [](const Connection* other) { return other->leaving(); });
@@ -147,7 +152,8 @@ void Shard::retry_joins() {
   const std::vector<PendingJoin> ready = std::move(pending_joins_);
   pending_joins_.clear();
   for (const PendingJoin& pending : ready) {
-    if (!pending.connection->closing()) decide_join(*pending.connection, pending.connection->login().session_query());
+    if (!pending.connection->closing())
+      decide_join(*pending.connection, pending.connection->login().session_query());
   }
 }
 
@@ -158,14 +164,16 @@ Session* Shard::open_session(Connection& connection, const iscsi::TargetLoginRes
       if (candidate->name == login.target_name) target = candidate.get();
     }
   }
-  auto* session = new Session(server_, *this, target, login, server_.config().command_window);  // reap() deletes it
+  // reap() deletes it
+  auto* session = new Session(server_, *this, target, login, server_.config().command_window);
   sessions_.push_back(*session);
   ++session_count_;
   const std::string where = server_.shard_count() == 1 ? std::string() : fmt::format(" shard={}", number_);
-  log.event(EventLog::Level::info, "login",
-            fmt::format("connection={} peer={} initiator={} target={} tsih={} user={}{}", connection.id(),
-                        connection.peer().to_string(), login.initiator_name,
-                        target != nullptr ? login.target_name : "(discovery)", login.tsih, login.user, where));
+  log.event(
+      EventLog::Level::info, "login",
+      fmt::format("connection={} peer={} initiator={} target={} tsih={} user={}{}", connection.id(),
+                  connection.peer().to_string(), login.initiator_name,
+                  target != nullptr ? login.target_name : "(discovery)", login.tsih, login.user, where));
   return session;
 }
 
@@ -175,22 +183,24 @@ void Shard::logged_in(Connection& connection) {
   const Session& session = connection.session();
   if (session.connections().size() == 1) return;  // open_session() told of it
   log.event(EventLog::Level::info, "connection_joined",
-            fmt::format("connection={} peer={} initiator={} tsih={} cid={}", connection.id(), connection.peer().to_string(),
-                        session.initiator_name(), session.tsih(), connection.engine()->cid()));
+            fmt::format("connection={} peer={} initiator={} tsih={} cid={}", connection.id(),
+                        connection.peer().to_string(), session.initiator_name(), session.tsih(),
+                        connection.engine()->cid()));
 }
 
 void Shard::connection_closing(Connection& connection) {
   logging_in_.remove(connection);
   if (!connection.logged_in()) server_.login_over(*this);
   if (number_ == 0) server_.withdraw(connection);
-  const auto erased =
-      std::erase_if(pending_joins_, [&](const PendingJoin& pending) { return pending.connection == &connection; });
+  const auto erased = std::erase_if(
+      pending_joins_, [&](const PendingJoin& pending) { return pending.connection == &connection; });
   if (erased != 0) loop.schedule(reap_hook_);  // the session that it was to join may have nobody left
 }
 
 void Shard::connection_left(Session& session) {
   const bool alone = session.connections().empty() && !awaited(session);
-  if (alone && (state_ != State::serving || session.withdrawn() || !session.wait_for_recovery())) session.end({});
+  if (alone && (state_ != State::serving || session.withdrawn() || !session.wait_for_recovery()))
+    session.end({});
   else loop.schedule(reap_hook_);
 }
 
@@ -222,13 +232,15 @@ void Shard::reap() {
 void Shard::end_of_session(Session& session) {
   const std::uint16_t tsih = session.tsih();
   --session_count_;
-  log.event(EventLog::Level::info, "session_ended", fmt::format("initiator={} tsih={}", session.initiator_name(), tsih));
+  log.event(EventLog::Level::info, "session_ended",
+            fmt::format("initiator={} tsih={}", session.initiator_name(), tsih));
   delete &session;
   server_.session_gone(*this, tsih);
 }
 
 void Shard::end_session(std::uint16_t tsih, std::string_view reason) {
-  if (Session* session = find_session(tsih)) session->end(reason);  // else it has ended by itself, and that was said
+  if (Session* session = find_session(tsih))
+    session->end(reason);  // else it has ended by itself, and that was said
 }
 
 void Shard::cold_reset(std::uint32_t target) {
@@ -249,7 +261,8 @@ void Shard::unit_resized(std::uint32_t target, std::uint16_t lun) {
   if (unit != nullptr) unit->resized();
 }
 
-Status Shard::open_medium(std::uint32_t target, std::uint16_t lun, const std::shared_ptr<block::Backstore>& medium) {
+Status Shard::open_medium(std::uint32_t target, std::uint16_t lun,
+                          const std::shared_ptr<block::Backstore>& medium) {
   TargetNode* const node = find_node(target);
   if (node == nullptr) return fail(Errc::not_found, "the target has been removed");
   if (medium == nullptr) return {};
@@ -371,9 +384,11 @@ bool Shard::units_at_work() {
 void Shard::close_all() {
   connections_.for_each([](Connection& connection) {
     if (connection.closing() || !connection.logged_in()) return;
-    // RFC 7143 11.9.1: all connections of the session are dropped; come again after Time2Wait. Nothing is retained.
+    // RFC 7143 11.9.1: all connections of the session are dropped; come again after Time2Wait. Nothing is
+    // retained.
     const auto& params = connection.engine()->session().params();
-    connection.engine()->send_async(iscsi::AsyncEvent::all_connections_dropped, 0, params.default_time2wait, 0);
+    connection.engine()->send_async(iscsi::AsyncEvent::all_connections_dropped, 0, params.default_time2wait,
+                                    0);
     connection.end_after_sending();
   });
 }

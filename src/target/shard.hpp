@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// One thread of a server (DESIGN 1.3): its loop, the memory that its connections and sessions share, its channels to the units
-// and its SCSI devices. What lives here is touched by this thread alone; whoever is elsewhere sends a message
-// (Server::send). One thread (the loop's), except where a method says otherwise.
+// One thread of a server (DESIGN 1.3): its loop, the memory that its connections and sessions share, its
+// channels to the units and its SCSI devices. What lives here is touched by this thread alone; whoever is
+// elsewhere sends a message (Server::send). One thread (the loop's), except where a method says otherwise.
 #pragma once
 
 #include <chrono>
@@ -42,11 +42,14 @@ class Connection;
 class Server;
 class Session;
 
-// A target that is served, as one shard has it: its channels, its records and its link to the other shards (before the device
-// that borrows them), its SCSI device.
+// A target that is served, as one shard has it: its channels, its records and its link to the other shards
+// (before the device that borrows them), its SCSI device.
 struct TargetNode {
   TargetNode(std::string target, std::uint32_t number, runtime::Loop& of_shard)
-      : name(std::move(target)), index(number), loop(of_shard), next_turn(of_shard.timers(), Delegate<void()>::to<&TargetNode::go_on>(*this)) {}
+      : name(std::move(target)),
+        index(number),
+        loop(of_shard),
+        next_turn(of_shard.timers(), Delegate<void()>::to<&TargetNode::go_on>(*this)) {}
   // What the device has put off goes on in the next turn: after what has come in by then.
   void ask_for_turn() { next_turn.arm(loop.now() + runtime::Duration(1)); }
   void go_on() { device->go_on(); }
@@ -97,8 +100,8 @@ struct SessionView {
 
 class Shard {
  public:
-  Shard(Server& server, std::uint32_t number, runtime::Loop& shard_loop, std::unique_ptr<BufferPool> buffer_pool,
-        EventLog& event_log);
+  Shard(Server& server, std::uint32_t number, runtime::Loop& shard_loop,
+        std::unique_ptr<BufferPool> buffer_pool, EventLog& event_log);
   ~Shard();
   Shard(const Shard&) = delete;
   Shard& operator=(const Shard&) = delete;
@@ -116,15 +119,18 @@ class Shard {
   }
 
   // --- targets and units: messages, or while nothing runs ---
-  // A target with no unit, in two steps: its devices of all shards are there before the first says something to another.
+  // A target with no unit, in two steps: its devices of all shards are there before the first says something
+  // to another.
   void make_target(std::uint32_t target, const std::string& name, std::shared_ptr<const TargetAccess> access,
                    std::vector<scsi::TargetPort> ports);
   void start_target(std::uint32_t target, const scsi::RodTokenKey& token_key);
   // Nothing refers to it any more: no session, no unit at work.
   void drop_target(std::uint32_t target);
   void set_target_ports(std::uint32_t target, std::vector<scsi::TargetPort> ports);
-  // Opens the unit on the loop; `groups`: of its target. Fails with what open_channel and add_unit say; then nothing is left of it here.
-  [[nodiscard]] Status open_unit(std::uint32_t target, const UnitSpec& unit, std::span<const PortalGroup> groups);
+  // Opens the unit on the loop; `groups`: of its target. Fails with what open_channel and add_unit say; then
+  // nothing is left of it here.
+  [[nodiscard]] Status open_unit(std::uint32_t target, const UnitSpec& unit,
+                                 std::span<const PortalGroup> groups);
   // No command of the unit is in progress here; work on its whole medium is told to stop.
   [[nodiscard]] bool unit_idle(std::uint32_t target, std::uint16_t lun);
   // Every shard is idle, and nobody sees the unit: it goes. False: it has become busy.
@@ -144,9 +150,10 @@ class Shard {
   void set_unit_blocks(std::uint32_t target, std::uint16_t lun, BlockCount blocks);
   // The channels of all shards have: its nexuses here learn.
   void unit_resized(std::uint32_t target, std::uint16_t lun);
-  // Another medium (Server::change_medium): it is open here; it is what lies in the unit's tray, and what lay there is let go; that which
-  // is open does not come into the unit.
-  [[nodiscard]] Status open_medium(std::uint32_t target, std::uint16_t lun, const std::shared_ptr<block::Backstore>& medium);
+  // Another medium (Server::change_medium): it is open here; it is what lies in the unit's tray, and what lay
+  // there is let go; that which is open does not come into the unit.
+  [[nodiscard]] Status open_medium(std::uint32_t target, std::uint16_t lun,
+                                   const std::shared_ptr<block::Backstore>& medium);
   [[nodiscard]] Status put_medium_in(std::uint32_t target, std::uint16_t lun, block::SpaceMeter* space);
   void forget_medium(std::uint32_t target, std::uint16_t lun);
   // Who may use the target, and what of it, is another now: its sessions here follow.
@@ -155,9 +162,9 @@ class Shard {
   void request_logout(std::uint16_t tsih, std::chrono::seconds within);
   void request_negotiation(std::uint16_t tsih, std::chrono::seconds within);
   void drop_connection(std::uint16_t tsih, std::uint16_t cid);
-  // Initiators are asked to log out (ServerConfig::logout_timeout); commands of those that do not end (drain_timeout at most),
-  // they are told, connections close, SANITIZE and FORMAT UNIT stop; then Server::shard_stopped(). From then on the shard holds no
-  // connection and no session.
+  // Initiators are asked to log out (ServerConfig::logout_timeout); commands of those that do not end
+  // (drain_timeout at most), they are told, connections close, SANITIZE and FORMAT UNIT stop; then
+  // Server::shard_stopped(). From then on the shard holds no connection and no session.
   void stop();
   // Makes what was written durable, through this shard's channels; `flushed` hears of the first error.
   void flush_units(std::function<void(Status)> flushed);
@@ -171,8 +178,8 @@ class Shard {
   void connection_closing(Connection& connection);
   void connection_closed(Connection& connection);    // destroys it
   void connection_departed(Connection& connection);  // destroys it
-  // A connection of this session is gone; with its last one the session ends, unless one is being reinstated or may come back
-  // (recovery level 2).
+  // A connection of this session is gone; with its last one the session ends, unless one is being reinstated
+  // or may come back (recovery level 2).
   void connection_left(Session& session);
   void session_idle(Session& session);
 

@@ -29,8 +29,10 @@ Lent lent_by(block::Channel& channel) {
 // UnitSpec::keep_access_states for the device of one loop.
 class AccessStates final : public scsi::AccessStateStore {
  public:
-  AccessStates(runtime::Loop& loop, decltype(UnitSpec::keep_access_states) keep) : loop_(loop), keep_(std::move(keep)) {}
-  void keep(std::vector<scsi::PortGroup> groups, const std::string& initiator, std::function<void(bool)> done) override {
+  AccessStates(runtime::Loop& loop, decltype(UnitSpec::keep_access_states) keep)
+      : loop_(loop), keep_(std::move(keep)) {}
+  void keep(std::vector<scsi::PortGroup> groups, const std::string& initiator,
+            std::function<void(bool)> done) override {
     keep_(loop_, std::move(groups), initiator, std::move(done));
   }
 

@@ -24,8 +24,9 @@ class SpaceWatch {
   SpaceWatch(const SpaceWatch&) = delete;
   SpaceWatch& operator=(const SpaceWatch&) = delete;
 
-  // Measures at once, on the caller's thread (any that may block). nullptr where nobody can tell what the store uses. The
-  // meter lives as long as this; the store need not, and is not measured any more when it is gone.
+  // Measures at once, on the caller's thread (any that may block). nullptr where nobody can tell what the
+  // store uses. The meter lives as long as this; the store need not, and is not measured any more when it is
+  // gone.
   [[nodiscard]] block::SpaceMeter* watch(const std::shared_ptr<block::Backstore>& store);
   // Nobody uses the meter any more: it goes. Waits for a measurement in progress.
   void forget(const block::SpaceMeter& meter);

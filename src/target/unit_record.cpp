@@ -14,8 +14,8 @@ Result<std::unique_ptr<UnitRecord>> UnitRecord::open(runtime::RecordWriter& reco
   return known(records, loop, std::move(name), log);
 }
 
-std::unique_ptr<UnitRecord> UnitRecord::known(runtime::RecordWriter& records, runtime::Loop& loop, std::string name,
-                                              EventLog& log) {
+std::unique_ptr<UnitRecord> UnitRecord::known(runtime::RecordWriter& records, runtime::Loop& loop,
+                                              std::string name, EventLog& log) {
   return std::unique_ptr<UnitRecord>(new UnitRecord(records, loop, std::move(name), log));
 }
 

@@ -20,10 +20,12 @@ class UnitRecord final : public scsi::UnitStore {
   [[nodiscard]] static Result<std::unique_ptr<UnitRecord>> open(runtime::RecordWriter& records,
                                                                 runtime::Loop& loop, std::string name,
                                                                 EventLog& log, scsi::DurableState& state);
-  // The same in two steps: what there is (it blocks; any thread, while nobody writes the record), and the record of a unit that knows.
-  [[nodiscard]] static Status read(runtime::RecordWriter& records, const std::string& name, scsi::DurableState& state);
-  [[nodiscard]] static std::unique_ptr<UnitRecord> known(runtime::RecordWriter& records, runtime::Loop& loop, std::string name,
-                                                         EventLog& log);
+  // The same in two steps: what there is (it blocks; any thread, while nobody writes the record), and the
+  // record of a unit that knows.
+  [[nodiscard]] static Status read(runtime::RecordWriter& records, const std::string& name,
+                                   scsi::DurableState& state);
+  [[nodiscard]] static std::unique_ptr<UnitRecord> known(runtime::RecordWriter& records, runtime::Loop& loop,
+                                                         std::string name, EventLog& log);
 
   void save(std::vector<std::uint8_t> record, std::function<void(bool)> done) override;
 

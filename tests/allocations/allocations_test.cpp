@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A target and an initiator in one process, each on its loop (io_uring, or what PERILUNE_RUNTIME says), over loopback TCP: once warm, a million operations of
-// a kind (of encrypted files fewer) allocate nothing on either side. Every malloc, calloc and realloc of the process is counted.
+// A target and an initiator in one process, each on its loop (io_uring, or what PERILUNE_RUNTIME says), over
+// loopback TCP: once warm, a million operations of a kind (of encrypted files fewer) allocate nothing on
+// either side. Every malloc, calloc and realloc of the process is counted.
 #include <execinfo.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -47,7 +48,8 @@ namespace {
 class Silence : public EventLog {
  public:
   void event(Level level, std::string_view name, std::string_view fields) override {
-    if (level >= Level::warning) std::printf("%.*s %.*s\n", int(name.size()), name.data(), int(fields.size()), fields.data());
+    if (level >= Level::warning)
+      std::printf("%.*s %.*s\n", int(name.size()), name.data(), int(fields.size()), fields.data());
   }
 };
 
@@ -185,7 +187,8 @@ TEST_P(Allocations, AreNoneOnceWarm) {
   ASSERT_TRUE(unit_info) << unit_info.error().message;
   std::unique_ptr<initiator::LogicalUnit> unit;
   std::unique_ptr<Pump> pump;
-  // Warm: more at once than the target's largest window, so that it opens whole and slabs and queues reach their size.
+  // Warm: more at once than the target's largest window, so that it opens whole and slabs and queues reach
+  // their size.
   std::promise<void> warm;
   auto warmed = warm.get_future();
   thread->run([&] {
@@ -198,7 +201,8 @@ TEST_P(Allocations, AreNoneOnceWarm) {
     EXPECT_FALSE(pump->failed());
     pump = std::make_unique<Pump>(*unit, param.kind, param.blocks, depth, param.fua);
   });
-  // run() itself allocates (a posted function, a promise): count from inside the loop, from the first operation to the last.
+  // run() itself allocates (a posted function, a promise): count from inside the loop, from the first
+  // operation to the last.
   std::promise<void> finished;
   auto future = finished.get_future();
   thread->run([&] {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Who may use a target, through the whole of it with two shards (target/access.hpp): who is refused, which LUNs each sees, and what
-// a change of that does to those who are logged in and at work.
+// Who may use a target, through the whole of it with two shards (target/access.hpp): who is refused, which
+// LUNs each sees, and what a change of that does to those who are logged in and at work.
 #include <gtest/gtest.h>
 
 #include "block/open_backstore.hpp"
@@ -30,7 +30,8 @@ class TargetAccess : public ::testing::Test {
     pairing.spare_buffer_pages = 1024;
     target = std::make_unique<TargetMachine>(
         world, host, ScenarioOptions{},
-        [this, shared = std::make_shared<target::AccessSpec>(std::move(access))](target::ServerConfig& config) {
+        [this,
+         shared = std::make_shared<target::AccessSpec>(std::move(access))](target::ServerConfig& config) {
           pairing.apply(config);
           auto memory = block::open_backstore("ram:1M", {});
           ASSERT_TRUE(memory);

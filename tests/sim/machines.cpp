@@ -36,7 +36,11 @@ Result<std::unique_ptr<block::Channel>> SimBackstore::open_channel(runtime::Loop
 
 TargetMachine::TargetMachine(World& world, SimHost& host, const ScenarioOptions& options, Configure configure,
                              std::uint32_t shards)
-    : world_(world), host_(host), log_(world, host.name(), options), configure_(std::move(configure)), shards_(shards) {}
+    : world_(world),
+      host_(host),
+      log_(world, host.name(), options),
+      configure_(std::move(configure)),
+      shards_(shards) {}
 
 TargetMachine::~TargetMachine() {
   crash(Crash::process);
@@ -114,7 +118,8 @@ bool TargetMachine::pool_is_whole() const {
 
 std::uint32_t TargetMachine::free_pages() const {
   std::uint32_t least = server_->shard().pool->free_pages();
-  for (std::uint32_t i = 1; i < server_->shard_count(); ++i) least = std::min(least, server_->shard(i).pool->free_pages());
+  for (std::uint32_t i = 1; i < server_->shard_count(); ++i)
+    least = std::min(least, server_->shard(i).pool->free_pages());
   return least;
 }
 
@@ -231,8 +236,8 @@ std::string Pairing::describe() const {
          std::to_string(target_segment_length) + " r2t=" + std::to_string(max_outstanding_r2t) +
          " window=" + std::to_string(command_window) + " commands=" + std::to_string(commands_max) +
          " spare_pages=" + std::to_string(spare_buffer_pages) + " level=" + std::to_string(recovery_level) +
-         " connections=" + std::to_string(connections) + " time2wait=" + std::to_string(time2wait) + " time2retain=" +
-         std::to_string(time2retain);
+         " connections=" + std::to_string(connections) + " time2wait=" + std::to_string(time2wait) +
+         " time2retain=" + std::to_string(time2retain);
 }
 
 void Pairing::apply(target::ServerConfig& config) const {

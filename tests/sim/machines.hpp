@@ -40,7 +40,8 @@ class SimLog final : public EventLog {
 class SimBackstore final : public block::Backstore {
  public:
   // With `protection_bytes` its blocks have room for protection information, and it is not opened O_DIRECT.
-  [[nodiscard]] static Result<std::shared_ptr<block::Backstore>> open(runtime::Loop& loop, const std::string& path,
+  [[nodiscard]] static Result<std::shared_ptr<block::Backstore>> open(runtime::Loop& loop,
+                                                                      const std::string& path,
                                                                       std::uint32_t protection_bytes = 0);
   [[nodiscard]] const block::Geometry& geometry() const override { return geometry_; }
   [[nodiscard]] const std::string& identity() const override { return path_; }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Two or three shards of a process, each with its loop and its way to the disk, serve one removable disk:
-// what is done to its medium as a whole (SANITIZE, FORMAT UNIT, its tray, another one that the operator puts in) and ROD tokens, under load, in the
-// time that the seed gives it all.
+// what is done to its medium as a whole (SANITIZE, FORMAT UNIT, its tray, another one that the operator puts
+// in) and ROD tokens, under load, in the time that the seed gives it all.
 #include <algorithm>
 #include <map>
 #include <optional>
@@ -154,7 +154,8 @@ class SharedMedium {
     std::optional<MediumLoad> load;
   };
 
-  // Who puts in another medium now and then, as target::Server does it for the operator, from the loop of the first shard.
+  // Who puts in another medium now and then, as target::Server does it for the operator, from the loop of the
+  // first shard.
   class Operator {
    public:
     explicit Operator(SharedMedium& owner)

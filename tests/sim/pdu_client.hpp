@@ -31,7 +31,9 @@ class PduClient final : public runtime::StreamHandler, public runtime::ConnectHa
   ~PduClient() override = default;
 
   [[nodiscard]] const iscsi::InitiatorLoginResult& login() const { return login_.result(); }
-  [[nodiscard]] const iscsi::InitiatorLoginFailure& login_failure() const { return login_.failure(); }  // it was refused
+  [[nodiscard]] const iscsi::InitiatorLoginFailure& login_failure() const {
+    return login_.failure();
+  }  // it was refused
   [[nodiscard]] bool logged_in() const noexcept { return full_feature_ && !over_; }
   [[nodiscard]] bool over() const noexcept { return over_; }                           // on_end() was called
   [[nodiscard]] bool at_rest() const noexcept { return over_ && stream_ == nullptr; }  // may be destroyed

@@ -19,10 +19,12 @@ ScenarioResult run_durability(std::uint64_t seed, const ScenarioOptions& options
 ScenarioResult run_durability_with(std::uint64_t seed, const ScenarioOptions& options,
                                    const DiskFaults& lies);
 
-// As durability, over a disk with protection information (its type by the seed), where a power loss cuts through blocks of
-// 520 bytes: no flushed or FUA write fails its guard, and no torn block is ever returned as if it were one.
+// As durability, over a disk with protection information (its type by the seed), where a power loss cuts
+// through blocks of 520 bytes: no flushed or FUA write fails its guard, and no torn block is ever returned as
+// if it were one.
 ScenarioResult run_protection(std::uint64_t seed, const ScenarioOptions& options);
-ScenarioResult run_protection_with(std::uint64_t seed, const ScenarioOptions& options, const DiskFaults& lies);
+ScenarioResult run_protection_with(std::uint64_t seed, const ScenarioOptions& options,
+                                   const DiskFaults& lies);
 
 // Eight greedy sessions of unsolicited writes on the smallest legal buffer pool: all of them finish.
 ScenarioResult run_pool(std::uint64_t seed, const ScenarioOptions& options);
@@ -30,12 +32,13 @@ ScenarioResult run_pool(std::uint64_t seed, const ScenarioOptions& options);
 // Greedy readers of recovery level 1 on that pool, one of which acknowledges nothing: all of them finish.
 ScenarioResult run_retention(std::uint64_t seed, const ScenarioOptions& options);
 
-// Two or three shards serve one disk, each with its own loop: COMPARE AND WRITE increments from all of them beside plain
-// writes, mode changes, resets, changes of size, and PREEMPT, SET TARGET PORT GROUPS and the operator that shut all but one shard out. No
-// increment is lost, and nothing is written to a protected unit or by those that are shut out.
+// Two or three shards serve one disk, each with its own loop: COMPARE AND WRITE increments from all of them
+// beside plain writes, mode changes, resets, changes of size, and PREEMPT, SET TARGET PORT GROUPS and the
+// operator that shut all but one shard out. No increment is lost, and nothing is written to a protected unit
+// or by those that are shut out.
 ScenarioResult run_shards(std::uint64_t seed, const ScenarioOptions& options);
-// The same with something that the scenario must catch; and how often it was looked at each: in some runs not at all, in all of
-// them together it has to be.
+// The same with something that the scenario must catch; and how often it was looked at each: in some runs not
+// at all, in all of them together it has to be.
 enum class ShardsFault : std::uint8_t {
   none,
   forgets_access_states,  // no port group of another shard is ever in a state that refuses anything
@@ -45,8 +48,9 @@ struct ShardsResult : ScenarioResult {
 };
 ShardsResult run_shards_with(std::uint64_t seed, const ScenarioOptions& options, ShardsFault planted);
 
-// Two or three shards serve one removable disk: SANITIZE and FORMAT UNIT, its tray and ROD tokens beside writers, resets nexuses
-// that come and go, and an operator who puts in another medium. Nothing works on the medium beside them, nothing is left of what they wiped, the tray and tokens are one.
+// Two or three shards serve one removable disk: SANITIZE and FORMAT UNIT, its tray and ROD tokens beside
+// writers, resets nexuses that come and go, and an operator who puts in another medium. Nothing works on the
+// medium beside them, nothing is left of what they wiped, the tray and tokens are one.
 ScenarioResult run_medium(std::uint64_t seed, const ScenarioOptions& options);
 // The same with something that the scenario must catch.
 enum class MediumFault : std::uint8_t {
@@ -58,7 +62,8 @@ enum class MediumFault : std::uint8_t {
   operator_leaves_it,     // the operator says that the medium is out, and it is not
 };
 struct MediumResult : ScenarioResult {
-  std::uint64_t wipes = 0, ejects = 0, prevented = 0, tokens_used = 0, deleted_refused = 0, told_of_medium = 0;
+  std::uint64_t wipes = 0, ejects = 0, prevented = 0, tokens_used = 0, deleted_refused = 0,
+                told_of_medium = 0;
   std::uint64_t changes = 0, changes_refused = 0;  // by the operator
 };
 MediumResult run_medium_with(std::uint64_t seed, const ScenarioOptions& options, MediumFault planted);
@@ -71,18 +76,20 @@ struct ReassignResult : ScenarioResult {
 };
 ReassignResult run_reassign_counted(std::uint64_t seed, const ScenarioOptions& options);
 
-// Sessions of several connections, with a TaskReporting by the seed, end their own tasks and each other's by task management
-// on any connection: no status passes the fence of the answer that says that its task is over.
+// Sessions of several connections, with a TaskReporting by the seed, end their own tasks and each other's by
+// task management on any connection: no status passes the fence of the answer that says that its task is
+// over.
 ScenarioResult run_fences(std::uint64_t seed, const ScenarioOptions& options);
-// The same, and what happened: tasks with a status, tasks that a function has ended, functions, messages of FastAbort.
+// The same, and what happened: tasks with a status, tasks that a function has ended, functions, messages of
+// FastAbort.
 struct FencesResult : ScenarioResult {
   std::uint64_t answered = 0, ended = 0, functions = 0, messages = 0;
 };
 FencesResult run_fences_counted(std::uint64_t seed, const ScenarioOptions& options);
 
-// Our initiator at recovery levels 0 to 2 with one to four connections, under cuts, resets, flipped bits and connections that are
-// added and removed: what is read is right, and COMPARE AND WRITE increments show that every command is carried out and
-// answered exactly once (below level 2: at most once).
+// Our initiator at recovery levels 0 to 2 with one to four connections, under cuts, resets, flipped bits and
+// connections that are added and removed: what is read is right, and COMPARE AND WRITE increments show that
+// every command is carried out and answered exactly once (below level 2: at most once).
 ScenarioResult run_levels(std::uint64_t seed, const ScenarioOptions& options);
 
 // The same with something that the scenario must catch.

@@ -24,7 +24,9 @@ constexpr const char* disk_path = "/disk";
 class Sharded {
  public:
   Sharded(std::uint64_t seed, const ScenarioOptions& options, ShardsFault planted)
-      : world_(seed, world_options(options)), host_(world_.add_host("target", {"10.0.0.1"})), planted_(planted) {
+      : world_(seed, world_options(options)),
+        host_(world_.add_host("target", {"10.0.0.1"})),
+        planted_(planted) {
     DiskOptions disk;
     disk.size_bytes = 64 * 512;
     host_.add_disk(disk_path, disk);
@@ -53,7 +55,8 @@ class Sharded {
       all.loops_[to]->post([this, to, work = std::move(work)] {
         scsi::Device& device = all.shards_[to]->device;
         work(device);
-        if (all.planted_ == ShardsFault::forgets_access_states && to != 0) forget_access_states(*device.unit(0));
+        if (all.planted_ == ShardsFault::forgets_access_states && to != 0)
+          forget_access_states(*device.unit(0));
       });
     }
     static void forget_access_states(scsi::LogicalUnit& unit) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A target on several loops of one machine: where sessions live, and that nothing is lost or late when connections move.
+// A target on several loops of one machine: where sessions live, and that nothing is lost or late when
+// connections move.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -41,9 +42,12 @@ class SimShards : public ::testing::Test {
     return *clients.back();
   }
   [[nodiscard]] bool all_ready() const {
-    return std::all_of(clients.begin(), clients.end(), [](const auto& client) { return client->unit() != nullptr; });
+    return std::all_of(clients.begin(), clients.end(),
+                       [](const auto& client) { return client->unit() != nullptr; });
   }
-  [[nodiscard]] std::uint32_t sessions_on(std::uint32_t shard) { return target->server().registry().sessions_on(shard); }
+  [[nodiscard]] std::uint32_t sessions_on(std::uint32_t shard) {
+    return target->server().registry().sessions_on(shard);
+  }
 
   std::unique_ptr<World> world;
   std::unique_ptr<TargetMachine> target;
@@ -77,7 +81,8 @@ TEST_F(SimShards, AReinstatedSessionEndsOnItsShardBeforeTheNewOneBegins) {
     moved.start();  // the same name and ISID
     ASSERT_TRUE(world->run_until(
         [&] {
-          EXPECT_LE(target->server().shard(0).session_count() + target->server().shard(1).session_count(), 2U);
+          EXPECT_LE(target->server().shard(0).session_count() + target->server().shard(1).session_count(),
+                    2U);
           return moved.unit() != nullptr;
         },
         60s));
@@ -87,8 +92,8 @@ TEST_F(SimShards, AReinstatedSessionEndsOnItsShardBeforeTheNewOneBegins) {
   }
 }
 
-// One nexus, many machines that claim it at the same time: each takes the place of the one before, whether that one's session
-// is open, on its way to its shard, or has not left for it.
+// One nexus, many machines that claim it at the same time: each takes the place of the one before, whether
+// that one's session is open, on its way to its shard, or has not left for it.
 TEST_F(SimShards, LoginsOfOneNexusAtTheSameTimeReplaceEachOther) {
   int contested = 0;
   for (std::uint64_t seed = 1; seed <= 40; ++seed) {
@@ -99,7 +104,9 @@ TEST_F(SimShards, LoginsOfOneNexusAtTheSameTimeReplaceEachOther) {
     const target::Registry& registry = target->server().registry();
     contested += world->run_until([&] { return registry.half_open() >= 3; }, 5s) ? 1 : 0;
     // Sooner than a login times out.
-    ASSERT_TRUE(world->run_until([&] { return registry.half_open() == 0 && registry.session_count() == 2; }, 10s)) << seed;
+    ASSERT_TRUE(
+        world->run_until([&] { return registry.half_open() == 0 && registry.session_count() == 2; }, 10s))
+        << seed;
     EXPECT_LE(target->server().shard(0).session_count() + target->server().shard(1).session_count(), 2U);
   }
   EXPECT_GT(contested, 20);

@@ -20,7 +20,8 @@ void run_seeds(ScenarioResult (*run)(std::uint64_t, const ScenarioOptions&), std
 }
 
 int caught(const DiskFaults& lies, std::uint64_t seeds,
-           ScenarioResult (*run)(std::uint64_t, const ScenarioOptions&, const DiskFaults&) = run_durability_with) {
+           ScenarioResult (*run)(std::uint64_t, const ScenarioOptions&,
+                                 const DiskFaults&) = run_durability_with) {
   int count = 0;
   for (std::uint64_t seed = 1; seed <= seeds; ++seed) {
     count += run(seed, {}, lies).problem.empty() ? 0 : 1;
@@ -110,10 +111,12 @@ TEST(Simulation, TheMediumItsTrayAndTokensAreOneOverAllShards) {
 }
 
 TEST(Simulation, WhatIsWrongWithTheMediumOfSeveralShardsIsCaught) {
-  for (const MediumFault planted : {MediumFault::answers_early, MediumFault::keeps_blocks, MediumFault::forgets_who_prevents,
-                                    MediumFault::deleted_tokens_return, MediumFault::operator_leaves_it}) {
+  for (const MediumFault planted :
+       {MediumFault::answers_early, MediumFault::keeps_blocks, MediumFault::forgets_who_prevents,
+        MediumFault::deleted_tokens_return, MediumFault::operator_leaves_it}) {
     int caught = 0;
-    for (std::uint64_t seed = 1; seed <= 20; ++seed) caught += run_medium_with(seed, {}, planted).problem.empty() ? 0 : 1;
+    for (std::uint64_t seed = 1; seed <= 20; ++seed)
+      caught += run_medium_with(seed, {}, planted).problem.empty() ? 0 : 1;
     EXPECT_GT(caught, 3) << static_cast<int>(planted);
   }
 }

@@ -24,10 +24,11 @@ struct WorkloadShape {
   std::uint32_t flushes = 5;
   std::uint32_t zeroes = 5;  // unmap and write zeroes
   bool tolerant = false;     // operations may fail; what they did is judged all the same
-  // verify(): reads of one block each; those fail that a power loss may have torn (BlockHistory::may_be_torn).
+  // verify(): reads of one block each; those fail that a power loss may have torn
+  // (BlockHistory::may_be_torn).
   bool torn_reads_fail = false;
-  // And of those whose protection information was never written, or taken away, a torn one is read as it is: there is nothing
-  // to check it against.
+  // And of those whose protection information was never written, or taken away, a torn one is read as it is:
+  // there is nothing to check it against.
   bool blocks_may_be_blank = false;
 };
 

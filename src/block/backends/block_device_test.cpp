@@ -57,8 +57,10 @@ TEST_P(BlockDevice, IsServedLikeAFile) {
   EXPECT_EQ(g.blocks.value(), (8U << 20) / 512);
   EXPECT_EQ(store->identity(), device.path());
   EXPECT_TRUE(store->describe().starts_with("block device " + device.path())) << store->describe();
-  // 512-byte blocks on a device that takes only 4096: through the page cache, so that neighbours are never lost.
-  EXPECT_EQ(store->describe().find("O_DIRECT") != std::string::npos, device_block == 512) << store->describe();
+  // 512-byte blocks on a device that takes only 4096: through the page cache, so that neighbours are never
+  // lost.
+  EXPECT_EQ(store->describe().find("O_DIRECT") != std::string::npos, device_block == 512)
+      << store->describe();
   Buffer all(65536, 0x11), one(512, 0x22), in(65536);
   ASSERT_EQ(write(0, all), OpStatus::ok);
   EXPECT_EQ(write(9, one, true), OpStatus::ok);
@@ -86,7 +88,8 @@ TEST_P(BlockDevice, IsServedLikeAFile) {
 // A name below /dev/mapper, as it does not change from boot to boot.
 class StableName {
  public:
-  explicit StableName(const std::string& device) : made_folder_(std::filesystem::create_directory("/dev/mapper", error_)) {
+  explicit StableName(const std::string& device)
+      : made_folder_(std::filesystem::create_directory("/dev/mapper", error_)) {
     std::filesystem::create_symlink(device, path_, error_);
   }
   ~StableName() {

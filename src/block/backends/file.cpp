@@ -21,8 +21,11 @@
 namespace perilune::block {
 namespace {
 
-// The names below these folders are the stable ones; what they point to (dm-3, sdb) changes from boot to boot.
-bool stable_device_name(const std::string& path) { return path.starts_with("/dev/mapper/") || path.starts_with("/dev/disk/"); }
+// The names below these folders are the stable ones; what they point to (dm-3, sdb) changes from boot to
+// boot.
+bool stable_device_name(const std::string& path) {
+  return path.starts_with("/dev/mapper/") || path.starts_with("/dev/disk/");
+}
 
 std::string canonical(const std::string& path) {
   if (stable_device_name(path)) return path;
@@ -34,8 +37,9 @@ tl::unexpected<Error> explain(const std::string& path, const Error& error, bool 
   switch (error.os_errno) {
     case ENOENT:
       return fail(Errc::not_found,
-                  path.starts_with("/dev/") ? path + ": no such device"
-                                            : fmt::format("{}: no such file (create one with: truncate -s 1G {})", path, path),
+                  path.starts_with("/dev/")
+                      ? path + ": no such device"
+                      : fmt::format("{}: no such file (create one with: truncate -s 1G {})", path, path),
                   ENOENT);
     case EISDIR:
       return fail(Errc::invalid_argument, path + ": is a directory", EISDIR);
@@ -54,7 +58,8 @@ tl::unexpected<Error> explain(const std::string& path, const Error& error, bool 
 
 }  // namespace
 
-Result<std::unique_ptr<Backstore>> FileBackstore::open(const std::string& path, const BackstoreOptions& options) {
+Result<std::unique_ptr<Backstore>> FileBackstore::open(const std::string& path,
+                                                       const BackstoreOptions& options) {
   struct stat info{};
   if (::stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode)) {
     return fail(Errc::invalid_argument, path + ": is a directory");
@@ -63,13 +68,15 @@ Result<std::unique_ptr<Backstore>> FileBackstore::open(const std::string& path, 
   auto opened = runtime::posix::open_block_file(path, how, !options.read_only, options.access);
   if (!opened) return explain(path, opened.error(), options.read_only);
   if (options.protection_bytes != 0 && opened->properties.is_block_device) {
-    return fail(Errc::unsupported, path + ": protection information is kept in files and in memory, not on a block device");
+    return fail(Errc::unsupported,
+                path + ": protection information is kept in files and in memory, not on a block device");
   }
   if (opened->properties.size_bytes < options.stored_block_bytes()) {
-    return fail(Errc::invalid_argument,
-                opened->properties.size_bytes == 0
-                    ? fmt::format("{}: is empty (give it a size with: truncate -s 1G {})", path, path)
-                    : fmt::format("{}: holds less than one block of {} bytes", path, options.stored_block_bytes()));
+    return fail(
+        Errc::invalid_argument,
+        opened->properties.size_bytes == 0
+            ? fmt::format("{}: is empty (give it a size with: truncate -s 1G {})", path, path)
+            : fmt::format("{}: holds less than one block of {} bytes", path, options.stored_block_bytes()));
   }
   std::unique_ptr<FileBackstore> self(new FileBackstore);
   self->file_ = std::move(*opened);
@@ -82,11 +89,13 @@ Result<std::unique_ptr<Backstore>> FileBackstore::open(const std::string& path, 
   self->identity_ = canonical(path);
   self->geometry_ = file_geometry(properties, options.stored_block_bytes());
   self->geometry_.protection_bytes = options.protection_bytes;
-  self->geometry_.physical_block_size_bytes = options.physical_block_over(self->geometry_.physical_block_size_bytes);
+  self->geometry_.physical_block_size_bytes =
+      options.physical_block_over(self->geometry_.physical_block_size_bytes);
   if (Status status = self->take_key(options); !status) return tl::unexpected(status.error());
   self->thick_ = options.thick;
   if (options.thick) {
-    if (Status status = self->allocate_all(path, properties.size_bytes); !status) return tl::unexpected(status.error());
+    if (Status status = self->allocate_all(path, properties.size_bytes); !status)
+      return tl::unexpected(status.error());
     self->file_.sparse = false;
     self->geometry_.thin = self->geometry_.unmap_zeroes = false;
   }
@@ -97,12 +106,15 @@ Result<std::unique_ptr<Backstore>> FileBackstore::open(const std::string& path, 
 // A journal that goes with the power is of no use to a disk that does not.
 Status FileBackstore::take_journal(const BackstoreOptions& options) {
   const auto& p = file_.properties;
-  if (options.atomic_journal == nullptr || p.read_only || (options.atomic_journal->in_memory() && !file_.in_memory)) return {};
+  if (options.atomic_journal == nullptr || p.read_only ||
+      (options.atomic_journal->in_memory() && !file_.in_memory))
+    return {};
   struct stat info{};
   if (::fstat(file_.fd.get(), &info) != 0) return fail_errno(errno, identity_);
   atomic_disk_ = atomic_disk_number(identity_, p.is_block_device ? 0 : info.st_ino);
   auto fd = runtime::posix::open_path(options.access, path_for_channels(), O_RDWR);  // through the page cache
-  if (!fd) return fail(fd.error().code, fmt::format("{}: {}", identity_, fd.error().message), fd.error().os_errno);
+  if (!fd)
+    return fail(fd.error().code, fmt::format("{}: {}", identity_, fd.error().message), fd.error().os_errno);
   const auto medium = make_file_medium(fd->release(), identity_, p.size_bytes);
   if (Status status = options.atomic_journal->recover(atomic_disk_, *medium); !status) return status;
   journal_ = options.atomic_journal;
@@ -113,13 +125,19 @@ Status FileBackstore::take_journal(const BackstoreOptions& options) {
 Status FileBackstore::take_key(const BackstoreOptions& options) {
   if (!options.encrypted) {
     if (options.key_folder.empty() || !DiskKey::exists(options.key_folder, identity_)) return {};
-    return fail(Errc::invalid_argument, fmt::format("{}: is encrypted, for there is a key of it: serve it encrypted, or, if it has been made anew, remove {}",
-                                                    identity_, DiskKey::path_of(options.key_folder, identity_)));
+    return fail(Errc::invalid_argument,
+                fmt::format("{}: is encrypted, for there is a key of it: serve it encrypted, or, if it has "
+                            "been made anew, remove {}",
+                            identity_, DiskKey::path_of(options.key_folder, identity_)));
   }
-  if (options.key_folder.empty()) return fail(Errc::invalid_argument, identity_ + ": to be encrypted it needs a state folder, which keeps its key");
+  if (options.key_folder.empty())
+    return fail(Errc::invalid_argument,
+                identity_ + ": to be encrypted it needs a state folder, which keeps its key");
   // The key goes by the name, and two devices may change theirs from boot to boot.
   if (file_.properties.is_block_device && !stable_device_name(identity_)) {
-    return fail(Errc::invalid_argument, identity_ + ": to be encrypted a device is named by what stays the same: /dev/disk/by-id/..., /dev/mapper/...");
+    return fail(Errc::invalid_argument, identity_ +
+                                            ": to be encrypted a device is named by what stays the same: "
+                                            "/dev/disk/by-id/..., /dev/mapper/...");
   }
   auto key = DiskKey::open(options.key_folder, identity_, [this] { return holds_nothing(); });
   if (!key) return tl::unexpected(key.error());
@@ -131,20 +149,28 @@ Status FileBackstore::take_key(const BackstoreOptions& options) {
 // A disk is encrypted from its first block on, or not at all. Of a device its ends are looked at.
 Status FileBackstore::holds_nothing() const {
   const auto holds_data = [this] {
-    return fail(Errc::invalid_argument, fmt::format("{}: holds data, and there is no key of it: only an empty disk can become an encrypted one ({})", identity_,
-                                                    file_.properties.is_block_device ? "blkdiscard --zeroout makes one of a device" : "truncate -s SIZE makes one where no file is"));
+    return fail(
+        Errc::invalid_argument,
+        fmt::format(
+            "{}: holds data, and there is no key of it: only an empty disk can become an encrypted one ({})",
+            identity_,
+            file_.properties.is_block_device ? "blkdiscard --zeroout makes one of a device"
+                                             : "truncate -s SIZE makes one where no file is"));
   };
   if (!file_.properties.is_block_device) {
     if (::lseek(file_.fd.get(), 0, SEEK_DATA) >= 0) return holds_data();
     return errno == ENXIO ? Status() : fail_errno(errno, identity_);
   }
   constexpr std::size_t looked_at_bytes = 1 << 20, alignment = 4096;
-  const std::unique_ptr<std::uint8_t, decltype(&std::free)> memory(static_cast<std::uint8_t*>(std::aligned_alloc(alignment, looked_at_bytes)), std::free);
+  const std::unique_ptr<std::uint8_t, decltype(&std::free)> memory(
+      static_cast<std::uint8_t*>(std::aligned_alloc(alignment, looked_at_bytes)), std::free);
   const std::uint64_t size = file_.properties.size_bytes;
-  for (const std::uint64_t at : {std::uint64_t{0}, size > looked_at_bytes ? (size - looked_at_bytes) / alignment * alignment : 0}) {
+  for (const std::uint64_t at :
+       {std::uint64_t{0}, size > looked_at_bytes ? (size - looked_at_bytes) / alignment * alignment : 0}) {
     const ssize_t n = ::pread(file_.fd.get(), memory.get(), looked_at_bytes, static_cast<off_t>(at));
     if (n < 0) return fail_errno(errno, identity_);
-    if (std::any_of(memory.get(), memory.get() + n, [](std::uint8_t byte) { return byte != 0; })) return holds_data();
+    if (std::any_of(memory.get(), memory.get() + n, [](std::uint8_t byte) { return byte != 0; }))
+      return holds_data();
   }
   return {};
 }
@@ -169,10 +195,13 @@ Status FileBackstore::allocate_all(const std::string& path, std::uint64_t size_b
   } while (result != 0 && errno == EINTR);
   if (result == 0) return {};
   if (errno == EOPNOTSUPP) {
-    return fail(Errc::unsupported, path + ": this file system cannot allocate space in advance, so the disk can only be thin", errno);
+    return fail(Errc::unsupported,
+                path + ": this file system cannot allocate space in advance, so the disk can only be thin",
+                errno);
   }
   const Errc code = errno == ENOSPC || errno == EDQUOT ? Errc::no_space : Errc::io;
-  return fail(code, fmt::format("{}: allocating {}: {}", path, format_size(size_bytes), std::strerror(errno)), errno);
+  return fail(code, fmt::format("{}: allocating {}: {}", path, format_size(size_bytes), std::strerror(errno)),
+              errno);
 }
 
 Result<BlockCount> FileBackstore::look_at_size() {
@@ -199,10 +228,13 @@ std::string FileBackstore::path_for_channels() const {
 std::string FileBackstore::describe() const {
   const auto& p = file_.properties;
   const std::uint64_t tail = p.size_bytes % geometry_.block_size_bytes;
-  return fmt::format("{} {}, {}{}{}{}{}{}{}{}{}", p.is_block_device ? "block device" : "file", identity_, format_size(p.size_bytes),
-                     p.direct ? ", O_DIRECT" : ", page cache", file_.sparse ? ", sparse" : "",
-                     thick_ ? ", thick" : "", key_ != nullptr ? ", encrypted" : "", geometry_.protection_bytes == 0 ? "" : ", with protection information", p.read_only ? ", read-only" : "", locked_ ? "" : ", not locked (the file system has no locks)",
-                     tail == 0 ? "" : fmt::format(", the last {} bytes are not served (less than a block)", tail));
+  return fmt::format(
+      "{} {}, {}{}{}{}{}{}{}{}{}", p.is_block_device ? "block device" : "file", identity_,
+      format_size(p.size_bytes), p.direct ? ", O_DIRECT" : ", page cache", file_.sparse ? ", sparse" : "",
+      thick_ ? ", thick" : "", key_ != nullptr ? ", encrypted" : "",
+      geometry_.protection_bytes == 0 ? "" : ", with protection information",
+      p.read_only ? ", read-only" : "", locked_ ? "" : ", not locked (the file system has no locks)",
+      tail == 0 ? "" : fmt::format(", the last {} bytes are not served (less than a block)", tail));
 }
 
 void FileBackstore::set_blocks(Channel& channel, BlockCount blocks) {
@@ -216,7 +248,9 @@ Result<std::unique_ptr<Channel>> FileBackstore::open_channel(runtime::Loop& loop
   auto plain = open_plain_channel(loop);
   if (!plain || key_ == nullptr) return plain;
   auto file = loop.open_file(key_->path(), {.read_only = false, .prefer_direct = false});
-  if (!file) return fail(file.error().code, fmt::format("{}: {}", key_->path(), file.error().message), file.error().os_errno);
+  if (!file)
+    return fail(file.error().code, fmt::format("{}: {}", key_->path(), file.error().message),
+                file.error().os_errno);
   auto encrypted = EncryptionFilter::create(std::move(*plain), key_, std::move(*file), loop.random());
   if (!encrypted) return tl::unexpected(encrypted.error());
   return std::unique_ptr<Channel>(std::move(*encrypted));
@@ -224,7 +258,9 @@ Result<std::unique_ptr<Channel>> FileBackstore::open_channel(runtime::Loop& loop
 
 Result<std::unique_ptr<Channel>> FileBackstore::open_plain_channel(runtime::Loop& loop) {
   auto file = loop.open_file(path_for_channels(), {file_.properties.read_only, file_.properties.direct});
-  if (!file) return fail(file.error().code, fmt::format("{}: {}", identity_, file.error().message), file.error().os_errno);
+  if (!file)
+    return fail(file.error().code, fmt::format("{}: {}", identity_, file.error().message),
+                file.error().os_errno);
   if (journal_ == nullptr) return make_file_channel(std::move(*file), geometry_, health_);
   auto lanes = journal_->lanes(loop);
   if (!lanes) return tl::unexpected(lanes.error());

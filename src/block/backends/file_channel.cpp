@@ -32,14 +32,16 @@ OpStatus status_of(OpKind kind, int os_errno) {
     case ENODEV:
     case ENXIO: return OpStatus::not_ready;
     case EOPNOTSUPP: return OpStatus::unsupported;
-    default: return kind == OpKind::read || kind == OpKind::query ? OpStatus::read_error : OpStatus::write_error;
+    default:
+      return kind == OpKind::read || kind == OpKind::query ? OpStatus::read_error : OpStatus::write_error;
   }
 }
 
 class FileChannel final : public Channel {
  public:
-  FileChannel(std::unique_ptr<runtime::BlockFile> file, const Geometry& geometry, std::shared_ptr<FlushHealth> health,
-              std::shared_ptr<AtomicLanes> lanes = nullptr, std::uint64_t disk = 0)
+  FileChannel(std::unique_ptr<runtime::BlockFile> file, const Geometry& geometry,
+              std::shared_ptr<FlushHealth> health, std::shared_ptr<AtomicLanes> lanes = nullptr,
+              std::uint64_t disk = 0)
       : file_(std::move(file)),
         geometry_(geometry),
         health_(std::move(health)),
@@ -74,7 +76,9 @@ class FileChannel final : public Channel {
   [[nodiscard]] static std::uint8_t* bounce(const BlockOp& op) {
     return reinterpret_cast<std::uint8_t*>(op.backend_space[bounce_memory]);
   }
-  static void set_stage(BlockOp& op, Stage stage) { op.backend_space[stage_of] = static_cast<std::uint64_t>(stage); }
+  static void set_stage(BlockOp& op, Stage stage) {
+    op.backend_space[stage_of] = static_cast<std::uint64_t>(stage);
+  }
 
   std::unique_ptr<runtime::BlockFile> file_;
   Geometry geometry_;
@@ -83,8 +87,8 @@ class FileChannel final : public Channel {
   AtomicDisk atomic_disk_;
   std::size_t bounce_bytes_ = 0;
   IntrusiveList<BlockOp> waiting_;  // for bounce memory
-  // One sync at a time: the system tells of a lost write once per descriptor, so of two syncs under way one could report
-  // success for data that the other was told is gone. Who comes meanwhile shares the next.
+  // One sync at a time: the system tells of a lost write once per descriptor, so of two syncs under way one
+  // could report success for data that the other was told is gone. Who comes meanwhile shares the next.
   bool syncing_ = false;
   IntrusiveList<BlockOp> shares_sync_;  // the one under way
   IntrusiveList<BlockOp> wants_sync_;   // the one after it
@@ -101,7 +105,8 @@ bool FileChannel::submit(BlockOp& op) {
       return end(op, OpStatus::write_error, failed);
     }
   }
-  if (atomic) return lanes_ != nullptr ? lanes_->submit(atomic_disk_, op) : end(op, OpStatus::unsupported, EOPNOTSUPP);
+  if (atomic)
+    return lanes_ != nullptr ? lanes_->submit(atomic_disk_, op) : end(op, OpStatus::unsupported, EOPNOTSUPP);
   op.backend_space[owner] = reinterpret_cast<std::uint64_t>(this);
   op.backend_space[bytes_done] = 0;
   op.backend_space[bounce_memory] = 0;
@@ -119,7 +124,8 @@ bool FileChannel::submit(BlockOp& op) {
       set_stage(op, Stage::deallocate);
       break;
     case OpKind::write_zeroes:
-      set_stage(op, op.may_unmap && geometry_.thin && geometry_.unmap_zeroes ? Stage::deallocate : Stage::zero);
+      set_stage(op,
+                op.may_unmap && geometry_.thin && geometry_.unmap_zeroes ? Stage::deallocate : Stage::zero);
       break;
     case OpKind::query:
       if (!geometry_.thin) {  // all is allocated, whether it was written or not
@@ -185,7 +191,8 @@ bool FileChannel::issue_sync(BlockOp& op, int& result) {
   return true;
 }
 
-// The sync that `first` waited for is over, for those too who share it; the next one begins before anybody hears of it.
+// The sync that `first` waited for is over, for those too who share it; the next one begins before anybody
+// hears of it.
 void FileChannel::sync_ended(BlockOp& first, int result) {
   IntrusiveList<BlockOp> ended;
   for (BlockOp* leader = &first;;) {
@@ -239,8 +246,10 @@ bool FileChannel::step(BlockOp& op, int result) {
     return end(op, OpStatus::write_error, -result);
   }
   if (result < 0) return end(op, status_of(op.kind, -result), -result);
-  // A sync through another descriptor has failed meanwhile: of the two, only that one may have been told what both lost.
-  if (const int failed = health_->failed_errno.load(std::memory_order_relaxed); stage == Stage::flush && failed != 0) {
+  // A sync through another descriptor has failed meanwhile: of the two, only that one may have been told what
+  // both lost.
+  if (const int failed = health_->failed_errno.load(std::memory_order_relaxed);
+      stage == Stage::flush && failed != 0) {
     return end(op, OpStatus::write_error, failed);
   }
   if (stage == Stage::extent) return end_query(op);
@@ -254,7 +263,8 @@ bool FileChannel::end_query(BlockOp& op) {
   const std::uint64_t block = geometry_.block_size_bytes;
   const runtime::FileExtent& extent = op.file_op.extent;
   op.mapped = extent.allocated || extent.length_bytes < block;
-  const std::uint64_t known = extent.allocated ? (extent.length_bytes + block - 1) / block : extent.length_bytes / block;
+  const std::uint64_t known =
+      extent.allocated ? (extent.length_bytes + block - 1) / block : extent.length_bytes / block;
   op.alike = BlockCount(std::clamp<std::uint64_t>(known, 1, op.blocks.value()));
   return end(op, OpStatus::ok);
 }
@@ -355,7 +365,8 @@ void FileChannel::start_waiting() {
 Geometry file_geometry(const runtime::FileProperties& properties, std::uint32_t block_size_bytes) {
   Geometry g;
   g.block_size_bytes = block_size_bytes;
-  const std::uint32_t physical = std::bit_floor(std::clamp<std::uint32_t>(properties.physical_block_bytes, 512, 65536));
+  const std::uint32_t physical =
+      std::bit_floor(std::clamp<std::uint32_t>(properties.physical_block_bytes, 512, 65536));
   g.physical_block_size_bytes = std::max(block_size_bytes, physical);
   g.blocks = BlockCount(properties.size_bytes / block_size_bytes);
   // A disk's own cache is volatile unless it says otherwise; the page cache always is.
@@ -364,8 +375,8 @@ Geometry file_geometry(const runtime::FileProperties& properties, std::uint32_t 
   g.unmap_zeroes = g.thin;
   g.read_only = properties.read_only;
   g.rotational = properties.rotational;
-  g.unmap_granularity_blocks =
-      std::max<std::uint32_t>(1, (properties.discard_granularity_bytes + block_size_bytes - 1) / block_size_bytes);
+  g.unmap_granularity_blocks = std::max<std::uint32_t>(
+      1, (properties.discard_granularity_bytes + block_size_bytes - 1) / block_size_bytes);
   g.memory_alignment_bytes = properties.memory_alignment_bytes;
   return g;
 }
@@ -376,11 +387,13 @@ std::unique_ptr<Channel> make_file_channel(std::unique_ptr<runtime::BlockFile> f
 }
 
 std::unique_ptr<Channel> make_file_channel(std::unique_ptr<runtime::BlockFile> file, const Geometry& geometry,
-                                           std::shared_ptr<FlushHealth> health, std::shared_ptr<AtomicLanes> lanes,
-                                           std::uint64_t disk) {
+                                           std::shared_ptr<FlushHealth> health,
+                                           std::shared_ptr<AtomicLanes> lanes, std::uint64_t disk) {
   return std::make_unique<FileChannel>(std::move(file), geometry, std::move(health), std::move(lanes), disk);
 }
 
-void set_file_channel_blocks(Channel& channel, BlockCount blocks) { static_cast<FileChannel&>(channel).set_blocks(blocks); }
+void set_file_channel_blocks(Channel& channel, BlockCount blocks) {
+  static_cast<FileChannel&>(channel).set_blocks(blocks);
+}
 
 }  // namespace perilune::block

@@ -15,17 +15,22 @@
 namespace perilune::block {
 namespace {
 
-// Moves at most `piece` bytes per call; sync answers come from `sync_results` (then 0). Everything ends at once.
+// Moves at most `piece` bytes per call; sync answers come from `sync_results` (then 0). Everything ends at
+// once.
 class ScriptedFile final : public runtime::BlockFile {
  public:
-  explicit ScriptedFile(std::vector<std::string>& log) : log_(log), bytes(1 << 16, 0) { properties_.size_bytes = bytes.size(); }
+  explicit ScriptedFile(std::vector<std::string>& log) : log_(log), bytes(1 << 16, 0) {
+    properties_.size_bytes = bytes.size();
+  }
   [[nodiscard]] const runtime::FileProperties& properties() const override { return properties_; }
-  [[nodiscard]] bool read(runtime::FileOp&, ByteOffset offset, std::span<const iovec> iov, int& result) override {
+  [[nodiscard]] bool read(runtime::FileOp&, ByteOffset offset, std::span<const iovec> iov,
+                          int& result) override {
     result = move(offset.value(), iov, false);
     log_.push_back("read " + std::to_string(offset.value()));
     return true;
   }
-  [[nodiscard]] bool write(runtime::FileOp&, ByteOffset offset, std::span<const iovec> iov, bool durable, int& result) override {
+  [[nodiscard]] bool write(runtime::FileOp&, ByteOffset offset, std::span<const iovec> iov, bool durable,
+                           int& result) override {
     result = next_write_error != 0 ? -next_write_error : move(offset.value(), iov, true);
     log_.push_back((durable ? "durable write " : "write ") + std::to_string(offset.value()));
     return true;
@@ -107,8 +112,8 @@ class FileChannelTest : public ::testing::Test {
     file->properties_ = change;
     channel = make_file_channel(std::move(owned), file_geometry(change, 512), health);
   }
-  OpStatus run(OpKind kind, std::uint64_t lba, std::span<const iovec> iov, std::uint64_t blocks, bool fua = false,
-               bool may_unmap = false) {
+  OpStatus run(OpKind kind, std::uint64_t lba, std::span<const iovec> iov, std::uint64_t blocks,
+               bool fua = false, bool may_unmap = false) {
     BlockOp op;
     op.kind = kind;
     op.lba = Lba(lba);
@@ -179,9 +184,9 @@ TEST_F(FileChannelTest, InterruptedTransfersAreTriedAgain) {
 TEST_F(FileChannelTest, ErrorsKeepTheirMeaning) {
   std::vector<std::uint8_t> data(512);
   const iovec iov{data.data(), data.size()};
-  const std::pair<int, OpStatus> cases[] = {{EIO, OpStatus::write_error},   {ENOSPC, OpStatus::no_space},
-                                            {EDQUOT, OpStatus::no_space},   {EROFS, OpStatus::write_protected},
-                                            {ENXIO, OpStatus::not_ready},   {EINVAL, OpStatus::write_error}};
+  const std::pair<int, OpStatus> cases[] = {{EIO, OpStatus::write_error}, {ENOSPC, OpStatus::no_space},
+                                            {EDQUOT, OpStatus::no_space}, {EROFS, OpStatus::write_protected},
+                                            {ENXIO, OpStatus::not_ready}, {EINVAL, OpStatus::write_error}};
   for (const auto& [error, status] : cases) {
     file->next_write_error = error;
     EXPECT_EQ(run(OpKind::write, 0, {&iov, 1}, 1), status) << error;
@@ -225,7 +230,8 @@ TEST_F(FileChannelTest, FlushesThatCameDuringASyncShareTheNextAndItsFailure) {
   EXPECT_EQ(log, (std::vector<std::string>{"sync", "sync", "sync"}));
 }
 
-// The kernel reports a failed write-back once, and calls the pages clean: the next fsync would say that all is well.
+// The kernel reports a failed write-back once, and calls the pages clean: the next fsync would say that all
+// is well.
 TEST_F(FileChannelTest, AFailedFlushIsNeverForgottenOnAnyChannel) {
   file->sync_results = {-EIO};
   auto other = make_file_channel(std::make_unique<ScriptedFile>(log), channel->geometry(), health);

@@ -48,7 +48,8 @@ TEST_F(File, GeometryTellsTheTruth) {
   EXPECT_TRUE(g.fua);
   EXPECT_FALSE(g.read_only);
   EXPECT_FALSE(g.lends_memory);
-  EXPECT_NE(store->describe().find("the last 100 bytes are not served"), std::string::npos) << store->describe();
+  EXPECT_NE(store->describe().find("the last 100 bytes are not served"), std::string::npos)
+      << store->describe();
   EXPECT_NE(store->describe().find("1.0 MiB"), std::string::npos) << store->describe();
   EXPECT_NE(store->describe().find("sparse"), std::string::npos) << store->describe();
   EXPECT_EQ(store->identity(), std::filesystem::canonical(folder / "disk").string());
@@ -89,11 +90,13 @@ TEST_F(File, RoomForProtectionInformationIsPartOfEveryBlock) {
   EXPECT_NE(store->describe().find("with protection information"), std::string::npos);
   Buffer out(3 * 520, 0x5a);
   EXPECT_EQ(write(7, out, true), OpStatus::ok);
-  EXPECT_EQ(trace, (std::vector<std::pair<std::string, bool>>{{"WRITE", true}}));  // blocks and what protects them: one write
+  EXPECT_EQ(trace, (std::vector<std::pair<std::string, bool>>{{"WRITE", true}}));  // blocks and what protects
+                                                                                   // them: one write
   EXPECT_EQ(slurp(path, 7 * 520, 3 * 520), std::string(3 * 520, '\x5a'));
   if (!g.thin) GTEST_SKIP() << "no holes on this file system";
   EXPECT_EQ(range(OpKind::unmap, 8, 1), OpStatus::ok);
-  EXPECT_EQ(slurp(path, 7 * 520, 3 * 520), std::string(520, '\x5a') + std::string(520, '\0') + std::string(520, '\x5a'));
+  EXPECT_EQ(slurp(path, 7 * 520, 3 * 520),
+            std::string(520, '\x5a') + std::string(520, '\0') + std::string(520, '\x5a'));
   options.block_size_bytes = 4096;
   channel.reset();
   store.reset();
@@ -107,7 +110,8 @@ TEST_F(File, FuaIsADurableWriteAndAPlainWriteIsNot) {
   EXPECT_EQ(write(0, data), OpStatus::ok);
   EXPECT_EQ(write(8, data, true), OpStatus::ok);
   EXPECT_EQ(flush(), OpStatus::ok);
-  const std::vector<std::pair<std::string, bool>> expected = {{"WRITE", false}, {"WRITE", true}, {"FSYNC", true}};
+  const std::vector<std::pair<std::string, bool>> expected = {
+      {"WRITE", false}, {"WRITE", true}, {"FSYNC", true}};
   EXPECT_EQ(trace, expected);
 }
 

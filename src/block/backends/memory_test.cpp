@@ -80,8 +80,10 @@ TEST_F(Ram, RoomForProtectionInformationIsPartOfEveryBlock) {
   ASSERT_EQ(write(100, data), OpStatus::ok);
   EXPECT_EQ(range(OpKind::unmap, 117, 20), OpStatus::ok);
   ASSERT_EQ(read(100, data), OpStatus::ok);
-  for (std::size_t i = 0; i < data.size(); ++i) ASSERT_EQ(data.data()[i], i >= 17 * 520 && i < 37 * 520 ? 0 : 0x99) << i;
-  // A block is unmapped when no page has a part of it; what the answers say covers the range, and says so of what was written.
+  for (std::size_t i = 0; i < data.size(); ++i)
+    ASSERT_EQ(data.data()[i], i >= 17 * 520 && i < 37 * 520 ? 0 : 0x99) << i;
+  // A block is unmapped when no page has a part of it; what the answers say covers the range, and says so of
+  // what was written.
   for (std::uint64_t at = 0, step = 0; at < 2048; at += step) {
     BlockOp op;
     op.kind = OpKind::query;
@@ -119,7 +121,8 @@ TEST_F(Ram, AThickOneHasItsPagesFromTheBeginningAndKeepsThem) {
   ASSERT_EQ(write(0, data), OpStatus::ok);
   EXPECT_EQ(range(OpKind::write_zeroes, 5, 2000, false, true), OpStatus::ok);
   ASSERT_EQ(read(0, data), OpStatus::ok);
-  for (std::size_t i = 0; i < data.size(); ++i) ASSERT_EQ(data.data()[i], i >= 5 * 512 && i < 2005 * 512 ? 0 : 0x99) << i;
+  for (std::size_t i = 0; i < data.size(); ++i)
+    ASSERT_EQ(data.data()[i], i >= 5 * 512 && i < 2005 * 512 ? 0 : 0x99) << i;
   EXPECT_EQ(resident(), 256);
   BlockOp op;
   op.kind = OpKind::query;
@@ -140,7 +143,8 @@ TEST_F(Ram, UnmapAndZeroesClearExactlyTheirBlocks) {
       EXPECT_EQ(range(kind, first, count), OpStatus::ok);
       ASSERT_EQ(read(0, data), OpStatus::ok);
       for (std::size_t i = 0; i < data.size(); ++i) {
-        ASSERT_EQ(data.data()[i], i >= first * 512 && i < (first + count) * 512 ? 0 : 0x99) << first << " " << i;
+        ASSERT_EQ(data.data()[i], i >= first * 512 && i < (first + count) * 512 ? 0 : 0x99)
+            << first << " " << i;
       }
     }
   }
@@ -259,8 +263,13 @@ TEST(BackstoreSpec, SizesAreReadAndRefused) {
     EXPECT_FALSE(open_backstore("ram:1M", {.block_size_bytes = 4096, .physical_block_bytes = bad})) << bad;
   }
   for (const char* spec : {"ram:1M", "null:1M"}) {
-    EXPECT_EQ((*open_backstore(spec, {.block_size_bytes = 4096, .physical_block_bytes = 16384}))->geometry().physical_block_size_bytes, 16384U);
-    EXPECT_EQ((*open_backstore(spec, {.physical_block_bytes = 512}))->geometry().physical_block_size_bytes, 4096U) << "what the backing has";
+    EXPECT_EQ((*open_backstore(spec, {.block_size_bytes = 4096, .physical_block_bytes = 16384}))
+                  ->geometry()
+                  .physical_block_size_bytes,
+              16384U);
+    EXPECT_EQ((*open_backstore(spec, {.physical_block_bytes = 512}))->geometry().physical_block_size_bytes,
+              4096U)
+        << "what the backing has";
   }
   EXPECT_EQ(format_size(1000), "1000 B");
   EXPECT_EQ(format_size(std::uint64_t{3} << 29), "1.5 GiB");

@@ -36,7 +36,8 @@ class NullChannel final : public Channel {
 
 }  // namespace
 
-Result<std::unique_ptr<Backstore>> NullBackstore::create(std::uint64_t size_bytes, const BackstoreOptions& options) {
+Result<std::unique_ptr<Backstore>> NullBackstore::create(std::uint64_t size_bytes,
+                                                         const BackstoreOptions& options) {
   std::unique_ptr<NullBackstore> self(new NullBackstore);
   self->identity_ = random_identity("null");
   Geometry& g = self->geometry_;
@@ -53,7 +54,8 @@ Result<std::unique_ptr<Backstore>> NullBackstore::create(std::uint64_t size_byte
 }
 
 std::string NullBackstore::describe() const {
-  return fmt::format("null, {}{}: keeps nothing", format_size(geometry_.blocks.value() * geometry_.block_size_bytes),
+  return fmt::format("null, {}{}: keeps nothing",
+                     format_size(geometry_.blocks.value() * geometry_.block_size_bytes),
                      geometry_.read_only ? ", read-only" : "");
 }
 

@@ -13,7 +13,8 @@ namespace perilune::block {
 
 class NullBackstore final : public Backstore {
  public:
-  [[nodiscard]] static Result<std::unique_ptr<Backstore>> create(std::uint64_t size_bytes, const BackstoreOptions& options);
+  [[nodiscard]] static Result<std::unique_ptr<Backstore>> create(std::uint64_t size_bytes,
+                                                                 const BackstoreOptions& options);
 
   [[nodiscard]] const Geometry& geometry() const override { return geometry_; }
   [[nodiscard]] const std::string& identity() const override { return identity_; }

@@ -29,7 +29,8 @@ void make_zero(std::uint8_t* begin, std::uint64_t length) {
   const std::uintptr_t to = from + length;
   const std::uintptr_t first_page = (from + page_bytes - 1) & ~(page_bytes - 1);
   const std::uintptr_t end_page = to & ~(page_bytes - 1);
-  if (first_page < end_page && ::madvise(reinterpret_cast<void*>(first_page), end_page - first_page, MADV_DONTNEED) == 0) {
+  if (first_page < end_page &&
+      ::madvise(reinterpret_cast<void*>(first_page), end_page - first_page, MADV_DONTNEED) == 0) {
     std::memset(begin, 0, first_page - from);
     std::memset(reinterpret_cast<void*>(end_page), 0, to - end_page);
     return;
@@ -37,10 +38,11 @@ void make_zero(std::uint8_t* begin, std::uint64_t length) {
   std::memset(begin, 0, length);
 }
 
-// Swapped out, or present and mapped by us alone (Documentation/admin-guide/mm/pagemap.rst): what was only read has the page
-// of zeroes that all share. No other process has our pages, see MADV_DONTFORK.
+// Swapped out, or present and mapped by us alone (Documentation/admin-guide/mm/pagemap.rst): what was only
+// read has the page of zeroes that all share. No other process has our pages, see MADV_DONTFORK.
 bool has_page(std::uint64_t entry) noexcept {
-  constexpr std::uint64_t present = std::uint64_t{1} << 63, swapped = std::uint64_t{1} << 62, exclusive = std::uint64_t{1} << 56;
+  constexpr std::uint64_t present = std::uint64_t{1} << 63, swapped = std::uint64_t{1} << 62,
+                          exclusive = std::uint64_t{1} << 56;
   return (entry & swapped) != 0 || (entry & (present | exclusive)) == (present | exclusive);
 }
 
@@ -103,7 +105,8 @@ class RamChannel final : public Channel {
 
   [[nodiscard]] std::uint8_t* lend(Lba lba, BlockCount blocks, bool for_write) noexcept override {
     const std::uint64_t total = geometry_.blocks.value();
-    if (lba.value() > total || blocks.value() > total - lba.value() || (for_write && geometry_.read_only)) return nullptr;
+    if (lba.value() > total || blocks.value() > total - lba.value() || (for_write && geometry_.read_only))
+      return nullptr;
     return memory_ + lba.value() * geometry_.block_size_bytes;
   }
 
@@ -122,7 +125,8 @@ class RamChannel final : public Channel {
     std::array<std::uint64_t, pages_per_query> entries;
     const ssize_t bytes = ::pread(pagemap_, entries.data(), wanted * sizeof entries[0],
                                   static_cast<off_t>(first_page * sizeof entries[0]));
-    if (bytes < static_cast<ssize_t>(sizeof entries[0])) {  // nobody tells: then nothing may be called deallocated
+    if (bytes < static_cast<ssize_t>(sizeof entries[0])) {  // nobody tells: then nothing may be called
+                                                            // deallocated
       op.mapped = true;
       op.alike = op.blocks;
       return;
@@ -132,11 +136,13 @@ class RamChannel final : public Channel {
     std::size_t alike = 1;
     while (alike < known && has_page(entries[alike]) == op.mapped) ++alike;
     const std::uintptr_t end = std::min(to, (first_page + alike) * page_bytes);
-    // Blocks cross pages where they have room for protection information: one that is in part there is mapped.
+    // Blocks cross pages where they have room for protection information: one that is in part there is
+    // mapped.
     const std::uint64_t block = geometry_.block_size_bytes;
     const std::uint64_t whole = (end - from) / block;
     if (!op.mapped && whole == 0) op.mapped = true;
-    op.alike = BlockCount(std::clamp<std::uint64_t>(op.mapped ? (end - from + block - 1) / block : whole, 1, op.blocks.value()));
+    op.alike = BlockCount(std::clamp<std::uint64_t>(op.mapped ? (end - from + block - 1) / block : whole, 1,
+                                                    op.blocks.value()));
   }
 
   const Geometry& geometry_;
@@ -146,17 +152,20 @@ class RamChannel final : public Channel {
 
 }  // namespace
 
-Result<std::unique_ptr<Backstore>> RamBackstore::create(std::uint64_t user_bytes, const BackstoreOptions& options) {
+Result<std::unique_ptr<Backstore>> RamBackstore::create(std::uint64_t user_bytes,
+                                                        const BackstoreOptions& options) {
   const std::uint64_t blocks = user_bytes / options.block_size_bytes;
   const std::uint64_t size_bytes = blocks * options.stored_block_bytes();
   std::unique_ptr<RamBackstore> self(new RamBackstore);
   const int reserve = options.thick ? 0 : MAP_NORESERVE;
-  void* memory = ::mmap(nullptr, size_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | reserve, -1, 0);
+  void* memory =
+      ::mmap(nullptr, size_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | reserve, -1, 0);
   if (memory == MAP_FAILED) return fail_errno(errno, "ram:" + format_size(size_bytes));
   self->memory_ = static_cast<std::uint8_t*>(memory);
   self->mapped_bytes_ = size_bytes;
   self->pagemap_ = runtime::posix::UniqueFd(::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
-  (void)::madvise(memory, size_bytes, MADV_HUGEPAGE);  // fewer faults and TLB misses where the system offers it
+  (void)::madvise(memory, size_bytes, MADV_HUGEPAGE);  // fewer faults and TLB misses where the system offers
+                                                       // it
   (void)::madvise(memory, size_bytes, MADV_DONTDUMP);
   (void)::madvise(memory, size_bytes, MADV_DONTFORK);
   self->identity_ = random_identity("ram");
@@ -168,7 +177,8 @@ Result<std::unique_ptr<Backstore>> RamBackstore::create(std::uint64_t user_bytes
   g.write_cache = false;  // a write that ended is on the medium, such as it is
   g.thin = g.unmap_zeroes = !options.thick;
   g.read_only = options.read_only;
-  g.unmap_granularity_blocks = static_cast<std::uint32_t>((page_bytes + g.block_size_bytes - 1) / g.block_size_bytes);
+  g.unmap_granularity_blocks =
+      static_cast<std::uint32_t>((page_bytes + g.block_size_bytes - 1) / g.block_size_bytes);
   g.lends_memory = g.in_memory = true;
   g.max_atomic_blocks = UINT32_MAX;  // what could tear a copy takes the whole disk away
   if (options.thick) {
@@ -180,7 +190,8 @@ Result<std::unique_ptr<Backstore>> RamBackstore::create(std::uint64_t user_bytes
 Status RamBackstore::allocate_all() {
   constexpr int populate_write = 23;  // MADV_POPULATE_WRITE, Linux 5.14
   if (::madvise(memory_, mapped_bytes_, populate_write) == 0) return {};
-  if (errno != EINVAL) return fail(Errc::no_memory, "ram:" + format_size(mapped_bytes_) + ": not so much memory is free", errno);
+  if (errno != EINVAL)
+    return fail(Errc::no_memory, "ram:" + format_size(mapped_bytes_) + ": not so much memory is free", errno);
   for (std::size_t at = 0; at < mapped_bytes_; at += page_bytes) memory_[at] = 0;
   return {};
 }
@@ -213,7 +224,8 @@ std::optional<SpaceLevel> RamBackstore::measure_space() {
 
 std::string RamBackstore::describe() const {
   return fmt::format("memory, {}{}{}{}", format_size(mapped_bytes_), geometry_.thin ? "" : ", thick",
-                     geometry_.protection_bytes == 0 ? "" : ", with protection information", geometry_.read_only ? ", read-only" : "");
+                     geometry_.protection_bytes == 0 ? "" : ", with protection information",
+                     geometry_.read_only ? ", read-only" : "");
 }
 
 Result<std::unique_ptr<Channel>> RamBackstore::open_channel(runtime::Loop&) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A disk in memory: anonymous pages that come when they are written, go when they are unmapped (thick: are there from the
-// beginning and stay), and are lent for in-place writes. Everything ends at once. Any number of channels, on any threads.
+// A disk in memory: anonymous pages that come when they are written, go when they are unmapped (thick: are
+// there from the beginning and stay), and are lent for in-place writes. Everything ends at once. Any number
+// of channels, on any threads.
 #pragma once
 
 #include <cstddef>
@@ -17,7 +18,8 @@ namespace perilune::block {
 class RamBackstore final : public Backstore {
  public:
   // Fails with no_memory when the address space cannot be had, or, for a thick disk, the memory.
-  [[nodiscard]] static Result<std::unique_ptr<Backstore>> create(std::uint64_t user_bytes, const BackstoreOptions& options);
+  [[nodiscard]] static Result<std::unique_ptr<Backstore>> create(std::uint64_t user_bytes,
+                                                                 const BackstoreOptions& options);
   ~RamBackstore() override;
 
   [[nodiscard]] const Geometry& geometry() const override { return geometry_; }

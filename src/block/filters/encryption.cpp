@@ -26,8 +26,8 @@ struct Free {
   void operator()(std::uint8_t* memory) const noexcept { std::free(memory); }
 };
 
-// Calls visit() with each block of `pieces` in one run: where it lies, or, when the pieces cut it, a copy that is
-// written back.
+// Calls visit() with each block of `pieces` in one run: where it lies, or, when the pieces cut it, a copy
+// that is written back.
 template <class Visit>
 void for_each_block(std::span<const iovec> pieces, std::size_t block_bytes, Visit visit) {
   std::array<std::uint8_t, max_block_bytes> copy;
@@ -71,23 +71,28 @@ struct EncryptionFilter::Sealed {
   iovec piece{};
 };
 
-Result<std::unique_ptr<EncryptionFilter>> EncryptionFilter::create(std::unique_ptr<Channel> inner, std::shared_ptr<DiskKey> key,
-                                                                   std::unique_ptr<runtime::BlockFile> file, runtime::Random& random) {
+Result<std::unique_ptr<EncryptionFilter>> EncryptionFilter::create(std::unique_ptr<Channel> inner,
+                                                                   std::shared_ptr<DiskKey> key,
+                                                                   std::unique_ptr<runtime::BlockFile> file,
+                                                                   runtime::Random& random) {
   const Geometry slots = file_geometry(file->properties(), key_slot_bytes);
   auto file_channel = make_file_channel(std::move(file), slots, std::make_shared<FlushHealth>());
-  std::unique_ptr<EncryptionFilter> self(new EncryptionFilter(std::move(inner), std::move(key), std::move(file_channel), random));
+  std::unique_ptr<EncryptionFilter> self(
+      new EncryptionFilter(std::move(inner), std::move(key), std::move(file_channel), random));
   if (Status status = self->renew(); !status) return tl::unexpected(status.error());
   return self;
 }
 
-EncryptionFilter::EncryptionFilter(std::unique_ptr<Channel> inner, std::shared_ptr<DiskKey> key, std::unique_ptr<Channel> file,
-                                   runtime::Random& random)
+EncryptionFilter::EncryptionFilter(std::unique_ptr<Channel> inner, std::shared_ptr<DiskKey> key,
+                                   std::unique_ptr<Channel> file, runtime::Random& random)
     : Filter(std::move(inner)), key_(std::move(key)), file_(std::move(file)), random_(random) {
   PERILUNE_ASSERT(geometry().block_size_bytes <= max_block_bytes);
   own_geometry().encrypted = true;
 }
 
-EncryptionFilter::~EncryptionFilter() { PERILUNE_ASSERT(waiting_.empty() && memory_bytes_ == 0 && change_ == nullptr); }
+EncryptionFilter::~EncryptionFilter() {
+  PERILUNE_ASSERT(waiting_.empty() && memory_bytes_ == 0 && change_ == nullptr);
+}
 
 // The key as it is now.
 Status EncryptionFilter::renew() {
@@ -103,7 +108,8 @@ bool EncryptionFilter::begin(BlockOp& op) {
   if (op.kind == OpKind::change_key) return change_key(op);
   if (const std::uint64_t number = key_->number(); number != number_) {
     if (number == 0 || !renew()) {
-      op.status = op.kind == OpKind::read || op.kind == OpKind::query ? OpStatus::read_error : OpStatus::write_error;
+      op.status =
+          op.kind == OpKind::read || op.kind == OpKind::query ? OpStatus::read_error : OpStatus::write_error;
       op.os_errno = EIO;
       return true;
     }
@@ -114,7 +120,8 @@ bool EncryptionFilter::begin(BlockOp& op) {
     return true;
   }
   // One operation always fits, however large: otherwise it would wait for ever.
-  if (!waiting_.empty() || (memory_bytes_ != 0 && memory_bytes_ + byte_length(geometry(), op) > memory_limit_bytes)) {
+  if (!waiting_.empty() ||
+      (memory_bytes_ != 0 && memory_bytes_ + byte_length(geometry(), op) > memory_limit_bytes)) {
     waiting_.push_back(op);
     return false;
   }
@@ -136,7 +143,8 @@ std::unique_ptr<EncryptionFilter::Sealed> EncryptionFilter::take_memory(std::siz
   }
   auto sealed = std::make_unique<Sealed>();
   sealed->memory_bytes = (bytes + memory_alignment - 1) / memory_alignment * memory_alignment;
-  sealed->memory.reset(static_cast<std::uint8_t*>(std::aligned_alloc(memory_alignment, sealed->memory_bytes)));
+  sealed->memory.reset(
+      static_cast<std::uint8_t*>(std::aligned_alloc(memory_alignment, sealed->memory_bytes)));
   PERILUNE_ASSERT(sealed->memory != nullptr);
   return sealed;
 }
@@ -200,9 +208,12 @@ void EncryptionFilter::ended(BlockOp& op) {
   start_waiting();
 }
 
-// In the order in which they came. Some wait only while others are under way, so this is never inside submit().
+// In the order in which they came. Some wait only while others are under way, so this is never inside
+// submit().
 void EncryptionFilter::start_waiting() {
-  while (!waiting_.empty() && (memory_bytes_ == 0 || memory_bytes_ + byte_length(geometry(), waiting_.front()) <= memory_limit_bytes)) {
+  while (!waiting_.empty() &&
+         (memory_bytes_ == 0 ||
+          memory_bytes_ + byte_length(geometry(), waiting_.front()) <= memory_limit_bytes)) {
     BlockOp& op = waiting_.pop_front();
     if (write(op)) op.done(op);
   }

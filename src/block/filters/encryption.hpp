@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// Encrypts what is stored: AES-256-XTS, each block (with its protection information) a data unit whose number is its LBA.
+// Encrypts what is stored: AES-256-XTS, each block (with its protection information) a data unit whose number
+// is its LBA.
 //
-//  - A stored block of nothing but zeroes is not decrypted: it reads as zeroes. So what has been deallocated, or zeroed by
-//    write_zeroes, reads as zeroes as it does without encryption, and a thin disk stays thin. (What a write stores is all zeroes
-//    once in 2^4096.) Which blocks hold nothing is no secret.
-//  - change_key makes what is stored unreadable: see block/disk_key.hpp. What is stored stays as it is, and reads as anything.
-//  - Reads are decrypted in the memory they went to; writes are copied, at most memory_limit_bytes at once, the others wait in
+//  - A stored block of nothing but zeroes is not decrypted: it reads as zeroes. So what has been deallocated,
+//  or zeroed by
+//    write_zeroes, reads as zeroes as it does without encryption, and a thin disk stays thin. (What a write
+//    stores is all zeroes once in 2^4096.) Which blocks hold nothing is no secret.
+//  - change_key makes what is stored unreadable: see block/disk_key.hpp. What is stored stays as it is, and
+//  reads as anything.
+//  - Reads are decrypted in the memory they went to; writes are copied, at most memory_limit_bytes at once,
+//  the others wait in
 //    turn. The memory of a write serves the next ones.
 #pragma once
 
@@ -27,18 +31,22 @@ class EncryptionFilter final : public Filter {
   static constexpr std::size_t spare_limit_bytes = 2 << 20;  // what is kept of it for the writes to come
 
   // `file`: that of the key, as the loop of this channel opens it. Fails with unsupported.
-  [[nodiscard]] static Result<std::unique_ptr<EncryptionFilter>> create(std::unique_ptr<Channel> inner, std::shared_ptr<DiskKey> key,
-                                                                        std::unique_ptr<runtime::BlockFile> file, runtime::Random& random);
+  [[nodiscard]] static Result<std::unique_ptr<EncryptionFilter>> create(
+      std::unique_ptr<Channel> inner, std::shared_ptr<DiskKey> key, std::unique_ptr<runtime::BlockFile> file,
+      runtime::Random& random);
   ~EncryptionFilter() override;
 
   using Filter::inner;
-  void set_blocks(BlockCount blocks) noexcept { own_geometry().blocks = blocks; }  // the inner channel has so many now
+  void set_blocks(BlockCount blocks) noexcept {
+    own_geometry().blocks = blocks;
+  }  // the inner channel has so many now
 
  private:
   struct Sealed;  // a write under way
   enum class Step : std::uint8_t { make, destroy, take_back };
 
-  EncryptionFilter(std::unique_ptr<Channel> inner, std::shared_ptr<DiskKey> key, std::unique_ptr<Channel> file, runtime::Random& random);
+  EncryptionFilter(std::unique_ptr<Channel> inner, std::shared_ptr<DiskKey> key,
+                   std::unique_ptr<Channel> file, runtime::Random& random);
   [[nodiscard]] bool begin(BlockOp& op) override;
   void ended(BlockOp& op) override;
   [[nodiscard]] Status renew();

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Encrypted disks: what lies in the file, what reads of it give, and the change of the key, cut off at every byte of what it writes.
+// Encrypted disks: what lies in the file, what reads of it give, and the change of the key, cut off at every
+// byte of what it writes.
 #include "block/filters/encryption.hpp"
 
 #include <algorithm>
@@ -27,7 +28,9 @@ void spill(const std::string& path, Bytes bytes) {
   ::close(fd);
 }
 
-bool contains(const Image& image, Bytes part) { return std::search(image.begin(), image.end(), part.begin(), part.end()) != image.end(); }
+bool contains(const Image& image, Bytes part) {
+  return std::search(image.begin(), image.end(), part.begin(), part.end()) != image.end();
+}
 
 class Encrypted : public BlockTest {
  protected:
@@ -43,11 +46,14 @@ class Encrypted : public BlockTest {
     how.protection_bytes = protection_bytes;
     open(path, how);
   }
-  [[nodiscard]] std::string key_path() const { return DiskKey::path_of(folder.path(), std::filesystem::canonical(path).string()); }
+  [[nodiscard]] std::string key_path() const {
+    return DiskKey::path_of(folder.path(), std::filesystem::canonical(path).string());
+  }
   // The only key in the file.
   [[nodiscard]] crypto::Secret key() const {
     const Image file = slurp(key_path());
-    auto first = decode_key_slot(Bytes(file).first(key_slot_bytes)), second = decode_key_slot(Bytes(file).subspan(key_slot_bytes));
+    auto first = decode_key_slot(Bytes(file).first(key_slot_bytes)),
+         second = decode_key_slot(Bytes(file).subspan(key_slot_bytes));
     EXPECT_NE(first.has_value(), second.has_value());
     return (first ? first : second)->key.clone();
   }
@@ -78,7 +84,9 @@ TEST_F(Encrypted, EachBlockIsADataUnitUnderTheKeyOfTheFile) {
   for (std::uint64_t lba = 16; lba < 24; ++lba) {
     Image expected(512);
     (*xts)->encrypt(lba, block, expected.data());
-    EXPECT_TRUE(std::equal(expected.begin(), expected.end(), stored.begin() + static_cast<std::ptrdiff_t>(lba * 512))) << lba;
+    EXPECT_TRUE(
+        std::equal(expected.begin(), expected.end(), stored.begin() + static_cast<std::ptrdiff_t>(lba * 512)))
+        << lba;
   }
   EXPECT_TRUE(std::all_of(stored.begin(), stored.begin() + 16 * 512, [](auto b) { return b == 0; }));
   struct stat info {};
@@ -98,10 +106,12 @@ TEST_F(Encrypted, BlocksThatPiecesCutAreTheSame) {
     ASSERT_EQ(channel->geometry().block_size_bytes, block);
     Image data(total), back(total);
     for (std::size_t i = 0; i < total; ++i) data[i] = static_cast<std::uint8_t>(i * 7 + i / 256);
-    const std::size_t cuts[] = {0, 1, 100, 512, 513, block + 9, 3 * block, 3 * block + 511, 5 * block - 1, total};
+    const std::size_t cuts[] = {0,    1, 100, 512, 513, block + 9, 3 * block, 3 * block + 511, 5 * block - 1,
+                                total};
     for (const OpKind kind : {OpKind::write, OpKind::read}) {
       std::vector<iovec> pieces;
-      for (std::size_t i = 0; i + 1 < std::size(cuts); ++i) pieces.push_back({(kind == OpKind::write ? data : back).data() + cuts[i], cuts[i + 1] - cuts[i]});
+      for (std::size_t i = 0; i + 1 < std::size(cuts); ++i)
+        pieces.push_back({(kind == OpKind::write ? data : back).data() + cuts[i], cuts[i + 1] - cuts[i]});
       BlockOp op;
       op.kind = kind;
       op.lba = Lba(5);
@@ -116,7 +126,8 @@ TEST_F(Encrypted, BlocksThatPiecesCutAreTheSame) {
     auto xts = crypto::Xts::create(key().reveal());
     Image third(block);
     (*xts)->decrypt(7, Bytes(stored).subspan(7 * block, block), third.data());
-    EXPECT_TRUE(std::equal(third.begin(), third.end(), data.begin() + static_cast<std::ptrdiff_t>(2 * block)));
+    EXPECT_TRUE(
+        std::equal(third.begin(), third.end(), data.begin() + static_cast<std::ptrdiff_t>(2 * block)));
   }
 }
 
@@ -153,7 +164,8 @@ TEST_F(Encrypted, AnotherKeyMakesWhatIsStoredUnreadable) {
   EXPECT_EQ(slurp(path), stored);
   EXPECT_FALSE(key().equals(old));
   EXPECT_FALSE(contains(slurp(key_path()), old.reveal()));
-  for (int opened = 0; opened < 3; ++opened) {  // by this channel, by another of the store, and after a restart
+  for (int opened = 0; opened < 3; ++opened) {  // by this channel, by another of the store, and after a
+                                                // restart
     if (opened == 1) std::swap(channel, *second);
     if (opened == 2) {
       second->reset();
@@ -282,7 +294,8 @@ class KeyChange : public BlockTest {
     open("ram:1M");
     Image first(crypto::Xts::key_bytes);
     for (std::size_t i = 0; i < first.size(); ++i) first[i] = static_cast<std::uint8_t>(i);
-    encode_key_slot({.disk = disk, .number = 1, .key = crypto::Secret(Bytes(first))}, MutableBytes(file).first(key_slot_bytes));
+    encode_key_slot({.disk = disk, .number = 1, .key = crypto::Secret(Bytes(first))},
+                    MutableBytes(file).first(key_slot_bytes));
     auto read_key = DiskKey::read("/key", disk, file);
     ASSERT_TRUE(read_key);
     disk_key = *read_key;
@@ -318,7 +331,8 @@ struct KeyCuts {
   std::uint64_t old_key = 0, new_key = 0, lost = 0, both = 0;
 };
 
-// What a start finds where the power went within any of the writes: of that one a beginning, or all but a beginning.
+// What a start finds where the power went within any of the writes: of that one a beginning, or all but a
+// beginning.
 KeyCuts cut_everywhere(const Image& before, const std::vector<Write>& writes, std::uint64_t old_number) {
   KeyCuts cuts;
   const auto judge = [&](const Image& image) {
@@ -334,7 +348,8 @@ KeyCuts cut_everywhere(const Image& before, const std::vector<Write>& writes, st
       for (const bool beginning : {true, false}) {
         Image torn = image;
         const std::size_t from = beginning ? 0 : cut, to = beginning ? cut : write.data.size();
-        std::copy(write.data.begin() + static_cast<std::ptrdiff_t>(from), write.data.begin() + static_cast<std::ptrdiff_t>(to),
+        std::copy(write.data.begin() + static_cast<std::ptrdiff_t>(from),
+                  write.data.begin() + static_cast<std::ptrdiff_t>(to),
                   torn.begin() + at + static_cast<std::ptrdiff_t>(from));
         judge(torn);
       }
@@ -427,7 +442,8 @@ TEST_F(KeyChange, ThatWasInterruptedIsCompletedWhenTheDiskIsOpened) {
   const crypto::Secret old = first->key.clone();
   Image next(crypto::Xts::key_bytes);
   for (std::size_t i = 0; i < next.size(); ++i) next[i] = static_cast<std::uint8_t>(i);
-  encode_key_slot({.disk = first->disk, .number = 2, .key = crypto::Secret(Bytes(next))}, MutableBytes(both).subspan(key_slot_bytes));
+  encode_key_slot({.disk = first->disk, .number = 2, .key = crypto::Secret(Bytes(next))},
+                  MutableBytes(both).subspan(key_slot_bytes));
   spill(key_path, both);
   open(path, how);
   EXPECT_FALSE(readable());

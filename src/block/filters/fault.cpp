@@ -14,7 +14,8 @@ bool touches(const Fault& fault, const BlockOp& op) {
 
 // What is to be reported in ended(), in one word: 0 nothing, else the status and the errno.
 std::uint64_t pack(OpStatus status, int os_errno) {
-  return (std::uint64_t{1} << 63) | (static_cast<std::uint64_t>(status) << 32) | static_cast<std::uint32_t>(os_errno);
+  return (std::uint64_t{1} << 63) | (static_cast<std::uint64_t>(status) << 32) |
+         static_cast<std::uint32_t>(os_errno);
 }
 
 }  // namespace

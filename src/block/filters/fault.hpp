@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Breaks operations on purpose: for tests and the simulator, and for people who want to see what their system does.
+// Breaks operations on purpose: for tests and the simulator, and for people who want to see what their system
+// does.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A channel over another channel (DESIGN 1.9). Filters stack; each keeps what it must remember of an operation in the
-// operation itself, so that none allocates. A filter lends no memory: it wants to see every operation.
+// A channel over another channel (DESIGN 1.9). Filters stack; each keeps what it must remember of an
+// operation in the operation itself, so that none allocates. A filter lends no memory: it wants to see every
+// operation.
 #pragma once
 
 #include <cstdint>

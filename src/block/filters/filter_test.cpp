@@ -16,7 +16,8 @@ class FilterTest : public BlockTest {
     channel = std::move(filter);
     return out;
   }
-  static Fault fault(OpKind kind, Fault::What what = Fault::What::fail, OpStatus status = OpStatus::read_error) {
+  static Fault fault(OpKind kind, Fault::What what = Fault::What::fail,
+                     OpStatus status = OpStatus::read_error) {
     Fault f;
     f.what = what;
     f.kind = kind;

@@ -21,8 +21,11 @@ struct KindStatistics {
 
 class StatisticsFilter final : public Filter {
  public:
-  StatisticsFilter(std::unique_ptr<Channel> inner, runtime::Loop& loop) : Filter(std::move(inner)), loop_(loop) {}
-  [[nodiscard]] const KindStatistics& of(OpKind kind) const noexcept { return kinds_[static_cast<std::size_t>(kind)]; }
+  StatisticsFilter(std::unique_ptr<Channel> inner, runtime::Loop& loop)
+      : Filter(std::move(inner)), loop_(loop) {}
+  [[nodiscard]] const KindStatistics& of(OpKind kind) const noexcept {
+    return kinds_[static_cast<std::size_t>(kind)];
+  }
   [[nodiscard]] std::uint64_t in_flight() const noexcept { return in_flight_; }
 
  private:

@@ -23,15 +23,18 @@ struct Login {
   std::unique_ptr<PendingCall> call;
 };
 
-void tell_failure(Context& context, std::string_view what, const std::string& label, const control::Reply& reply) {
+void tell_failure(Context& context, std::string_view what, const std::string& label,
+                  const control::Reply& reply) {
   context.console.err(fmt::format("Could not {} {}.", what, label));
-  context.console.err(fmt::format("initiator reported error ({} - {})", reply.code, control::iscsi_error_text(reply.code)));
+  context.console.err(
+      fmt::format("initiator reported error ({} - {})", reply.code, control::iscsi_error_text(reply.code)));
 }
 
 int finish_logins(Context& context, std::vector<Login>& logins) {
   int first_error = 0;
   for (Login& login : logins) {
-    const auto reply = login.call->wait([&](const control::Json& line) { context.console.err(control::text_of(line, "text")); });
+    const auto reply = login.call->wait(
+        [&](const control::Json& line) { context.console.err(control::text_of(line, "text")); });
     if (reply.code == 0) {
       context.console.out(fmt::format("Login to {} successful.\n", login_label(login.key)));
       continue;
@@ -102,16 +105,18 @@ int login_nodes(Context& context, const std::vector<config::Record>& nodes, Logi
                                        [&](const SessionView& session) { return same_nexus(key, session); });
     const auto wanted = node.get_int("node.session.nr_sessions");
     if (!wish.multiple && present >= wanted) {
-      context.console.err(fmt::format("{}: {} session{} requested, but {} already present.", key.iface, wanted,
-                                      wanted == 1 ? "" : "s", present));
+      context.console.err(fmt::format("{}: {} session{} requested, but {} already present.", key.iface,
+                                      wanted, wanted == 1 ? "" : "s", present));
       note(control::iscsi_err_sess_exists);
       continue;
     }
     const auto missing = wish.multiple ? 1 : wanted - present;
     for (std::int64_t i = 0; i < missing; ++i) {
       const bool multiple = wish.multiple || present + i > 0;
-      context.console.out(fmt::format("Logging in to {}{}\n", login_label(key), multiple ? " (multiple)" : ""));
-      const control::Json args = {{"node", control::record_to_json(node)}, {"no_wait", wish.no_wait}, {"multiple", multiple}};
+      context.console.out(
+          fmt::format("Logging in to {}{}\n", login_label(key), multiple ? " (multiple)" : ""));
+      const control::Json args = {
+          {"node", control::record_to_json(node)}, {"no_wait", wish.no_wait}, {"multiple", multiple}};
       logins.push_back({key, context.daemon.begin("login", args)});
       if (logins.size() < max_parallel_calls && !wish.no_wait) continue;
       if (wish.no_wait) {
@@ -167,7 +172,8 @@ int rescan_sessions(Context& context, const std::vector<SessionView>& sessions) 
     context.console.out(fmt::format("Rescanning session {}\n", session_label(session)));
     const auto reply = context.daemon.call("rescan", {{"sid", session.sid}});
     if (reply.code == 0) continue;
-    context.console.err(fmt::format("Could not rescan session {}: {}", session_label(session), reply.message));
+    context.console.err(
+        fmt::format("Could not rescan session {}: {}", session_label(session), reply.message));
     if (first_error == 0) first_error = reply.code;
   }
   return first_error;
@@ -179,7 +185,8 @@ std::optional<std::vector<Update>> updates_of(Context& context, const Options& o
     return std::nullopt;
   }
   std::vector<Update> updates;
-  for (std::size_t i = 0; i < options.names.size(); ++i) updates.push_back({options.names[i], options.values[i]});
+  for (std::size_t i = 0; i < options.names.size(); ++i)
+    updates.push_back({options.names[i], options.values[i]});
   return updates;
 }
 

@@ -49,7 +49,8 @@ class DeadCall final : public PendingCall {
 // A unit of ours that is installed where systemd runs: then starting iscsid is its business.
 bool systemd_manages() {
   if (::access("/run/systemd/system", F_OK) != 0) return false;
-  for (const char* folder : {"/etc/systemd/system/", "/run/systemd/system/", "/usr/lib/systemd/system/", "/lib/systemd/system/"}) {
+  for (const char* folder :
+       {"/etc/systemd/system/", "/run/systemd/system/", "/usr/lib/systemd/system/", "/lib/systemd/system/"}) {
     for (const char* unit : {"perilune-iscsid.socket", "perilune-iscsid.service"}) {
       if (::access((std::string(folder) + unit).c_str(), F_OK) == 0) return true;
     }
@@ -73,7 +74,8 @@ bool SocketDaemon::may_start() const {
 void SocketDaemon::start_daemon() {
   std::string program = "perilune", verb = "iscsid", config = "--config", socket = "--socket";
   std::string config_value = config_root_, socket_value = socket_path_;
-  char* arguments[] = {program.data(), verb.data(), config.data(), config_value.data(), socket.data(), socket_value.data(), nullptr};
+  char* arguments[] = {program.data(), verb.data(),         config.data(), config_value.data(),
+                       socket.data(),  socket_value.data(), nullptr};
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
@@ -101,7 +103,8 @@ bool SocketDaemon::reach(Start start) {
       client = control::ControlClient::connect(socket_path_);
       if (client) return true;
       os_errno = client.error().os_errno;
-      if (::access((socket_path_ + ".lock").c_str(), F_OK) != 0 || std::chrono::steady_clock::now() >= end) break;
+      if (::access((socket_path_ + ".lock").c_str(), F_OK) != 0 || std::chrono::steady_clock::now() >= end)
+        break;
       std::this_thread::sleep_for(start_poll);
     }
   }
@@ -112,7 +115,8 @@ bool SocketDaemon::reach(Start start) {
 std::unique_ptr<PendingCall> SocketDaemon::begin(const std::string& op, const control::Json& args) {
   auto client = control::ControlClient::connect(socket_path_);
   if (client) {
-    if (const auto sent = client->send(op, args); !sent) return std::make_unique<DeadCall>(sent.error().message);
+    if (const auto sent = client->send(op, args); !sent)
+      return std::make_unique<DeadCall>(sent.error().message);
   }
   return std::make_unique<SocketCall>(std::move(client));
 }

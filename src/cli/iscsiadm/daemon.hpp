@@ -29,7 +29,8 @@ class Daemon {
   // A request on its way; never null. Does not start a daemon: reach() first.
   virtual std::unique_ptr<PendingCall> begin(const std::string& op, const control::Json& args) = 0;
 
-  control::Reply call(const std::string& op, const control::Json& args, const PendingCall::Progress& progress = {}) {
+  control::Reply call(const std::string& op, const control::Json& args,
+                      const PendingCall::Progress& progress = {}) {
     return begin(op, args)->wait(progress);
   }
 };

@@ -50,13 +50,15 @@ int list_discoveries(Context& context, const Options& options) {
 
 int no_discovery_record(Context& context, const DiscoveryKey& key, const Options& options) {
   const bool legacy = options.mode == Mode::discovery;
-  context.console.err(fmt::format("Discovery record [{},{}] not found{}", key.address, key.port, legacy ? "!" : "."));
+  context.console.err(
+      fmt::format("Discovery record [{},{}] not found{}", key.address, key.port, legacy ? "!" : "."));
   return legacy ? control::iscsi_err_inval : control::iscsi_err_idbm;
 }
 
 // The records that a discovery is to have: one per portal found and interface.
 Result<std::vector<Record>> wanted_records(Context& context, const std::vector<control::FoundTarget>& targets,
-                                           const DiscoveryKey& source, const std::vector<std::string>& ifaces) {
+                                           const DiscoveryKey& source,
+                                           const std::vector<std::string>& ifaces) {
   const auto conf = context.db.load_conf();
   if (!conf) return tl::unexpected(conf.error());
   std::vector<Record> records;
@@ -85,12 +87,15 @@ Result<std::vector<Record>> wanted_records(Context& context, const std::vector<c
 }
 
 bool names_of(const std::vector<Record>& records, const NodeKey& key) {
-  return std::any_of(records.begin(), records.end(), [&](const Record& record) { return NodeKey::of(record) == key; });
+  return std::any_of(records.begin(), records.end(),
+                     [&](const Record& record) { return NodeKey::of(record) == key; });
 }
 
-// Brings the database in line with what was found. Without an operation everything is done: stale records go, those found are
-// written anew from the defaults. new adds only, update rewrites what is there, delete removes what was not found.
-Status store(Context& context, const Options& options, const DiscoveryKey& source, const std::vector<Record>& wanted) {
+// Brings the database in line with what was found. Without an operation everything is done: stale records go,
+// those found are written anew from the defaults. new adds only, update rewrites what is there, delete
+// removes what was not found.
+Status store(Context& context, const Options& options, const DiscoveryKey& source,
+             const std::vector<Record>& wanted) {
   if ((options.op & op_nonpersistent) != 0) return {};
   unsigned op = options.op & (op_new | op_update | op_delete);
   if (op == op_none) op = op_new | op_update | op_delete;
@@ -121,8 +126,10 @@ void print_found(Context& context, const Options& options, const std::vector<Rec
 int check_ifaces(Context& context, const std::vector<std::string>& ifaces) {
   for (const std::string& name : ifaces) {
     if (context.db.read_iface(name)) continue;
-    context.console.err(fmt::format("Could not read iface info for {}. Make sure an iface config with the file name and "
-                                    "iface.iscsi_ifacename {} is in {}/ifaces.", name, name, context.db.record_root()));
+    context.console.err(
+        fmt::format("Could not read iface info for {}. Make sure an iface config with the file name and "
+                    "iface.iscsi_ifacename {} is in {}/ifaces.",
+                    name, name, context.db.record_root()));
     return control::iscsi_err_no_objs_found;
   }
   return 0;
@@ -130,7 +137,8 @@ int check_ifaces(Context& context, const std::vector<std::string>& ifaces) {
 
 int perform(Context& context, const Options& options, const Record& discovery) {
   const DiscoveryKey source = DiscoveryKey::of(discovery);
-  const std::vector<std::string> ifaces = options.ifaces.empty() ? std::vector<std::string>{"default"} : options.ifaces;
+  const std::vector<std::string> ifaces =
+      options.ifaces.empty() ? std::vector<std::string>{"default"} : options.ifaces;
   if (const int code = check_ifaces(context, ifaces); code != 0) return code;
   control::Reply reply{control::iscsi_err_iscsid_notconn, {}, {}};
   if (context.daemon.reach(Daemon::Start::yes)) {
@@ -140,7 +148,8 @@ int perform(Context& context, const Options& options, const Record& discovery) {
     });
   }
   if (reply.code != 0) {
-    context.console.err(fmt::format("Could not perform SendTargets discovery: {}", control::iscsi_error_text(reply.code)));
+    context.console.err(
+        fmt::format("Could not perform SendTargets discovery: {}", control::iscsi_error_text(reply.code)));
     return reply.code;
   }
   const auto targets = control::targets_from_json(reply.result);
@@ -152,7 +161,8 @@ int perform(Context& context, const Options& options, const Record& discovery) {
   if ((options.op & op_nonpersistent) == 0) {
     if (const auto done = context.db.write_discovery(discovery); !done) return report(context, done.error());
   }
-  if (const auto done = store(context, options, source, *records); !done) return report(context, done.error());
+  if (const auto done = store(context, options, source, *records); !done)
+    return report(context, done.error());
   if (records->empty()) {
     context.console.err("No portals found");
     return control::iscsi_err_no_objs_found;
@@ -182,7 +192,8 @@ int delete_discovery(Context& context, const DiscoveryKey& key) {
   const auto nodes = context.db.linked_nodes(key);
   if (!nodes) return report(context, nodes.error());
   for (const NodeKey& node : *nodes) {
-    const bool used = std::any_of(sessions->begin(), sessions->end(), [&](const auto& s) { return same_nexus(node, s); });
+    const bool used =
+        std::any_of(sessions->begin(), sessions->end(), [&](const auto& s) { return same_nexus(node, s); });
     if (used) continue;
     const auto done = context.db.remove_node(node);
     if (!done && done.error().code != Errc::not_found) return report(context, done.error());
@@ -197,7 +208,8 @@ int update_discovery(Context& context, const Options& options, Record& record) {
   const auto held = context.db.lock();
   if (!held) return report(context, held.error());
   if (const int code = apply_updates(context, record, *updates); code != 0) {
-    context.console.err(fmt::format("Could not execute operation on discovery record: {}", control::iscsi_error_text(code)));
+    context.console.err(
+        fmt::format("Could not execute operation on discovery record: {}", control::iscsi_error_text(code)));
     return code;
   }
   const auto done = context.db.write_discovery(record);
@@ -233,7 +245,8 @@ int run_discoverydb(Context& context, const Options& options, const DiscoveryKey
   return 0;
 }
 
-// -m discovery without a type acts on what is known; with one it asks the portal, with the defaults of iscsid.conf.
+// -m discovery without a type acts on what is known; with one it asks the portal, with the defaults of
+// iscsid.conf.
 int run_plain_discovery(Context& context, const Options& options, const DiscoveryKey& key) {
   if (options.type == DiscoveryType::send_targets) {
     const auto record = fresh_record(context, key);
@@ -250,12 +263,14 @@ int run_plain_discovery(Context& context, const Options& options, const Discover
 }  // namespace
 
 int run_discovery_mode(Context& context, const Options& options) {
-  if (options.type == DiscoveryType::isns || options.type == DiscoveryType::slp || options.type == DiscoveryType::fw) {
+  if (options.type == DiscoveryType::isns || options.type == DiscoveryType::slp ||
+      options.type == DiscoveryType::fw) {
     context.console.err("discovery by this type is not supported; use sendtargets");
     return control::iscsi_err_op_not_supp;
   }
   if (!options.portal) {
-    if (options.type == DiscoveryType::none && !options.discover && options.op != op_new) return list_discoveries(context, options);
+    if (options.type == DiscoveryType::none && !options.discover && options.op != op_new)
+      return list_discoveries(context, options);
     context.console.err("a portal (-p) is needed");
     return control::iscsi_err_inval;
   }

@@ -18,7 +18,9 @@ std::string_view or_empty(std::string_view text) { return text.empty() ? "<empty
 std::string_view yes_no(bool value) { return value ? "Yes" : "No"; }
 std::string_view digest(bool value) { return value ? "CRC32C" : "None"; }
 
-std::string portal_text(const NodeKey& node) { return config::format_portal(node.address, node.port, node.tpgt); }
+std::string portal_text(const NodeKey& node) {
+  return config::format_portal(node.address, node.port, node.tpgt);
+}
 
 std::uint32_t host_number(const SessionView& session) { return session.sid == 0 ? 0 : session.sid - 1; }
 
@@ -34,7 +36,9 @@ std::string interface_block(const SessionView& s) {
   out += fmt::format("\t\tIface Transport: {}\n", s.node.get("iface.transport_name"));
   out += fmt::format("\t\tIface Initiatorname: {}\n", or_empty(s.initiator_name));
   out += fmt::format("\t\tIface IPaddress: {}\n", or_empty(s.local_address));
-  const auto or_default = [](const std::string& text) { return text.empty() ? std::string("default") : text; };
+  const auto or_default = [](const std::string& text) {
+    return text.empty() ? std::string("default") : text;
+  };
   out += fmt::format("\t\tIface HWaddress: {}\n", or_default(s.node.get("iface.hwaddress")));
   out += fmt::format("\t\tIface Netdev: {}\n", or_default(s.node.get("iface.net_ifacename")));
   out += fmt::format("\t\tSID: {}\n", s.sid);
@@ -50,7 +54,8 @@ std::string timeout_and_chap_block(const SessionView& s, config::Secrets secrets
   };
   std::string out = boxed("Timeouts:");
   out += fmt::format("\t\tRecovery Timeout: {}\n", s.node.get("node.session.timeo.replacement_timeout"));
-  out += fmt::format("\t\tTarget Reset Timeout: {}\n", s.node.get("node.session.err_timeo.tgt_reset_timeout"));
+  out +=
+      fmt::format("\t\tTarget Reset Timeout: {}\n", s.node.get("node.session.err_timeo.tgt_reset_timeout"));
   out += fmt::format("\t\tLUN Reset Timeout: {}\n", s.node.get("node.session.err_timeo.lu_reset_timeout"));
   out += fmt::format("\t\tAbort Timeout: {}\n", s.node.get("node.session.err_timeo.abort_timeout"));
   out += boxed("CHAP:");
@@ -112,7 +117,8 @@ std::string format_nodes_tree(const std::vector<NodeKey>& nodes) {
   for (const NodeKey& node : nodes) {
     const bool same_target = last != nullptr && last->target == node.target;
     if (!same_target) out += fmt::format("Target: {}\n", node.target);
-    if (!same_target || portal_text(*last) != portal_text(node)) out += fmt::format("\tPortal: {}\n", portal_text(node));
+    if (!same_target || portal_text(*last) != portal_text(node))
+      out += fmt::format("\tPortal: {}\n", portal_text(node));
     out += fmt::format("\t\tIface Name: {}\n", node.iface);
     last = &node;
   }
@@ -127,8 +133,9 @@ std::string format_discovery_flat(const std::vector<config::DiscoveryKey>& disco
   return out;
 }
 
-std::string format_discovery_tree(const std::vector<DiscoveryTree>& send_targets, const std::vector<NodeKey>& isns,
-                                  const std::vector<NodeKey>& fixed, const std::vector<NodeKey>& firmware) {
+std::string format_discovery_tree(const std::vector<DiscoveryTree>& send_targets,
+                                  const std::vector<NodeKey>& isns, const std::vector<NodeKey>& fixed,
+                                  const std::vector<NodeKey>& firmware) {
   const auto block = [](const std::vector<NodeKey>& nodes) {
     return nodes.empty() ? std::string("No targets found.\n") : format_nodes_tree(nodes);
   };
@@ -190,9 +197,9 @@ std::string format_sessions_tree(std::vector<SessionView> sessions, int level, c
   std::string last_target, last_portals;
   for (const SessionView& s : sessions) {
     const NodeKey node = NodeKey::of(s.node);
-    const std::string portals = fmt::format(
-        "\tCurrent Portal: {}\n\tPersistent Portal: {}\n", config::format_portal(s.current_address, s.current_port, s.tpgt),
-        config::format_portal(node.address, node.port, s.tpgt));
+    const std::string portals = fmt::format("\tCurrent Portal: {}\n\tPersistent Portal: {}\n",
+                                            config::format_portal(s.current_address, s.current_port, s.tpgt),
+                                            config::format_portal(node.address, node.port, s.tpgt));
     if (node.target != last_target) out += fmt::format("Target: {} (non-flash)\n", node.target);
     if (node.target != last_target || portals != last_portals) out += portals;
     last_target = node.target;
@@ -215,27 +222,30 @@ std::string format_statistics(const SessionView& session) {
 std::string format_hosts_flat(const std::vector<SessionView>& sessions) {
   std::string out;
   for (const SessionView& s : sessions) {
-    out += fmt::format("{}: [{}] {},[{}],{} {}\n", s.node.get("iface.transport_name"), host_number(s),
-                       or_empty(s.local_address), or_empty(s.node.get("iface.hwaddress")),
-                       or_empty(s.node.get("iface.net_ifacename")), or_empty(s.node.get("iface.initiatorname")));
+    out +=
+        fmt::format("{}: [{}] {},[{}],{} {}\n", s.node.get("iface.transport_name"), host_number(s),
+                    or_empty(s.local_address), or_empty(s.node.get("iface.hwaddress")),
+                    or_empty(s.node.get("iface.net_ifacename")), or_empty(s.node.get("iface.initiatorname")));
   }
   return out;
 }
 
 std::string login_label(const NodeKey& node) {
-  return fmt::format("[iface: {}, target: {}, portal: {},{}]", node.iface, node.target, node.address, node.port);
+  return fmt::format("[iface: {}, target: {}, portal: {},{}]", node.iface, node.target, node.address,
+                     node.port);
 }
 
 std::string session_label(const SessionView& session) {
   const NodeKey node = NodeKey::of(session.node);
-  return fmt::format("[sid: {}, target: {}, portal: {},{}]", session.sid, node.target, node.address, node.port);
+  return fmt::format("[sid: {}, target: {}, portal: {},{}]", session.sid, node.target, node.address,
+                     node.port);
 }
 
 std::string new_node_label(const config::Record& node) {
   const NodeKey key = NodeKey::of(node);
   return fmt::format("[{}:[hw={},ip={},net_if={},iscsi_if={}] {},{},{} {}]", node.get("iface.transport_name"),
-                     node.get("iface.hwaddress"), node.get("iface.ipaddress"), node.get("iface.net_ifacename"), key.iface,
-                     key.address, key.port, key.tpgt, key.target);
+                     node.get("iface.hwaddress"), node.get("iface.ipaddress"),
+                     node.get("iface.net_ifacename"), key.iface, key.address, key.port, key.tpgt, key.target);
 }
 
 }  // namespace perilune::cli::iscsiadm

@@ -59,7 +59,8 @@ int update(Context& context, const Options& options, const std::string& name) {
   if (!held) return report(context, held.error());
   auto iface = context.db.read_iface(name);
   if (!iface) return refuse(context, "update", name, control::iscsi_err_no_objs_found);
-  if (const int code = apply_updates(context, *iface, *updates); code != 0) return refuse(context, "update", name, code);
+  if (const int code = apply_updates(context, *iface, *updates); code != 0)
+    return refuse(context, "update", name, code);
   if (const auto done = context.db.write_iface(*iface); !done) return report(context, done.error());
   if (const int code = rewrite_bound_nodes(context, *iface); code != 0) return code;
   context.console.out(fmt::format("{} updated.\n", name));
@@ -100,8 +101,10 @@ int show(Context& context, const Options& options) {
     for (const std::string& name : options.ifaces) {
       const auto iface = context.db.read_iface(name);
       if (!iface) {
-        context.console.err(fmt::format("Could not read iface info for {}. Make sure an iface config with the file name and "
-                                        "iface.iscsi_ifacename {} is in {}/ifaces.", name, name, context.db.record_root()));
+        context.console.err(
+            fmt::format("Could not read iface info for {}. Make sure an iface config with the file name and "
+                        "iface.iscsi_ifacename {} is in {}/ifaces.",
+                        name, name, context.db.record_root()));
         return control::iscsi_err_idbm;
       }
       context.console.out(iface->show(config::Secrets::masked));
@@ -136,7 +139,9 @@ int run_iface_mode(Context& context, const Options& options) {
     if (op == op_new) code = create(context, name);
     else if (op == op_update) code = update(context, options, name);
     else if (op == op_delete) code = remove(context, name);
-    else if (op == op_apply) code = context.db.read_iface(name) ? 0 : refuse(context, "apply", name, control::iscsi_err_no_objs_found);
+    else if (op == op_apply)
+      code =
+          context.db.read_iface(name) ? 0 : refuse(context, "apply", name, control::iscsi_err_no_objs_found);
     else code = refuse(context, "change", name, control::iscsi_err_inval);
     if (code != 0) return code;
   }

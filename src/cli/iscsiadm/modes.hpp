@@ -38,7 +38,8 @@ struct Context {
 [[nodiscard]] bool matches(const Options& options, const config::NodeKey& node);
 [[nodiscard]] bool same_nexus(const config::NodeKey& node, const control::SessionView& session);
 
-// Starts every login, prints as the answers come, goes on after a failure. multiple: another session though one exists.
+// Starts every login, prints as the answers come, goes on after a failure. multiple: another session though
+// one exists.
 struct LoginWish {
   bool no_wait = false;
   bool multiple = false;

@@ -20,7 +20,8 @@ TEST_F(Discovery, PrintsWhatItFoundAndKeepsTheRecords) {
   const Outcome found = run({"-m", "discovery", "-t", "st", "-p", "192.0.2.1"});
   EXPECT_EQ(found.code, 0);
   EXPECT_EQ(found.err, "");
-  EXPECT_EQ(found.out, "192.0.2.1:3260,1 iqn.2026-05.org.moon:disk\n192.0.2.1:3260,1 iqn.2026-05.org.moon:tape\n");
+  EXPECT_EQ(found.out,
+            "192.0.2.1:3260,1 iqn.2026-05.org.moon:disk\n192.0.2.1:3260,1 iqn.2026-05.org.moon:tape\n");
   EXPECT_EQ(run({"-m", "discovery"}).out, "192.0.2.1:3260 via sendtargets\n");
   EXPECT_EQ(run({"-m", "discoverydb"}).out, "192.0.2.1:3260 via sendtargets\n");
   EXPECT_EQ(run({"-m", "discovery", "-P", "1"}).out,
@@ -106,7 +107,9 @@ TEST_F(Discovery, WithoutADaemonTheCodeIsTwenty) {
 }
 
 TEST_F(Discovery, WhatATargetInventsCannotLeaveTheDatabase) {
-  find({{"../../../../tmp/evil", {{"192.0.2.1", 3260, 1}}}, {"iqn.2026-05.org.moon:disk", {{"../..", 3260, 1}}}, two_targets[1]});
+  find({{"../../../../tmp/evil", {{"192.0.2.1", 3260, 1}}},
+        {"iqn.2026-05.org.moon:disk", {{"../..", 3260, 1}}},
+        two_targets[1]});
   const Outcome outcome = run({"-m", "discovery", "-t", "st", "-p", "192.0.2.1"});
   EXPECT_EQ(outcome.code, 0);
   EXPECT_EQ(outcome.out, "192.0.2.1:3260,1 iqn.2026-05.org.moon:tape\n");
@@ -126,11 +129,13 @@ TEST_F(Discovery, RecordsOfTheDatabase) {
   EXPECT_EQ(run({"-m", "discoverydb", "-t", "st", "-p", "192.0.2.1", "-o", "new"}).code, 0);
   EXPECT_EQ(run({"-m", "discoverydb", "-t", "st", "-p", "192.0.2.1", "-o", "update", "-n",
                  "discovery.sendtargets.reopen_max", "-v", "1"}).code, 0);
-  EXPECT_NE(run({"-m", "discoverydb", "-t", "st", "-p", "192.0.2.1"}).out.find("discovery.sendtargets.reopen_max = 1\n"),
+  EXPECT_NE(run({"-m", "discoverydb", "-t", "st", "-p", "192.0.2.1"})
+                .out.find("discovery.sendtargets.reopen_max = 1\n"),
             std::string::npos);
   find(two_targets);
   ASSERT_EQ(run({"-m", "discoverydb", "-t", "st", "-p", "192.0.2.1", "--discover"}).code, 0);
-  EXPECT_EQ(control::text_of(daemon_.requests.back().second["discovery"], "discovery.sendtargets.reopen_max"), "1");
+  EXPECT_EQ(control::text_of(daemon_.requests.back().second["discovery"], "discovery.sendtargets.reopen_max"),
+            "1");
   EXPECT_EQ(run({"-m", "discoverydb", "-t", "st", "-p", "192.0.2.1", "-o", "delete"}).code, 0);
   EXPECT_TRUE(db_.list_discoveries().value().empty());
   EXPECT_TRUE(db_.list_nodes().value().empty());
@@ -152,19 +157,24 @@ TEST_F(Node, ListsAndShows) {
   EXPECT_EQ(level.code, 7);
   EXPECT_EQ(level.err, "iscsiadm: Invalid info level 2. Try 0 or 1.\n");
   const Outcome shown = run({"-m", "node", "-T", disk_node.target, "-p", "[2001:db8::1]"});
-  EXPECT_TRUE(shown.out.starts_with("# BEGIN RECORD 2.1.8\nnode.name = iqn.2026-05.org.moon:disk\nnode.tpgt = 2\n"
-                                    "node.startup = manual\nnode.leading_login = No\niface.iscsi_ifacename = default\n"
-                                    "iface.net_ifacename = <empty>\n"));
-  EXPECT_TRUE(shown.out.ends_with("node.conn[0].iscsi.HeaderDigest = None\nnode.conn[0].iscsi.DataDigest = None\n"
-                                  "node.conn[0].iscsi.IFMarker = No\nnode.conn[0].iscsi.OFMarker = No\n# END RECORD\n"));
+  EXPECT_TRUE(shown.out.starts_with(
+      "# BEGIN RECORD 2.1.8\nnode.name = iqn.2026-05.org.moon:disk\nnode.tpgt = 2\n"
+      "node.startup = manual\nnode.leading_login = No\niface.iscsi_ifacename = default\n"
+      "iface.net_ifacename = <empty>\n"));
+  EXPECT_TRUE(shown.out.ends_with(
+      "node.conn[0].iscsi.HeaderDigest = None\nnode.conn[0].iscsi.DataDigest = None\n"
+      "node.conn[0].iscsi.IFMarker = No\nnode.conn[0].iscsi.OFMarker = No\n# END RECORD\n"));
   EXPECT_EQ(run({"-m", "node", "-I", "net7"}).code, 21);
 }
 
 TEST_F(Node, SecretsAreShownOnlyWhenAskedFor) {
   add_node(disk_node);
-  ASSERT_EQ(run({"-m", "node", "-T", disk_node.target, "-o", "update", "-n", "node.session.auth.password", "-v",
-                 "twelve or more"}).code, 0);
-  EXPECT_NE(run({"-m", "node", "-o", "show"}).out.find("node.session.auth.password = ********\n"), std::string::npos);
+  ASSERT_EQ(run({"-m", "node", "-T", disk_node.target, "-o", "update", "-n", "node.session.auth.password",
+                 "-v", "twelve or more"})
+                .code,
+            0);
+  EXPECT_NE(run({"-m", "node", "-o", "show"}).out.find("node.session.auth.password = ********\n"),
+            std::string::npos);
   EXPECT_EQ(run({"-m", "node", "-o", "show"}).out.find("twelve"), std::string::npos);
   EXPECT_NE(run({"-m", "node", "-o", "show", "-S"}).out.find("node.session.auth.password = twelve or more\n"),
             std::string::npos);
@@ -194,11 +204,15 @@ TEST_F(Node, UpdatesOrTellsWhyNot) {
 }
 
 TEST_F(Node, CreatesAndDeletes) {
-  const Outcome made = run({"-m", "node", "-T", "iqn.2026-05.org.moon:hand", "-p", "192.0.2.77:3999", "-o", "new"});
+  const Outcome made =
+      run({"-m", "node", "-T", "iqn.2026-05.org.moon:hand", "-p", "192.0.2.77:3999", "-o", "new"});
   EXPECT_EQ(made.code, 0);
-  EXPECT_EQ(made.out, "New iSCSI node [tcp:[hw=,ip=,net_if=,iscsi_if=default] 192.0.2.77,3999,-1 iqn.2026-05.org.moon:hand] added\n");
+  EXPECT_EQ(made.out,
+            "New iSCSI node [tcp:[hw=,ip=,net_if=,iscsi_if=default] 192.0.2.77,3999,-1 "
+            "iqn.2026-05.org.moon:hand] added\n");
   EXPECT_EQ(run({"-m", "node"}).out, "192.0.2.77:3999,4294967295 iqn.2026-05.org.moon:hand\n");
-  EXPECT_EQ(run({"-m", "node", "-T", "iqn.2026-05.org.moon:hand", "-p", "192.0.2.77:3999,5", "-o", "new"}).code, 0);
+  EXPECT_EQ(
+      run({"-m", "node", "-T", "iqn.2026-05.org.moon:hand", "-p", "192.0.2.77:3999,5", "-o", "new"}).code, 0);
   EXPECT_EQ(run({"-m", "node"}).out, "192.0.2.77:3999,5 iqn.2026-05.org.moon:hand\n");
   EXPECT_EQ(run({"-m", "node", "-T", "iqn.2026-05.org.moon:hand", "-o", "delete"}).code, 0);
   EXPECT_EQ(run({"-m", "node", "-T", "iqn.2026-05.org.moon:hand", "-o", "delete"}).code, 21);
@@ -210,10 +224,12 @@ TEST_F(Node, ARecordInUseIsNotDeleted) {
   set_sessions({session(1, disk_node)});
   const Outcome outcome = run({"-m", "node", "-T", disk_node.target, "-p", "192.0.2.1:3260", "-o", "delete"});
   EXPECT_EQ(outcome.code, 15);
-  EXPECT_EQ(outcome.err,
-            "iscsiadm: This command will remove the record [iface: default, target: iqn.2026-05.org.moon:disk, portal: "
-            "192.0.2.1,3260], but a session is using it. Logout session then rerun command to remove record.\n"
-            "iscsiadm: Could not execute operation on all records: session exists\n");
+  EXPECT_EQ(
+      outcome.err,
+      "iscsiadm: This command will remove the record [iface: default, target: iqn.2026-05.org.moon:disk, "
+      "portal: "
+      "192.0.2.1,3260], but a session is using it. Logout session then rerun command to remove record.\n"
+      "iscsiadm: Could not execute operation on all records: session exists\n");
   EXPECT_TRUE(db_.read_node(disk_node));
 }
 
@@ -223,9 +239,10 @@ TEST_F(Node, LogsInWithTheTwoLinesPeopleKnow) {
   const Outcome outcome = run({"-m", "node", "-T", disk_node.target, "-p", "192.0.2.1", "--login"});
   EXPECT_EQ(outcome.code, 0);
   EXPECT_EQ(outcome.err, "");
-  EXPECT_EQ(outcome.out,
-            "Logging in to [iface: default, target: iqn.2026-05.org.moon:disk, portal: 192.0.2.1,3260]\n"
-            "Login to [iface: default, target: iqn.2026-05.org.moon:disk, portal: 192.0.2.1,3260] successful.\n");
+  EXPECT_EQ(
+      outcome.out,
+      "Logging in to [iface: default, target: iqn.2026-05.org.moon:disk, portal: 192.0.2.1,3260]\n"
+      "Login to [iface: default, target: iqn.2026-05.org.moon:disk, portal: 192.0.2.1,3260] successful.\n");
   EXPECT_EQ(control::text_of(daemon_.requests.back().second["node"], "node.name"), disk_node.target);
 }
 
@@ -238,25 +255,29 @@ TEST_F(Node, AFailedLoginIsToldAndTheOthersGoOn) {
   };
   const Outcome outcome = run({"-m", "node", "--login"});
   EXPECT_EQ(outcome.code, 24);
-  EXPECT_EQ(outcome.out,
-            "Logging in to [iface: default, target: iqn.2026-05.org.moon:disk, portal: 192.0.2.1,3260]\n"
-            "Logging in to [iface: default, target: iqn.2026-05.org.moon:tape, portal: 192.0.2.1,3260]\n"
-            "Login to [iface: default, target: iqn.2026-05.org.moon:tape, portal: 192.0.2.1,3260] successful.\n");
+  EXPECT_EQ(
+      outcome.out,
+      "Logging in to [iface: default, target: iqn.2026-05.org.moon:disk, portal: 192.0.2.1,3260]\n"
+      "Logging in to [iface: default, target: iqn.2026-05.org.moon:tape, portal: 192.0.2.1,3260]\n"
+      "Login to [iface: default, target: iqn.2026-05.org.moon:tape, portal: 192.0.2.1,3260] successful.\n");
   EXPECT_EQ(outcome.err,
-            "iscsiadm: Could not login to [iface: default, target: iqn.2026-05.org.moon:disk, portal: 192.0.2.1,3260].\n"
+            "iscsiadm: Could not login to [iface: default, target: iqn.2026-05.org.moon:disk, portal: "
+            "192.0.2.1,3260].\n"
             "iscsiadm: initiator reported error (24 - iSCSI login failed due to authorization failure)\n"
             "iscsiadm: Could not log into all portals\n");
 }
 
 TEST_F(Node, LoginFailuresCarryTheirNumbersAndWords) {
   add_node(disk_node);
-  const std::pair<int, const char*> cases[] = {
-      {8, "connection timed out"}, {19, "encountered non-retryable iSCSI login failure"}, {20, "could not connect to iscsid"}};
+  const std::pair<int, const char*> cases[] = {{8, "connection timed out"},
+                                               {19, "encountered non-retryable iSCSI login failure"},
+                                               {20, "could not connect to iscsid"}};
   for (const auto& [code, words] : cases) {
     answer("login", code);
     const Outcome outcome = run({"-m", "node", "-T", disk_node.target, "-l"});
     EXPECT_EQ(outcome.code, code);
-    EXPECT_NE(outcome.err.find("initiator reported error (" + std::to_string(code) + " - " + words + ")\n"), std::string::npos);
+    EXPECT_NE(outcome.err.find("initiator reported error (" + std::to_string(code) + " - " + words + ")\n"),
+              std::string::npos);
   }
 }
 
@@ -266,7 +287,9 @@ TEST_F(Node, ASecondLoginFindsTheSessionThere) {
   const Outcome outcome = run({"-m", "node", "-T", disk_node.target, "-p", "192.0.2.1:3260", "--login"});
   EXPECT_EQ(outcome.code, 15);
   EXPECT_EQ(outcome.out, "");
-  EXPECT_EQ(outcome.err, "iscsiadm: default: 1 session requested, but 1 already present.\niscsiadm: Could not log into all portals\n");
+  EXPECT_EQ(outcome.err,
+            "iscsiadm: default: 1 session requested, but 1 already present.\niscsiadm: Could not log into "
+            "all portals\n");
 }
 
 TEST_F(Node, LoginAllGoesByTheStartupOfTheRecord) {
@@ -275,9 +298,10 @@ TEST_F(Node, LoginAllGoesByTheStartupOfTheRecord) {
   answer("login", 0);
   EXPECT_EQ(run({"-m", "node", "-L", "automatic"}).err, "iscsiadm: No records found\n");
   ASSERT_EQ(run({"-m", "node", "-T", tape_node.target, "-o", "update", "-n", "node.startup", "-v", "automatic"}).code, 0);
-  EXPECT_EQ(run({"-m", "node", "--loginall=automatic"}).out,
-            "Logging in to [iface: default, target: iqn.2026-05.org.moon:tape, portal: 192.0.2.1,3260]\n"
-            "Login to [iface: default, target: iqn.2026-05.org.moon:tape, portal: 192.0.2.1,3260] successful.\n");
+  EXPECT_EQ(
+      run({"-m", "node", "--loginall=automatic"}).out,
+      "Logging in to [iface: default, target: iqn.2026-05.org.moon:tape, portal: 192.0.2.1,3260]\n"
+      "Login to [iface: default, target: iqn.2026-05.org.moon:tape, portal: 192.0.2.1,3260] successful.\n");
   EXPECT_EQ(run({"-m", "node", "--loginall=sometimes"}).code, 7);
 }
 
@@ -286,7 +310,8 @@ TEST_F(Node, NoWaitReturnsBeforeTheLoginIsThrough) {
   answer("login", 0);
   const Outcome outcome = run({"-m", "node", "-l", "-W"});
   EXPECT_EQ(outcome.code, 0);
-  EXPECT_EQ(outcome.out, "Logging in to [iface: default, target: iqn.2026-05.org.moon:disk, portal: 192.0.2.1,3260]\n");
+  EXPECT_EQ(outcome.out,
+            "Logging in to [iface: default, target: iqn.2026-05.org.moon:disk, portal: 192.0.2.1,3260]\n");
   EXPECT_TRUE(control::flag_of(daemon_.requests.back().second, "no_wait"));
 }
 
@@ -316,9 +341,10 @@ TEST_F(Node, RescansAndCounts) {
   answer("rescan", 0);
   EXPECT_EQ(run({"-m", "node", "-T", disk_node.target, "-R"}).out,
             "Rescanning session [sid: 1, target: iqn.2026-05.org.moon:disk, portal: 192.0.2.1,3260]\n");
-  EXPECT_EQ(run({"-m", "session", "-s"}).out,
-            "Stats for session [sid: 1, target: iqn.2026-05.org.moon:disk, portal: 192.0.2.1,3260]\n"
-            "iSCSI SNMP:\n\ttxdata_octets: 8404\n\trxdata_octets: 2159908\niSCSI Extended:\n\teh_abort_cnt: 0\n");
+  EXPECT_EQ(
+      run({"-m", "session", "-s"}).out,
+      "Stats for session [sid: 1, target: iqn.2026-05.org.moon:disk, portal: 192.0.2.1,3260]\n"
+      "iSCSI SNMP:\n\ttxdata_octets: 8404\n\trxdata_octets: 2159908\niSCSI Extended:\n\teh_abort_cnt: 0\n");
 }
 
 TEST_F(SessionMode, NothingThere) {
@@ -393,7 +419,8 @@ TEST_F(SessionMode, EveryLevelLooksAsTheOriginals) {
   EXPECT_EQ(run({"-m", "session", "-P", "1"}).out, level_one);
   EXPECT_EQ(run({"-m", "session", "-P", "2"}).out, std::string(level_one) + level_two);
   EXPECT_EQ(run({"-m", "session", "-P", "3"}).out,
-            std::string("iSCSI Transport Class version 2.0-870\nversion 2.1.8\n") + level_one + level_two + level_three);
+            std::string("iSCSI Transport Class version 2.0-870\nversion 2.1.8\n") + level_one + level_two +
+                level_three);
   EXPECT_EQ(run({"-m", "session", "-P", "4"}).code, 7);
 }
 
@@ -418,9 +445,11 @@ TEST_F(SessionMode, SecretsAreShownOnlyWhenAskedFor) {
   ASSERT_TRUE(view.node.set("node.session.auth.username", "moon"));
   ASSERT_TRUE(view.node.set("node.session.auth.password", "twelve or more"));
   set_sessions({view});
-  EXPECT_NE(run({"-m", "session", "-P", "2"}).out.find("\t\tusername: moon\n\t\tpassword: ********\n"), std::string::npos);
-  EXPECT_NE(run({"-m", "session", "-S", "-P", "2"}).out.find("\t\tusername: moon\n\t\tpassword: twelve or more\n"),
+  EXPECT_NE(run({"-m", "session", "-P", "2"}).out.find("\t\tusername: moon\n\t\tpassword: ********\n"),
             std::string::npos);
+  EXPECT_NE(
+      run({"-m", "session", "-S", "-P", "2"}).out.find("\t\tusername: moon\n\t\tpassword: twelve or more\n"),
+      std::string::npos);
 }
 
 TEST_F(SessionMode, OneTargetWithTwoSessionsHasOneHeading) {
@@ -437,15 +466,17 @@ TEST_F(SessionMode, CopiesASession) {
   answer("login", 0);
   const Outcome outcome = run({"-m", "session", "--op=new", "-r", "1"});
   EXPECT_EQ(outcome.code, 0);
-  EXPECT_EQ(outcome.out,
-            "Logging in to [iface: default, target: iqn.2026-05.org.moon:disk, portal: 192.0.2.1,3260] (multiple)\n"
-            "Login to [iface: default, target: iqn.2026-05.org.moon:disk, portal: 192.0.2.1,3260] successful.\n");
+  EXPECT_EQ(
+      outcome.out,
+      "Logging in to [iface: default, target: iqn.2026-05.org.moon:disk, portal: 192.0.2.1,3260] (multiple)\n"
+      "Login to [iface: default, target: iqn.2026-05.org.moon:disk, portal: 192.0.2.1,3260] successful.\n");
 }
 
 TEST_F(SessionMode, ShowsAndChangesTheRecordBehindIt) {
   add_node(disk_node);
   set_sessions({session(1, disk_node)});
-  EXPECT_TRUE(run({"-m", "session", "-r", "1", "-o", "show"}).out.starts_with("# BEGIN RECORD 2.1.8\nnode.name = iqn.2026-05"));
+  EXPECT_TRUE(run({"-m", "session", "-r", "1", "-o", "show"})
+                  .out.starts_with("# BEGIN RECORD 2.1.8\nnode.name = iqn.2026-05"));
   EXPECT_EQ(run({"-m", "session", "-r", "1", "-o", "update", "-n", "node.startup", "-v", "automatic"}).code, 0);
   EXPECT_EQ(db_.read_node(disk_node)->get("node.startup"), "automatic");
 }

@@ -54,7 +54,9 @@ std::vector<Record> read_all(Context& context, const std::vector<NodeKey>& keys)
   for (const NodeKey& key : keys) {
     auto record = context.db.read_node(key);
     if (record) records.push_back(std::move(*record));
-    else context.console.err(fmt::format("Could not read record {}: {}", login_label(key), record.error().message));
+    else
+      context.console.err(
+          fmt::format("Could not read record {}: {}", login_label(key), record.error().message));
   }
   return records;
 }
@@ -118,13 +120,16 @@ int create(Context& context, const Options& options) {
   if (!conf) return report(context, conf.error());
   const auto held = context.db.lock();
   if (!held) return report(context, held.error());
-  const std::vector<std::string> ifaces = options.ifaces.empty() ? std::vector<std::string>{"default"} : options.ifaces;
+  const std::vector<std::string> ifaces =
+      options.ifaces.empty() ? std::vector<std::string>{"default"} : options.ifaces;
   for (const std::string& name : ifaces) {
     const auto iface = context.db.read_iface(name);
     if (!iface) {
-      context.console.err(fmt::format(
-          "Could not read iface info for {}. Make sure an iface config with the file name and iface.iscsi_ifacename {} "
-          "is in {}/ifaces.", name, name, context.db.record_root()));
+      context.console.err(
+          fmt::format("Could not read iface info for {}. Make sure an iface config with the file name and "
+                      "iface.iscsi_ifacename {} "
+                      "is in {}/ifaces.",
+                      name, name, context.db.record_root()));
       return control::iscsi_err_no_objs_found;
     }
     const NodeKey key{options.target, options.portal->host, options.portal->port, options.portal->tpgt, name};
@@ -144,10 +149,13 @@ int create(Context& context, const Options& options) {
 }
 
 int delete_one(Context& context, const NodeKey& key, const std::vector<SessionView>& sessions) {
-  const bool used = std::any_of(sessions.begin(), sessions.end(), [&](const SessionView& s) { return same_nexus(key, s); });
+  const bool used =
+      std::any_of(sessions.begin(), sessions.end(), [&](const SessionView& s) { return same_nexus(key, s); });
   if (used) {
-    context.console.err(fmt::format("This command will remove the record {}, but a session is using it. Logout session "
-                                    "then rerun command to remove record.", login_label(key)));
+    context.console.err(
+        fmt::format("This command will remove the record {}, but a session is using it. Logout session "
+                    "then rerun command to remove record.",
+                    login_label(key)));
     return control::iscsi_err_sess_exists;
   }
   const auto done = context.db.remove_node(key);
@@ -176,7 +184,8 @@ int on_records(Context& context, const Options& options, One one) {
     if (first_error == 0) first_error = code;
   }
   if (first_error != 0) {
-    context.console.err(fmt::format("Could not execute operation on all records: {}", control::iscsi_error_text(first_error)));
+    context.console.err(fmt::format("Could not execute operation on all records: {}",
+                                    control::iscsi_error_text(first_error)));
   }
   return first_error;
 }
@@ -219,12 +228,14 @@ int run_node_mode(Context& context, const Options& options) {
   if ((options.op & op_delete) != 0) {
     const auto sessions = live_sessions(context);
     if (!sessions) return report(context, sessions.error());
-    return on_records(context, options, [&](const NodeKey& key) { return delete_one(context, key, *sessions); });
+    return on_records(context, options,
+                      [&](const NodeKey& key) { return delete_one(context, key, *sessions); });
   }
   if ((options.op & op_update) != 0) {
     const auto updates = updates_of(context, options);
     if (!updates) return control::iscsi_err_inval;
-    return on_records(context, options, [&](const NodeKey& key) { return update_one(context, key, *updates); });
+    return on_records(context, options,
+                      [&](const NodeKey& key) { return update_one(context, key, *updates); });
   }
   if ((options.op & ~unsigned{op_show}) != 0) {
     context.console.err("operation is not supported.");

@@ -249,25 +249,28 @@ std::optional<Options> parse_options(int argc, char** argv, Console& console, in
 }
 
 const char* usage_text() noexcept {
-  return
-      "iscsiadm -m discoverydb [-hV] [-P printlevel] [-t type -p ip:port -I ifaceN ... [-Dl]] | "
-      "[[-p ip:port -t type] [-o operation] [-n name] [-v value] [-lD]]\n"
-      "iscsiadm -m discovery [-hV] [-P printlevel] [-t type -p ip:port -I ifaceN ... [-l]] | [[-p ip:port] [-l | -D]] [-W]\n"
-      "iscsiadm -m node [-hV] [-P printlevel] [-L all,manual,automatic,onboot] [-W] [-U all,manual,automatic,onboot] [-S] "
-      "[[-T targetname -p ip:port -I ifaceN] [-l | -u | -R | -s]] [[-o operation] [-n name] [-v value]]\n"
-      "iscsiadm -m session [-hV] [-P printlevel] [-r sessionid [-R | -u | -s] [-o operation] [-n name] [-v value]]\n"
-      "iscsiadm -m iface [-hV] [-P printlevel] [-I ifacename] [[-o operation] [-n name] [-v value]]\n"
-      "iscsiadm -m host [-P printlevel]\n"
-      "iscsiadm -k priority\n"
-      "\n"
-      "  iscsiadm -m discovery -t sendtargets -p 192.0.2.10       find targets, keep their records\n"
-      "  iscsiadm -m node -T IQN -p 192.0.2.10 --login            log in; its disks become /dev/loopN\n"
-      "  iscsiadm -m session -P 3                                 sessions with their disks\n"
-      "  iscsiadm -m node -T IQN -o update -n node.startup -v automatic\n"
-      "  iscsiadm -m node -T IQN -p 192.0.2.10 --logout\n"
-      "\n"
-      "operations: new delete update show nonpersistent; types: sendtargets (st)\n"
-      "environment: PERILUNE_CONFIG (/etc/iscsi), PERILUNE_SOCKET (/run/perilune/iscsid.sock), PERILUNE_NO_AUTOSTART\n";
+  return "iscsiadm -m discoverydb [-hV] [-P printlevel] [-t type -p ip:port -I ifaceN ... [-Dl]] | "
+         "[[-p ip:port -t type] [-o operation] [-n name] [-v value] [-lD]]\n"
+         "iscsiadm -m discovery [-hV] [-P printlevel] [-t type -p ip:port -I ifaceN ... [-l]] | [[-p "
+         "ip:port] [-l | -D]] [-W]\n"
+         "iscsiadm -m node [-hV] [-P printlevel] [-L all,manual,automatic,onboot] [-W] [-U "
+         "all,manual,automatic,onboot] [-S] "
+         "[[-T targetname -p ip:port -I ifaceN] [-l | -u | -R | -s]] [[-o operation] [-n name] [-v value]]\n"
+         "iscsiadm -m session [-hV] [-P printlevel] [-r sessionid [-R | -u | -s] [-o operation] [-n name] "
+         "[-v value]]\n"
+         "iscsiadm -m iface [-hV] [-P printlevel] [-I ifacename] [[-o operation] [-n name] [-v value]]\n"
+         "iscsiadm -m host [-P printlevel]\n"
+         "iscsiadm -k priority\n"
+         "\n"
+         "  iscsiadm -m discovery -t sendtargets -p 192.0.2.10       find targets, keep their records\n"
+         "  iscsiadm -m node -T IQN -p 192.0.2.10 --login            log in; its disks become /dev/loopN\n"
+         "  iscsiadm -m session -P 3                                 sessions with their disks\n"
+         "  iscsiadm -m node -T IQN -o update -n node.startup -v automatic\n"
+         "  iscsiadm -m node -T IQN -p 192.0.2.10 --logout\n"
+         "\n"
+         "operations: new delete update show nonpersistent; types: sendtargets (st)\n"
+         "environment: PERILUNE_CONFIG (/etc/iscsi), PERILUNE_SOCKET (/run/perilune/iscsid.sock), "
+         "PERILUNE_NO_AUTOSTART\n";
 }
 
 }  // namespace perilune::cli::iscsiadm

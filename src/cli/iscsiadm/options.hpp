@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The command line of iscsiadm: getopt_long semantics, the options each mode allows, and the words of refusal.
+// The command line of iscsiadm: getopt_long semantics, the options each mode allows, and the words of
+// refusal.
 #pragma once
 
 #include <cstdint>
@@ -45,15 +46,15 @@ struct Options {
   int debug_level = 0;
   bool discover = false, login = false, logout = false, rescan = false, stats = false;
   bool no_wait = false, show_secrets = false;
-  std::string login_all, logout_all;                               // all, manual, automatic, onboot; empty: not given
+  std::string login_all, logout_all;  // all, manual, automatic, onboot; empty: not given
   std::optional<int> kill_priority;                                // -k
   std::string host;                                                // -H
   std::string submode;                                             // -C
   bool help = false, version = false;
 };
 
-// nullopt and the exit code in `exit_code` when the command line ends here (help, version, a mistake). argv is permuted as
-// getopt does. Resets getopt's state: may be called again.
+// nullopt and the exit code in `exit_code` when the command line ends here (help, version, a mistake). argv
+// is permuted as getopt does. Resets getopt's state: may be called again.
 [[nodiscard]] std::optional<Options> parse_options(int argc, char** argv, Console& console, int& exit_code);
 
 [[nodiscard]] const char* usage_text() noexcept;

@@ -15,11 +15,13 @@ TEST_F(IscsiadmOptions, RefusesInTheWordsAndWithTheCodeOfTheOriginal) {
       {{}, "Try `iscsiadm --help' for more information.\n"},
       {{"-m", "nosuch"}, "iscsiadm: mode -1 is not yet supported\n"},
       {{"-m", "node", "--nosuch"},
-       "iscsiadm: unrecognized option '--nosuch'\niscsiadm: node mode: option '-?' is not allowed/supported\n"},
+       "iscsiadm: unrecognized option '--nosuch'\niscsiadm: node mode: option '-?' is not "
+       "allowed/supported\n"},
       {{"-m", "node", "-o", "nosuch"}, "iscsiadm: can not recognize operation: 'nosuch'\n"},
       {{"-m", "session", "-o", "nosuch"}, "iscsiadm: can not recognize operation: 'nosuch'\n"},
       {{"-m", "session", "-i"},
-       "iscsiadm: option requires an argument -- 'i'\niscsiadm: session mode: option '-?' is not allowed/supported\n"},
+       "iscsiadm: option requires an argument -- 'i'\niscsiadm: session mode: option '-?' is not "
+       "allowed/supported\n"},
       {{"-m", "session", "-T", "x"}, "iscsiadm: session mode: option '-T' is not allowed/supported\n"},
       {{"-m", "node", "-D"}, "iscsiadm: node mode: option '-D' is not allowed/supported\n"},
       {{"-m", "node", "-p", "a:b:"}, "iscsiadm: No records found\n"},  // a strange IPv6 address, but one
@@ -40,8 +42,10 @@ TEST_F(IscsiadmOptions, HelpAndVersionSucceed) {
 
 TEST_F(IscsiadmOptions, ReadsEveryFormOfAnOption) {
   RecordingConsole console;
-  std::vector<std::string> words = {"iscsiadm", "--mode=node", "--targetname", "iqn.x", "-p192.0.2.1:3261", "-I", "a", "-I",
-                                    "b", "-n", "k1", "-v", "v1", "-n", "k2", "-v", "v2", "-o", "update", "-S"};
+  std::vector<std::string> words = {"iscsiadm", "--mode=node", "--targetname", "iqn.x",  "-p192.0.2.1:3261",
+                                    "-I",       "a",           "-I",           "b",      "-n",
+                                    "k1",       "-v",          "v1",           "-n",     "k2",
+                                    "-v",       "v2",          "-o",           "update", "-S"};
   std::vector<char*> argv;
   for (auto& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);

@@ -46,7 +46,8 @@ int show(Context& context, const Options& options, const std::vector<SessionView
     return control::iscsi_err_inval;
   }
   const auto secrets = options.show_secrets ? config::Secrets::shown : config::Secrets::masked;
-  context.console.out(level == 0 ? format_sessions_flat(sessions) : format_sessions_tree(sessions, level, secrets));
+  context.console.out(level == 0 ? format_sessions_flat(sessions)
+                                 : format_sessions_tree(sessions, level, secrets));
   return 0;
 }
 

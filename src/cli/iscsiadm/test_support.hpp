@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// For the tests of the modes: a console that remembers, a daemon that answers from a table, a database of its own.
+// For the tests of the modes: a console that remembers, a daemon that answers from a table, a database of its
+// own.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -26,7 +27,8 @@ class RecordingConsole final : public Console {
 
 class FakeDaemon final : public Daemon {
  public:
-  using Answer = std::function<control::Reply(const control::Json& args, const PendingCall::Progress& progress)>;
+  using Answer =
+      std::function<control::Reply(const control::Json& args, const PendingCall::Progress& progress)>;
   bool reach(Start start) override {
     if (start == Start::yes) ++starts;
     return listening;
@@ -92,7 +94,9 @@ class ModeTest : public ::testing::Test {
     daemon_.answers[op] = [=](const auto&, const auto&) { return control::Reply{code, {}, result}; };
   }
   // A portal that shows these targets.
-  void find(const std::vector<control::FoundTarget>& targets) { answer("discover", 0, control::targets_to_json(targets)); }
+  void find(const std::vector<control::FoundTarget>& targets) {
+    answer("discover", 0, control::targets_to_json(targets));
+  }
   void add_node(const config::NodeKey& key) {
     config::Record record(config::RecordKind::node);
     key.put_into(record);

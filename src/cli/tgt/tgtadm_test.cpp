@@ -137,7 +137,8 @@ TEST_F(Tgtadm, ASecretMayBeKeptElsewhere) {
   // The list of accounts remembers it as such.
   out("--op unbind --mode account --tid 1 --user u1");
   out("--op bind --mode account --tid 1 --user u1 --outgoing");
-  EXPECT_EQ(daemon.own.find<model::PortalGroup>({{one}, 1})->chap.mutual_password.reference(), "@credential:u1");
+  EXPECT_EQ(daemon.own.find<model::PortalGroup>({{one}, 1})->chap.mutual_password.reference(),
+            "@credential:u1");
 }
 
 TEST_F(Tgtadm, SaysWhatIsWrongInItsWords) {

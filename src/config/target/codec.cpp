@@ -502,14 +502,18 @@ std::optional<Action> parse_action(std::string_view word) {
   return std::nullopt;
 }
 
-// What an element of saveconfig.json has beside the values of its object: its key, and the lists of what is below it. Among values
-// that are only kept, the file would have them twice.
+// What an element of saveconfig.json has beside the values of its object: its key, and the lists of what is
+// below it. Among values that are only kept, the file would have them twice.
 constexpr std::array<std::string_view, 0> places_of(const Foreign*) { return {}; }
 constexpr std::array<std::string_view, 1> places_of(const Discovery*) { return {"name"}; }
-constexpr std::array<std::string_view, 3> places_of(const StorageObject*) { return {"name", "plugin", "alua_tpgs"}; }
+constexpr std::array<std::string_view, 3> places_of(const StorageObject*) {
+  return {"name", "plugin", "alua_tpgs"};
+}
 constexpr std::array<std::string_view, 1> places_of(const AluaGroup*) { return {"name"}; }
 constexpr std::array<std::string_view, 3> places_of(const Target*) { return {"fabric", "wwn", "tpgs"}; }
-constexpr std::array<std::string_view, 4> places_of(const PortalGroup*) { return {"tag", "luns", "portals", "node_acls"}; }
+constexpr std::array<std::string_view, 4> places_of(const PortalGroup*) {
+  return {"tag", "luns", "portals", "node_acls"};
+}
 constexpr std::array<std::string_view, 1> places_of(const Lun*) { return {"index"}; }
 constexpr std::array<std::string_view, 2> places_of(const Portal*) { return {"ip_address", "port"}; }
 constexpr std::array<std::string_view, 2> places_of(const NodeAcl*) { return {"node_wwn", "mapped_luns"}; }
@@ -538,7 +542,9 @@ Result<Change> read_change(Action action, const Json& key_part, const Json* valu
     return tl::unexpected<Error>(std::move(done.error()));
   for (const std::string_view name : places_of(&change.value)) {
     if (unknown.contains(pointer_token(name)))
-      return fail(Errc::invalid_argument, "value: " + std::string(name) + " is not a value; it is part of the key, or an object of its own");
+      return fail(
+          Errc::invalid_argument,
+          "value: " + std::string(name) + " is not a value; it is part of the key, or an object of its own");
   }
   keep_unknown(change.value, std::move(unknown));
   return Change(std::move(change));

@@ -46,8 +46,10 @@ Status check_reference(const Key& key, std::string_view what, const std::string&
   const std::string_view text = reference;
   const bool file = text.starts_with(Password::file_mark);
   const auto rest = text.substr((file ? Password::file_mark : Password::credential_mark).size());
-  if (file && !rest.starts_with('/')) return invalid(key, std::string(what) + ": @file: needs an absolute path");
-  if (!file && !is_object_name(rest)) return invalid(key, std::string(what) + ": @credential: needs a name without '/'");
+  if (file && !rest.starts_with('/'))
+    return invalid(key, std::string(what) + ": @file: needs an absolute path");
+  if (!file && !is_object_name(rest))
+    return invalid(key, std::string(what) + ": @credential: needs a name without '/'");
   return {};
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A saveconfig.json as rtslib-fb 2.1.75 writes it on kernel 6.1: keys, types and formatting are LIO's, names and values ours.
+// A saveconfig.json as rtslib-fb 2.1.75 writes it on kernel 6.1: keys, types and formatting are LIO's, names
+// and values ours.
 #pragma once
 
 #include <string_view>

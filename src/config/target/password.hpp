@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A CHAP secret as part of a configuration that is copied and compared as a value: the secret itself, or where
-// it is kept. Copies share one crypto::Secret, so that there is one place to wipe. It cannot be printed; where
-// it is kept can. Any thread.
+// A CHAP secret as part of a configuration that is copied and compared as a value: the secret itself, or
+// where it is kept. Copies share one crypto::Secret, so that there is one place to wipe. It cannot be
+// printed; where it is kept can. Any thread.
 //
 // A reference is "@file:/ABSOLUTE/PATH" or "@credential:NAME", of a file in the service manager's folder of
 // credentials. Administrators type it in the place of a secret; in files it has a key of its own, so that no

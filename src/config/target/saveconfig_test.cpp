@@ -132,10 +132,12 @@ TEST(Saveconfig, WhereASecretIsKeptHasAKeyThatLioDoesNotKnow) {
   const auto literal = load(edited(own, "\"chap_password\": \"@file:/etc/shadow\""));
   EXPECT_EQ(literal.configuration.find<NodeAcl>(host)->chap.password, Password("@file:/etc/shadow"));
   EXPECT_EQ(load(write_saveconfig(literal.configuration)).configuration, literal.configuration);
-  EXPECT_THAT(refused(edited(own, own + ", \"chap_password_from\": \"@file:/x\"")), HasSubstr("only one can be"));
+  EXPECT_THAT(refused(edited(own, own + ", \"chap_password_from\": \"@file:/x\"")),
+              HasSubstr("only one can be"));
   EXPECT_THAT(refused(edited(own, "\"chap_password_from\": \"secret\"")),
               HasSubstr("chap_password_from must be @file:PATH or @credential:NAME"));
-  for (const char* wrong : {"@file:", "@file:relative", "@credential:", "@credential:a/b", "@credential:.."}) {
+  for (const char* wrong :
+       {"@file:", "@file:relative", "@credential:", "@credential:a/b", "@credential:.."}) {
     EXPECT_THAT(refused(edited(own, std::string("\"chap_password_from\": \"") + wrong + "\"")),
                 HasSubstr("needs a")) << wrong;
   }

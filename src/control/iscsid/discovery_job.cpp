@@ -14,10 +14,15 @@ namespace {
 constexpr std::chrono::seconds retry_interval{1};
 }
 
-DiscoveryJob::DiscoveryJob(const SessionContext& context, initiator::Resolver& resolver, config::Record record,
-                           std::shared_ptr<Exchange> exchange, std::function<void()> ended)
-    : context_(context), resolver_(resolver), record_(std::move(record)), exchange_(std::move(exchange)),
-      ended_(std::move(ended)), retry_timer_(context.loop.timers(), Delegate<void()>::to<&DiscoveryJob::attempt>(*this)) {}
+DiscoveryJob::DiscoveryJob(const SessionContext& context, initiator::Resolver& resolver,
+                           config::Record record, std::shared_ptr<Exchange> exchange,
+                           std::function<void()> ended)
+    : context_(context),
+      resolver_(resolver),
+      record_(std::move(record)),
+      exchange_(std::move(exchange)),
+      ended_(std::move(ended)),
+      retry_timer_(context.loop.timers(), Delegate<void()>::to<&DiscoveryJob::attempt>(*this)) {}
 
 void DiscoveryJob::tell(const std::string& line) { exchange_->progress({{"text", line}}); }
 
@@ -55,7 +60,8 @@ void DiscoveryJob::attempt() {
   }
   discovery_ = std::make_unique<initiator::Discovery>(
       context_.loop, std::move(*config),
-      [this](Result<std::vector<initiator::DiscoveredTarget>> targets, const initiator::LoginFailure& failure) {
+      [this](Result<std::vector<initiator::DiscoveredTarget>> targets,
+             const initiator::LoginFailure& failure) {
         // Not from inside the discovery's own call.
         context_.loop.post([weak = weak_from_this(), targets = std::move(targets), failure]() mutable {
           if (const auto self = weak.lock()) self->answered(std::move(targets), failure);
@@ -64,7 +70,8 @@ void DiscoveryJob::attempt() {
   discovery_->start();
 }
 
-void DiscoveryJob::answered(Result<std::vector<initiator::DiscoveredTarget>> targets, const initiator::LoginFailure& failure) {
+void DiscoveryJob::answered(Result<std::vector<initiator::DiscoveredTarget>> targets,
+                            const initiator::LoginFailure& failure) {
   if (over_) return;
   discovery_.reset();
   if (!targets) {
@@ -106,14 +113,16 @@ void DiscoveryJob::failed(const initiator::LoginFailure& failure) {
     retry_timer_.arm(context_.loop.now() + retry_interval);
     return;
   }
-  tell(fmt::format("connection login retries (reopen_max) {} exceeded", record_.get("discovery.sendtargets.reopen_max")));
+  tell(fmt::format("connection login retries (reopen_max) {} exceeded",
+                   record_.get("discovery.sendtargets.reopen_max")));
   finish(iscsi_err_pdu_timeout, failure.error.message);
 }
 
 void DiscoveryJob::finish(int code, const std::string& message) {
   if (std::exchange(over_, true)) return;
   retry_timer_.cancel();
-  context_.log(fmt::format("discovery at {} failed: {}", record_.get("discovery.sendtargets.address"), message));
+  context_.log(
+      fmt::format("discovery at {} failed: {}", record_.get("discovery.sendtargets.address"), message));
   exchange_->fail(code, message);
   ended_();
 }

@@ -17,15 +17,16 @@ namespace perilune::control {
 class DiscoveryJob final : public std::enable_shared_from_this<DiscoveryJob> {
  public:
   // `ended` is called once, after the exchange was answered; the owner drops the job then, in a later turn.
-  DiscoveryJob(const SessionContext& context, initiator::Resolver& resolver, config::Record record, std::shared_ptr<Exchange> exchange,
-               std::function<void()> ended);
+  DiscoveryJob(const SessionContext& context, initiator::Resolver& resolver, config::Record record,
+               std::shared_ptr<Exchange> exchange, std::function<void()> ended);
   void start();
   void cancel();  // answers with an error
 
  private:
   void resolved(const Result<std::vector<runtime::Endpoint>>& endpoints);
   void attempt();
-  void answered(Result<std::vector<initiator::DiscoveredTarget>> targets, const initiator::LoginFailure& failure);
+  void answered(Result<std::vector<initiator::DiscoveredTarget>> targets,
+                const initiator::LoginFailure& failure);
   void failed(const initiator::LoginFailure& failure);
   void tell(const std::string& line);
   void finish(int code, const std::string& message);

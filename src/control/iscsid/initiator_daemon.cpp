@@ -25,9 +25,18 @@ bool same_nexus(const config::Record& a, const config::Record& b) {
 
 }  // namespace
 
-InitiatorDaemon::InitiatorDaemon(runtime::Loop& loop, DaemonOptions options, Log log, std::function<void()> on_stop_request)
-    : loop_(loop), options_(std::move(options)), log_(std::move(log)), on_stop_request_(std::move(on_stop_request)),
-      context_{loop, log_, options_.initiator_name, options_.initiator_alias, options_.attach_run_dir, options_.attach_devices},
+InitiatorDaemon::InitiatorDaemon(runtime::Loop& loop, DaemonOptions options, Log log,
+                                 std::function<void()> on_stop_request)
+    : loop_(loop),
+      options_(std::move(options)),
+      log_(std::move(log)),
+      on_stop_request_(std::move(on_stop_request)),
+      context_{loop,
+               log_,
+               options_.initiator_name,
+               options_.initiator_alias,
+               options_.attach_run_dir,
+               options_.attach_devices},
       resolver_(loop) {
   context_.resolve = [this](const std::string& host, std::uint16_t port, initiator::Resolver::Done done) {
     resolver_.resolve(host, port, std::move(done));
@@ -38,13 +47,15 @@ InitiatorDaemon::~InitiatorDaemon() { PERILUNE_ASSERT(sessions_.empty()); }
 
 ControlServer::Handler InitiatorDaemon::handler() {
   return [this](Request request, std::shared_ptr<Exchange> exchange) {
-    loop_.post([this, request = std::move(request), exchange = std::move(exchange)] { handle(request, exchange); });
+    loop_.post(
+        [this, request = std::move(request), exchange = std::move(exchange)] { handle(request, exchange); });
   };
 }
 
 void InitiatorDaemon::handle(Request request, std::shared_ptr<Exchange> exchange) {
   if (request.op == "sessions") return do_sessions(*exchange);
-  if (request.op == "ping") return exchange->finish({{"pid", ::getpid()}, {"initiator_name", options_.initiator_name}});
+  if (request.op == "ping")
+    return exchange->finish({{"pid", ::getpid()}, {"initiator_name", options_.initiator_name}});
   if (shutting_down_) return exchange->fail(iscsi_err_again, "the daemon is ending");
   if (request.op == "login") return do_login(request.args, std::move(exchange));
   if (request.op == "logout") return do_logout(request.args, std::move(exchange));
@@ -66,7 +77,8 @@ void InitiatorDaemon::do_sessions(Exchange& exchange) {
   exchange.finish(list);
 }
 
-// --- login -------------------------------------------------------------------------------------------------------
+// --- login
+// -------------------------------------------------------------------------------------------------------
 
 void InitiatorDaemon::do_login(const Json& args, std::shared_ptr<Exchange> exchange) {
   auto node = record_from_json(config::RecordKind::node, args.value("node", Json()));
@@ -76,11 +88,14 @@ void InitiatorDaemon::do_login(const Json& args, std::shared_ptr<Exchange> excha
   }
   const bool no_wait = flag_of(args, "no_wait");
   if (no_wait) exchange->finish(Json::object());
-  login(std::move(*node), flag_of(args, "multiple"), [exchange, no_wait](int code, const std::string& message, std::uint32_t sid) {
-    if (no_wait) return;
-    if (code == 0) exchange->finish({{"sid", sid}});
-    else exchange->fail(code, message);
-  });
+  login(std::move(*node), flag_of(args, "multiple"),
+        [exchange, no_wait](int code, const std::string& message, std::uint32_t sid) {
+          if (no_wait) return;
+          if (code == 0)
+            exchange->finish({{"sid", sid}});
+          else
+            exchange->fail(code, message);
+        });
 }
 
 void InitiatorDaemon::login_in_background(const config::Record& node) {
@@ -107,7 +122,8 @@ void InitiatorDaemon::login(config::Record node, bool multiple, LoggedIn done) {
   });
 }
 
-void InitiatorDaemon::start_session(config::Record node, bool multiple, const runtime::Endpoint& portal, LoggedIn done) {
+void InitiatorDaemon::start_session(config::Record node, bool multiple, const runtime::Endpoint& portal,
+                                    LoggedIn done) {
   if (sessions_.size() >= limits::max_sessions) return done(iscsi_err, "too many sessions", 0);
   // Sessions between the same ports of the same two ends differ in their ISID: the lowest free instance.
   std::vector<unsigned> taken;
@@ -115,7 +131,8 @@ void InitiatorDaemon::start_session(config::Record node, bool multiple, const ru
     if (!same_nexus(other->node(), node)) continue;
     if (!multiple && other->logging_in()) {
       // Somebody (the automatic login, most likely) is at it already: the outcome is the same for both.
-      return other->join_login([done, number = sid](int code, const std::string& message) { done(code, message, number); });
+      return other->join_login(
+          [done, number = sid](int code, const std::string& message) { done(code, message, number); });
     }
     taken.push_back(other->instance());
   }
@@ -124,11 +141,12 @@ void InitiatorDaemon::start_session(config::Record node, bool multiple, const ru
   while (std::find(taken.begin(), taken.end(), instance) != taken.end()) ++instance;
   const std::uint32_t sid = next_sid_++;
   // The session drops itself from inside its own calls: out of the map a turn later.
-  auto session = std::make_shared<ManagedSession>(context_, sid, instance, std::move(node), portal, [this](std::uint32_t gone) {
-    loop_.post([this, gone] { drop_session(gone); });
-  });
+  auto session = std::make_shared<ManagedSession>(
+      context_, sid, instance, std::move(node), portal,
+      [this](std::uint32_t gone) { loop_.post([this, gone] { drop_session(gone); }); });
   sessions_.emplace(sid, session);
-  session->login([done = std::move(done), sid](int code, const std::string& message) { done(code, message, sid); });
+  session->login(
+      [done = std::move(done), sid](int code, const std::string& message) { done(code, message, sid); });
 }
 
 void InitiatorDaemon::drop_session(std::uint32_t sid) {
@@ -140,11 +158,13 @@ void InitiatorDaemon::drop_session(std::uint32_t sid) {
   check_shut_down();
 }
 
-// --- logout, rescan, discovery -----------------------------------------------------------------------------------
+// --- logout, rescan, discovery
+// -----------------------------------------------------------------------------------
 
 ManagedSession* InitiatorDaemon::find(const Json& args, Exchange& exchange) {
   const auto sid = number_of(args, "sid", -1);
-  const auto at = sid < 0 || sid > 0xffffffffLL ? sessions_.end() : sessions_.find(static_cast<std::uint32_t>(sid));
+  const auto at =
+      sid < 0 || sid > 0xffffffffLL ? sessions_.end() : sessions_.find(static_cast<std::uint32_t>(sid));
   if (at != sessions_.end()) return at->second.get();
   exchange.fail(iscsi_err_sess_not_found, "there is no such session");
   return nullptr;
@@ -153,7 +173,8 @@ ManagedSession* InitiatorDaemon::find(const Json& args, Exchange& exchange) {
 void InitiatorDaemon::do_logout(const Json& args, std::shared_ptr<Exchange> exchange) {
   ManagedSession* session = find(args, *exchange);
   if (session == nullptr) return;
-  const auto how = options_.safe_logout ? ManagedSession::Leave::refuse_if_used : ManagedSession::Leave::force;
+  const auto how =
+      options_.safe_logout ? ManagedSession::Leave::refuse_if_used : ManagedSession::Leave::force;
   session->logout(how, [exchange](int code, const std::string& message) {
     if (code == 0) exchange->finish(Json::object());
     else exchange->fail(code, message);
@@ -175,11 +196,11 @@ void InitiatorDaemon::do_discover(const Json& args, std::shared_ptr<Exchange> ex
   if (const auto good = config::DiscoveryKey::of(*record).validate(); !good) {
     return exchange->fail(iscsi_err_inval, good.error().message);
   }
-  if (discoveries_.size() >= max_discoveries) return exchange->fail(iscsi_err_again, "too many discoveries at once");
+  if (discoveries_.size() >= max_discoveries)
+    return exchange->fail(iscsi_err_again, "too many discoveries at once");
   const std::uint64_t id = next_discovery_++;
-  auto job = std::make_shared<DiscoveryJob>(context_, resolver_, std::move(*record), std::move(exchange), [this, id] {
-    loop_.post([this, id] { drop_discovery(id); });
-  });
+  auto job = std::make_shared<DiscoveryJob>(context_, resolver_, std::move(*record), std::move(exchange),
+                                            [this, id] { loop_.post([this, id] { drop_discovery(id); }); });
   discoveries_.emplace(id, job);
   job->start();
 }
@@ -189,7 +210,8 @@ void InitiatorDaemon::drop_discovery(std::uint64_t id) {
   check_shut_down();
 }
 
-// --- the end -----------------------------------------------------------------------------------------------------
+// --- the end
+// -----------------------------------------------------------------------------------------------------
 
 void InitiatorDaemon::shut_down(std::function<void()> done) {
   if (shutting_down_) return;
@@ -199,9 +221,10 @@ void InitiatorDaemon::shut_down(std::function<void()> done) {
   for (const auto& [id, job] : discoveries) job->cancel();
   const auto sessions = sessions_;
   for (const auto& [sid, session] : sessions) {
-    session->logout(ManagedSession::Leave::polite_then_force, [this, id = sid](int code, const std::string& message) {
-      if (code != 0) log_(fmt::format("session {} does not end: {}", id, message));
-    });
+    session->logout(ManagedSession::Leave::polite_then_force,
+                    [this, id = sid](int code, const std::string& message) {
+                      if (code != 0) log_(fmt::format("session {} does not end: {}", id, message));
+                    });
   }
   check_shut_down();
 }

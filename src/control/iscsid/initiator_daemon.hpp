@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// iscsid without its process: answers the requests of the control socket with sessions, discoveries and devices.
+// iscsid without its process: answers the requests of the control socket with sessions, discoveries and
+// devices.
 //
-// Thread: the loop's, but for handler(), which any thread may call. It reads no files: records come with the requests.
+// Thread: the loop's, but for handler(), which any thread may call. It reads no files: records come with the
+// requests.
 #pragma once
 
 #include <functional>
@@ -40,7 +42,9 @@ class InitiatorDaemon {
   void login_in_background(const config::Record& node);
   // Logs out of everything; new requests are refused. `done` when nothing is left.
   void shut_down(std::function<void()> done);
-  [[nodiscard]] bool idle() const noexcept { return sessions_.empty() && discoveries_.empty() && starting_ == 0; }
+  [[nodiscard]] bool idle() const noexcept {
+    return sessions_.empty() && discoveries_.empty() && starting_ == 0;
+  }
 
  private:
   void do_sessions(Exchange& exchange);

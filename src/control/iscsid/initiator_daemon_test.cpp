@@ -44,7 +44,8 @@ class InitiatorDaemonTest : public ::testing::Test {
     DaemonOptions options;
     options.initiator_name = "iqn.2026-11.io.perilune:test";
     options.attach_devices = false;
-    daemon_ = std::make_unique<InitiatorDaemon>(*loop_, options, [](std::string_view) {}, [this] { stop_asked_.set_value(); });
+    daemon_ = std::make_unique<InitiatorDaemon>(
+        *loop_, options, [](std::string_view) {}, [this] { stop_asked_.set_value(); });
     auto server = ControlServer::start(socket(), daemon_->handler());
     ASSERT_TRUE(server) << server.error().message;
     server_ = std::move(*server);
@@ -55,7 +56,8 @@ class InitiatorDaemonTest : public ::testing::Test {
     if (thread_.joinable()) {
       on_loop([this](std::promise<void>& done) { daemon_->shut_down([&done] { done.set_value(); }); });
       EXPECT_TRUE(daemon_->idle());
-      on_loop([this](std::promise<void>& done) { target_->stop([&done](const Status&) { done.set_value(); }); });
+      on_loop(
+          [this](std::promise<void>& done) { target_->stop([&done](const Status&) { done.set_value(); }); });
       server_.reset();
       loop_->stop();
       thread_.join();
@@ -108,7 +110,9 @@ class InitiatorDaemonTest : public ::testing::Test {
     config::NodeKey{target, "127.0.0.1", port == 0 ? port_ : port, 1, "default"}.put_into(record);
     return record;
   }
-  static void put(config::Record& record, const char* name, const char* value) { ASSERT_TRUE(record.set(name, value)) << name; }
+  static void put(config::Record& record, const char* name, const char* value) {
+    ASSERT_TRUE(record.set(name, value)) << name;
+  }
   Reply login(const config::Record& record, bool multiple = false) const {
     return call("login", {{"node", record_to_json(record)}, {"multiple", multiple}});
   }
@@ -158,7 +162,8 @@ TEST_F(InitiatorDaemonTest, DiscoversTheTargetsOfAPortal) {
   ASSERT_TRUE(targets);
   ASSERT_EQ(targets->size(), 3U);
   EXPECT_EQ((*targets)[0].name, chap_target);  // a server tells of them in the order of their names
-  const auto& open = *std::find_if(targets->begin(), targets->end(), [](const auto& each) { return each.name == open_target; });
+  const auto& open = *std::find_if(targets->begin(), targets->end(),
+                                   [](const auto& each) { return each.name == open_target; });
   ASSERT_EQ(open.portals.size(), 1U);
   EXPECT_EQ(open.portals[0].address, "127.0.0.1");
   EXPECT_EQ(open.portals[0].port, port_);
@@ -263,7 +268,9 @@ TEST_F(InitiatorDaemonTest, TwoLoginsAtOnceShareTheOutcome) {
 
 TEST_F(InitiatorDaemonTest, HostileRequestsAreRefused) {
   EXPECT_EQ(call("login", Json::object()).code, iscsi_err_inval);
-  EXPECT_EQ(call("login", {{"node", {{"node.name", "../../etc"}, {"node.conn[0].address", "127.0.0.1"}}}}).code, iscsi_err_inval);
+  EXPECT_EQ(
+      call("login", {{"node", {{"node.name", "../../etc"}, {"node.conn[0].address", "127.0.0.1"}}}}).code,
+      iscsi_err_inval);
   EXPECT_EQ(call("login", {{"node", {{"node.conn[0].port", "0"}}}}).code, iscsi_err_inval);
   EXPECT_EQ(call("discover", {{"discovery", 3}}).code, iscsi_err_inval);
   EXPECT_EQ(call("discover", {{"discovery", Json::object()}}).code, iscsi_err_inval);

@@ -38,16 +38,23 @@ std::string_view to_string(initiator::SessionState state) {
 
 }  // namespace
 
-ManagedSession::ManagedSession(const SessionContext& context, std::uint32_t sid, unsigned instance, config::Record node,
-                               runtime::Endpoint portal, std::function<void(std::uint32_t)> ended)
-    : context_(context), sid_(sid), instance_(instance), node_(std::move(node)), portal_(portal), ended_(std::move(ended)),
+ManagedSession::ManagedSession(const SessionContext& context, std::uint32_t sid, unsigned instance,
+                               config::Record node, runtime::Endpoint portal,
+                               std::function<void(std::uint32_t)> ended)
+    : context_(context),
+      sid_(sid),
+      instance_(instance),
+      node_(std::move(node)),
+      portal_(portal),
+      ended_(std::move(ended)),
       retry_timer_(context.loop.timers(), Delegate<void()>::to<&ManagedSession::attempt>(*this)),
       settle_timer_(context.loop.timers(), Delegate<void()>::to<&ManagedSession::settle_timeout>(*this)) {}
 
 ManagedSession::~ManagedSession() = default;
 
 void ManagedSession::say(std::string_view text) const {
-  context_.log(fmt::format("session {} [target: {}, portal: {}]: {}", sid_, node_.get("node.name"), portal_.to_string(), text));
+  context_.log(fmt::format("session {} [target: {}, portal: {}]: {}", sid_, node_.get("node.name"),
+                           portal_.to_string(), text));
 }
 
 // Destroying what is calling us is not done from inside its call.
@@ -58,10 +65,12 @@ void ManagedSession::later(void (ManagedSession::*what)()) {
 }
 
 bool ManagedSession::healthy() const {
-  return !session_ended_ && session_ != nullptr && session_->info().state == initiator::SessionState::logged_in;
+  return !session_ended_ && session_ != nullptr &&
+         session_->info().state == initiator::SessionState::logged_in;
 }
 
-// --- login -------------------------------------------------------------------------------------------------------
+// --- login
+// -------------------------------------------------------------------------------------------------------
 
 void ManagedSession::login(Done done) {
   login_done_ = std::move(done);
@@ -76,7 +85,8 @@ void ManagedSession::answer_login(int code, const std::string& message) {
 
 void ManagedSession::attempt() {
   if (phase_ != Phase::logging_in) return;
-  auto config = session_config_of(node_, context_.initiator_name, context_.initiator_alias, portal_, instance_);
+  auto config =
+      session_config_of(node_, context_.initiator_name, context_.initiator_alias, portal_, instance_);
   if (!config) {
     session_ended_ = true;
     return finish(iscsi_err_inval, config.error().message);
@@ -122,7 +132,8 @@ void ManagedSession::first_login_failed(const initiator::LoginFailure& failure) 
   });
 }
 
-// --- units -------------------------------------------------------------------------------------------------------
+// --- units
+// -------------------------------------------------------------------------------------------------------
 
 void ManagedSession::on_units_changed() {
   if (phase_ != Phase::online || node_.get("node.session.scan") == "manual") return;
@@ -131,7 +142,8 @@ void ManagedSession::on_units_changed() {
 }
 
 void ManagedSession::rescan(Done done) {
-  if (phase_ != Phase::online || session_ended_) return done(iscsi_err_session_not_connected, "the session is not logged in");
+  if (phase_ != Phase::online || session_ended_)
+    return done(iscsi_err_session_not_connected, "the session is not logged in");
   rescan_done_.push_back(std::move(done));
   scan();
 }
@@ -143,7 +155,8 @@ void ManagedSession::scan() {
     return;
   }
   scanning_ = true;
-  scan_ = std::make_unique<initiator::Scan>(*session_, [this](Result<std::vector<initiator::UnitInfo>> units) {
+  scan_ = std::make_unique<initiator::Scan>(*session_, [this](
+                                                           Result<std::vector<initiator::UnitInfo>> units) {
     // Not from inside the scan's own call.
     context_.loop.post([weak = weak_from_this(), units = std::move(units)]() mutable {
       if (const auto self = weak.lock()) self->scanned(std::move(units));
@@ -166,7 +179,8 @@ void ManagedSession::scanned(Result<std::vector<initiator::UnitInfo>> units) {
 }
 
 void ManagedSession::attach_unit(initiator::UnitInfo info) {
-  const auto known = std::find_if(units_.begin(), units_.end(), [&](const auto& unit) { return unit->info.lun == info.lun; });
+  const auto known = std::find_if(units_.begin(), units_.end(),
+                                  [&](const auto& unit) { return unit->info.lun == info.lun; });
   if (known != units_.end()) {
     Unit& unit = **known;
     const bool dead = unit.attachment == nullptr || unit.attachment->state() == attach::AttachState::failed ||
@@ -188,15 +202,18 @@ void ManagedSession::attach_unit(initiator::UnitInfo info) {
   options.lun = initiator::lun_number(lun);
   options.owner = "iscsid";
   if (!context_.attach_run_dir.empty()) options.run_dir = context_.attach_run_dir;
-  unit.attachment = attach::Attachment::start(context_.loop, *unit.channel, options,
-                                              [this, weak = weak_from_this(), lun](Result<std::string> device) {
-    const auto self = weak.lock();
-    if (!self) return;
-    const auto number = initiator::lun_number(lun);
-    if (device) say(fmt::format("unit {} is {}", number, *device));
-    else say(fmt::format("cannot attach unit {}: {}", number, device.error().message));
-    later(phase_ == Phase::leaving ? &ManagedSession::advance_leave : &ManagedSession::settled_check);
-  });
+  unit.attachment = attach::Attachment::start(
+      context_.loop, *unit.channel, options,
+      [this, weak = weak_from_this(), lun](Result<std::string> device) {
+        const auto self = weak.lock();
+        if (!self) return;
+        const auto number = initiator::lun_number(lun);
+        if (device)
+          say(fmt::format("unit {} is {}", number, *device));
+        else
+          say(fmt::format("cannot attach unit {}: {}", number, device.error().message));
+        later(phase_ == Phase::leaving ? &ManagedSession::advance_leave : &ManagedSession::settled_check);
+      });
 }
 
 // A login or rescan is through when no unit is on its way any more.
@@ -219,10 +236,12 @@ void ManagedSession::finish_settling(int code, const std::string& message) {
   for (Done& done : std::exchange(rescan_done_, {})) done(code, message);
 }
 
-// --- logout ------------------------------------------------------------------------------------------------------
+// --- logout
+// ------------------------------------------------------------------------------------------------------
 
 void ManagedSession::logout(Leave how, Done done) {
-  if (phase_ == Phase::leaving || phase_ == Phase::gone) return done(iscsi_err_busy, "the session is logging out already");
+  if (phase_ == Phase::leaving || phase_ == Phase::gone)
+    return done(iscsi_err_busy, "the session is logging out already");
   logout_done_ = std::move(done);
   leave_ = how;
   if (phase_ == Phase::logging_in) {
@@ -266,7 +285,8 @@ void ManagedSession::detach_unit(Unit& unit) {
 }
 
 void ManagedSession::detached(std::uint64_t lun, const Status& status) {
-  const auto at = std::find_if(units_.begin(), units_.end(), [&](const auto& unit) { return unit->info.lun == lun; });
+  const auto at =
+      std::find_if(units_.begin(), units_.end(), [&](const auto& unit) { return unit->info.lun == lun; });
   if (at == units_.end() || status) return later(&ManagedSession::advance_leave);
   Unit& unit = **at;
   unit.detach_asked = false;
@@ -306,7 +326,8 @@ void ManagedSession::finish(int code, const std::string& message) {
   ended_(sid_);  // the owner drops us: nothing after this
 }
 
-// --- view --------------------------------------------------------------------------------------------------------
+// --- view
+// --------------------------------------------------------------------------------------------------------
 
 SessionView ManagedSession::view() const {
   SessionView view;
@@ -315,7 +336,8 @@ SessionView ManagedSession::view() const {
   view.tpgt = static_cast<int>(node_.get_int("node.tpgt"));
   view.current_address = portal_.address_string();
   view.current_port = portal_.port;
-  view.initiator_name = node_.get("iface.initiatorname").empty() ? context_.initiator_name : node_.get("iface.initiatorname");
+  view.initiator_name =
+      node_.get("iface.initiatorname").empty() ? context_.initiator_name : node_.get("iface.initiatorname");
   view.connection_state = "FREE";
   view.session_state = "FREE";
   view.internal_state = "NO CHANGE";
@@ -329,7 +351,8 @@ SessionView ManagedSession::view() const {
     }
     if (!info.local.is_wildcard()) view.local_address = info.local.address_string();
     const bool up = info.state == initiator::SessionState::logged_in;
-    const bool down = info.state == initiator::SessionState::reconnecting || info.state == initiator::SessionState::failed;
+    const bool down =
+        info.state == initiator::SessionState::reconnecting || info.state == initiator::SessionState::failed;
     view.connection_state = up ? "LOGGED IN" : down ? "TRANSPORT WAIT" : "IN LOGIN";
     view.session_state = up ? "LOGGED_IN" : down ? "FAILED" : "FREE";
     view.internal_state = up ? "NO CHANGE" : down ? "REOPEN" : "NO CHANGE";
@@ -347,13 +370,17 @@ SessionView ManagedSession::view() const {
     view.default_time2wait = info.default_time2wait;
     view.default_time2retain = info.default_time2retain;
     for (const auto& connection : info.connections) view.connections.push_back(connection.cid);
-    view.snmp = {{"txdata_octets", s.txdata_octets}, {"rxdata_octets", s.rxdata_octets}, {"noptx_pdus", s.noptx_pdus},
-                 {"scsicmd_pdus", s.scsicmd_pdus},   {"tmfcmd_pdus", s.tmfcmd_pdus},     {"login_pdus", s.login_pdus},
-                 {"text_pdus", s.text_pdus},         {"dataout_pdus", s.dataout_pdus},   {"logout_pdus", s.logout_pdus},
-                 {"snack_pdus", s.snack_pdus},       {"noprx_pdus", s.noprx_pdus},       {"scsirsp_pdus", s.scsirsp_pdus},
-                 {"tmfrsp_pdus", s.tmfrsp_pdus},     {"textrsp_pdus", s.textrsp_pdus},   {"datain_pdus", s.datain_pdus},
-                 {"logoutrsp_pdus", s.logoutrsp_pdus}, {"r2t_pdus", s.r2t_pdus},         {"async_pdus", s.async_pdus},
-                 {"rjt_pdus", s.rjt_pdus},           {"digest_err", s.digest_err},       {"timeout_err", s.timeout_err}};
+    view.snmp = {{"txdata_octets", s.txdata_octets}, {"rxdata_octets", s.rxdata_octets},
+                 {"noptx_pdus", s.noptx_pdus},       {"scsicmd_pdus", s.scsicmd_pdus},
+                 {"tmfcmd_pdus", s.tmfcmd_pdus},     {"login_pdus", s.login_pdus},
+                 {"text_pdus", s.text_pdus},         {"dataout_pdus", s.dataout_pdus},
+                 {"logout_pdus", s.logout_pdus},     {"snack_pdus", s.snack_pdus},
+                 {"noprx_pdus", s.noprx_pdus},       {"scsirsp_pdus", s.scsirsp_pdus},
+                 {"tmfrsp_pdus", s.tmfrsp_pdus},     {"textrsp_pdus", s.textrsp_pdus},
+                 {"datain_pdus", s.datain_pdus},     {"logoutrsp_pdus", s.logoutrsp_pdus},
+                 {"r2t_pdus", s.r2t_pdus},           {"async_pdus", s.async_pdus},
+                 {"rjt_pdus", s.rjt_pdus},           {"digest_err", s.digest_err},
+                 {"timeout_err", s.timeout_err}};
     view.extended = {{"eh_abort_cnt", s.aborted_commands}, {"connection_failures", s.connection_failures},
                      {"reconnects", s.reconnects},         {"replayed_commands", s.replayed_commands}};
   }
@@ -366,7 +393,8 @@ SessionView ManagedSession::view() const {
     }
     view.devices.push_back(std::move(device));
   }
-  std::sort(view.devices.begin(), view.devices.end(), [](const DeviceView& a, const DeviceView& b) { return a.lun < b.lun; });
+  std::sort(view.devices.begin(), view.devices.end(),
+            [](const DeviceView& a, const DeviceView& b) { return a.lun < b.lun; });
   return view;
 }
 

@@ -35,19 +35,21 @@ struct SessionContext {
   initiator::NameResolver resolve = {};
 };
 
-class ManagedSession final : public std::enable_shared_from_this<ManagedSession>, public initiator::SessionObserver {
+class ManagedSession final : public std::enable_shared_from_this<ManagedSession>,
+                             public initiator::SessionObserver {
  public:
   // `ended` is called once, when nothing of it is left: the owner drops it then.
   ManagedSession(const SessionContext& context, std::uint32_t sid, unsigned instance, config::Record node,
                  runtime::Endpoint portal, std::function<void(std::uint32_t sid)> ended);
   ~ManagedSession() override;
 
-  // Tries as often as the record says. After success the units are scanned and attached before `done` is called.
+  // Tries as often as the record says. After success the units are scanned and attached before `done` is
+  // called.
   void login(Done done);
   // Also told the outcome of a first login that is still under way. Precondition: logging_in().
   void join_login(Done done) { joined_.push_back(std::move(done)); }
-  // Detaches the devices, logs out. refuse_if_used: busy (28) when a device is in use, and everything stays. polite_then_force
-  // tries the first, then does it anyhow.
+  // Detaches the devices, logs out. refuse_if_used: busy (28) when a device is in use, and everything stays.
+  // polite_then_force tries the first, then does it anyhow.
   enum class Leave : std::uint8_t { refuse_if_used, force, polite_then_force };
   void logout(Leave how, Done done);
   void rescan(Done done);

@@ -38,14 +38,15 @@ DigestPreference digest_of(const std::string& text) {
   return DigestPreference::none;
 }
 
-// `prefix` is "node.session.auth." or "discovery.sendtargets.auth.". A name and a password without authmethod = CHAP are used
-// all the same: so the original does, and so old records work.
+// `prefix` is "node.session.auth." or "discovery.sendtargets.auth.". A name and a password without authmethod
+// = CHAP are used all the same: so the original does, and so old records work.
 Status add_credentials(SessionConfig& config, const Record& record, const std::string& prefix) {
   const std::string& user = record.get(prefix + "username");
   const std::string& password = record.get(prefix + "password");
   const bool asked = record.get(prefix + "authmethod") == "CHAP";
   const bool given = !user.empty() && !password.empty();
-  if (asked && !given) return fail(Errc::invalid_argument, "CHAP is asked for without a user name and a password");
+  if (asked && !given)
+    return fail(Errc::invalid_argument, "CHAP is asked for without a user name and a password");
   if (!given) return {};
   ChapCredentials chap;
   chap.user = user;
@@ -65,7 +66,9 @@ template <class T>
 T number(const Record& record, std::string_view name) {
   return static_cast<T>(record.get_int(name));
 }
-std::chrono::seconds seconds(const Record& record, std::string_view name) { return std::chrono::seconds(record.get_int(name)); }
+std::chrono::seconds seconds(const Record& record, std::string_view name) {
+  return std::chrono::seconds(record.get_int(name));
+}
 
 void add_parameters(SessionConfig& config, const Record& node) {
   config.initial_r2t = node.get_yes("node.session.iscsi.InitialR2T");
@@ -73,14 +76,16 @@ void add_parameters(SessionConfig& config, const Record& node) {
   config.first_burst_length = number<std::uint32_t>(node, "node.session.iscsi.FirstBurstLength");
   config.max_burst_length = number<std::uint32_t>(node, "node.session.iscsi.MaxBurstLength");
   // RFC 7143 13.14: never more than MaxBurstLength.
-  if (config.first_burst_length > config.max_burst_length) config.first_burst_length = config.max_burst_length;
-  config.max_recv_data_segment_length = number<std::uint32_t>(node, "node.conn[0].iscsi.MaxRecvDataSegmentLength");
+  if (config.first_burst_length > config.max_burst_length)
+    config.first_burst_length = config.max_burst_length;
+  config.max_recv_data_segment_length =
+      number<std::uint32_t>(node, "node.conn[0].iscsi.MaxRecvDataSegmentLength");
   config.max_outstanding_r2t = number<std::uint32_t>(node, "node.session.iscsi.MaxOutstandingR2T");
   config.default_time2wait = number<std::uint16_t>(node, "node.session.iscsi.DefaultTime2Wait");
   config.default_time2retain = number<std::uint16_t>(node, "node.session.iscsi.DefaultTime2Retain");
   config.error_recovery_level = number<std::uint8_t>(node, "node.session.iscsi.ERL");
-  config.max_connections = static_cast<std::uint16_t>(
-      std::min<std::int64_t>(node.get_int("node.session.iscsi.MaxConnections"), limits::max_session_connections));
+  config.max_connections = static_cast<std::uint16_t>(std::min<std::int64_t>(
+      node.get_int("node.session.iscsi.MaxConnections"), limits::max_session_connections));
   config.header_digest = digest_of(node.get("node.conn[0].iscsi.HeaderDigest"));
   config.data_digest = digest_of(node.get("node.conn[0].iscsi.DataDigest"));
   config.commands_max = number<std::uint32_t>(node, "node.session.cmds_max");
@@ -110,12 +115,14 @@ Result<SessionConfig> session_config_of(const Record& node, const std::string& i
   if (instance != 0) interface += "#" + std::to_string(instance);
   config.isid = initiator::stable_isid(config.initiator_name, interface, config.target_name);
   add_parameters(config, node);
-  if (auto done = add_credentials(config, node, "node.session.auth."); !done) return tl::unexpected(done.error());
+  if (auto done = add_credentials(config, node, "node.session.auth."); !done)
+    return tl::unexpected(done.error());
   return config;
 }
 
 Result<SessionConfig> discovery_config_of(const Record& send_targets, const std::string& initiator_name,
-                                          const std::string& initiator_alias, const runtime::Endpoint& portal) {
+                                          const std::string& initiator_alias,
+                                          const runtime::Endpoint& portal) {
   SessionConfig config;
   config.initiator_name = initiator_name;
   config.initiator_alias = initiator_alias;

@@ -98,7 +98,8 @@ TEST(SessionConfigOf, ChapNeedsANameAndAPassword) {
 }
 
 initiator::LoginFailure failure(Errc code, int status_class = 0, int detail = 0) {
-  return {Error{code, "words", 0}, static_cast<std::uint8_t>(status_class), static_cast<std::uint8_t>(detail)};
+  return {Error{code, "words", 0}, static_cast<std::uint8_t>(status_class),
+          static_cast<std::uint8_t>(detail)};
 }
 
 TEST(LoginExitCode, IsTheOneScriptsBranchOn) {

@@ -48,7 +48,8 @@ tl::unexpected<Error> error_of(Reply& reply, const std::string& name) {
 }  // namespace
 
 Result<std::unique_ptr<HelperAccess>> HelperAccess::start(const HelperPolicy& policy) {
-  auto helper = runtime::posix::fork_helper("perilune-root", [&policy](int socket) { run_helper(socket, policy); });
+  auto helper =
+      runtime::posix::fork_helper("perilune-root", [&policy](int socket) { run_helper(socket, policy); });
   if (!helper) return tl::unexpected(helper.error());
   return std::unique_ptr<HelperAccess>(new HelperAccess(std::move(helper->socket), helper->pid));
 }
@@ -82,7 +83,8 @@ Result<UniqueFd> HelperAccess::ask(Request& request, int carried, milliseconds p
 Result<UniqueFd> HelperAccess::exchange(Request& request, int carried, Clock::time_point deadline,
                                         const std::string& name) {
   request.number = ++last_number_;
-  if (!send_with_descriptors(socket_.get(), &request, sizeof request, {&carried, carried < 0 ? 0U : 1U})) return gone(name);
+  if (!send_with_descriptors(socket_.get(), &request, sizeof request, {&carried, carried < 0 ? 0U : 1U}))
+    return gone(name);
   for (;;) {
     const auto left = std::chrono::ceil<milliseconds>(deadline - Clock::now());
     pollfd waiting{socket_.get(), POLLIN, 0};

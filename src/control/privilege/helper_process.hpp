@@ -29,8 +29,8 @@ struct HelperPolicy {
 [[nodiscard]] Result<runtime::posix::UniqueFd> perform(const Request& request, int carried,
                                                        const HelperPolicy& policy);
 
-// Confines itself and answers until the other end of `socket` is closed. Called in a child with one thread (fork_helper),
-// which it ends.
+// Confines itself and answers until the other end of `socket` is closed. Called in a child with one thread
+// (fork_helper), which it ends.
 [[noreturn]] void run_helper(int socket, const HelperPolicy& policy);
 
 }  // namespace perilune::control::privilege

@@ -52,8 +52,8 @@ using Roots = std::vector<std::string>;
 inline constexpr std::string_view device_root = "/dev";
 [[nodiscard]] const Roots& default_roots();
 
-// Where the daemon's secrets are (control/serving/secrets.hpp), which the helper opens for reading alone: it makes and
-// removes nothing there, and serves nothing from there.
+// Where the daemon's secrets are (control/serving/secrets.hpp), which the helper opens for reading alone: it
+// makes and removes nothing there, and serves nothing from there.
 inline constexpr std::string_view secret_root = "/etc/perilune/secrets";
 
 // A path below one of the roots.

@@ -268,7 +268,8 @@ TEST_F(HelperProcess, OneThatHasBeenKilledIsAnError) {
 
 // Whatever comes is answered, and leaves no descriptor behind.
 TEST_F(HelperProcess, OutlivesNonsense) {
-  auto helper = runtime::posix::fork_helper("perilune-test", [&](int socket) { run_helper(socket, policy_); });
+  auto helper =
+      runtime::posix::fork_helper("perilune-test", [&](int socket) { run_helper(socket, policy_); });
   ASSERT_TRUE(helper);
   const int ours = helper->socket.get();
   const std::string path = make("disk");
@@ -301,7 +302,8 @@ TEST_F(HelperProcess, OutlivesNonsense) {
     EXPECT_EQ(reply.number, 4711u);
     EXPECT_EQ(reply.failed, 0u);
   }
-  // It closes its copy of what it gave away after it has answered: once the next answer is there, that has happened.
+  // It closes its copy of what it gave away after it has answered: once the next answer is there, that has
+  // happened.
   const Request refused = request_for(Request::Kind::open, "not/absolute");
   ASSERT_TRUE(exchange(&refused, sizeof refused, -1, reply));
   EXPECT_NE(reply.failed, 0u);

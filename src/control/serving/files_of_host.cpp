@@ -37,7 +37,8 @@ bool is_claimed(const std::string& path, HostAccess* access) {
   return !claim && claim.error().os_errno == EBUSY;
 }
 
-// Where we may not ourselves, an open by `access` is the only answer that counts. One that finds it claimed may.
+// Where we may not ourselves, an open by `access` is the only answer that counts. One that finds it claimed
+// may.
 bool may_open(const std::string& path, int mode, int flags, HostAccess* access) {
   if (::access(path.c_str(), mode) == 0) return true;
   if (access == nullptr) return false;

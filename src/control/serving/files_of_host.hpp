@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the target daemon does with files of the host for an administrator. All of it blocks; any thread. `access`: who opens, makes and
-// removes what this process may not, or nullptr.
+// What the target daemon does with files of the host for an administrator. All of it blocks; any thread.
+// `access`: who opens, makes and removes what this process may not, or nullptr.
 #pragma once
 
 #include <cstdint>

@@ -59,8 +59,8 @@ void change_port_groups(const scsi::PortGroups& before, const scsi::PortGroups& 
 // The number of the server's unit behind a LUN; nullopt: it is not served (its backing could not be opened).
 using UnitOf =
     std::function<std::optional<std::uint16_t>(const config::target::LunKey&, const config::target::Lun&)>;
-// The secret that is meant, valid for the call; empty: it could not be read. Then there is no such account: who
-// has to prove itself stays outside.
+// The secret that is meant, valid for the call; empty: it could not be read. Then there is no such account:
+// who has to prove itself stays outside.
 using SecretOf = std::function<std::string_view(const config::target::Password&)>;
 // Everything that a portal group says of itself. `params`: the server's, which bound them.
 [[nodiscard]] target::GroupRules rules_of(const config::target::Configuration& configuration,

@@ -60,8 +60,9 @@ Result<bool> Secrets::read(const Password& password) {
   if (reference.empty()) return false;
   const bool credential = reference.starts_with(Password::credential_mark);
   if (credential && credentials_.empty()) {
-    return fail(Errc::not_found, password.reference() +
-                                     ": the service manager has given no credentials (LoadCredential= in the unit)");
+    return fail(Errc::not_found,
+                password.reference() +
+                    ": the service manager has given no credentials (LoadCredential= in the unit)");
   }
   const std::string path =
       credential ? credentials_ + "/" + std::string(reference.substr(Password::credential_mark.size()))

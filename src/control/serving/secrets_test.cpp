@@ -97,12 +97,14 @@ TEST_F(SecretsOutside, OfAnotherUserIsRefused) {
 TEST_F(SecretsOutside, ACredentialIsInTheServiceManagersFolderWithItsRights) {
   const Password password = Password::typed("@credential:one");
   Secrets none(nullptr, "");
-  EXPECT_THAT(refused(none, password), HasSubstr("@credential:one: the service manager has given no credentials"));
+  EXPECT_THAT(refused(none, password),
+              HasSubstr("@credential:one: the service manager has given no credentials"));
   make("one", "secret\n", 0440);
   Secrets secrets(nullptr, folder_.path());
   EXPECT_EQ(secrets.read(password).value(), true);
   EXPECT_EQ(secrets.of(password), "secret");
-  EXPECT_EQ(refused(secrets, Password::typed("@credential:two")), (folder_ / "two") + ": No such file or directory");
+  EXPECT_EQ(refused(secrets, Password::typed("@credential:two")),
+            (folder_ / "two") + ": No such file or directory");
 }
 
 }  // namespace

@@ -124,8 +124,8 @@ class Administration {
   [[nodiscard]] virtual bool healthy(const config::target::StorageKey& key) const = 0;
   // Looks at the size of its backing, and serves what has grown.
   [[nodiscard]] virtual Status resize(const config::target::StorageKey& key) = 0;
-  // As SIGHUP does it: the same for all, and secrets that are kept outside are read again; what is refused is in
-  // the log.
+  // As SIGHUP does it: the same for all, and secrets that are kept outside are read again; what is refused is
+  // in the log.
   virtual void look_again() = 0;
 
   // Never fails: Kind::none is what is not there, or not to be reached.

@@ -3,10 +3,10 @@
 // restart. Control path: it blocks.
 //
 // As targetcli does it: before the default file is replaced, what it holds is kept as
-// backup/saveconfig-YYYYMMDD-HH:MM:SS-json.gz, unless the newest backup holds the same; the newest ten stay. Where the clock has not
-// gone on since the newest, or has gone back, the name is a second behind that one's: a backup never takes another's place, and is
-// never the oldest, which goes.
-// The file is the old or the new one after a loss of power.
+// backup/saveconfig-YYYYMMDD-HH:MM:SS-json.gz, unless the newest backup holds the same; the newest ten stay.
+// Where the clock has not gone on since the newest, or has gone back, the name is a second behind that one's:
+// a backup never takes another's place, and is never the oldest, which goes. The file is the old or the new
+// one after a loss of power.
 #pragma once
 
 #include <chrono>

@@ -34,10 +34,12 @@ class StateStore {
   // All of it or nothing: made and durable, and these are the changes that undo it; or an error, and neither
   // memory nor disk has it. (After an error of the disk that could not be taken back, each further call first
   // tries to, and fails while it cannot.)
-  // `prepare` is called when the changes have been made in memory, with their inverses, before they are written: where it fails, so does
-  // this. When it has succeeded and this fails all the same, what it did is the caller's to undo.
+  // `prepare` is called when the changes have been made in memory, with their inverses, before they are
+  // written: where it fails, so does this. When it has succeeded and this fails all the same, what it did is
+  // the caller's to undo.
   using Prepare = std::function<Status(const config::target::Changes& inverses)>;
-  [[nodiscard]] Result<config::target::Changes> commit(const Transaction& transaction, const Prepare& prepare = {});
+  [[nodiscard]] Result<config::target::Changes> commit(const Transaction& transaction,
+                                                       const Prepare& prepare = {});
 
   // What commit() would say of the changes by the rules of the configuration; it is as before.
   [[nodiscard]] Status check(const config::target::Changes& changes);

@@ -52,7 +52,8 @@ Status check_chap(const ChapCredentials& credentials) {
   if (credentials.name.empty() || credentials.name.size() > max_chap_name_bytes) {
     return fail(Errc::invalid_argument, "CHAP name must have 1 to 255 bytes");
   }
-  if (credentials.name.find('\0') != std::string::npos) return fail(Errc::invalid_argument, "CHAP name holds a NUL");
+  if (credentials.name.find('\0') != std::string::npos)
+    return fail(Errc::invalid_argument, "CHAP name holds a NUL");
   if (credentials.secret.size() < limits::min_chap_secret_bytes ||
       credentials.secret.size() > limits::max_chap_secret_bytes) {
     return fail(Errc::invalid_argument, "CHAP secret must have 12 to 255 bytes");
@@ -69,8 +70,8 @@ Status check_chap(const ChapCredentials& incoming, const ChapCredentials& outgoi
   return {};
 }
 
-Result<crypto::HashValue> chap_response(ChapAlgorithm algorithm, std::uint8_t id, const crypto::Secret& secret,
-                                        Bytes challenge) {
+Result<crypto::HashValue> chap_response(ChapAlgorithm algorithm, std::uint8_t id,
+                                        const crypto::Secret& secret, Bytes challenge) {
   return crypto::hash(hash_of(algorithm), {Bytes(&id, 1), secret.reveal(), challenge});
 }
 

@@ -28,8 +28,9 @@ enum class ChapAlgorithm : std::uint8_t { md5 = 5, sha1 = 6, sha256 = 7, sha3_25
 [[nodiscard]] std::optional<ChapAlgorithm> chap_algorithm(std::string_view word) noexcept;
 // Strongest first: what a target accepts (the initiator's order decides).
 [[nodiscard]] std::vector<ChapAlgorithm> all_chap_algorithms();
-// What an initiator offers unless told otherwise: SHA3-256, SHA1, MD5, SHA-256. SHA-256 comes last because tgt takes its
-// number, 7, for SHA1 and then refuses the right answer; targets that know SHA-256 know SHA3-256 as well.
+// What an initiator offers unless told otherwise: SHA3-256, SHA1, MD5, SHA-256. SHA-256 comes last because
+// tgt takes its number, 7, for SHA1 and then refuses the right answer; targets that know SHA-256 know
+// SHA3-256 as well.
 [[nodiscard]] std::vector<ChapAlgorithm> offered_chap_algorithms();
 
 struct ChapCredentials {
@@ -38,14 +39,14 @@ struct ChapCredentials {
   [[nodiscard]] ChapCredentials clone() const { return {name, secret.clone()}; }
 };
 
-// For configuration time: name and secret lengths (RFC 7143 9.2.1: at least 96 bits), and that the two directions
-// do not share a secret. Errc::invalid_argument; messages never hold the secret.
+// For configuration time: name and secret lengths (RFC 7143 9.2.1: at least 96 bits), and that the two
+// directions do not share a secret. Errc::invalid_argument; messages never hold the secret.
 [[nodiscard]] Status check_chap(const ChapCredentials& credentials);
 [[nodiscard]] Status check_chap(const ChapCredentials& incoming, const ChapCredentials& outgoing);
 
 // hash(id || secret || challenge)
-[[nodiscard]] Result<crypto::HashValue> chap_response(ChapAlgorithm algorithm, std::uint8_t id, const crypto::Secret& secret,
-                                                      Bytes challenge);
+[[nodiscard]] Result<crypto::HashValue> chap_response(ChapAlgorithm algorithm, std::uint8_t id,
+                                                      const crypto::Secret& secret, Bytes challenge);
 
 // A challenge that we sent and wait to see answered.
 struct ChapChallenge {

@@ -29,13 +29,16 @@ bool has(std::span<const KeyValue> keys, Key key) {
   return std::any_of(keys.begin(), keys.end(), [&](const KeyValue& p) { return p.key == row_of(key).name; });
 }
 
-tl::unexpected<Error> not_authentic(std::string message) { return fail(Errc::authentication, std::move(message)); }
+tl::unexpected<Error> not_authentic(std::string message) {
+  return fail(Errc::authentication, std::move(message));
+}
 
 }  // namespace
 
 Status InitiatorChap::check() const {
   if (!policy_.account) {
-    if (policy_.target_account) return fail(Errc::invalid_argument, "mutual CHAP needs an account of our own");
+    if (policy_.target_account)
+      return fail(Errc::invalid_argument, "mutual CHAP needs an account of our own");
     if (policy_.require_chap) return fail(Errc::invalid_argument, "CHAP required, but no account configured");
     return {};
   }
@@ -69,7 +72,8 @@ Status InitiatorChap::receive(std::span<const KeyValue> keys, bool transit, Text
 
 Status InitiatorChap::read_method(std::span<const KeyValue> keys, bool transit, TextWriter& out) {
   if (!has(keys, Key::auth_method)) {
-    // A target that wants no authentication may say nothing about it and move on. It must not get around ours.
+    // A target that wants no authentication may say nothing about it and move on. It must not get around
+    // ours.
     if (!transit) return fail(Errc::protocol, "the target did not answer AuthMethod");
     if (!none_will_do()) return not_authentic("the target skipped authentication");
     step_ = Step::done;
@@ -112,7 +116,8 @@ Status InitiatorChap::answer_challenge(std::span<const KeyValue> keys, TextWrite
   if (!id || *id > 255) return fail(Errc::protocol, "malformed CHAP_I");
   if (!challenge) return fail(Errc::protocol, "malformed CHAP_C");
 
-  const auto answer = chap_response(*algorithm, static_cast<std::uint8_t>(*id), policy_.account->secret, *challenge);
+  const auto answer =
+      chap_response(*algorithm, static_cast<std::uint8_t>(*id), policy_.account->secret, *challenge);
   if (!answer) return tl::unexpected<Error>(answer.error());
   out.add(row_of(Key::chap_n).name, std::string_view(policy_.account->name));
   out.add_hex(row_of(Key::chap_r).name, answer->bytes());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The SecurityNegotiation stage of a login, the initiator's side: AuthMethod and CHAP, one-way and mutual (RFC 7143
-// 12.1.3). Part of InitiatorLogin; pure.
+// The SecurityNegotiation stage of a login, the initiator's side: AuthMethod and CHAP, one-way and mutual
+// (RFC 7143 12.1.3). Part of InitiatorLogin; pure.
 #pragma once
 
 #include <cstdint>
@@ -23,15 +23,16 @@ struct InitiatorChapPolicy {
 
 class InitiatorChap {
  public:
-  InitiatorChap(InitiatorChapPolicy policy, RandomFill random) : policy_(std::move(policy)), random_(random) {}
+  InitiatorChap(InitiatorChapPolicy policy, RandomFill random)
+      : policy_(std::move(policy)), random_(random) {}
 
   // Lengths, different secrets, at least one algorithm.
   [[nodiscard]] Status check() const;
   // Without an account of our own there is nothing to negotiate, and the stage is skipped.
   [[nodiscard]] bool wanted() const noexcept { return policy_.account.has_value(); }
   void offer_method(TextWriter& out) const;
-  // The keys of one complete response; `transit` is its T bit. What to say next goes to `out`. Errc::authentication or
-  // protocol when the login has to end; done() when nothing is left to say.
+  // The keys of one complete response; `transit` is its T bit. What to say next goes to `out`.
+  // Errc::authentication or protocol when the login has to end; done() when nothing is left to say.
   [[nodiscard]] Status receive(std::span<const KeyValue> keys, bool transit, TextWriter& out);
   // May our next request carry the T bit?
   [[nodiscard]] bool may_transit() const noexcept;

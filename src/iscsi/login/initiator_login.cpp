@@ -40,7 +40,8 @@ std::string describe(LoginStatus status) {
 }
 
 InitiatorChapPolicy take_chap_policy(InitiatorLoginConfig& config) {
-  return {std::move(config.account), std::move(config.target_account), config.require_chap, config.algorithms};
+  return {std::move(config.account), std::move(config.target_account), config.require_chap,
+          config.algorithms};
 }
 
 }  // namespace
@@ -93,14 +94,15 @@ InitiatorLogin::Step InitiatorLogin::Impl::start() {
     writer_.add(row_of(Key::initiator_alias).name,
                 std::string_view(printable(config_.initiator_alias, max_simple_value_bytes)));
   }
-  if (!config_.target_name.empty()) writer_.add(row_of(Key::target_name).name, std::string_view(config_.target_name));
+  if (!config_.target_name.empty())
+    writer_.add(row_of(Key::target_name).name, std::string_view(config_.target_name));
   writer_.add(row_of(Key::session_type).name,
               std::string_view(config_.session_type == SessionType::discovery ? "Discovery" : "Normal"));
   if (chap_.wanted()) {
     chap_.offer_method(writer_);
   } else {
-    // RFC 7143 6.3.2: who has nothing to prove starts with the next stage. A target that wants proof answers that with a
-    // status; to AuthMethod=None alone LIO closes the connection, and nobody learns why.
+    // RFC 7143 6.3.2: who has nothing to prove starts with the next stage. A target that wants proof answers
+    // that with a status; to AuthMethod=None alone LIO closes the connection, and nobody learns why.
     stage_ = LoginStage::operational_negotiation;
     negotiation_.offer_all(writer_);
   }
@@ -123,7 +125,8 @@ Status InitiatorLogin::Impl::check_config() {
 InitiatorLogin::Step InitiatorLogin::Impl::receive(const std::uint8_t* bhs, Bytes data) {
   PERILUNE_ASSERT(running_);
   if (opcode(bhs) != Opcode::login_response) {
-    return failed({Errc::protocol, "the target answered a Login Request with " + std::string(to_string(opcode(bhs)))});
+    return failed(
+        {Errc::protocol, "the target answered a Login Request with " + std::string(to_string(opcode(bhs)))});
   }
   const LoginResponse response = LoginResponse::decode(bhs);
   if (response.status != LoginStatus::success) return refused(response, data);
@@ -138,20 +141,24 @@ InitiatorLogin::Step InitiatorLogin::Impl::receive(const std::uint8_t* bhs, Byte
   }
   if (auto added = joiner_.add(data); !added) return failed(std::move(added.error()));
   if (response.continues) return send_piece();  // an empty request fetches the rest
-  if (++exchanges_ > limits::max_login_exchanges) return failed({Errc::limit, "login takes too many exchanges"});
+  if (++exchanges_ > limits::max_login_exchanges)
+    return failed({Errc::limit, "login takes too many exchanges"});
   return handle(response);
 }
 
 Status InitiatorLogin::Impl::check_response(const LoginResponse& response) const {
-  if (response.initiator_task_tag != config_.initiator_task_tag) return fail(Errc::protocol, "wrong task tag in login");
-  if (response.version_active != 0) return fail(Errc::unsupported, "the target chose an unknown protocol version");
+  if (response.initiator_task_tag != config_.initiator_task_tag)
+    return fail(Errc::protocol, "wrong task tag in login");
+  if (response.version_active != 0)
+    return fail(Errc::unsupported, "the target chose an unknown protocol version");
   if (response.csg != stage_) return fail(Errc::protocol, "login response of another stage");
   if (!response.transit) return {};
   if (response.continues) return fail(Errc::protocol, "login response with T and C bit");
   if (!asked_transit_) return fail(Errc::protocol, "login response moves on without being asked");
   const LoginStage asked = stage_ == LoginStage::security_negotiation ? LoginStage::operational_negotiation
                                                                       : LoginStage::full_feature;
-  if (response.nsg != asked) return fail(Errc::protocol, "login response moves to a stage that was not asked for");
+  if (response.nsg != asked)
+    return fail(Errc::protocol, "login response moves to a stage that was not asked for");
   return {};
 }
 
@@ -169,7 +176,8 @@ InitiatorLogin::Step InitiatorLogin::Impl::refused(const LoginResponse& response
         break;
       }
     }
-    if (failure_.redirect_address.empty()) error = {Errc::protocol, "login redirected without a valid TargetAddress"};
+    if (failure_.redirect_address.empty())
+      error = {Errc::protocol, "login redirected without a valid TargetAddress"};
   }
   return failed(std::move(error));
 }
@@ -192,7 +200,8 @@ InitiatorLogin::Step InitiatorLogin::Impl::handle(const LoginResponse& response)
 
 Status InitiatorLogin::Impl::read_texts(const std::vector<KeyValue>& keys) {
   for (const KeyValue& pair : keys) {
-    if (pair.key == row_of(Key::target_alias).name) result_.target_alias = printable(pair.value, max_simple_value_bytes);
+    if (pair.key == row_of(Key::target_alias).name)
+      result_.target_alias = printable(pair.value, max_simple_value_bytes);
     if (pair.key != row_of(Key::target_portal_group_tag).name) continue;
     const auto tag = parse_number(pair.value);
     if (!tag || *tag > 65535) return fail(Errc::protocol, "malformed TargetPortalGroupTag");
@@ -203,7 +212,8 @@ Status InitiatorLogin::Impl::read_texts(const std::vector<KeyValue>& keys) {
 
 InitiatorLogin::Step InitiatorLogin::Impl::move_on(const LoginResponse& response) {
   if (stage_ == LoginStage::operational_negotiation) return complete(response);
-  if (!chap_.done()) return failed({Errc::authentication, "the target moved on before authentication was over"});
+  if (!chap_.done())
+    return failed({Errc::authentication, "the target moved on before authentication was over"});
   stage_ = LoginStage::operational_negotiation;
   negotiation_.offer_all(writer_);
   return send_text();
@@ -239,7 +249,8 @@ InitiatorLogin::Step InitiatorLogin::Impl::send_piece() {
   asked_transit_ = !request.continues && (!security || chap_.may_transit());
   request.transit = asked_transit_;
   request.csg = stage_;
-  if (request.transit) request.nsg = security ? LoginStage::operational_negotiation : LoginStage::full_feature;
+  if (request.transit)
+    request.nsg = security ? LoginStage::operational_negotiation : LoginStage::full_feature;
   request.data_segment_length = static_cast<std::uint32_t>(request_.text.size());
   request.isid = config_.isid;
   request.tsih = config_.tsih;
@@ -264,7 +275,9 @@ InitiatorLogin::InitiatorLogin(InitiatorLogin&&) noexcept = default;
 InitiatorLogin& InitiatorLogin::operator=(InitiatorLogin&&) noexcept = default;
 
 InitiatorLogin::Step InitiatorLogin::start() { return impl_->start(); }
-InitiatorLogin::Step InitiatorLogin::receive(const std::uint8_t* bhs, Bytes data) { return impl_->receive(bhs, data); }
+InitiatorLogin::Step InitiatorLogin::receive(const std::uint8_t* bhs, Bytes data) {
+  return impl_->receive(bhs, data);
+}
 const LoginPdu& InitiatorLogin::request() const { return impl_->request_; }
 const InitiatorLoginResult& InitiatorLogin::result() const { return impl_->result_; }
 const InitiatorLoginFailure& InitiatorLogin::failure() const { return impl_->failure_; }

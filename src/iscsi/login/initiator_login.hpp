@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The initiator's side of login (RFC 7143 section 6.3, 11.12, 11.13; CHAP 12.1.3) as a pure state machine: no I/O, clock or
-// random inside. One object per connection attempt; one thread.
+// The initiator's side of login (RFC 7143 section 6.3, 11.12, 11.13; CHAP 12.1.3) as a pure state machine: no
+// I/O, clock or random inside. One object per connection attempt; one thread.
 //
 //   InitiatorLogin login(std::move(config), RandomFill::to<&Random::fill>(random));
 //   auto step = login.start();
@@ -10,7 +10,8 @@
 //   }
 //   if (step == Step::complete) use(login.result()); else report(login.failure());   // close on failure
 //
-// Everything a hostile target can send ends in failure(), in bounded memory and a bounded number of exchanges.
+// Everything a hostile target can send ends in failure(), in bounded memory and a bounded number of
+// exchanges.
 #pragma once
 
 #include <cstdint>
@@ -38,10 +39,11 @@ struct InitiatorLoginConfig {
   CmdSn cmd_sn{1};
   StatSn exp_stat_sn{0};
 
-  // No credentials: the login starts with the operational stage. With them CHAP is offered first, and None as well unless the
-  // target has to prove itself (target_account) or require_chap is set.
+  // No credentials: the login starts with the operational stage. With them CHAP is offered first, and None as
+  // well unless the target has to prove itself (target_account) or require_chap is set.
   std::optional<ChapCredentials> account;         // how we prove ourselves
-  std::optional<ChapCredentials> target_account;  // mutual: what the target must prove to know; needs `account`
+  std::optional<ChapCredentials> target_account;  // mutual: what the target must prove to know; needs
+                                                  // `account`
   bool require_chap = false;
   std::vector<ChapAlgorithm> algorithms = offered_chap_algorithms();  // offered, in this order
 
@@ -65,7 +67,8 @@ struct InitiatorLoginResult {
 struct InitiatorLoginFailure {
   // What the target said, when it was the target that refused (also classes and details no enumerator names).
   std::optional<LoginStatus> status;
-  // Class 1: the first TargetAddress, as sent ("host[:port][,tag]", checked for form). The caller decides whether to go there.
+  // Class 1: the first TargetAddress, as sent ("host[:port][,tag]", checked for form). The caller decides
+  // whether to go there.
   std::string redirect_address;
   // protocol (the target broke the rules), authentication, authorization, not_found, connection (class 1),
   // busy (class 3), unsupported, limit; invalid_argument for our own configuration.
@@ -76,7 +79,8 @@ class InitiatorLogin {
  public:
   enum class Step : std::uint8_t { send, complete, failed };
 
-  // The configuration is checked by start(): names, CHAP secrets (12 to 255 bytes, not the same both ways), ranges.
+  // The configuration is checked by start(): names, CHAP secrets (12 to 255 bytes, not the same both ways),
+  // ranges.
   InitiatorLogin(InitiatorLoginConfig config, RandomFill random);
   ~InitiatorLogin();
   InitiatorLogin(InitiatorLogin&&) noexcept;

@@ -81,8 +81,9 @@ TEST_F(InitiatorLoginTest, WritesTheFirstRequestAsTheRfcDrawsIt) {
   EXPECT_EQ(load_be32(bhs.data() + 16), 7u);
   EXPECT_EQ(load_be16(bhs.data() + 20), 1);
   EXPECT_EQ(load_be32(bhs.data() + 24), 100u);
-  EXPECT_TRUE(login->request().text.starts_with(
-      test::text("InitiatorName=iqn.1993-08.org.debian:01:abc|TargetName=iqn.2026-11.io.perilune:disk|SessionType=Normal")));
+  EXPECT_TRUE(
+      login->request().text.starts_with(test::text("InitiatorName=iqn.1993-08.org.debian:01:abc|TargetName="
+                                                   "iqn.2026-11.io.perilune:disk|SessionType=Normal")));
   EXPECT_EQ(said("AuthMethod"), "<absent>");
 }
 
@@ -92,13 +93,14 @@ TEST_F(InitiatorLoginTest, CompletesAndTellsWhatWasAgreed) {
   EXPECT_EQ(said("HeaderDigest"), "None,CRC32C");
   EXPECT_EQ(said("MaxRecvDataSegmentLength"), "262144");
   EXPECT_EQ(said("iSCSIProtocolLevel"), "<absent>");
-  ASSERT_EQ(answer(to_full_feature,
-                   "HeaderDigest=CRC32C|DataDigest=None|InitialR2T=Yes|ImmediateData=Yes|MaxBurstLength=262144|"
-                   "FirstBurstLength=8192|MaxRecvDataSegmentLength=65536|MaxOutstandingR2T=1|DefaultTime2Wait=3|"
-                   "DefaultTime2Retain=0|ErrorRecoveryLevel=0|MaxConnections=1|DataPDUInOrder=Yes|"
-                   "DataSequenceInOrder=Yes|TargetAlias=disk|TargetPortalGroupTag=1",
-                   0, 5),
-            Step::complete);
+  ASSERT_EQ(
+      answer(to_full_feature,
+             "HeaderDigest=CRC32C|DataDigest=None|InitialR2T=Yes|ImmediateData=Yes|MaxBurstLength=262144|"
+             "FirstBurstLength=8192|MaxRecvDataSegmentLength=65536|MaxOutstandingR2T=1|DefaultTime2Wait=3|"
+             "DefaultTime2Retain=0|ErrorRecoveryLevel=0|MaxConnections=1|DataPDUInOrder=Yes|"
+             "DataSequenceInOrder=Yes|TargetAlias=disk|TargetPortalGroupTag=1",
+             0, 5),
+      Step::complete);
   const auto& result = login->result();
   EXPECT_EQ(result.tsih, 5);
   EXPECT_EQ(result.target_alias, "disk");
@@ -118,7 +120,8 @@ TEST_F(InitiatorLoginTest, CompletesAndTellsWhatWasAgreed) {
 
 TEST_F(InitiatorLoginTest, AnswersWhatTheTargetOffers) {
   reach_operational();
-  ASSERT_EQ(answer(in_operational_stage, "HeaderDigest=None|IFMarker=Yes|OFMarkInt=1~2|X-com.example.k=1"), Step::send);
+  ASSERT_EQ(answer(in_operational_stage, "HeaderDigest=None|IFMarker=Yes|OFMarkInt=1~2|X-com.example.k=1"),
+            Step::send);
   EXPECT_EQ(said("IFMarker"), "No");
   EXPECT_EQ(said("OFMarkInt"), "Reject");
   EXPECT_EQ(said("X-com.example.k"), "NotUnderstood");
@@ -138,7 +141,8 @@ TEST_F(InitiatorLoginTest, JoinsContinuedResponses) {
 
 TEST_F(InitiatorLoginTest, RejectedAndUnknownKeysKeepTheirDefaults) {
   reach_operational();
-  ASSERT_EQ(answer(to_full_feature, "InitialR2T=NotUnderstood|MaxBurstLength=Reject|FirstBurstLength=Irrelevant", 0, 1),
+  ASSERT_EQ(answer(to_full_feature,
+                   "InitialR2T=NotUnderstood|MaxBurstLength=Reject|FirstBurstLength=Irrelevant", 0, 1),
             Step::complete);
   EXPECT_TRUE(login->result().session.initial_r2t);
   EXPECT_EQ(login->result().session.max_burst_length, 262144u);
@@ -319,12 +323,16 @@ TEST_F(InitiatorLoginTest, RefusesHostileChap) {
       {"algorithm refused", {method, {0x00, "CHAP_A=Reject"}}, Errc::authentication},
       {"no challenge", {method, {0x00, "CHAP_A=5|CHAP_I=1"}}, Errc::protocol},
       {"empty challenge", {method, {0x00, "CHAP_A=5|CHAP_I=1|CHAP_C=0x"}}, Errc::protocol},
-      {"endless challenge", {method, {0x00, "CHAP_A=5|CHAP_I=1|CHAP_C=0x" + std::string(2050, 'a')}}, Errc::protocol},
+      {"endless challenge",
+       {method, {0x00, "CHAP_A=5|CHAP_I=1|CHAP_C=0x" + std::string(2050, 'a')}},
+       Errc::protocol},
       {"id over 255", {method, {0x00, "CHAP_A=5|CHAP_I=256|CHAP_C=0x11"}}, Errc::protocol},
-      {"our coming challenge", {method, {0x00, "CHAP_A=5|CHAP_I=1|CHAP_C=0x0102030405060708090a0b0c0d0e0f10"}},
+      {"our coming challenge",
+       {method, {0x00, "CHAP_A=5|CHAP_I=1|CHAP_C=0x0102030405060708090a0b0c0d0e0f10"}},
        Errc::authentication},
       {"no proof", {method, {0x00, challenge}, {0x81, ""}}, Errc::authentication},
-      {"wrong proof", {method, {0x00, challenge}, {0x81, "CHAP_N=the-target|CHAP_R=0x00112233445566778899aabbccddeeff"}},
+      {"wrong proof",
+       {method, {0x00, challenge}, {0x81, "CHAP_N=the-target|CHAP_R=0x00112233445566778899aabbccddeeff"}},
        Errc::authentication},
       {"moves on before the proof", {method, {0x00, challenge}, {0x00, ""}}, Errc::authentication},
   };
@@ -348,7 +356,8 @@ struct Pairing {
   std::vector<ChapAlgorithm> algorithms = all_chap_algorithms();
 };
 
-InitiatorLogin run_pair(const Pairing& pairing, TargetLogin& target, test::CountingRandom& random, Step& step) {
+InitiatorLogin run_pair(const Pairing& pairing, TargetLogin& target, test::CountingRandom& random,
+                        Step& step) {
   InitiatorLoginConfig config = base_config();
   if (pairing.chap) config.account = test::credentials("alice", pairing.initiator_secret);
   if (pairing.mutual) config.target_account = test::credentials("the-target", pairing.target_secret);
@@ -376,7 +385,8 @@ TEST(Login, BothRolesAgreeOnTheSameParameters) {
       test::CountingRandom random;
       TargetLogin target(TargetLoginConfig{}, random.source());
       Step step;
-      const auto initiator = run_pair({true, mutual, "alice-secret-1", "target-secret-9", {algorithm}}, target, random, step);
+      const auto initiator =
+          run_pair({true, mutual, "alice-secret-1", "target-secret-9", {algorithm}}, target, random, step);
       ASSERT_EQ(step, Step::complete) << initiator.failure().error.message;
       EXPECT_EQ(initiator.result().session, target.result().session);
       EXPECT_EQ(initiator.result().connection, target.result().connection);
@@ -396,7 +406,8 @@ TEST(Login, WrongSecretsFailOnTheRightSide) {
   ASSERT_EQ(step, Step::failed);
   EXPECT_EQ(refused.failure().status, LoginStatus::authentication_failure);
   TargetLogin second(TargetLoginConfig{}, random.source());
-  const auto doubted = run_pair({true, true, "alice-secret-1", "another-target-secret"}, second, random, step);
+  const auto doubted =
+      run_pair({true, true, "alice-secret-1", "another-target-secret"}, second, random, step);
   ASSERT_EQ(step, Step::failed);
   EXPECT_FALSE(doubted.failure().status.has_value());
   EXPECT_EQ(doubted.failure().error.code, Errc::authentication);

@@ -10,7 +10,8 @@
 
 namespace perilune::iscsi {
 
-// A Login or Text PDU to send: the header with DataSegmentLength set, and the data segment without its padding.
+// A Login or Text PDU to send: the header with DataSegmentLength set, and the data segment without its
+// padding.
 struct LoginPdu {
   std::array<std::uint8_t, bhs_bytes> bhs{};
   std::string text;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// For the login tests: PDUs written byte by byte where RFC 7143 11.12 and 11.13 put the fields, not by our encoder.
+// For the login tests: PDUs written byte by byte where RFC 7143 11.12 and 11.13 put the fields, not by our
+// encoder.
 #pragma once
 
 #include <array>
@@ -47,7 +48,8 @@ inline std::string text(std::string_view bars) {
   return out;
 }
 
-// The value of the key in a response's text; "<absent>" when it is not there, "<twice>" when it is there twice.
+// The value of the key in a response's text; "<absent>" when it is not there, "<twice>" when it is there
+// twice.
 inline std::string value_in(std::string_view data, std::string_view key) {
   const auto keys = parse_text(as_bytes(data));
   if (!keys) return "<broken text>";

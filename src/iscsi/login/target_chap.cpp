@@ -13,11 +13,14 @@ namespace {
 constexpr std::size_t max_list_items = 64;
 constexpr std::size_t max_digest_bytes = 32;
 
-LoginRefusal not_authentic(std::string reason) { return {LoginStatus::authentication_failure, std::move(reason)}; }
+LoginRefusal not_authentic(std::string reason) {
+  return {LoginStatus::authentication_failure, std::move(reason)};
+}
 LoginRefusal misbehaved(std::string reason) { return {LoginStatus::initiator_error, std::move(reason)}; }
 
 std::optional<std::string_view> value_of(std::span<const KeyValue> keys, Key key) {
-  const auto found = std::find_if(keys.begin(), keys.end(), [&](const KeyValue& p) { return p.key == row_of(key).name; });
+  const auto found =
+      std::find_if(keys.begin(), keys.end(), [&](const KeyValue& p) { return p.key == row_of(key).name; });
   if (found == keys.end()) return std::nullopt;
   return found->value;
 }
@@ -47,20 +50,23 @@ TargetChap::Refusal TargetChap::receive(std::span<const KeyValue> keys, bool tra
     case Step::response: return check_response(keys, out);
     case Step::done: break;
   }
-  if (std::any_of(keys.begin(), keys.end(), is_security_key)) return misbehaved("security key after authentication");
+  if (std::any_of(keys.begin(), keys.end(), is_security_key))
+    return misbehaved("security key after authentication");
   return std::nullopt;
 }
 
 TargetChap::Refusal TargetChap::choose_method(std::span<const KeyValue> keys, bool transit, TextWriter& out) {
   const auto offered = value_of(keys, Key::auth_method);
   if (!offered) {
-    if (std::any_of(keys.begin(), keys.end(), is_security_key)) return misbehaved("CHAP key before AuthMethod");
+    if (std::any_of(keys.begin(), keys.end(), is_security_key))
+      return misbehaved("CHAP key before AuthMethod");
     if (!transit) return std::nullopt;  // nothing said yet, nothing asked yet
     if (!policy_.allow_none) return not_authentic("no AuthMethod offered, CHAP required");
     step_ = Step::done;
     return std::nullopt;
   }
-  const auto items = offered->size() <= max_simple_value_bytes ? parse_list(*offered, max_list_items) : std::nullopt;
+  const auto items =
+      offered->size() <= max_simple_value_bytes ? parse_list(*offered, max_list_items) : std::nullopt;
   if (!items) return misbehaved("AuthMethod is not a list");
   for (const std::string_view item : *items) {
     const bool chap = item == "CHAP" && !policy_.accounts.empty();
@@ -77,7 +83,8 @@ TargetChap::Refusal TargetChap::choose_algorithm(std::span<const KeyValue> keys,
   const auto offered = value_of(keys, Key::chap_a);
   if (!offered) return not_authentic("CHAP_A is missing");
   if (value_of(keys, Key::auth_method)) return misbehaved("AuthMethod negotiated twice");
-  const auto items = offered->size() <= max_simple_value_bytes ? parse_list(*offered, max_list_items) : std::nullopt;
+  const auto items =
+      offered->size() <= max_simple_value_bytes ? parse_list(*offered, max_list_items) : std::nullopt;
   if (!items) return not_authentic("CHAP_A is not a list");
   for (const std::string_view item : *items) {
     const auto number = parse_number(item);
@@ -130,7 +137,8 @@ TargetChap::Refusal TargetChap::prove_ourselves(std::span<const KeyValue> keys, 
   if (*challenge == challenge_.challenge) return not_authentic("CHAP challenge reflected");
   const ChapCredentials& ours = *policy_.target_account;
   if (ours.secret.equals(peer.secret)) return not_authentic("the two directions share a CHAP secret");
-  const auto answer = chap_response(challenge_.algorithm, static_cast<std::uint8_t>(*id), ours.secret, *challenge);
+  const auto answer =
+      chap_response(challenge_.algorithm, static_cast<std::uint8_t>(*id), ours.secret, *challenge);
   if (!answer) return LoginRefusal{LoginStatus::target_error, answer.error().message};
   out.add(row_of(Key::chap_n).name, std::string_view(ours.name));
   out.add_hex(row_of(Key::chap_r).name, answer->bytes());

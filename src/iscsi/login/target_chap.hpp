@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The SecurityNegotiation stage of a login, the target's side: AuthMethod and CHAP (RFC 7143 12.1, 12.1.3). Part of
-// TargetLogin; pure.
+// The SecurityNegotiation stage of a login, the target's side: AuthMethod and CHAP (RFC 7143 12.1, 12.1.3).
+// Part of TargetLogin; pure.
 #pragma once
 
 #include <cstdint>
@@ -33,7 +33,8 @@ class TargetChap {
   TargetChap(TargetChapPolicy policy, RandomFill random) : policy_(std::move(policy)), random_(random) {}
 
   // The keys of one complete request of the stage; `transit` is its T bit. Answers go to `out`.
-  [[nodiscard]] std::optional<LoginRefusal> receive(std::span<const KeyValue> keys, bool transit, TextWriter& out);
+  [[nodiscard]] std::optional<LoginRefusal> receive(std::span<const KeyValue> keys, bool transit,
+                                                    TextWriter& out);
   // May the login leave the stage (or skip it, before any request was received)?
   [[nodiscard]] bool done() const noexcept { return step_ == Step::done; }
   [[nodiscard]] bool may_skip() const noexcept { return policy_.allow_none; }

@@ -90,7 +90,8 @@ class TargetLogin::Impl {
 TargetLogin::Step TargetLogin::Impl::receive(const std::uint8_t* bhs, Bytes data) {
   PERILUNE_ASSERT(state_ == State::running);
   if (opcode(bhs) != Opcode::login_request) {
-    if (any_request_) return refuse(LoginStatus::invalid_during_login, "a PDU other than Login Request during login");
+    if (any_request_)
+      return refuse(LoginStatus::invalid_during_login, "a PDU other than Login Request during login");
     state_ = State::over;
     failure_ = {LoginStatus::invalid_during_login, "the first PDU is not a Login Request"};
     return Step::close;
@@ -110,9 +111,11 @@ TargetLogin::Step TargetLogin::Impl::receive(const std::uint8_t* bhs, Bytes data
     }
     return finish_step();
   }
-  if (auto added = joiner_.add(data); !added) return refuse(LoginStatus::initiator_error, added.error().message);
+  if (auto added = joiner_.add(data); !added)
+    return refuse(LoginStatus::initiator_error, added.error().message);
   if (request_.continues) return respond(false, false, {});
-  if (++exchanges_ > limits::max_login_exchanges) return refuse(LoginStatus::initiator_error, "too many exchanges");
+  if (++exchanges_ > limits::max_login_exchanges)
+    return refuse(LoginStatus::initiator_error, "too many exchanges");
 
   const auto keys = parse_text(joiner_.text());
   if (!keys) return refuse(LoginStatus::initiator_error, keys.error().message);
@@ -132,13 +135,15 @@ std::optional<LoginRefusal> TargetLogin::Impl::check_header() const {
 // RFC 7143 11.12.1 to 11.12.3
 std::optional<LoginRefusal> TargetLogin::Impl::check_stages() const {
   const auto bad = [](const char* reason) { return LoginRefusal{LoginStatus::initiator_error, reason}; };
-  if (request_.csg != LoginStage::security_negotiation && request_.csg != LoginStage::operational_negotiation) {
+  if (request_.csg != LoginStage::security_negotiation &&
+      request_.csg != LoginStage::operational_negotiation) {
     return bad("current stage (CSG) is not a login stage");
   }
   if (request_.csg != stage_) return bad("current stage (CSG) is not the one agreed");
   if (!request_.transit) return std::nullopt;
   if (request_.continues) return bad("T and C bit both set");
-  if (request_.nsg == LoginStage::reserved || request_.nsg <= request_.csg) return bad("next stage (NSG) is not later");
+  if (request_.nsg == LoginStage::reserved || request_.nsg <= request_.csg)
+    return bad("next stage (NSG) is not later");
   return std::nullopt;
 }
 
@@ -152,7 +157,8 @@ TargetLogin::Step TargetLogin::Impl::read_first(const std::vector<KeyValue>& key
   auto name = normalize_name(*identity.initiator_name);
   if (!name) return refuse(LoginStatus::initiator_error, "InitiatorName: " + name.error().message);
   query.initiator_name = std::move(*name);
-  if (identity.initiator_alias) query.initiator_alias = printable(*identity.initiator_alias, max_simple_value_bytes);
+  if (identity.initiator_alias)
+    query.initiator_alias = printable(*identity.initiator_alias, max_simple_value_bytes);
   if (identity.session_type == "Discovery") {
     query.session_type = SessionType::discovery;
   } else if (identity.session_type && identity.session_type != "Normal") {
@@ -176,7 +182,8 @@ TargetLogin::Step TargetLogin::Impl::answer_target(TargetDecision decision) {
   state_ = State::running;
   if (decision.status != LoginStatus::success) {
     TextWriter text;
-    if (status_class(decision.status) == 1) text.add("TargetAddress", std::string_view(decision.redirect_address));
+    if (status_class(decision.status) == 1)
+      text.add("TargetAddress", std::string_view(decision.redirect_address));
     return refuse(decision.status, std::string(to_string(decision.status)), text.take());
   }
   PERILUNE_ASSERT(check_wanted(decision.params).has_value());
@@ -186,7 +193,8 @@ TargetLogin::Step TargetLogin::Impl::answer_target(TargetDecision decision) {
   auto& accounts = decision.accounts;
   const bool had_accounts = !accounts.empty();
   std::erase_if(accounts, [](const ChapCredentials& account) { return !check_chap(account).has_value(); });
-  if (had_accounts && accounts.empty()) return refuse(LoginStatus::authentication_failure, "no usable CHAP account");
+  if (had_accounts && accounts.empty())
+    return refuse(LoginStatus::authentication_failure, "no usable CHAP account");
   chap_.emplace(TargetChapPolicy{decision.allow_none, std::move(accounts), std::move(decision.target_account),
                                  std::move(decision.algorithms)},
                 random_);
@@ -224,10 +232,11 @@ TargetLogin::Step TargetLogin::Impl::handle(const std::vector<KeyValue>& keys) {
   return finish_step();
 }
 
-// Sends what there is to say; with the last of it, moves on when the initiator asked for that and nothing is open.
+// Sends what there is to say; with the last of it, moves on when the initiator asked for that and nothing is
+// open.
 TargetLogin::Step TargetLogin::Impl::finish_step() {
-  const std::size_t limit =
-      std::min(limits::max_data_segment_before_login_bytes, negotiation_->connection().max_xmit_data_segment_length);
+  const std::size_t limit = std::min(limits::max_data_segment_before_login_bytes,
+                                     negotiation_->connection().max_xmit_data_segment_length);
   std::string piece(out_.next(limit));
   if (!out_.done()) return respond(false, true, std::move(piece));
   const bool ready =
@@ -252,7 +261,8 @@ TargetLogin::Step TargetLogin::Impl::ask_session() {
 TargetLogin::Step TargetLogin::Impl::answer_session(const SessionDecision& decision) {
   PERILUNE_ASSERT(state_ == State::asking_session);
   state_ = State::running;
-  if (decision.status != LoginStatus::success) return refuse(decision.status, std::string(to_string(decision.status)));
+  if (decision.status != LoginStatus::success)
+    return refuse(decision.status, std::string(to_string(decision.status)));
   PERILUNE_ASSERT(decision.tsih != 0);
   stage_ = LoginStage::full_feature;
   write_response(true, false, LoginStatus::success, decision.tsih, std::move(last_piece_));
@@ -312,8 +322,10 @@ void TargetLogin::Impl::write_response(bool transit, bool continues, LoginStatus
   response.initiator_task_tag = request_.initiator_task_tag;
   response.stat_sn = stat_sn_;
   response.exp_cmd_sn = request_.cmd_sn;
-  // A connection that joins: the session and its window are not known before the end, so nothing is opened yet.
-  response.max_cmd_sn = first_.tsih == 0 ? request_.cmd_sn.plus(command_window_ - 1) : request_.cmd_sn.minus(1);
+  // A connection that joins: the session and its window are not known before the end, so nothing is opened
+  // yet.
+  response.max_cmd_sn =
+      first_.tsih == 0 ? request_.cmd_sn.plus(command_window_ - 1) : request_.cmd_sn.minus(1);
   response.status = status;
   ++stat_sn_;
   response.encode(response_.bhs.data());
@@ -326,7 +338,9 @@ TargetLogin::~TargetLogin() = default;
 TargetLogin::TargetLogin(TargetLogin&&) noexcept = default;
 TargetLogin& TargetLogin::operator=(TargetLogin&&) noexcept = default;
 
-TargetLogin::Step TargetLogin::receive(const std::uint8_t* bhs, Bytes data) { return impl_->receive(bhs, data); }
+TargetLogin::Step TargetLogin::receive(const std::uint8_t* bhs, Bytes data) {
+  return impl_->receive(bhs, data);
+}
 const TargetQuery& TargetLogin::target_query() const { return impl_->target_query_; }
 TargetLogin::Step TargetLogin::answer_target(TargetDecision decision) {
   return impl_->answer_target(std::move(decision));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The target's side of login (RFC 7143 section 6.3, 11.12, 11.13; CHAP 12.1.3) as a pure state machine: no I/O, clock or
-// random inside. One object per connection; one thread; every call returns at once.
+// The target's side of login (RFC 7143 section 6.3, 11.12, 11.13; CHAP 12.1.3) as a pure state machine: no
+// I/O, clock or random inside. One object per connection; one thread; every call returns at once.
 //
 // Feed every PDU that arrives before login is over; each gives exactly one step:
 //
@@ -10,18 +10,21 @@
 //     case Step::ask_target:                       // who is it, whom does it want: may be answered later
 //       step = login.answer_target(look_up(login.target_query()));      break;
 //     case Step::ask_session:                      // authenticated and negotiated: new, join or reinstate?
-//       step = login.answer_session(registry.admit(login.session_query()));   break;   // after the old one is gone
-//     case Step::respond:           send(login.response());             return;  // wait for the next Login Request
-//     case Step::complete:          send(login.response());  start(login.result());  return;
-//     case Step::respond_and_close: send(login.response()); close();    return;  // login.failure() says why
-//     case Step::close:             close();                            return;  // likewise; nothing is sent
+//       step = login.answer_session(registry.admit(login.session_query()));   break;   // after the old one
+//       is gone
+//     case Step::respond:           send(login.response());             return;  // wait for the next Login
+//     Request case Step::complete:          send(login.response());  start(login.result());  return; case
+//     Step::respond_and_close: send(login.response()); close();    return;  // login.failure() says why case
+//     Step::close:             close();                            return;  // likewise; nothing is sent
 //   }
 //
-// Nothing the peer sends can fail an assertion; calling answer_*() when it was not asked for is our own mistake and does.
-// The caller keeps the time limit (limits::login_timeout) and the number of half-open logins.
+// Nothing the peer sends can fail an assertion; calling answer_*() when it was not asked for is our own
+// mistake and does. The caller keeps the time limit (limits::login_timeout) and the number of half-open
+// logins.
 //
-// Policy that is fixed here: InitiatorName and TargetName are compared in normal form; a session is never looked for before the
-// initiator has authenticated; an unknown user, a wrong password and a missing answer all end alike (0201).
+// Policy that is fixed here: InitiatorName and TargetName are compared in normal form; a session is never
+// looked for before the initiator has authenticated; an unknown user, a wrong password and a missing answer
+// all end alike (0201).
 #pragma once
 
 #include <cstdint>
@@ -62,8 +65,8 @@ struct TargetDecision {
   std::uint16_t target_portal_group_tag = 1;
   std::string target_alias;
 
-  // Authentication. allow_none and no accounts: None. Accounts and not allow_none: CHAP is required. Both: as the initiator
-  // prefers. Neither: nobody gets in (0201).
+  // Authentication. allow_none and no accounts: None. Accounts and not allow_none: CHAP is required. Both: as
+  // the initiator prefers. Neither: nobody gets in (0201).
   bool allow_none = true;
   std::vector<ChapCredentials> accounts;           // who may log in
   std::optional<ChapCredentials> target_account;   // how we prove ourselves when the initiator asks (mutual)
@@ -79,7 +82,8 @@ struct SessionQuery {
   std::string target_name;
   std::string user;  // authenticated CHAP_N; empty with AuthMethod None
   Isid isid{};
-  std::uint16_t tsih = 0;  // zero: a new session, which reinstates the one with the same name, ISID and portal group
+  std::uint16_t tsih = 0;  // zero: a new session, which reinstates the one with the same name, ISID and
+                           // portal group
   std::uint16_t cid = 0;
   CmdSn cmd_sn;            // of this request
   std::uint16_t target_portal_group_tag = 1;  // as TargetDecision has it
@@ -114,7 +118,7 @@ struct TargetLoginResult {
 
 struct TargetLoginFailure {
   LoginStatus status = LoginStatus::initiator_error;  // what was answered (when anything was)
-  std::string reason;                                 // one line for the log; holds no secret and no control character
+  std::string reason;  // one line for the log; holds no secret and no control character
 };
 
 class TargetLogin {
@@ -126,8 +130,8 @@ class TargetLogin {
   TargetLogin(TargetLogin&&) noexcept;
   TargetLogin& operator=(TargetLogin&&) noexcept;
 
-  // One whole PDU: its header (48 bytes) and data segment without padding (at most what we declared: 8192 during login).
-  // Must not be called while a question is open or after complete or a close.
+  // One whole PDU: its header (48 bytes) and data segment without padding (at most what we declared: 8192
+  // during login). Must not be called while a question is open or after complete or a close.
   [[nodiscard]] Step receive(const std::uint8_t* bhs, Bytes data);
 
   [[nodiscard]] const TargetQuery& target_query() const;
@@ -135,7 +139,8 @@ class TargetLogin {
   [[nodiscard]] const SessionQuery& session_query() const;
   [[nodiscard]] Step answer_session(const SessionDecision& decision);
 
-  // Ends the login from our side (shutting down, out of resources): gives respond_and_close, or close before any request.
+  // Ends the login from our side (shutting down, out of resources): gives respond_and_close, or close before
+  // any request.
   [[nodiscard]] Step abandon(LoginStatus status, std::string reason);
 
   [[nodiscard]] const LoginPdu& response() const;

@@ -18,7 +18,8 @@ using test::security_to_full;
 using test::security_to_operational;
 using Step = TargetLogin::Step;
 
-const std::string names = "InitiatorName=iqn.1993-08.org.debian:01:abc|TargetName=iqn.2026-11.io.perilune:disk";
+const std::string names =
+    "InitiatorName=iqn.1993-08.org.debian:01:abc|TargetName=iqn.2026-11.io.perilune:disk";
 
 class TargetLoginTest : public ::testing::Test {
  protected:
@@ -101,11 +102,12 @@ TEST_F(TargetLoginTest, LogsInWithoutAuthentication) {
   EXPECT_EQ(reply("TargetPortalGroupTag"), "3");
   EXPECT_EQ(reply("TargetAlias"), "a disk");
 
-  ASSERT_EQ(send(operational_to_full,
-                 "HeaderDigest=None|DataDigest=CRC32C,None|InitialR2T=No|ImmediateData=Yes|MaxBurstLength=16776192|"
-                 "FirstBurstLength=262144|MaxRecvDataSegmentLength=131072|MaxOutstandingR2T=4|ErrorRecoveryLevel=2|"
-                 "DefaultTime2Wait=5|DefaultTime2Retain=0|MaxConnections=4"),
-            Step::complete);
+  ASSERT_EQ(
+      send(operational_to_full,
+           "HeaderDigest=None|DataDigest=CRC32C,None|InitialR2T=No|ImmediateData=Yes|MaxBurstLength=16776192|"
+           "FirstBurstLength=262144|MaxRecvDataSegmentLength=131072|MaxOutstandingR2T=4|ErrorRecoveryLevel=2|"
+           "DefaultTime2Wait=5|DefaultTime2Retain=0|MaxConnections=4"),
+      Step::complete);
   EXPECT_EQ(response_byte(1), 0x87u);
   EXPECT_EQ(load_be16(login.response().bhs.data() + 14), 0x1234u);
   EXPECT_EQ(load_be32(login.response().bhs.data() + 24), 51u);
@@ -165,7 +167,8 @@ TEST_F(TargetLoginTest, DiscoverySessionNeedsNoTargetName) {
 }
 
 TEST_F(TargetLoginTest, NamesAreComparedInLowerCase) {
-  ASSERT_EQ(send(security_to_full, "InitiatorName=IQN.1993-08.ORG.debian:01:ABC|TargetName=iqn.2026-11.io.PERILUNE:d"),
+  ASSERT_EQ(send(security_to_full,
+                 "InitiatorName=IQN.1993-08.ORG.debian:01:ABC|TargetName=iqn.2026-11.io.PERILUNE:d"),
             Step::complete);
   EXPECT_EQ(login.result().initiator_name, "iqn.1993-08.org.debian:01:abc");
   EXPECT_EQ(login.result().target_name, "iqn.2026-11.io.perilune:d");
@@ -186,7 +189,8 @@ TEST_F(TargetLoginTest, JoinsTextOverContinuedRequests) {
 
 TEST_F(TargetLoginTest, CutsALongAnswerIntoContinuedResponses) {
   std::string many = "X-k0=1";
-  for (int i = 1; i < 200; ++i) many += "|X-key-with-quite-a-long-name-so-that-it-takes-room-" + std::to_string(i) + "=1";
+  for (int i = 1; i < 200; ++i)
+    many += "|X-key-with-quite-a-long-name-so-that-it-takes-room-" + std::to_string(i) + "=1";
   ASSERT_EQ(send(security_to_operational, names + "|AuthMethod=None"), Step::respond);
   ASSERT_EQ(send_raw(operational | more, test::text(many).substr(0, 8000)), Step::respond);
   ASSERT_EQ(send_raw(operational_to_full, test::text(many).substr(8000)), Step::respond);
@@ -196,12 +200,14 @@ TEST_F(TargetLoginTest, CutsALongAnswerIntoContinuedResponses) {
   ASSERT_EQ(send(operational_to_full, ""), Step::complete);
   answer += login.response().text;
   EXPECT_EQ(test::value_in(answer, "X-k0"), "NotUnderstood");
-  EXPECT_EQ(test::value_in(answer, "X-key-with-quite-a-long-name-so-that-it-takes-room-199"), "NotUnderstood");
+  EXPECT_EQ(test::value_in(answer, "X-key-with-quite-a-long-name-so-that-it-takes-room-199"),
+            "NotUnderstood");
 }
 
 TEST_F(TargetLoginTest, RefusesTextWhileItsAnswerIsFetched) {
   std::string many = "X-k0=1";
-  for (int i = 1; i < 200; ++i) many += "|X-key-with-quite-a-long-name-so-that-it-takes-room-" + std::to_string(i) + "=1";
+  for (int i = 1; i < 200; ++i)
+    many += "|X-key-with-quite-a-long-name-so-that-it-takes-room-" + std::to_string(i) + "=1";
   ASSERT_EQ(send_raw(operational, test::text(names + "|" + many)), Step::respond);
   ASSERT_EQ(send(operational, "X-more=1"), Step::respond_and_close);
   EXPECT_EQ(status(), 0x0200u);
@@ -214,7 +220,8 @@ TEST_F(TargetLoginTest, SessionMayRepeatItsNamesButNotChangeThem) {
 
 TEST_F(TargetLoginTest, RejectsSecondInitiatorName) {
   ASSERT_EQ(send(security_to_operational, names + "|AuthMethod=None"), Step::respond);
-  ASSERT_EQ(send(operational_to_full, "InitiatorName=iqn.1993-08.org.debian:01:other"), Step::respond_and_close);
+  ASSERT_EQ(send(operational_to_full, "InitiatorName=iqn.1993-08.org.debian:01:other"),
+            Step::respond_and_close);
   EXPECT_EQ(status(), 0x0200u);
   EXPECT_EQ(session_questions, 0);
 }
@@ -337,7 +344,8 @@ TEST_F(TargetLoginTest, RefusesHostileFirstRequests) {
       {"answer to an unknown key", 0x87, names + "|X-foo=NotUnderstood", 0x0200},
       {"Irrelevant to nothing", 0x87, names + "|MaxBurstLength=Irrelevant", 0x0200},
       {"duplicate key", 0x87, names + "|InitialR2T=Yes|InitialR2T=Yes", 0x0200},
-      {"duplicate declaration", 0x87, names + "|MaxRecvDataSegmentLength=512|MaxRecvDataSegmentLength=512", 0x0200},
+      {"duplicate declaration", 0x87, names + "|MaxRecvDataSegmentLength=512|MaxRecvDataSegmentLength=512",
+       0x0200},
       {"alias over 255 bytes", 0x81, names + "|InitiatorAlias=" + std::string(256, 'a'), 0x0200},
       {"AuthMethod no list", 0x81, names + "|AuthMethod=,", 0x0200},
       {"AuthMethod unknown", 0x81, names + "|AuthMethod=KRB5,SPKM1", 0x0201},
@@ -354,7 +362,8 @@ TEST_F(TargetLoginTest, RefusesHostileFirstRequests) {
 }
 
 TEST_F(TargetLoginTest, RefusesTextWithoutNulAndUnknownVersions) {
-  ASSERT_EQ(send_raw(security_to_operational, "InitiatorName=iqn.1993-08.org.debian:01:abc"), Step::respond_and_close);
+  ASSERT_EQ(send_raw(security_to_operational, "InitiatorName=iqn.1993-08.org.debian:01:abc"),
+            Step::respond_and_close);
   EXPECT_EQ(status(), 0x0200u);
   login = TargetLogin{TargetLoginConfig{}, random.source()};
   Bhs bhs = test::login_request(security_to_operational, 0);
@@ -480,7 +489,8 @@ TEST_F(TargetLoginTest, ChapAcceptsBase64AndUpperCaseHex) {
   chap = true;
   auto challenge = reach_challenge();
   const auto hex = answer(ChapAlgorithm::md5, "alice-secret-1", challenge);
-  ASSERT_EQ(send(security_to_full, "CHAP_N=alice|CHAP_R=" + base64_binary(*parse_binary(hex, 32))), Step::complete);
+  ASSERT_EQ(send(security_to_full, "CHAP_N=alice|CHAP_R=" + base64_binary(*parse_binary(hex, 32))),
+            Step::complete);
   login = TargetLogin{TargetLoginConfig{}, random.source()};
   challenge = reach_challenge();
   std::string upper = answer(ChapAlgorithm::md5, "bob-secret-number-2", challenge);
@@ -501,13 +511,14 @@ TEST_F(TargetLoginTest, MutualChapProvesTheTarget) {
   chap = mutual = true;
   const auto challenge = reach_challenge();
   const std::string mine = "0x00112233445566778899aabbccddeeff";
-  ASSERT_EQ(send(security_to_operational, "CHAP_N=alice|CHAP_R=" + answer(ChapAlgorithm::md5, "alice-secret-1", challenge) +
-                                              "|CHAP_I=200|CHAP_C=" + mine),
+  ASSERT_EQ(send(security_to_operational,
+                 "CHAP_N=alice|CHAP_R=" + answer(ChapAlgorithm::md5, "alice-secret-1", challenge) +
+                     "|CHAP_I=200|CHAP_C=" + mine),
             Step::respond);
   EXPECT_EQ(response_byte(1), 0x81u);
   EXPECT_EQ(reply("CHAP_N"), "the-target");
-  const auto expected = chap_response(ChapAlgorithm::md5, 200, crypto::Secret(std::string_view("target-secret-9")),
-                                      *parse_binary(mine, 16));
+  const auto expected = chap_response(
+      ChapAlgorithm::md5, 200, crypto::Secret(std::string_view("target-secret-9")), *parse_binary(mine, 16));
   EXPECT_EQ(reply("CHAP_R"), hex_binary(expected->bytes()));
 }
 
@@ -542,12 +553,14 @@ TEST_F(TargetLoginTest, NobodyGetsInWithoutAnyAcceptableMethod) {
 TEST_F(TargetLoginTest, UnknownUserAndWrongPasswordLookAlike) {
   chap = true;
   auto challenge = reach_challenge();
-  ASSERT_EQ(send(security_to_full, "CHAP_N=mallory|CHAP_R=" + answer(ChapAlgorithm::md5, "whatever-secret", challenge)),
+  ASSERT_EQ(send(security_to_full,
+                 "CHAP_N=mallory|CHAP_R=" + answer(ChapAlgorithm::md5, "whatever-secret", challenge)),
             Step::respond_and_close);
   const LoginPdu unknown_user = login.response();
   login = TargetLogin{TargetLoginConfig{StatSn(50), 32}, random.source()};
   challenge = reach_challenge();
-  ASSERT_EQ(send(security_to_full, "CHAP_N=alice|CHAP_R=" + answer(ChapAlgorithm::md5, "whatever-secret", challenge)),
+  ASSERT_EQ(send(security_to_full,
+                 "CHAP_N=alice|CHAP_R=" + answer(ChapAlgorithm::md5, "whatever-secret", challenge)),
             Step::respond_and_close);
   EXPECT_EQ(login.response().bhs, unknown_user.bhs);
   EXPECT_EQ(login.response().text, unknown_user.text);
@@ -581,7 +594,8 @@ TEST_F(TargetLoginTest, RefusesHostileChap) {
       {"CHAP_I too large", "CHAP_N=alice|CHAP_R=@R|CHAP_I=256|CHAP_C=0x11", 0x0201},
       {"CHAP_I negative", "CHAP_N=alice|CHAP_R=@R|CHAP_I=-1|CHAP_C=0x11", 0x0201},
       {"CHAP_C empty", "CHAP_N=alice|CHAP_R=@R|CHAP_I=1|CHAP_C=0x", 0x0201},
-      {"CHAP_C over 1024 bytes", "CHAP_N=alice|CHAP_R=@R|CHAP_I=1|CHAP_C=0x" + std::string(2050, 'a'), 0x0201},
+      {"CHAP_C over 1024 bytes", "CHAP_N=alice|CHAP_R=@R|CHAP_I=1|CHAP_C=0x" + std::string(2050, 'a'),
+       0x0201},
       {"started again", "AuthMethod=CHAP", 0x0200},
       {"algorithm again", "CHAP_A=5", 0x0200},
   };
@@ -591,7 +605,8 @@ TEST_F(TargetLoginTest, RefusesHostileChap) {
     const std::string right = answer(ChapAlgorithm::md5, "alice-secret-1", challenge);
     std::string bars = item.bars;
     for (std::size_t at; (at = bars.find("@R")) != std::string::npos;) bars.replace(at, 2, right);
-    for (std::size_t at; (at = bars.find("@C")) != std::string::npos;) bars.replace(at, 2, hex_binary(challenge));
+    for (std::size_t at; (at = bars.find("@C")) != std::string::npos;)
+      bars.replace(at, 2, hex_binary(challenge));
     ASSERT_EQ(send(security_to_full, bars), Step::respond_and_close) << item.what;
     EXPECT_EQ(status(), item.status) << item.what;
   }
@@ -601,7 +616,8 @@ TEST_F(TargetLoginTest, RefusesHostileChap) {
 TEST_F(TargetLoginTest, RefusesBadChapAlgorithmLists) {
   chap = true;
   algorithms = {ChapAlgorithm::sha256};
-  for (const char* list : {"CHAP_A=5", "CHAP_A=", "CHAP_A=7x", "CHAP_A=,7", "X-none=1", "CHAP_A=4294967303"}) {
+  for (const char* list :
+       {"CHAP_A=5", "CHAP_A=", "CHAP_A=7x", "CHAP_A=,7", "X-none=1", "CHAP_A=4294967303"}) {
     login = TargetLogin{TargetLoginConfig{}, random.source()};
     ASSERT_EQ(send(security, names + "|AuthMethod=CHAP"), Step::respond);
     ASSERT_EQ(send(security, list), Step::respond_and_close) << list;
@@ -619,16 +635,18 @@ TEST_F(TargetLoginTest, ChallengesAreFresh) {
 TEST_F(TargetLoginTest, MutualIsRefusedWhereNotConfiguredOrWithASharedSecret) {
   chap = true;
   auto challenge = reach_challenge();
-  ASSERT_EQ(send(security_to_full, "CHAP_N=alice|CHAP_R=" + answer(ChapAlgorithm::md5, "alice-secret-1", challenge) +
-                                       "|CHAP_I=1|CHAP_C=0x0011"),
+  ASSERT_EQ(send(security_to_full,
+                 "CHAP_N=alice|CHAP_R=" + answer(ChapAlgorithm::md5, "alice-secret-1", challenge) +
+                     "|CHAP_I=1|CHAP_C=0x0011"),
             Step::respond_and_close);
   EXPECT_EQ(status(), 0x0201u);
   mutual = true;
   target_secret = "alice-secret-1";
   login = TargetLogin{TargetLoginConfig{}, random.source()};
   challenge = reach_challenge();
-  ASSERT_EQ(send(security_to_full, "CHAP_N=alice|CHAP_R=" + answer(ChapAlgorithm::md5, "alice-secret-1", challenge) +
-                                       "|CHAP_I=1|CHAP_C=0x0011"),
+  ASSERT_EQ(send(security_to_full,
+                 "CHAP_N=alice|CHAP_R=" + answer(ChapAlgorithm::md5, "alice-secret-1", challenge) +
+                     "|CHAP_I=1|CHAP_C=0x0011"),
             Step::respond_and_close);
   EXPECT_EQ(status(), 0x0201u);
 }

@@ -21,12 +21,14 @@ bool is_host_character(char c) noexcept { return is_alnum(c) || c == '.' || c ==
 bool is_ipv6_character(char c) noexcept { return is_host_character(c) || c == ':' || c == '%'; }
 
 bool is_decimal(std::string_view text) noexcept {
-  return !text.empty() && text.size() <= 5 && std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
+  return !text.empty() && text.size() <= 5 &&
+         std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
 }
 
 }  // namespace
 
-TargetText::TargetText(SessionType session_type, std::uint32_t max_xmit_data_segment_length, Ttt target_transfer_tag)
+TargetText::TargetText(SessionType session_type, std::uint32_t max_xmit_data_segment_length,
+                       Ttt target_transfer_tag)
     : session_type_(session_type), max_xmit_(max_xmit_data_segment_length), ttt_(target_transfer_tag) {
   PERILUNE_ASSERT(max_xmit_ >= min_data_segment_bytes && ttt_ != reserved_tag);
 }
@@ -92,7 +94,8 @@ TargetText::Step TargetText::answer_keys(const std::vector<KeyValue>& keys) {
       else reply.add(key, value_reject);
     } else if (row->key == Key::max_recv_data_segment_length) {
       const auto number = parse_number(value);
-      if (number && *number >= row->low && *number <= row->high) declared_max_xmit_ = static_cast<std::uint32_t>(*number);
+      if (number && *number >= row->low && *number <= row->high)
+        declared_max_xmit_ = static_cast<std::uint32_t>(*number);
       else reply.add(key, value_reject);
     } else if (row->kind != KeyKind::declared_text || (row->phases & in_full_feature) == 0) {
       reply.add(key, value_reject);
@@ -128,7 +131,8 @@ TargetText::Step TargetText::next_chunk() {
   return Step::respond;
 }
 
-InitiatorText::InitiatorText(std::string_view send_targets_value, Itt initiator_task_tag, std::size_t max_answer_bytes)
+InitiatorText::InitiatorText(std::string_view send_targets_value, Itt initiator_task_tag,
+                             std::size_t max_answer_bytes)
     : joiner_(max_answer_bytes, std::max<std::size_t>(limits::max_text_pdus_per_exchange,
                                                       max_answer_bytes / min_data_segment_bytes)) {
   TextWriter writer;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Text Requests and Responses in full-feature phase (RFC 7143 11.10, 11.11): SendTargets (appendix C) for both roles, with
-// C-bit continuation, F bit and Target Transfer Tags. Pure; one object per connection; one thread.
+// Text Requests and Responses in full-feature phase (RFC 7143 11.10, 11.11): SendTargets (appendix C) for
+// both roles, with C-bit continuation, F bit and Target Transfer Tags. Pure; one object per connection; one
+// thread.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +22,8 @@ struct SendTargetsRecord {
   std::vector<std::string> target_addresses;  // "host[:port],tag", IPv6 in brackets
 };
 
-// The target's side. One exchange at a time per connection; a new one (TTT reserved) drops what was left of the old.
+// The target's side. One exchange at a time per connection; a new one (TTT reserved) drops what was left of
+// the old.
 //
 //   switch (text.receive(TextRequest::decode(bhs), data)) {
 //     case Step::ask_targets: step = text.answer_targets(list(text.send_targets()));  …
@@ -32,14 +34,16 @@ class TargetText {
  public:
   enum class Step : std::uint8_t { respond, ask_targets, reject };
 
-  // max_xmit: ConnectionParams::max_xmit_data_segment_length. target_transfer_tag: any value but reserved_tag.
+  // max_xmit: ConnectionParams::max_xmit_data_segment_length. target_transfer_tag: any value but
+  // reserved_tag.
   TargetText(SessionType session_type, std::uint32_t max_xmit_data_segment_length, Ttt target_transfer_tag);
 
   [[nodiscard]] Step receive(const TextRequest& request, Bytes data);
-  // What was asked: "All" (only valid in a discovery session; refused otherwise), a target name, or empty (this
-  // session's target). Names are in normal form.
+  // What was asked: "All" (only valid in a discovery session; refused otherwise), a target name, or empty
+  // (this session's target). Names are in normal form.
   [[nodiscard]] std::string_view send_targets() const noexcept { return asked_; }
-  // The targets the initiator may see (possibly none). At most what limits allow is the caller's business here: the text is ours.
+  // The targets the initiator may see (possibly none). At most what limits allow is the caller's business
+  // here: the text is ours.
   [[nodiscard]] Step answer_targets(const std::vector<SendTargetsRecord>& targets);
 
   // A new MaxRecvDataSegmentLength that the initiator declared in the exchange.
@@ -76,7 +80,8 @@ class TargetText {
 //
 //   InitiatorText text("All", itt, max_answer_bytes);
 //   fill CmdSN, ExpStatSN into text.request() (a TextRequest), send it with text.data()
-//   switch (text.receive(TextResponse::decode(bhs), data)) { send again | complete: text.answer() | failed: text.error() }
+//   switch (text.receive(TextResponse::decode(bhs), data)) { send again | complete: text.answer() | failed:
+//   text.error() }
 class InitiatorText {
  public:
   enum class Step : std::uint8_t { send, complete, failed };
@@ -109,10 +114,10 @@ struct DiscoveredTargetRecord {
   std::vector<TargetAddress> addresses;  // empty: the address that was asked
 };
 
-// The keys of a SendTargets answer. Errc::protocol for anything but TargetName/TargetAddress pairs in their order, a
-// bad name or a bad address; Errc::limit for more than max_targets or more than max_addresses for one target.
-// Unknown keys are passed over.
-[[nodiscard]] Result<std::vector<DiscoveredTargetRecord>> parse_send_targets_answer(Bytes text, std::size_t max_targets,
-                                                                                    std::size_t max_addresses);
+// The keys of a SendTargets answer. Errc::protocol for anything but TargetName/TargetAddress pairs in their
+// order, a bad name or a bad address; Errc::limit for more than max_targets or more than max_addresses for
+// one target. Unknown keys are passed over.
+[[nodiscard]] Result<std::vector<DiscoveredTargetRecord>> parse_send_targets_answer(
+    Bytes text, std::size_t max_targets, std::size_t max_addresses);
 
 }  // namespace perilune::iscsi

@@ -48,7 +48,8 @@ TEST(TargetText, AnswersSendTargetsAll) {
 
 TEST(TargetText, CutsALongAnswerAndTheInitiatorJoinsIt) {
   std::vector<SendTargetsRecord> many;
-  for (int i = 0; i < 500; ++i) many.push_back({"iqn.2026-11.io.perilune:disk" + std::to_string(i), {"192.0.2.1:3260,1"}});
+  for (int i = 0; i < 500; ++i)
+    many.push_back({"iqn.2026-11.io.perilune:disk" + std::to_string(i), {"192.0.2.1:3260,1"}});
   TargetText target(SessionType::discovery, 512, our_tag);
   InitiatorText initiator("All", 9, 1 << 20);
   int rounds = 0;
@@ -88,8 +89,10 @@ TEST(TargetText, AllBelongsToDiscoverySessionsAndNothingToNormalOnes) {
 
 TEST(TargetText, AnswersOtherKeys) {
   TargetText text(SessionType::normal, 8192, our_tag);
-  ASSERT_EQ(text.receive(request(), as_bytes(nul("X-a=1|MaxRecvDataSegmentLength=65536|InitiatorAlias=x|InitialR2T=No|"))),
-            TargetText::Step::respond);
+  ASSERT_EQ(
+      text.receive(request(),
+                   as_bytes(nul("X-a=1|MaxRecvDataSegmentLength=65536|InitiatorAlias=x|InitialR2T=No|"))),
+      TargetText::Step::respond);
   EXPECT_EQ(as_text(text.data()), nul("X-a=NotUnderstood|InitialR2T=Reject|"));
   EXPECT_EQ(text.declared_max_xmit(), 65536u);
 }
@@ -100,7 +103,8 @@ TEST(TargetText, JoinsRequestsAndWaitsForF) {
   EXPECT_FALSE(text.response().final);
   EXPECT_EQ(text.response().target_transfer_tag, our_tag);
   EXPECT_TRUE(text.data().empty());
-  ASSERT_EQ(text.receive(request(false, false, our_tag), as_bytes(nul("gets=All|"))), TargetText::Step::ask_targets);
+  ASSERT_EQ(text.receive(request(false, false, our_tag), as_bytes(nul("gets=All|"))),
+            TargetText::Step::ask_targets);
   ASSERT_EQ(text.answer_targets(two_targets), TargetText::Step::respond);
   EXPECT_FALSE(text.response().final);  // the initiator has not finished
   EXPECT_EQ(as_text(text.data()), two_targets_text);
@@ -112,16 +116,17 @@ TEST(TargetText, JoinsRequestsAndWaitsForF) {
 TEST(TargetText, RejectsWhatBreaksTheRules) {
   TargetText text(SessionType::discovery, 8192, our_tag);
   EXPECT_EQ(text.receive(request(true, true), {}), TargetText::Step::reject);                     // F and C
-  EXPECT_EQ(text.receive(request(true, false, our_tag), {}), TargetText::Step::reject);           // nothing open
+  EXPECT_EQ(text.receive(request(true, false, our_tag), {}), TargetText::Step::reject);  // nothing open
   EXPECT_EQ(text.receive(request(), as_bytes("SendTargets=All")), TargetText::Step::reject);      // no NUL
-  EXPECT_EQ(text.receive(request(), as_bytes(nul("SendTargets=All|SendTargets=All|"))), TargetText::Step::reject);
-  ASSERT_EQ(text.receive(request(false, true), {}), TargetText::Step::respond);                   // C without data
-  EXPECT_EQ(text.receive(request(true, false, 0x56), {}), TargetText::Step::reject);              // another tag
+  EXPECT_EQ(text.receive(request(), as_bytes(nul("SendTargets=All|SendTargets=All|"))),
+            TargetText::Step::reject);
+  ASSERT_EQ(text.receive(request(false, true), {}), TargetText::Step::respond);       // C without data
+  EXPECT_EQ(text.receive(request(true, false, 0x56), {}), TargetText::Step::reject);  // another tag
   ASSERT_EQ(text.receive(request(false, true), {}), TargetText::Step::respond);
   auto other_task = request(true, false, our_tag);
   other_task.initiator_task_tag = 10;
   EXPECT_EQ(text.receive(other_task, {}), TargetText::Step::reject);
-  EXPECT_EQ(text.receive(request(), {}), TargetText::Step::respond);                              // empty, and over
+  EXPECT_EQ(text.receive(request(), {}), TargetText::Step::respond);  // empty, and over
   EXPECT_TRUE(text.response().final);
 }
 
@@ -129,7 +134,8 @@ TEST(TargetText, EndlessContinuationIsBounded) {
   TargetText text(SessionType::discovery, 8192, our_tag);
   auto step = text.receive(request(false, true), {});
   int rounds = 0;
-  while (step == TargetText::Step::respond && ++rounds < 1000) step = text.receive(request(false, true, our_tag), {});
+  while (step == TargetText::Step::respond && ++rounds < 1000)
+    step = text.receive(request(false, true, our_tag), {});
   EXPECT_EQ(step, TargetText::Step::reject);
   EXPECT_LE(rounds, 65);
 }
@@ -157,7 +163,8 @@ TEST(InitiatorText, BoundsTheAnswer) {
   InitiatorText by_count("All", 9, 100000);
   step = InitiatorText::Step::send;
   int rounds = 0;
-  while (step == InitiatorText::Step::send && ++rounds < 100000) step = by_count.receive(response(false, true, 3), {});
+  while (step == InitiatorText::Step::send && ++rounds < 100000)
+    step = by_count.receive(response(false, true, 3), {});
   EXPECT_EQ(by_count.error().code, Errc::limit);
   EXPECT_LE(rounds, 200);
 }
@@ -184,8 +191,9 @@ TEST(SendTargets, AnswerIsTakenApart) {
 }
 
 TEST(SendTargets, HostileAnswersAreRefused) {
-  for (const char* bad : {"TargetAddress=192.0.2.1:3260,1|", "TargetName=bob|", "TargetName=iqn.2026-11.io.x:a|TargetAddress=|",
-                          "TargetName=iqn.2026-11.io.x:a", "TargetName=iqn.2026-11.io.x:../../etc|"}) {
+  for (const char* bad :
+       {"TargetAddress=192.0.2.1:3260,1|", "TargetName=bob|", "TargetName=iqn.2026-11.io.x:a|TargetAddress=|",
+        "TargetName=iqn.2026-11.io.x:a", "TargetName=iqn.2026-11.io.x:../../etc|"}) {
     EXPECT_FALSE(parse_send_targets_answer(as_bytes(nul(bad)), 10, 10).has_value()) << bad;
   }
   std::string many;

@@ -12,7 +12,9 @@ namespace {
 char lower(char c) noexcept { return c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c; }
 bool is_digit(char c) noexcept { return c >= '0' && c <= '9'; }
 bool is_alnum(char c) noexcept { return is_digit(c) || (c >= 'a' && c <= 'z'); }
-bool is_name_character(char c) noexcept { return is_alnum(c) || c == '-' || c == '.' || c == ':' || c == '_'; }
+bool is_name_character(char c) noexcept {
+  return is_alnum(c) || c == '-' || c == '.' || c == ':' || c == '_';
+}
 
 bool all_hex_digits(std::string_view text) noexcept {
   return std::all_of(text.begin(), text.end(), [](char c) { return is_digit(c) || (c >= 'a' && c <= 'f'); });
@@ -20,15 +22,16 @@ bool all_hex_digits(std::string_view text) noexcept {
 
 // After "iqn.": yyyy-mm.reversed.domain[:anything] (RFC 7143 4.2.7.4)
 Status check_iqn(std::string_view rest) {
-  const bool date = rest.size() >= 8 && std::all_of(rest.begin(), rest.begin() + 4, is_digit) && rest[4] == '-' &&
-                    is_digit(rest[5]) && is_digit(rest[6]) && rest[7] == '.';
+  const bool date = rest.size() >= 8 && std::all_of(rest.begin(), rest.begin() + 4, is_digit) &&
+                    rest[4] == '-' && is_digit(rest[5]) && is_digit(rest[6]) && rest[7] == '.';
   const int month = date ? (rest[5] - '0') * 10 + (rest[6] - '0') : 0;
   if (month < 1 || month > 12) return fail(Errc::invalid_argument, "iqn name without a yyyy-mm date");
-  const std::string_view authority = rest.substr(8, rest.find(':') == std::string_view::npos ? rest.size()
-                                                                                             : rest.find(':') - 8);
+  const std::string_view authority =
+      rest.substr(8, rest.find(':') == std::string_view::npos ? rest.size() : rest.find(':') - 8);
   bool at_label_start = true;
   for (const char c : authority) {
-    if (at_label_start && !is_alnum(c)) return fail(Errc::invalid_argument, "iqn name with a bad naming authority");
+    if (at_label_start && !is_alnum(c))
+      return fail(Errc::invalid_argument, "iqn name with a bad naming authority");
     at_label_start = c == '.';
   }
   if (at_label_start) return fail(Errc::invalid_argument, "iqn name without a naming authority");

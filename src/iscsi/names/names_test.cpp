@@ -20,15 +20,30 @@ TEST(Names, ValidNamesBecomeLowerCase) {
 TEST(Names, RefusesEverythingElse) {
   const std::string limit = "iqn.2026-11.io.x:" + std::string(223 - 17, 'a');
   EXPECT_TRUE(normalize_name(limit).has_value());
-  for (const std::string& bad :
-       {std::string(""), std::string("bob"), std::string("iqn."), std::string("iqn.2026-11"), std::string("iqn.2026-11."),
-        std::string("iqn.2026-13.com.x"), std::string("iqn.2026-00.com.x"), std::string("iqn.20a6-01.com.x"),
-        std::string("iqn.2026-1.com.x"), std::string("iqn.2026-11.:x"), std::string("iqn.2026-11.com..x"),
-        std::string("iqn.2026-11.com.:x"), std::string("iqn.2026-11.-com:x"), std::string("eui.02004567A425678"),
-        std::string("eui.02004567A425678DD"), std::string("eui.02004567A425678G"), std::string("naa.5200"),
-        std::string("iqn.2026-11.io.x:a b"), std::string("iqn.2026-11.io.x:a/b"), std::string("iqn.2026-11.io.x:%41"),
-        std::string("iqn.2026-11.io.x:\xc3\x84"), std::string("iqn.2026-11.io.x:a\n"),
-        std::string("iqn.2026-11.io.x:a\0b", 20), limit + "a"}) {
+  for (const std::string& bad : {std::string(""),
+                                 std::string("bob"),
+                                 std::string("iqn."),
+                                 std::string("iqn.2026-11"),
+                                 std::string("iqn.2026-11."),
+                                 std::string("iqn.2026-13.com.x"),
+                                 std::string("iqn.2026-00.com.x"),
+                                 std::string("iqn.20a6-01.com.x"),
+                                 std::string("iqn.2026-1.com.x"),
+                                 std::string("iqn.2026-11.:x"),
+                                 std::string("iqn.2026-11.com..x"),
+                                 std::string("iqn.2026-11.com.:x"),
+                                 std::string("iqn.2026-11.-com:x"),
+                                 std::string("eui.02004567A425678"),
+                                 std::string("eui.02004567A425678DD"),
+                                 std::string("eui.02004567A425678G"),
+                                 std::string("naa.5200"),
+                                 std::string("iqn.2026-11.io.x:a b"),
+                                 std::string("iqn.2026-11.io.x:a/b"),
+                                 std::string("iqn.2026-11.io.x:%41"),
+                                 std::string("iqn.2026-11.io.x:\xc3\x84"),
+                                 std::string("iqn.2026-11.io.x:a\n"),
+                                 std::string("iqn.2026-11.io.x:a\0b", 20),
+                                 limit + "a"}) {
     const auto name = normalize_name(bad);
     ASSERT_FALSE(name.has_value()) << bad;
     EXPECT_EQ(name.error().code, Errc::invalid_argument) << bad;

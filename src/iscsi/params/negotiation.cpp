@@ -52,8 +52,8 @@ std::uint32_t result_of(KeyKind kind, std::uint32_t offered, std::uint32_t ours)
   }
 }
 
-// What we must not leave at the default when our own limit is lower. The others (times, recovery) do no harm, and every
-// round that a login does not need is one that some initiator stumbles over.
+// What we must not leave at the default when our own limit is lower. The others (times, recovery) do no harm,
+// and every round that a login does not need is one that some initiator stumbles over.
 bool bounds_our_memory(Key key) noexcept {
   return key == Key::initial_r2t || key == Key::immediate_data || key == Key::max_burst_length ||
          key == Key::first_burst_length;
@@ -76,7 +76,9 @@ Negotiation::Negotiation(Role role, SessionType session_type, bool leading_conne
       data_digests_(as_indices(w.data_digest)),
       task_reportings_(as_indices(w.task_reporting)) {
   for (std::size_t i = 0; i < value_key_count; ++i) values_[i] = key_table[i].initial;
-  const auto want = [this](Key key, std::uint32_t number) { wanted_[static_cast<std::size_t>(key)] = number; };
+  const auto want = [this](Key key, std::uint32_t number) {
+    wanted_[static_cast<std::size_t>(key)] = number;
+  };
   want(Key::max_connections, w.max_connections);
   want(Key::initial_r2t, w.initial_r2t ? 1 : 0);
   want(Key::immediate_data, w.immediate_data ? 1 : 0);
@@ -169,7 +171,8 @@ Status Negotiation::receive(std::span<const KeyValue> keys, std::uint8_t phase, 
 Status Negotiation::receive_one(const KeyValue& pair, std::uint8_t phase, std::string& answer) {
   const KeyRow* row = find_key(pair.key);
   if (row == nullptr) {
-    if (is_constant_answer(pair.value)) return broke_protocol(pair.key, "answer to a key that was not offered");
+    if (is_constant_answer(pair.value))
+      return broke_protocol(pair.key, "answer to a key that was not offered");
     answer = value_not_understood;
     return {};
   }
@@ -196,7 +199,8 @@ Status Negotiation::receive_one(const KeyValue& pair, std::uint8_t phase, std::s
     case State::offered: return receive_answer(*row, pair.value);
     case State::untouched: break;
   }
-  if (is_constant_answer(pair.value)) return broke_protocol(row->name, "answer to a key that was not offered");
+  if (is_constant_answer(pair.value))
+    return broke_protocol(row->name, "answer to a key that was not offered");
   receive_offer(*row, pair.value, answer);
   return {};
 }
@@ -206,7 +210,8 @@ Status Negotiation::receive_text(const KeyRow& row, std::string_view text) {
   if (row.key == Key::target_address) return {};  // a redirect may name several
   const auto [place, added] = texts_.try_emplace(row.key, text);
   // Initiators in the field say their names again in each stage; what they must not do is change them.
-  if (!added && place->second != text) return broke_protocol(row.name, "declared twice with different values");
+  if (!added && place->second != text)
+    return broke_protocol(row.name, "declared twice with different values");
   return {};
 }
 
@@ -315,8 +320,8 @@ Status check_wanted(const WantedParams& wanted) {
   for (const auto& [key, value] : numbers) {
     const KeyRow& row = row_of(key);
     if (in_range(key, value)) continue;
-    return fail(Errc::invalid_argument, std::string(row.name) + " must be " + std::to_string(row.low) + " to " +
-                                            std::to_string(row.high));
+    return fail(Errc::invalid_argument, std::string(row.name) + " must be " + std::to_string(row.low) +
+                                            " to " + std::to_string(row.high));
   }
   if (wanted.first_burst_length > wanted.max_burst_length) {
     return fail(Errc::invalid_argument, "FirstBurstLength must not exceed MaxBurstLength");

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// The negotiation of operational keys (RFC 7143 6.2, section 13), both roles, driven by the table in keys.hpp. Pure.
+// The negotiation of operational keys (RFC 7143 6.2, section 13), both roles, driven by the table in
+// keys.hpp. Pure.
 //
-// Responder: a key that the peer offers is answered with the result. Offerer: a key that we offered is settled by the peer's
-// answer, which must be one that the result function allows. Texts (names, aliases, …) and security keys are checked for
-// sender, phase and repetition and otherwise left to the login machines.
+// Responder: a key that the peer offers is answered with the result. Offerer: a key that we offered is
+// settled by the peer's answer, which must be one that the result function allows. Texts (names, aliases, …)
+// and security keys are checked for sender, phase and repetition and otherwise left to the login machines.
 //
-// An offer out of range or that makes no sense is answered Reject and the key keeps its default; unknown keys are
-// answered NotUnderstood; keys without meaning in a discovery session Irrelevant; the obsolete markers No, their intervals
-// Reject. What breaks the protocol itself is an error: a key negotiated twice, by the wrong side or in the wrong phase, an
-// answer to nothing.
+// An offer out of range or that makes no sense is answered Reject and the key keeps its default; unknown keys
+// are answered NotUnderstood; keys without meaning in a discovery session Irrelevant; the obsolete markers
+// No, their intervals Reject. What breaks the protocol itself is an error: a key negotiated twice, by the
+// wrong side or in the wrong phase, an answer to nothing.
 #pragma once
 
 #include <array>
@@ -38,14 +39,14 @@ class Negotiation {
 
   // Initiator: everything we want to say, once, for its first request of the operational stage.
   void offer_all(TextWriter& out);
-  // Target: our own declarations, once; and offers for keys that the initiator did not mention although the default
-  // would not do. True when offers were made: the stage cannot end before they are answered.
+  // Target: our own declarations, once; and offers for keys that the initiator did not mention although the
+  // default would not do. True when offers were made: the stage cannot end before they are answered.
   void declare(TextWriter& out);
   bool offer_missing(TextWriter& out);
   [[nodiscard]] bool answers_outstanding() const noexcept;
 
-  // The keys of one request or response, all its PDUs joined; phase is in_security or in_operational. Answers go to `out`.
-  // Errc::protocol: the peer broke the protocol.
+  // The keys of one request or response, all its PDUs joined; phase is in_security or in_operational. Answers
+  // go to `out`. Errc::protocol: the peer broke the protocol.
   Status receive(std::span<const KeyValue> keys, std::uint8_t phase, TextWriter& out);
 
   // What holds now.
@@ -65,7 +66,9 @@ class Negotiation {
   [[nodiscard]] State& state(Key key) noexcept { return states_[static_cast<std::size_t>(key)]; }
   [[nodiscard]] std::uint32_t& value(Key key) noexcept { return values_[static_cast<std::size_t>(key)]; }
   [[nodiscard]] std::uint32_t value(Key key) const noexcept { return values_[static_cast<std::size_t>(key)]; }
-  [[nodiscard]] std::uint32_t wanted(Key key) const noexcept { return wanted_[static_cast<std::size_t>(key)]; }
+  [[nodiscard]] std::uint32_t wanted(Key key) const noexcept {
+    return wanted_[static_cast<std::size_t>(key)];
+  }
   [[nodiscard]] const std::vector<std::uint8_t>& wanted_list(Key key) const noexcept;
 
   Role role_;

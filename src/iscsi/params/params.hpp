@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a login negotiates, as plain values. Member names follow the keys of RFC 7143 section 13; lengths are bytes, times
-// seconds; the initial values are the RFC's defaults, which hold for every key that neither side mentions.
+// What a login negotiates, as plain values. Member names follow the keys of RFC 7143 section 13; lengths are
+// bytes, times seconds; the initial values are the RFC's defaults, which hold for every key that neither side
+// mentions.
 #pragma once
 
 #include <cstdint>
@@ -37,13 +38,14 @@ struct SessionParams {
 struct ConnectionParams {
   bool header_digest = false;
   bool data_digest = false;
-  std::uint32_t max_recv_data_segment_length = 8192;  // what we declared: the most that the peer may send us in one PDU
+  std::uint32_t max_recv_data_segment_length = 8192;  // what we declared: the most that the peer may send us
+                                                      // in one PDU
   std::uint32_t max_xmit_data_segment_length = 8192;  // what the peer declared: the most that we may send it
   bool operator==(const ConnectionParams&) const = default;
 };
 
-// What we want (initiator: what we offer; target: the most that we agree to). Each value must lie in the range of its key;
-// check_wanted() tells.
+// What we want (initiator: what we offer; target: the most that we agree to). Each value must lie in the
+// range of its key; check_wanted() tells.
 struct WantedParams {
   std::uint16_t max_connections = 1;
   bool initial_r2t = false;

@@ -9,8 +9,8 @@
 namespace perilune::iscsi {
 namespace {
 
-// AHSLength (2 bytes), AHSType (1 byte), then AHSLength bytes of AHS-Specific (the first of them stands in the
-// header word), then padding to a word.
+// AHSLength (2 bytes), AHSType (1 byte), then AHSLength bytes of AHS-Specific (the first of them stands in
+// the header word), then padding to a word.
 constexpr std::size_t ahs_header_bytes = 3;
 constexpr std::size_t bhs_cdb_bytes = 16;
 

@@ -20,13 +20,13 @@ struct AhsList {
   std::optional<std::uint32_t> bidirectional_read_length;
 };
 
-// `ahs` is exactly the TotalAHSLength bytes that follow the BHS. Errc::protocol when an AHS has length zero, an unknown
-// type, overruns the total, has a wrong length for its type, comes twice, or when the extended CDB
+// `ahs` is exactly the TotalAHSLength bytes that follow the BHS. Errc::protocol when an AHS has length zero,
+// an unknown type, overruns the total, has a wrong length for its type, comes twice, or when the extended CDB
 // passes limits::max_extended_cdb_bytes in all. The caller then sends Reject (invalid PDU field).
 [[nodiscard]] Result<AhsList> parse_ahs(Bytes ahs);
 
-// Encoders for the initiator: bytes written, padded to four. `out` has at least 4 + pad4(cdb_tail.size()) bytes (tail not
-// longer than 244), or 8 bytes.
+// Encoders for the initiator: bytes written, padded to four. `out` has at least 4 + pad4(cdb_tail.size())
+// bytes (tail not longer than 244), or 8 bytes.
 std::size_t encode_extended_cdb_ahs(Bytes cdb_tail, std::uint8_t* out);
 std::size_t encode_bidirectional_read_length_ahs(std::uint32_t length_bytes, std::uint8_t* out);
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The numbers of RFC 7143 section 11 (and RFC 7144 where marked): opcodes, flags, response codes, reasons.
-// An enum value that came from the wire may be one that no enumerator names: compare, never index a table with it.
+// An enum value that came from the wire may be one that no enumerator names: compare, never index a table
+// with it.
 #pragma once
 
 #include <cstddef>
@@ -37,7 +38,8 @@ enum class Opcode : std::uint8_t {
   async_message = 0x32,
   reject = 0x3f,
 };
-[[nodiscard]] std::string_view to_string(Opcode opcode) noexcept;  // "unknown" when no enumerator has the value
+[[nodiscard]] std::string_view to_string(Opcode opcode) noexcept;  // "unknown" when no enumerator has the
+                                                                   // value
 
 // RFC 7143 11.3.1: ATTR of a SCSI Command
 enum class TaskAttribute : std::uint8_t { untagged = 0, simple = 1, ordered = 2, head_of_queue = 3, aca = 4 };
@@ -102,7 +104,11 @@ enum class RejectReason : std::uint8_t {
 };
 
 // RFC 7143 11.14.1
-enum class LogoutReason : std::uint8_t { close_session = 0, close_connection = 1, remove_connection_for_recovery = 2 };
+enum class LogoutReason : std::uint8_t {
+  close_session = 0,
+  close_connection = 1,
+  remove_connection_for_recovery = 2
+};
 
 // RFC 7143 11.15.1
 enum class LogoutResponseCode : std::uint8_t {

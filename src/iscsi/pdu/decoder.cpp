@@ -92,7 +92,8 @@ PduDecoder::Event PduDecoder::header_complete() {
   return Event::header;
 }
 
-void PduDecoder::deliver_into(std::span<const iovec> memory, std::uint64_t skip_bytes, Destination destination) noexcept {
+void PduDecoder::deliver_into(std::span<const iovec> memory, std::uint64_t skip_bytes,
+                              Destination destination) noexcept {
   destination_ = destination;
   sink_ = Sink::deliver;
   memory_ = memory;
@@ -151,7 +152,8 @@ bool PduDecoder::trailer_step(Bytes& input) {
   if (trailer_seen_ < trailer_total_) {
     const std::size_t n = std::min(input.size(), trailer_total_ - trailer_seen_);
     // A view of the input must outlive the wait for the trailer.
-    if (n < trailer_total_ - trailer_seen_ && sink_ == Sink::collect && !collected_.empty() && collected_.data() != own_.data()) {
+    if (n < trailer_total_ - trailer_seen_ && sink_ == Sink::collect && !collected_.empty() &&
+        collected_.data() != own_.data()) {
       own_.assign(collected_.begin(), collected_.end());
       collected_ = own_;
     }
@@ -173,7 +175,8 @@ std::uint32_t PduDecoder::missing_bytes() const noexcept {
   if (state_ != State::data || sink_ != Sink::deliver || destination_ == Destination::final) return 0;
   const std::uint32_t missing = data_length_ - data_seen_;
   std::uint64_t room = 0;
-  for (std::size_t i = memory_index_; i < memory_.size() && room < missing + memory_offset_; ++i) room += memory_[i].iov_len;
+  for (std::size_t i = memory_index_; i < memory_.size() && room < missing + memory_offset_; ++i)
+    room += memory_[i].iov_len;
   return room >= missing + memory_offset_ ? missing : 0;
 }
 
@@ -199,7 +202,8 @@ void PduDecoder::commit_direct(std::uint32_t bytes) noexcept {
   while (left > 0) {
     const iovec& v = memory_[memory_index_];
     const std::size_t n = std::min(left, v.iov_len - memory_offset_);
-    if (data_digest_) crc_ = crypto::crc32c(crc_, {static_cast<std::uint8_t*>(v.iov_base) + memory_offset_, n});
+    if (data_digest_)
+      crc_ = crypto::crc32c(crc_, {static_cast<std::uint8_t*>(v.iov_base) + memory_offset_, n});
     left -= n;
     memory_offset_ += n;
     if (memory_offset_ == v.iov_len) {

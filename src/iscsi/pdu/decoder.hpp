@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// From a byte stream to PDUs (RFC 7143 11.1, 11.2), both roles. Pull model: the caller feeds what it received, hears of
-// each header before its data, and names the memory for the data, so that a payload is written once, where it belongs.
+// From a byte stream to PDUs (RFC 7143 11.1, 11.2), both roles. Pull model: the caller feeds what it
+// received, hears of each header before its data, and names the memory for the data, so that a payload is
+// written once, where it belongs.
 //
 //   while (true) switch (decoder.next(input)) {
 //     case Event::need_more: return receive_more();       // input is empty
@@ -11,9 +12,9 @@
 //     case Event::error:     drop_connection(decoder.fault());
 //   }
 //
-// A payload of which much is missing can be received straight into its memory: see missing_bytes() and direct().
-// Lengths are checked against the limits before any memory is asked for. Pure; no allocation after construction except
-// by collect(), bounded by the limit.
+// A payload of which much is missing can be received straight into its memory: see missing_bytes() and
+// direct(). Lengths are checked against the limits before any memory is asked for. Pure; no allocation after
+// construction except by collect(), bounded by the limit.
 #pragma once
 
 #include <sys/uio.h>
@@ -51,16 +52,18 @@ class PduDecoder {
   [[nodiscard]] Bytes ahs() const noexcept { return {header_.data() + bhs_bytes, ahs_length_}; }
   [[nodiscard]] std::uint32_t data_length() const noexcept { return data_length_; }
 
-  // At Event::header, for PDUs with data. `memory` (the array and what it names) stays put until Event::pdu; its first
-  // `skip_bytes` are passed over; data for which there is no room is dropped. A final destination is not read again soon: its
-  // bytes need not pass through the caches, nor are they received there directly: the kernel's copy would load what it overwrites.
+  // At Event::header, for PDUs with data. `memory` (the array and what it names) stays put until Event::pdu;
+  // its first `skip_bytes` are passed over; data for which there is no room is dropped. A final destination
+  // is not read again soon: its bytes need not pass through the caches, nor are they received there directly:
+  // the kernel's copy would load what it overwrites.
   enum class Destination : std::uint8_t { passing, final };
   void deliver_into(std::span<const iovec> memory, std::uint64_t skip_bytes = 0,
                     Destination destination = Destination::passing) noexcept;
   void collect() noexcept { sink_ = Sink::collect; }
   void discard() noexcept { sink_ = Sink::discard; }
 
-  // At Event::pdu: the data when it was collected (valid until the next call of next()), and whether it was whole.
+  // At Event::pdu: the data when it was collected (valid until the next call of next()), and whether it was
+  // whole.
   [[nodiscard]] Bytes data() const noexcept { return collected_; }
   // Lets go of the memory of deliver_into() when its owner must have it back before the PDU is complete.
   void abandon_memory() noexcept {
@@ -68,8 +71,9 @@ class PduDecoder {
   }
   [[nodiscard]] bool data_digest_ok() const noexcept { return data_digest_ok_; }
 
-  // Direct receiving. How many bytes of the current data segment are still missing, when all of them go to the
-  // caller's memory and that is not final (0 otherwise); where they go; and that `bytes` of them (at most missing_bytes()) have arrived there.
+  // Direct receiving. How many bytes of the current data segment are still missing, when all of them go to
+  // the caller's memory and that is not final (0 otherwise); where they go; and that `bytes` of them (at most
+  // missing_bytes()) have arrived there.
   [[nodiscard]] std::uint32_t missing_bytes() const noexcept;
   [[nodiscard]] std::size_t direct(std::span<iovec> out) const noexcept;
   void commit_direct(std::uint32_t bytes) noexcept;

@@ -192,7 +192,8 @@ TEST(PduDecoder, SeesOneFlippedBitOfHeaderAndOfData) {
       ASSERT_EQ(decoder.next(input), PduDecoder::Event::pdu);
       EXPECT_FALSE(decoder.data_digest_ok()) << "bit " << bit;
     } else {
-      EXPECT_NE(first, PduDecoder::Event::header) << "bit " << bit;  // TotalAHSLength: more header, or a bad digest
+      EXPECT_NE(first, PduDecoder::Event::header) << "bit " << bit;  // TotalAHSLength: more header, or a bad
+                                                                     // digest
     }
   }
 }

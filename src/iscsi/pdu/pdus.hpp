@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// One plain struct per PDU of RFC 7143 section 11, with `decode` from and `encode` to the 48-byte Basic Header Segment.
+// One plain struct per PDU of RFC 7143 section 11, with `decode` from and `encode` to the 48-byte Basic
+// Header Segment.
 //
-// decode() never fails: it reads the fields where the RFC puts them, reserved bits are ignored, and enum fields may
-// hold values that no enumerator names. Whether the PDU is legal here and now is for the session to judge. encode()
-// writes all 48 bytes, reserved ones as zero. Neither allocates; both run per I/O and are inline.
+// decode() never fails: it reads the fields where the RFC puts them, reserved bits are ignored, and enum
+// fields may hold values that no enumerator names. Whether the PDU is legal here and now is for the session
+// to judge. encode() writes all 48 bytes, reserved ones as zero. Neither allocates; both run per I/O and are
+// inline.
 //
-// Units: data_segment_length and total_ahs_length in bytes; LUN is the 8-byte field of RFC 7143 11.2.1.6 read as one
-// big-endian number. ISID is 6 wire bytes.
+// Units: data_segment_length and total_ahs_length in bytes; LUN is the 8-byte field of RFC 7143 11.2.1.6 read
+// as one big-endian number. ISID is 6 wire bytes.
 #pragma once
 
 #include <array>
@@ -25,13 +27,19 @@ using Isid = std::array<std::uint8_t, 6>;
 using Lun = std::uint64_t;
 
 // Fields that stand at the same place in every BHS.
-[[nodiscard]] inline Opcode opcode(const std::uint8_t* bhs) noexcept { return static_cast<Opcode>(bhs[0] & 0x3f); }
+[[nodiscard]] inline Opcode opcode(const std::uint8_t* bhs) noexcept {
+  return static_cast<Opcode>(bhs[0] & 0x3f);
+}
 [[nodiscard]] inline bool immediate(const std::uint8_t* bhs) noexcept { return (bhs[0] & 0x40) != 0; }
 [[nodiscard]] inline bool final_bit(const std::uint8_t* bhs) noexcept { return (bhs[1] & 0x80) != 0; }
 [[nodiscard]] inline std::uint32_t total_ahs_length(const std::uint8_t* bhs) noexcept { return bhs[4] * 4u; }
-[[nodiscard]] inline std::uint32_t data_segment_length(const std::uint8_t* bhs) noexcept { return load_be24(bhs + 5); }
+[[nodiscard]] inline std::uint32_t data_segment_length(const std::uint8_t* bhs) noexcept {
+  return load_be24(bhs + 5);
+}
 [[nodiscard]] inline Itt initiator_task_tag(const std::uint8_t* bhs) noexcept { return load_be32(bhs + 16); }
-[[nodiscard]] constexpr std::uint32_t pad4(std::uint32_t length_bytes) noexcept { return (length_bytes + 3u) & ~3u; }
+[[nodiscard]] constexpr std::uint32_t pad4(std::uint32_t length_bytes) noexcept {
+  return (length_bytes + 3u) & ~3u;
+}
 
 inline constexpr std::uint8_t flag_immediate = 0x40;  // byte 0
 inline constexpr std::uint8_t flag_final = 0x80;      // byte 1, also T of Login
@@ -39,7 +47,8 @@ inline constexpr std::uint8_t flag_continue = 0x40;   // byte 1 of Text and Logi
 
 namespace detail {
 // Reserved bytes zero, byte 0, byte 1 and the data segment length.
-inline void begin_bhs(std::uint8_t* bhs, Opcode op, bool immediate_bit, unsigned byte1, std::uint32_t dsl) noexcept {
+inline void begin_bhs(std::uint8_t* bhs, Opcode op, bool immediate_bit, unsigned byte1,
+                      std::uint32_t dsl) noexcept {
   std::memset(bhs, 0, bhs_bytes);
   bhs[0] = static_cast<std::uint8_t>(static_cast<unsigned>(op) | (immediate_bit ? flag_immediate : 0u));
   bhs[1] = static_cast<std::uint8_t>(byte1);
@@ -55,7 +64,8 @@ struct ScsiCommand {
   bool read = false;
   bool write = false;
   TaskAttribute attribute = TaskAttribute::simple;
-  std::uint8_t priority = 0;  // PRI (RFC 7144), 0 to 15: bits 7 to 4 of byte 2; reserved below iSCSIProtocolLevel 2
+  std::uint8_t priority = 0;  // PRI (RFC 7144), 0 to 15: bits 7 to 4 of byte 2; reserved below
+                              // iSCSIProtocolLevel 2
   std::uint32_t total_ahs_length = 0;
   std::uint32_t data_segment_length = 0;
   Lun lun = 0;
@@ -111,7 +121,8 @@ struct ScsiResponse {
   bool underflow = false;                     // U
   ScsiResponseCode response = ScsiResponseCode::completed_at_target;
   std::uint8_t status = 0;  // SAM status
-  std::uint16_t status_qualifier = 0;  // RFC 7144, SAM-5 5.3.2: bytes 8 and 9; zero below iSCSIProtocolLevel 2
+  std::uint16_t status_qualifier = 0;  // RFC 7144, SAM-5 5.3.2: bytes 8 and 9; zero below iSCSIProtocolLevel
+                                       // 2
   std::uint32_t data_segment_length = 0;
   Itt initiator_task_tag = 0;
   std::uint32_t snack_tag = 0;
@@ -145,8 +156,8 @@ struct ScsiResponse {
   void encode(std::uint8_t* bhs) const noexcept {
     detail::begin_bhs(bhs, Opcode::scsi_response, false,
                       0x80u | detail::bit_if(bidirectional_read_overflow, 0x10) |
-                          detail::bit_if(bidirectional_read_underflow, 0x08) | detail::bit_if(overflow, 0x04) |
-                          detail::bit_if(underflow, 0x02),
+                          detail::bit_if(bidirectional_read_underflow, 0x08) |
+                          detail::bit_if(overflow, 0x04) | detail::bit_if(underflow, 0x02),
                       data_segment_length);
     bhs[2] = static_cast<std::uint8_t>(response);
     bhs[3] = status;
@@ -190,8 +201,8 @@ struct TaskManagementRequest {
     return p;
   }
   void encode(std::uint8_t* bhs) const noexcept {
-    detail::begin_bhs(bhs, Opcode::task_management_request, immediate, 0x80u | static_cast<unsigned>(function),
-                      data_segment_length);
+    detail::begin_bhs(bhs, Opcode::task_management_request, immediate,
+                      0x80u | static_cast<unsigned>(function), data_segment_length);
     store_be64(bhs + 8, lun);
     store_be32(bhs + 16, initiator_task_tag);
     store_be32(bhs + 20, referenced_task_tag);
@@ -679,7 +690,8 @@ struct SnackRequest {
     return p;
   }
   void encode(std::uint8_t* bhs) const noexcept {
-    detail::begin_bhs(bhs, Opcode::snack_request, false, 0x80u | static_cast<unsigned>(type), data_segment_length);
+    detail::begin_bhs(bhs, Opcode::snack_request, false, 0x80u | static_cast<unsigned>(type),
+                      data_segment_length);
     store_be64(bhs + 8, lun);
     store_be32(bhs + 16, initiator_task_tag);
     store_be32(bhs + 20, target_transfer_or_snack_tag);
@@ -719,7 +731,8 @@ struct RejectPdu {
   }
 };
 
-// RFC 7143 11.18. ITT reserved_tag: no answer wanted (then immediate). TTT: copied from the NOP-In that it answers.
+// RFC 7143 11.18. ITT reserved_tag: no answer wanted (then immediate). TTT: copied from the NOP-In that it
+// answers.
 struct NopOut {
   bool immediate = false;
   std::uint32_t data_segment_length = 0;

@@ -46,12 +46,13 @@ TEST(Pdus, CommonFields) {
 }
 
 TEST(Pdus, ScsiCommand) {
-  const Raw wire = bytes({0x41, 0xe1, 0, 0, 0x03, 0x00, 0x02, 0x00,  // I; F R W, simple; AHS 3 words; 512 bytes
-                          0x00, 0x05, 0, 0, 0, 0, 0, 0,              // LUN 5
-                          0x11, 0x22, 0x33, 0x44,                    // ITT
-                          0x00, 0x00, 0x10, 0x00,                    // EDTL
-                          0x00, 0x00, 0x00, 0x2a, 0x00, 0x00, 0x00, 0x2b,
-                          0x2a, 0x08, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14});
+  const Raw wire = bytes({0x41, 0xe1, 0,    0,    0x03, 0x00, 0x02, 0x00,  // I; F R W, simple; AHS 3 words;
+                                                                           // 512 bytes
+                          0x00, 0x05, 0,    0,    0,    0,    0,    0,     // LUN 5
+                          0x11, 0x22, 0x33, 0x44,                          // ITT
+                          0x00, 0x00, 0x10, 0x00,                          // EDTL
+                          0x00, 0x00, 0x00, 0x2a, 0x00, 0x00, 0x00, 0x2b, 0x2a, 0x08, 1,  2,
+                          3,    4,    5,    6,    7,    8,    9,    10,   11,   12,   13, 14});
   Raw urgent = wire;
   urgent[2] = 0x70;  // RFC 7144: PRI
   EXPECT_EQ(ScsiCommand::decode(urgent.data()).priority, 7);

@@ -54,7 +54,8 @@ void TxChunkPool::give_back(std::unique_ptr<std::uint8_t[]> chunk) noexcept {
 void TxQueue::begin_chunk(std::size_t bytes) {
   PERILUNE_ASSERT(bytes <= TxChunkPool::chunk_bytes);
   current_used_ = 0;
-  if (current_ != no_chunk && chunks_[current_].pieces == 0) return;  // everything in it has been sent: again from its start
+  if (current_ != no_chunk && chunks_[current_].pieces == 0)
+    return;  // everything in it has been sent: again from its start
   if (free_chunks_.empty()) {
     chunks_.emplace_back();
     free_chunks_.push_back(static_cast<std::uint32_t>(chunks_.size() - 1));
@@ -89,7 +90,8 @@ void TxQueue::append_chunk_bytes(std::uint8_t* at, std::size_t bytes) {
   add_piece({at, bytes, current_, nullptr});
 }
 
-std::uint8_t* TxQueue::put_header(const std::uint8_t* bhs, std::uint32_t data_length, std::size_t inline_bytes) {
+std::uint8_t* TxQueue::put_header(const std::uint8_t* bhs, std::uint32_t data_length,
+                                  std::size_t inline_bytes) {
   const std::size_t header = bhs_bytes + (header_digest_ ? digest_bytes : 0);
   std::uint8_t* at = room(header + inline_bytes);
   if (at != bhs) std::memcpy(at, bhs, bhs_bytes);
@@ -129,8 +131,8 @@ void TxQueue::push(const std::uint8_t* bhs, Bytes data) {
   if (has_trailer(length)) put_trailer(length, crc);
 }
 
-void TxQueue::push(const std::uint8_t* bhs, std::span<const iovec> memory, std::uint64_t skip, std::uint32_t length,
-                   TxHold* hold) {
+void TxQueue::push(const std::uint8_t* bhs, std::span<const iovec> memory, std::uint64_t skip,
+                   std::uint32_t length, TxHold* hold) {
   if (length == 0) {
     put_header(bhs, 0, 0);
     return;
@@ -158,8 +160,8 @@ void TxQueue::push(const std::uint8_t* bhs, std::span<const iovec> memory, std::
   if (has_trailer(length)) put_trailer(length, crc);
 }
 
-void TxQueue::push_copied(const std::uint8_t* bhs, const std::uint8_t* source, std::span<const iovec> memory, std::uint64_t skip,
-                          std::uint32_t length, TxHold& hold) {
+void TxQueue::push_copied(const std::uint8_t* bhs, const std::uint8_t* source, std::span<const iovec> memory,
+                          std::uint64_t skip, std::uint32_t length, TxHold& hold) {
   constexpr std::size_t step = 4096;  // still in the first cache when it is summed
   put_header(bhs, length, 0);
   std::uint32_t crc = 0;
@@ -234,10 +236,11 @@ void TxQueue::rest_when_empty() {
 }
 
 bool TxQueue::refers_to(const std::uint8_t* memory, std::size_t bytes) const noexcept {
-  return std::any_of(pieces_.begin() + static_cast<std::ptrdiff_t>(first_), pieces_.end(), [&](const Piece& piece) {
-    return std::less_equal<const std::uint8_t*>()(memory, piece.at) &&
-           std::less<const std::uint8_t*>()(piece.at, memory + bytes);
-  });
+  return std::any_of(pieces_.begin() + static_cast<std::ptrdiff_t>(first_), pieces_.end(),
+                     [&](const Piece& piece) {
+                       return std::less_equal<const std::uint8_t*>()(memory, piece.at) &&
+                              std::less<const std::uint8_t*>()(piece.at, memory + bytes);
+                     });
 }
 
 void TxQueue::clear() {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// What one connection has to send: PDUs appended in order, gathered into one scatter list per send. Headers, small
-// payloads, padding and digests are laid side by side in chunks, so that a batch of small PDUs is one iovec; large
-// payloads are referenced where they lie and held until they have been sent. Both roles; pure; one thread. No
-// allocation once the chunk pool is warm.
+// What one connection has to send: PDUs appended in order, gathered into one scatter list per send. Headers,
+// small payloads, padding and digests are laid side by side in chunks, so that a batch of small PDUs is one
+// iovec; large payloads are referenced where they lie and held until they have been sent. Both roles; pure;
+// one thread. No allocation once the chunk pool is warm.
 #pragma once
 
 #include <sys/uio.h>
@@ -18,8 +18,8 @@
 
 namespace perilune::iscsi {
 
-// Keeps referenced memory alive: `released` is called when the last reference has left the queue. The owner retains it
-// once while it queues, so that it cannot be released half way.
+// Keeps referenced memory alive: `released` is called when the last reference has left the queue. The owner
+// retains it once while it queues, so that it cannot be released half way.
 class TxHold {
  public:
   explicit TxHold(Delegate<void()> released) noexcept : released_(released) {}
@@ -54,8 +54,8 @@ class TxChunkPool {
 
 class TxQueue {
  public:
-  // Payloads up to this are copied beside their header; larger ones are referenced: an iovec more costs less than a copy
-  // from cold memory (docs/performance/tried.md).
+  // Payloads up to this are copied beside their header; larger ones are referenced: an iovec more costs less
+  // than a copy from cold memory (docs/performance/tried.md).
   static constexpr std::uint32_t copy_limit_bytes = 2048;
 
   explicit TxQueue(TxChunkPool& pool) : pool_(pool) {}
@@ -75,20 +75,23 @@ class TxQueue {
     free_chunks_.reserve(chunks);
   }
 
-  // Where the BHS of the next PDU may be encoded, 48 bytes, to be pushed from there: encoding it elsewhere costs a copy that has to
-  // wait for its stores. Valid until the next push.
+  // Where the BHS of the next PDU may be encoded, 48 bytes, to be pushed from there: encoding it elsewhere
+  // costs a copy that has to wait for its stores. Valid until the next push.
   [[nodiscard]] std::uint8_t* header_place() { return room(bhs_bytes + digest_bytes); }
-  // Appends a PDU. `bhs` is a complete 48-byte BHS but for TotalAHSLength and DataSegmentLength, which are set here.
+  // Appends a PDU. `bhs` is a complete 48-byte BHS but for TotalAHSLength and DataSegmentLength, which are
+  // set here.
   void push(const std::uint8_t* bhs) { push(bhs, Bytes{}); }
   // With a data segment that is copied (any length up to a chunk's; longer ones are split over chunks).
   void push(const std::uint8_t* bhs, Bytes data);
-  // With a data segment of `length` bytes found in `memory` after `skip` bytes: copied when small, else referenced
-  // and held. With a data digest on, large payloads are referenced too: the caller guarantees that they do not change.
-  void push(const std::uint8_t* bhs, std::span<const iovec> memory, std::uint64_t skip, std::uint32_t length, TxHold* hold);
-  // The same, but the data is at `source` yet, which may change: it is copied into `memory` (at `skip`) and summed in one pass, and
-  // sent from there.
-  void push_copied(const std::uint8_t* bhs, const std::uint8_t* source, std::span<const iovec> memory, std::uint64_t skip,
-                   std::uint32_t length, TxHold& hold);
+  // With a data segment of `length` bytes found in `memory` after `skip` bytes: copied when small, else
+  // referenced and held. With a data digest on, large payloads are referenced too: the caller guarantees that
+  // they do not change.
+  void push(const std::uint8_t* bhs, std::span<const iovec> memory, std::uint64_t skip, std::uint32_t length,
+            TxHold* hold);
+  // The same, but the data is at `source` yet, which may change: it is copied into `memory` (at `skip`) and
+  // summed in one pass, and sent from there.
+  void push_copied(const std::uint8_t* bhs, const std::uint8_t* source, std::span<const iovec> memory,
+                   std::uint64_t skip, std::uint32_t length, TxHold& hold);
 
   [[nodiscard]] bool empty() const noexcept { return first_ == pieces_.size(); }
   [[nodiscard]] std::uint64_t queued_bytes() const noexcept { return queued_bytes_; }
@@ -100,7 +103,8 @@ class TxQueue {
   // Something of what is to be sent, or is being sent, lies there. Control path: it looks at every piece.
   [[nodiscard]] bool refers_to(const std::uint8_t* memory, std::size_t bytes) const noexcept;
 
-  // The front of the queue as at most out.size() iovecs. What it names stays put until sent(). Returns the count.
+  // The front of the queue as at most out.size() iovecs. What it names stays put until sent(). Returns the
+  // count.
   [[nodiscard]] std::size_t gather(std::span<iovec> out) noexcept;
   // The send that gather() prepared took this many bytes (0 or more).
   void sent(std::uint64_t bytes);
@@ -130,7 +134,9 @@ class TxQueue {
   void refer_to(std::uint8_t* at, std::size_t bytes, TxHold& hold);
   void append_chunk_bytes(std::uint8_t* at, std::size_t bytes);
   std::uint8_t* put_header(const std::uint8_t* bhs, std::uint32_t data_length, std::size_t inline_bytes);
-  [[nodiscard]] bool has_trailer(std::uint32_t data_length) const noexcept { return data_digest_ || data_length % 4 != 0; }
+  [[nodiscard]] bool has_trailer(std::uint32_t data_length) const noexcept {
+    return data_digest_ || data_length % 4 != 0;
+  }
   void put_trailer(std::uint32_t data_length, std::uint32_t crc);
   void pop_front_piece();
   void rest_when_empty();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What an initiator asks of a session: a SCSI command or a task management function. Plain objects, embedded by their owners,
-// in the session's hands from submit() until they appear in its list of completed ones.
+// What an initiator asks of a session: a SCSI command or a task management function. Plain objects, embedded
+// by their owners, in the session's hands from submit() until they appear in its list of completed ones.
 #pragma once
 
 #include <sys/uio.h>
@@ -34,8 +34,8 @@ enum class InitiatorOutcome : std::uint8_t {
 struct InitiatorCommand : ListNode<InitiatorCommand> {
   enum class Direction : std::uint8_t { none, in, out };
 
-  // Request. `data` (the array and what it names) stays put until the end; its length is the Expected Data Transfer Length
-  // and less than 2^32.
+  // Request. `data` (the array and what it names) stays put until the end; its length is the Expected Data
+  // Transfer Length and less than 2^32.
   Lun lun = 0;
   std::array<std::uint8_t, 16> cdb{};
   Direction direction = Direction::none;

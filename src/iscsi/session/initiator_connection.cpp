@@ -8,7 +8,8 @@
 namespace perilune::iscsi {
 
 namespace {
-// A target may ask for as many NOP-Outs, and cause as many SNACKs, as it likes, but not faster than it takes them.
+// A target may ask for as many NOP-Outs, and cause as many SNACKs, as it likes, but not faster than it takes
+// them.
 constexpr std::uint32_t max_queued_answers = 1024;
 // Of one Text answer, however small its parts are.
 constexpr std::uint32_t max_text_pdus = 8192;
@@ -147,7 +148,8 @@ InitiatorSession::Slot* InitiatorConnection::find_request(Itt itt, InitiatorSess
 void InitiatorConnection::let_go(InitiatorCommand& command) noexcept {
   --commands_;
   if (command.open_bursts_ != 0) forget_bursts(command);
-  if (data_in_ == &command) {  // a reset by another connection: its memory is being written to until the payload is over
+  if (data_in_ == &command) {  // a reset by another connection: its memory is being written to until the
+                               // payload is over
     command.hold_.retain();
     ended_data_in_ = std::exchange(data_in_, nullptr);
   }
@@ -164,13 +166,15 @@ void InitiatorConnection::acknowledge() noexcept {
   exp_stat_sn_ = waiting_.empty() ? next_stat_sn_ : waiting_.front()->stat_sn_;
 }
 
-// --- Data-In and status ---------------------------------------------------------------------------------------------
+// --- Data-In and status
+// ---------------------------------------------------------------------------------------------
 
 bool InitiatorConnection::on_data_in_header() {
   const DataIn pdu = DataIn::decode(decoder_.bhs());
   InitiatorCommand* command = find_command(pdu.initiator_task_tag);
   if (command == nullptr) return stray("Data-In for an unknown task tag");
-  if (command->direction != InitiatorCommand::Direction::in) return broken("Data-In for a command that reads nothing");
+  if (command->direction != InitiatorCommand::Direction::in)
+    return broken("Data-In for a command that reads nothing");
   if (pdu.data_sn != command->next_data_sn_) return data_in_out_of_sequence(*command, pdu);
   const std::uint64_t end = std::uint64_t{pdu.buffer_offset} + pdu.data_segment_length;
   if (end > command->length_) return broken("Data-In beyond the expected data transfer length");
@@ -229,7 +233,8 @@ bool InitiatorConnection::on_scsi_response() {
   return true;
 }
 
-// RFC 7143 11.4.7: two bytes of length, the sense data, then response data. A length that lies leaves no sense.
+// RFC 7143 11.4.7: two bytes of length, the sense data, then response data. A length that lies leaves no
+// sense.
 void InitiatorConnection::take_sense(InitiatorCommand& command) {
   const Bytes data = decoder_.data();
   if (data.empty()) return;
@@ -242,10 +247,12 @@ void InitiatorConnection::take_sense(InitiatorCommand& command) {
   std::memcpy(command.sense.data(), data.data() + 2, command.sense_length);
 }
 
-// RFC 7143 11.4.5. A residual above EDTL counts as all of it; data that did not come never counts (but may come later where it
-// can be asked for: see status_arrived()).
-void InitiatorConnection::take_residual(InitiatorCommand& command, bool overflow, bool underflow, std::uint32_t count) noexcept {
-  const std::uint32_t expected = underflow ? command.length_ - std::min(count, command.length_) : command.length_;
+// RFC 7143 11.4.5. A residual above EDTL counts as all of it; data that did not come never counts (but may
+// come later where it can be asked for: see status_arrived()).
+void InitiatorConnection::take_residual(InitiatorCommand& command, bool overflow, bool underflow,
+                                        std::uint32_t count) noexcept {
+  const std::uint32_t expected =
+      underflow ? command.length_ - std::min(count, command.length_) : command.length_;
   switch (command.direction) {
     case InitiatorCommand::Direction::none: command.transferred_bytes = 0; break;
     case InitiatorCommand::Direction::in:
@@ -256,7 +263,8 @@ void InitiatorConnection::take_residual(InitiatorCommand& command, bool overflow
   command.residual_overflow = overflow && !underflow ? count : 0;
 }
 
-// --- Data-Out ------------------------------------------------------------------------------------------------------
+// --- Data-Out
+// ------------------------------------------------------------------------------------------------------
 
 void InitiatorConnection::send_command(InitiatorCommand& command) {
   const auto& agreed = session_.parameters_;
@@ -297,17 +305,21 @@ bool InitiatorConnection::on_r2t() {
   const auto& agreed = session_.parameters_;
   InitiatorCommand* command = find_command(pdu.initiator_task_tag);
   if (command == nullptr) return stray("R2T for an unknown task tag");
-  if (command->direction != InitiatorCommand::Direction::out) return broken("R2T for a command that writes nothing");
+  if (command->direction != InitiatorCommand::Direction::out)
+    return broken("R2T for a command that writes nothing");
   if (pdu.target_transfer_tag == reserved_tag) return broken("R2T with the reserved transfer tag");
   const std::uint32_t length = pdu.desired_data_transfer_length;
-  if (length == 0 || length > agreed.max_burst_bytes) return broken("R2T for nothing, or for more than MaxBurstLength");
+  if (length == 0 || length > agreed.max_burst_bytes)
+    return broken("R2T for nothing, or for more than MaxBurstLength");
   if (std::uint64_t{pdu.buffer_offset} + length > command->length_) {
     return broken("R2T beyond the expected data transfer length");
   }
   if (recovers()) return on_r2t_recovering(*command, pdu);
   if (pdu.r2t_sn != command->next_data_sn_) return broken("R2TSN out of sequence");
-  if (agreed.data_sequence_in_order && pdu.buffer_offset != command->solicited_) return broken("R2T out of order");
-  if (std::uint64_t{command->solicited_} + length > command->length_) return broken("R2T for data that was asked for before");
+  if (agreed.data_sequence_in_order && pdu.buffer_offset != command->solicited_)
+    return broken("R2T out of order");
+  if (std::uint64_t{command->solicited_} + length > command->length_)
+    return broken("R2T for data that was asked for before");
   if (command->open_r2ts_ >= agreed.max_outstanding_r2t) return broken("more R2Ts than MaxOutstandingR2T");
   ++command->next_data_sn_;
   command->solicited_ += length;
@@ -364,7 +376,8 @@ void InitiatorConnection::forget_bursts(InitiatorCommand& command) noexcept {
   command.open_bursts_ = command.open_r2ts_ = 0;
 }
 
-// --- Everything that is not data -----------------------------------------------------------------------------------
+// --- Everything that is not data
+// -----------------------------------------------------------------------------------
 
 void InitiatorConnection::send_task(InitiatorTask& task) {
   TaskManagementRequest pdu;
@@ -443,7 +456,8 @@ bool InitiatorConnection::on_nop_in() {
     ping_answered(pdu.initiator_task_tag);
     return true;
   }
-  if (recovers() && pdu.stat_sn.after(next_stat_sn_) && !missing_status(pdu.stat_sn)) return false;  // the next one's
+  if (recovers() && pdu.stat_sn.after(next_stat_sn_) && !missing_status(pdu.stat_sn))
+    return false;  // the next one's
   if (pdu.target_transfer_tag == reserved_tag) return true;
   if (!count_answer()) return false;
   send_nop_out(reserved_tag, pdu.target_transfer_tag, pdu.lun);
@@ -475,7 +489,8 @@ bool InitiatorConnection::on_text_response() {
   if (pdu.final && (pdu.continues || pdu.target_transfer_tag != reserved_tag)) {
     return broken("Text Response that is final and not");
   }
-  if (!pdu.final && pdu.target_transfer_tag == reserved_tag) return broken("unfinished Text Response without a transfer tag");
+  if (!pdu.final && pdu.target_transfer_tag == reserved_tag)
+    return broken("unfinished Text Response without a transfer tag");
   const Bytes data = decoder_.data();
   const std::uint32_t limit = session_.limits_.text_bytes;
   if (!pdu.final && text_pdus_ > max_text_pdus) return broken("endless Text exchange");
@@ -545,12 +560,15 @@ bool InitiatorConnection::on_reject() {
   }
   const Itt itt = initiator_task_tag(header.data());
   InitiatorSession::Slot* slot = session_.find(itt);
-  const bool ours = slot != nullptr && (slot->kind == InitiatorSession::Kind::command ? slot->command->connection_ : slot->connection) == this;
-  if (!ours) return opcode(header.data()) == Opcode::nop_out ? true : broken("Reject for an unknown task tag");
+  const bool ours =
+      slot != nullptr &&
+      (slot->kind == InitiatorSession::Kind::command ? slot->command->connection_ : slot->connection) == this;
+  if (!ours)
+    return opcode(header.data()) == Opcode::nop_out ? true : broken("Reject for an unknown task tag");
   switch (slot->kind) {
     case InitiatorSession::Kind::command:
-      // A command that the target did not count leaves a hole in CmdSN, which level 0 cannot fill; a rejected Data-Out
-      // leaves one in the data.
+      // A command that the target did not count leaves a hole in CmdSN, which level 0 cannot fill; a rejected
+      // Data-Out leaves one in the data.
       if (opcode(header.data()) != Opcode::scsi_command || !pdu.exp_cmd_sn.after(slot->command->cmd_sn_)) {
         return broken("a command's PDU was rejected");
       }

@@ -9,8 +9,8 @@ namespace perilune::iscsi {
 
 namespace {
 
-// A task tag is a slot's index in the low half and its generation in the high one, so that a late answer does not
-// find the next user of the slot. The index never reaches ffffh: no tag is reserved_tag.
+// A task tag is a slot's index in the low half and its generation in the high one, so that a late answer does
+// not find the next user of the slot. The index never reaches ffffh: no tag is reserved_tag.
 constexpr std::uint32_t max_slots = 0xfff0;
 
 constexpr Itt make_itt(std::uint32_t index, std::uint16_t generation) noexcept {
@@ -29,7 +29,8 @@ InitiatorSession::InitiatorSession(const InitiatorLimits& limits) : limits_(limi
   free_command_slots_.reserve(limits_.commands);
   free_control_slots_.reserve(control_slots);
   for (std::uint32_t i = total; i-- > 0;) {
-    (i < limits_.commands ? free_command_slots_ : free_control_slots_).push_back(static_cast<std::uint16_t>(i));
+    (i < limits_.commands ? free_command_slots_ : free_control_slots_)
+        .push_back(static_cast<std::uint16_t>(i));
   }
 }
 
@@ -60,7 +61,8 @@ void InitiatorSession::close() {
 
 void InitiatorSession::lose(InitiatorConnection& connection) {
   connection.tx_.clear();  // commands that only waited for their memory end here
-  if (connection.ended_data_in_ != nullptr) std::exchange(connection.ended_data_in_, nullptr)->hold_.release();
+  if (connection.ended_data_in_ != nullptr)
+    std::exchange(connection.ended_data_in_, nullptr)->hold_.release();
   connection.data_in_ = nullptr;
   live_.for_each([&](InitiatorCommand& command) {
     if (command.connection_ == &connection) suspend(command, connection.cid());
@@ -118,7 +120,8 @@ void InitiatorSession::free_slot(Itt itt) noexcept {
   slot->kind = Kind::free;
   slot->command = nullptr;
   slot->task = nullptr;
-  (is_command ? free_command_slots_ : free_control_slots_).push_back(static_cast<std::uint16_t>(slot_index(itt)));
+  (is_command ? free_command_slots_ : free_control_slots_)
+      .push_back(static_cast<std::uint16_t>(slot_index(itt)));
 }
 
 // RFC 7143 4.2.2.1: neither moves backwards, and a MaxCmdSN below ExpCmdSN - 1 makes the pair void.
@@ -255,8 +258,9 @@ void InitiatorSession::finish_task(Itt itt, InitiatorOutcome outcome, TmfRespons
   completed_tasks_.push_back(task);
 }
 
-// Which commands a function that completed has ended. Responses that the target sent before its answer have been taken
-// already, so nothing more will come for these (RFC 7143 4.2.3.3). Commands numbered after the function go on.
+// Which commands a function that completed has ended. Responses that the target sent before its answer have
+// been taken already, so nothing more will come for these (RFC 7143 4.2.3.3). Commands numbered after the
+// function go on.
 void InitiatorSession::end_covered(const InitiatorTask& task) {
   const bool complete = task.response == TmfResponse::function_complete;
   if (task.function == TmfFunction::abort_task) {
@@ -266,7 +270,8 @@ void InitiatorSession::end_covered(const InitiatorTask& task) {
     return;
   }
   if (!complete) return;
-  const bool whole_target = task.function == TmfFunction::target_warm_reset || task.function == TmfFunction::target_cold_reset;
+  const bool whole_target =
+      task.function == TmfFunction::target_warm_reset || task.function == TmfFunction::target_cold_reset;
   live_.for_each([&](InitiatorCommand& command) {
     if (!command.cmd_sn_.before(task.cmd_sn_)) return;
     if (whole_target || command.lun == task.lun) finish(command, InitiatorOutcome::aborted);
@@ -277,7 +282,9 @@ bool InitiatorSession::ping() { return !connections_.empty() && connections_.fro
 
 bool InitiatorSession::text(Bytes keys) {
   InitiatorConnection* connection = pick();
-  if (connection == nullptr || text_open_ || keys.size() > connection->parameters_.max_send_data_segment_bytes) return false;
+  if (connection == nullptr || text_open_ ||
+      keys.size() > connection->parameters_.max_send_data_segment_bytes)
+    return false;
   const Itt itt = allocate(Kind::text, connection);
   if (itt == reserved_tag) return false;
   text_open_ = true;

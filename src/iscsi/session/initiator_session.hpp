@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The initiator's session in the full feature phase (RFC 7143 4.2, 4.6, 11), as pure code: bytes and requests in, bytes and
-// outcomes out; no I/O, clock or random number inside. One session has one connection or several:
+// The initiator's session in the full feature phase (RFC 7143 4.2, 4.6, 11), as pure code: bytes and requests
+// in, bytes and outcomes out; no I/O, clock or random number inside. One session has one connection or
+// several:
 //
 //   InitiatorSession     CmdSN and its window, task tags, the queue of commands that wait for the window
-//   InitiatorConnection  StatSN, digests, the decoder, the send queue, data transfer of the commands that it carries
+//   InitiatorConnection  StatSN, digests, the decoder, the send queue, data transfer of the commands that it
+//   carries
 //
 // A command goes to the connection that carries the fewest, and its data and status keep to it (allegiance).
 //
@@ -14,13 +16,13 @@
 //   while (!session.completed().empty()) finish(session.completed().pop_front());
 //   for (auto& event : session.take_events()) ...
 //
-// Commands end in the list completed() and never inside a call of submit(). A command ends only when no piece of the send
-// queue names its memory. One thread. After warm-up no allocation per command.
+// Commands end in the list completed() and never inside a call of submit(). A command ends only when no piece
+// of the send queue names its memory. One thread. After warm-up no allocation per command.
 //
-// Recovery (RFC 7143 7.1): at level 0 whatever comes damaged breaks its connection. From level 1 on damaged data and status are
-// asked for again (initiator_recovery.cpp); a damaged header still breaks the connection, as nothing says where the next one
-// begins. Below level 2 a lost connection ends everything (close()); at level 2 lose() suspends what it carried, and recover()
-// carries on with it elsewhere.
+// Recovery (RFC 7143 7.1): at level 0 whatever comes damaged breaks its connection. From level 1 on damaged
+// data and status are asked for again (initiator_recovery.cpp); a damaged header still breaks the connection,
+// as nothing says where the next one begins. Below level 2 a lost connection ends everything (close()); at
+// level 2 lose() suspends what it carried, and recover() carries on with it elsewhere.
 #pragma once
 
 #include <cstdint>
@@ -63,8 +65,10 @@ struct InitiatorLimits {
 
 // PDUs by kind, and what went wrong.
 struct InitiatorCounters {
-  std::uint64_t scsi_commands = 0, data_outs = 0, task_requests = 0, nop_outs = 0, text_requests = 0, logout_requests = 0;
-  std::uint64_t scsi_responses = 0, data_ins = 0, r2ts = 0, task_responses = 0, nop_ins = 0, text_responses = 0;
+  std::uint64_t scsi_commands = 0, data_outs = 0, task_requests = 0, nop_outs = 0, text_requests = 0,
+                logout_requests = 0;
+  std::uint64_t scsi_responses = 0, data_ins = 0, r2ts = 0, task_responses = 0, nop_ins = 0,
+                text_responses = 0;
   std::uint64_t logout_responses = 0, asyncs = 0, rejects = 0, digest_errors = 0, malformed_sense = 0;
   // Recovery. Dropped: PDUs that came twice or behind a hole.
   std::uint64_t snacks = 0, dropped = 0, retransmitted_commands = 0, reassigned_commands = 0;
@@ -95,27 +99,32 @@ class InitiatorSession {
   InitiatorSession(const InitiatorSession&) = delete;
   InitiatorSession& operator=(const InitiatorSession&) = delete;
 
-  // After the login of the leading connection: the CmdSN of the next command, and the window of the last response.
-  // Precondition: closed.
+  // After the login of the leading connection: the CmdSN of the next command, and the window of the last
+  // response. Precondition: closed.
   void open(const InitiatorSessionParameters& parameters, CmdSn next, CmdSn exp, CmdSn max);
-  // The connections are gone and nothing of them is in the kernel's hands: everything ends, see completed(): sent commands as
-  // lost in the order of their CmdSN, then waiting ones as unsent. Call before a connection object is destroyed.
+  // The connections are gone and nothing of them is in the kernel's hands: everything ends, see completed():
+  // sent commands as lost in the order of their CmdSN, then waiting ones as unsent. Call before a connection
+  // object is destroyed.
   void close();
   [[nodiscard]] bool is_open() const noexcept { return !connections_.empty(); }
   [[nodiscard]] std::size_t connection_count() const noexcept { return connections_.size(); }
 
-  // This connection is gone, nothing of it is in the kernel's hands: it leaves the session, and the commands that it carried are
-  // suspended until recover() or close(). Call before the connection object is destroyed.
+  // This connection is gone, nothing of it is in the kernel's hands: it leaves the session, and the commands
+  // that it carried are suspended until recover() or close(). Call before the connection object is destroyed.
   void lose(InitiatorConnection& connection);
-  // Recovery level 2: the target has removed the lost connection (answered a logout for recovery, or taken a new connection with
-  // its CID, and what it has sent since has come). What had not reached it is sent again under its old CmdSN, the rest is
-  // reassigned (RFC 7143 7.2.2). Precondition: a connection is there.
+  // Recovery level 2: the target has removed the lost connection (answered a logout for recovery, or taken a
+  // new connection with its CID, and what it has sent since has come). What had not reached it is sent again
+  // under its old CmdSN, the rest is reassigned (RFC 7143 7.2.2). Precondition: a connection is there.
   void recover(std::uint16_t cid);
-  [[nodiscard]] std::uint32_t suspended() const noexcept { return suspended_; }  // commands that belong to no connection
+  [[nodiscard]] std::uint32_t suspended() const noexcept {
+    return suspended_;
+  }  // commands that belong to no connection
 
-  // False: too many wait already, nothing was done. Otherwise the command is sent as soon as the window allows.
+  // False: too many wait already, nothing was done. Otherwise the command is sent as soon as the window
+  // allows.
   [[nodiscard]] bool submit(InitiatorCommand& command);
-  // A command that waits and was never sent: takes it back (it does not appear in completed()). False when it was sent.
+  // A command that waits and was never sent: takes it back (it does not appear in completed()). False when it
+  // was sent.
   [[nodiscard]] bool withdraw(InitiatorCommand& command) noexcept;
   [[nodiscard]] bool was_sent(const InitiatorCommand& command) const noexcept {
     return command.state_ != InitiatorCommand::State::pending;
@@ -124,13 +133,14 @@ class InitiatorSession {
   [[nodiscard]] bool is_suspended(const InitiatorCommand& command) const noexcept {
     return was_sent(command) && command.connection_ == nullptr;
   }
-  // Sent at once (immediate), abort_task by the connection of its command. False: no task tag is free, or the command is
-  // suspended; nothing was done. abort_task needs a command that was sent and has not ended. A function that completes
-  // ends the commands it covers as aborted.
+  // Sent at once (immediate), abort_task by the connection of its command. False: no task tag is free, or the
+  // command is suspended; nothing was done. abort_task needs a command that was sent and has not ended. A
+  // function that completes ends the commands it covers as aborted.
   [[nodiscard]] bool manage(InitiatorTask& task);
   [[nodiscard]] bool ping();                       // by the first connection; see there
   [[nodiscard]] bool text(Bytes keys);             // one exchange at a time; keys fit one PDU
-  // Of the session, or (close_connection) of a connection that the request goes by: no new command goes there any more.
+  // Of the session, or (close_connection) of a connection that the request goes by: no new command goes there
+  // any more.
   [[nodiscard]] bool logout(LogoutReason reason);
   [[nodiscard]] bool logout(InitiatorConnection& by, LogoutReason reason, std::uint16_t cid);
 
@@ -165,12 +175,13 @@ class InitiatorSession {
     Itt referenced = reserved_tag;                      // reassign: the command's
     InitiatorCommand* command = nullptr;
     InitiatorTask* task = nullptr;
-    InitiatorConnection* connection = nullptr;          // that it went by; of a command its own connection_ tells
+    InitiatorConnection* connection = nullptr;  // that it went by; of a command its own connection_ tells
   };
   static constexpr std::uint32_t control_slots = 24;
   static constexpr std::uint32_t max_reassignments = 8;  // at once, so that tags are left for others
 
-  [[nodiscard]] Itt allocate(Kind kind, InitiatorConnection* connection = nullptr) noexcept;  // reserved_tag: none is free
+  // reserved_tag: none is free
+  [[nodiscard]] Itt allocate(Kind kind, InitiatorConnection* connection = nullptr) noexcept;
   [[nodiscard]] Slot* find(Itt itt) noexcept;      // nullptr when no live request has the tag
   void free_slot(Itt itt) noexcept;
 
@@ -216,7 +227,8 @@ class InitiatorConnection {
   static constexpr std::uint64_t tx_mark_bytes = 1u << 20;
 
   // Joins the session: commands that wait are sent by the next pump. The session outlives it.
-  InitiatorConnection(InitiatorSession& session, TxChunkPool& pool, const InitiatorConnectionParameters& parameters);
+  InitiatorConnection(InitiatorSession& session, TxChunkPool& pool,
+                      const InitiatorConnectionParameters& parameters);
   ~InitiatorConnection();
   InitiatorConnection(const InitiatorConnection&) = delete;
   InitiatorConnection& operator=(const InitiatorConnection&) = delete;
@@ -244,8 +256,8 @@ class InitiatorConnection {
   [[nodiscard]] bool ping_open() const noexcept { return ping_open_; }
   // No new command goes by it; those that it carries go on. For a connection that is to be logged out.
   void retire() noexcept { leaving_ = true; }
-  // Above recovery level 0: something was asked for again and has not come. A target may drop such a request: ask_again()
-  // after a while. False: that was too often, the connection must be dropped.
+  // Above recovery level 0: something was asked for again and has not come. A target may drop such a request:
+  // ask_again() after a while. False: that was too often, the connection must be dropped.
   [[nodiscard]] bool is_asking() const noexcept { return asking_ != 0 || status_asks_ != 0; }
   [[nodiscard]] bool ask_again();
 
@@ -283,29 +295,33 @@ class InitiatorConnection {
   bool on_async();
   bool on_reject();
   bool broken(const char* text) noexcept;
-  // True: it is the next one, which is taken. False: the PDU is not to be looked at; whether it breaks the connection,
-  // alive() says.
+  // True: it is the next one, which is taken. False: the PDU is not to be looked at; whether it breaks the
+  // connection, alive() says.
   bool take_stat_sn(StatSn stat_sn);
   [[nodiscard]] bool alive() const noexcept { return fault_ == Fault::none; }
   [[nodiscard]] bool recovers() const noexcept { return recovers_; }
   void take_sense(InitiatorCommand& command);
   void take_residual(InitiatorCommand& command, bool overflow, bool underflow, std::uint32_t count) noexcept;
   [[nodiscard]] InitiatorCommand* find_command(Itt itt) noexcept;
-  [[nodiscard]] InitiatorSession::Slot* find_request(Itt itt, InitiatorSession::Kind kind) noexcept;  // of this connection
+  // Of this connection.
+  [[nodiscard]] InitiatorSession::Slot* find_request(Itt itt,
+                                                     InitiatorSession::Kind kind) noexcept;
   bool count_answer();
   void ping_answered(Itt itt);
-  void let_go(InitiatorCommand& command) noexcept;  // it has ended, or belongs to another connection from now on
+  void let_go(InitiatorCommand& command) noexcept;  // it has ended, or belongs to another connection from now
+                                                    // on
   void acknowledge() noexcept;
   [[nodiscard]] InitiatorCommand* end_data_in();  // nullptr: its data was not for anybody
 
   // Above recovery level 0 (initiator_recovery.cpp). Like those above, false after broken().
-  bool stray(const char* text);                    // of a task that is over: harmless there, a violation at level 0
+  bool stray(const char* text);  // of a task that is over: harmless there, a violation at level 0
   bool out_of_sequence(StatSn stat_sn);
   bool on_damaged();
   bool missing_status(StatSn stat_sn);
   bool data_in_out_of_sequence(InitiatorCommand& command, const DataIn& pdu);
   bool on_data_in_recovering(InitiatorCommand* command, const DataIn& pdu);
-  bool status_arrived(InitiatorCommand& command, InitiatorOutcome outcome, StatSn stat_sn, DataSn exp_data_sn);
+  bool status_arrived(InitiatorCommand& command, InitiatorOutcome outcome, StatSn stat_sn,
+                      DataSn exp_data_sn);
   void complete(InitiatorCommand& command, InitiatorOutcome outcome);
   bool on_r2t_recovering(InitiatorCommand& command, const ReadyToTransfer& pdu);
   bool on_reject_recovering(const RejectPdu& pdu, const std::uint8_t* header, bool& handled);
@@ -327,8 +343,9 @@ class InitiatorConnection {
   std::vector<Burst> bursts_;  // [first_burst_, size)
   std::size_t first_burst_ = 0;
   InitiatorCommand* data_in_ = nullptr;  // of the Data-In whose payload is arriving
-  InitiatorCommand* ended_data_in_ = nullptr;  // likewise, but its command has ended: held until the payload is over
-  std::uint32_t answers_ = 0;            // to the target's pings and to damage, queued since tx() was last empty
+  InitiatorCommand* ended_data_in_ = nullptr;  // likewise, but its command has ended: held until the payload
+                                               // is over
+  std::uint32_t answers_ = 0;  // to the target's pings and to damage, queued since tx() was last empty
   std::uint32_t text_pdus_ = 0;
   std::uint32_t commands_ = 0;           // allegiant to it
   bool ping_open_ = false;

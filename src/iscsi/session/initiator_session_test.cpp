@@ -96,7 +96,8 @@ class InitiatorSessionTest : public testing::Test {
   std::optional<InitiatorConnection> connection_;
 };
 
-// --- reads ---------------------------------------------------------------------------------------------------------
+// --- reads
+// ---------------------------------------------------------------------------------------------------------
 
 TEST_F(InitiatorSessionTest, SendsAReadCommandAsTheRfcLaysItOut) {
   open();
@@ -113,7 +114,10 @@ TEST_F(InitiatorSessionTest, DataInWithStatusFillsTheBufferAndEndsTheCommand) {
   ASSERT_TRUE(session_.submit(read));
   (void)sent();
   const Buffer data = counted(512);
-  ASSERT_TRUE(receive(pdu("25810000 00000200 0000000000000000 00010000 ffffffff 00000100 00000011 00000018 00000000 00000000 00000000", data)));
+  ASSERT_TRUE(
+      receive(pdu("25810000 00000200 0000000000000000 00010000 ffffffff 00000100 00000011 00000018 00000000 "
+                  "00000000 00000000",
+                  data)));
   ASSERT_EQ(ended().size(), 1u);
   EXPECT_EQ(read.outcome, InitiatorOutcome::status);
   EXPECT_EQ(read.status, 0);
@@ -124,8 +128,13 @@ TEST_F(InitiatorSessionTest, DataInWithStatusFillsTheBufferAndEndsTheCommand) {
 
 TEST_F(InitiatorSessionTest, DataInMayBeCutAnywhere) {
   const Buffer data = counted(6);
-  Buffer stream = pdu("25800000 00000006 0000000000000000 00010000 ffffffff 00000000 00000011 00000018 00000000 00000000 00000000", data);
-  const Buffer response = pdu("21800000 00000000 0000000000000000 00010000 00000000 00000100 00000011 00000018 00000001 00000000 00000000");
+  Buffer stream =
+      pdu("25800000 00000006 0000000000000000 00010000 ffffffff 00000000 00000011 00000018 00000000 00000000 "
+          "00000000",
+          data);
+  const Buffer response =
+      pdu("21800000 00000000 0000000000000000 00010000 00000000 00000100 00000011 00000018 00000001 00000000 "
+          "00000000");
   stream.insert(stream.end(), response.begin(), response.end());
   for (std::size_t cut = 1; cut < stream.size(); ++cut) {
     open();
@@ -151,7 +160,10 @@ TEST_F(InitiatorSessionTest, LargePayloadCanBeReceivedStraightIntoTheCommandsMem
   ASSERT_TRUE(session_.submit(read));
   (void)sent();
   const Buffer data = counted(4096);
-  const Buffer stream = pdu("25810000 00001000 0000000000000000 00010000 ffffffff 00000100 00000011 00000018 00000000 00000000 00000000", data);
+  const Buffer stream =
+      pdu("25810000 00001000 0000000000000000 00010000 ffffffff 00000100 00000011 00000018 00000000 00000000 "
+          "00000000",
+          data);
   ASSERT_TRUE(connection_->receive(Bytes(stream).first(48 + 100)));
   EXPECT_EQ(connection_->missing_bytes(), 3996u);
   std::array<iovec, 4> where;
@@ -171,10 +183,18 @@ TEST_F(InitiatorSessionTest, ResidualsBoundWhatWasTransferred) {
     std::uint32_t transferred, overflow;
   };
   const Case cases[] = {
-      {"21820000 00000000 0000000000000000 00000000 00000000 00000100 00000011 00000018 00000000 00000000 00000100", 256, 0},   // U 256
-      {"21820000 00000000 0000000000000000 00000000 00000000 00000100 00000011 00000018 00000000 00000000 ffffffff", 0, 0},     // U over EDTL
-      {"21840000 00000000 0000000000000000 00000000 00000000 00000100 00000011 00000018 00000000 00000000 00000040", 512, 64},  // O 64
-      {"21860000 00000000 0000000000000000 00000000 00000000 00000100 00000011 00000018 00000000 00000000 00000040", 448, 0},   // both
+      {"21820000 00000000 0000000000000000 00000000 00000000 00000100 00000011 00000018 00000000 00000000 "
+       "00000100",
+       256, 0},  // U 256
+      {"21820000 00000000 0000000000000000 00000000 00000000 00000100 00000011 00000018 00000000 00000000 "
+       "ffffffff",
+       0, 0},  // U over EDTL
+      {"21840000 00000000 0000000000000000 00000000 00000000 00000100 00000011 00000018 00000000 00000000 "
+       "00000040",
+       512, 64},  // O 64
+      {"21860000 00000000 0000000000000000 00000000 00000000 00000100 00000011 00000018 00000000 00000000 "
+       "00000040",
+       448, 0},  // both
   };
   for (const Case& c : cases) {
     open();
@@ -205,7 +225,10 @@ TEST_F(InitiatorSessionTest, SenseDataIsTakenOnlyWhenItsLengthIsTrue) {
     Command test(Direction::none, 0);
     ASSERT_TRUE(session_.submit(test));
     const Buffer command = sent();
-    Buffer response = pdu("21800002 00000000 0000000000000000 00000000 00000000 00000100 00000011 00000018 00000000 00000000 00000000", c.data);
+    Buffer response =
+        pdu("21800002 00000000 0000000000000000 00000000 00000000 00000100 00000011 00000018 00000000 "
+            "00000000 00000000",
+            c.data);
     response[7] = static_cast<std::uint8_t>(c.data.size());
     std::memcpy(response.data() + 16, command.data() + 16, 4);
     ASSERT_TRUE(receive(response));
@@ -219,7 +242,8 @@ TEST_F(InitiatorSessionTest, SenseDataIsTakenOnlyWhenItsLengthIsTrue) {
   }
 }
 
-// --- writes --------------------------------------------------------------------------------------------------------
+// --- writes
+// --------------------------------------------------------------------------------------------------------
 
 TEST_F(InitiatorSessionTest, SmallWriteGoesAsImmediateData) {
   open();
@@ -245,11 +269,14 @@ TEST_F(InitiatorSessionTest, UnsolicitedDataFollowsUpToFirstBurstLength) {
   ASSERT_EQ(out.size(), 3 * 48 + 1280u);
   const Bytes bytes(out);
   // The command: F = 0, for Data-Out follow; 512 bytes immediate.
-  EXPECT_EQ(to_hex(bytes.first(32)), "01210000 00000200 00010000 00000000 00010000 00000800 00000010 00000100");
+  EXPECT_EQ(to_hex(bytes.first(32)),
+            "01210000 00000200 00010000 00000000 00010000 00000800 00000010 00000100");
   EXPECT_EQ(to_hex(bytes.subspan(560, 48)),
-            "05000000 00000200 00000000 00000000 00010000 ffffffff 00000000 00000100 00000000 00000000 00000200 00000000");
+            "05000000 00000200 00000000 00000000 00010000 ffffffff 00000000 00000100 00000000 00000000 "
+            "00000200 00000000");
   EXPECT_EQ(to_hex(bytes.subspan(1120, 48)),
-            "05800000 00000100 00000000 00000000 00010000 ffffffff 00000000 00000100 00000000 00000001 00000400 00000000");
+            "05800000 00000100 00000000 00000000 00010000 ffffffff 00000000 00000100 00000000 00000001 "
+            "00000400 00000000");
   EXPECT_TRUE(std::equal(out.begin() + 608, out.begin() + 1120, write.memory.begin() + 512));
   EXPECT_TRUE(std::equal(out.begin() + 1168, out.end(), write.memory.begin() + 1024));
 }
@@ -272,18 +299,27 @@ TEST_F(InitiatorSessionTest, AnswersSeveralOutstandingR2tsInOrder) {
   write.iov = {write.memory.data(), 3000};
   ASSERT_TRUE(session_.submit(write));
   (void)sent();
-  ASSERT_TRUE(receive(pdu("31800000 00000000 0001000000000000 00010000 0000aaaa 00000100 00000011 00000018 00000000 00000000 00000800")));
-  ASSERT_TRUE(receive(pdu("31800000 00000000 0001000000000000 00010000 0000bbbb 00000100 00000011 00000018 00000001 00000800 000003b8")));
+  ASSERT_TRUE(
+      receive(pdu("31800000 00000000 0001000000000000 00010000 0000aaaa 00000100 00000011 00000018 00000000 "
+                  "00000000 00000800")));
+  ASSERT_TRUE(
+      receive(pdu("31800000 00000000 0001000000000000 00010000 0000bbbb 00000100 00000011 00000018 00000001 "
+                  "00000800 000003b8")));
   const Buffer out = sent();
   ASSERT_EQ(out.size(), 3 * 48 + 3000u);
   const Bytes bytes(out);
   EXPECT_EQ(to_hex(bytes.first(48)),
-            "05000000 00000400 00010000 00000000 00010000 0000aaaa 00000000 00000100 00000000 00000000 00000000 00000000");
+            "05000000 00000400 00010000 00000000 00010000 0000aaaa 00000000 00000100 00000000 00000000 "
+            "00000000 00000000");
   EXPECT_EQ(to_hex(bytes.subspan(1072, 48)),
-            "05800000 00000400 00010000 00000000 00010000 0000aaaa 00000000 00000100 00000000 00000001 00000400 00000000");
+            "05800000 00000400 00010000 00000000 00010000 0000aaaa 00000000 00000100 00000000 00000001 "
+            "00000400 00000000");
   EXPECT_EQ(to_hex(bytes.subspan(2144, 48)),
-            "05800000 000003b8 00010000 00000000 00010000 0000bbbb 00000000 00000100 00000000 00000000 00000800 00000000");
-  ASSERT_TRUE(receive(pdu("21800000 00000000 0000000000000000 00010000 00000000 00000100 00000011 00000018 00000002 00000000 00000000")));
+            "05800000 000003b8 00010000 00000000 00010000 0000bbbb 00000000 00000100 00000000 00000000 "
+            "00000800 00000000");
+  ASSERT_TRUE(
+      receive(pdu("21800000 00000000 0000000000000000 00010000 00000000 00000100 00000011 00000018 00000002 "
+                  "00000000 00000000")));
   ASSERT_EQ(ended().size(), 1u);
   EXPECT_EQ(write.transferred_bytes, 3000u);
 }
@@ -296,7 +332,9 @@ TEST_F(InitiatorSessionTest, CommandEndsOnlyWhenNothingQueuedNamesItsMemory) {
   std::array<iovec, 8> iov;
   ASSERT_GT(connection_->tx().gather(iov), 1u);
   // The target refuses early, while the payload is still on its way out.
-  ASSERT_TRUE(receive(pdu("21800008 00000000 0000000000000000 00010000 00000000 00000100 00000011 00000018 00000000 00000000 00000000")));
+  ASSERT_TRUE(
+      receive(pdu("21800008 00000000 0000000000000000 00010000 00000000 00000100 00000011 00000018 00000000 "
+                  "00000000 00000000")));
   EXPECT_TRUE(ended().empty());
   EXPECT_EQ(session_.outstanding(), 0u);
   connection_->tx().sent(48 + 65536);
@@ -312,17 +350,22 @@ TEST_F(InitiatorSessionTest, EarlyStatusStopsTheRestOfTheData) {
   Command write(Direction::out, 4u << 20);
   ASSERT_TRUE(session_.submit(write));
   (void)sent();
-  ASSERT_TRUE(receive(pdu("31800000 00000000 0001000000000000 00010000 00000001 00000100 00000011 00000018 00000000 00000000 00400000")));
+  ASSERT_TRUE(
+      receive(pdu("31800000 00000000 0001000000000000 00010000 00000001 00000100 00000011 00000018 00000000 "
+                  "00000000 00400000")));
   connection_->fill();
   const auto queued = connection_->tx().queued_bytes();
   EXPECT_GE(queued, InitiatorConnection::tx_mark_bytes);
   EXPECT_LT(queued, 2 * InitiatorConnection::tx_mark_bytes);
-  ASSERT_TRUE(receive(pdu("21800002 00000000 0000000000000000 00010000 00000000 00000100 00000011 00000018 00000000 00000000 00000000")));
+  ASSERT_TRUE(
+      receive(pdu("21800002 00000000 0000000000000000 00010000 00000000 00000100 00000011 00000018 00000000 "
+                  "00000000 00000000")));
   EXPECT_EQ(sent().size(), queued);
   EXPECT_EQ(ended().size(), 1u);
 }
 
-// --- the window ----------------------------------------------------------------------------------------------------
+// --- the window
+// ----------------------------------------------------------------------------------------------------
 
 TEST_F(InitiatorSessionTest, CommandsWaitForTheWindowAcrossTheWrap) {
   open(0xfffffffe, 2);
@@ -334,15 +377,23 @@ TEST_F(InitiatorSessionTest, CommandsWaitForTheWindowAcrossTheWrap) {
   EXPECT_EQ(sent().size(), 2 * 48u);
   EXPECT_EQ(session_.pending(), 2u);
   // A NOP-In with both tags reserved only moves the window: MaxCmdSN 0.
-  ASSERT_TRUE(receive(pdu("20800000 00000000 0000000000000000 ffffffff ffffffff 00000100 00000000 00000000 00000000 00000000 00000000")));
+  ASSERT_TRUE(
+      receive(pdu("20800000 00000000 0000000000000000 ffffffff ffffffff 00000100 00000000 00000000 00000000 "
+                  "00000000 00000000")));
   const Buffer third = sent();
   ASSERT_EQ(third.size(), 48u);
   EXPECT_EQ(load_be32(third.data() + 24), 0u);
   // Going backwards does nothing; a MaxCmdSN below ExpCmdSN - 1 is void.
-  ASSERT_TRUE(receive(pdu("20800000 00000000 0000000000000000 ffffffff ffffffff 00000100 00000000 fffffffe 00000000 00000000 00000000")));
-  ASSERT_TRUE(receive(pdu("20800000 00000000 0000000000000000 ffffffff ffffffff 00000100 00000010 00000008 00000000 00000000 00000000")));
+  ASSERT_TRUE(
+      receive(pdu("20800000 00000000 0000000000000000 ffffffff ffffffff 00000100 00000000 fffffffe 00000000 "
+                  "00000000 00000000")));
+  ASSERT_TRUE(
+      receive(pdu("20800000 00000000 0000000000000000 ffffffff ffffffff 00000100 00000010 00000008 00000000 "
+                  "00000000 00000000")));
   EXPECT_EQ(sent().size(), 0u);
-  ASSERT_TRUE(receive(pdu("20800000 00000000 0000000000000000 ffffffff ffffffff 00000100 00000000 00000001 00000000 00000000 00000000")));
+  ASSERT_TRUE(
+      receive(pdu("20800000 00000000 0000000000000000 ffffffff ffffffff 00000100 00000000 00000001 00000000 "
+                  "00000000 00000000")));
   EXPECT_EQ(load_be32(sent().data() + 24), 1u);
   close();
 }
@@ -367,16 +418,22 @@ TEST_F(InitiatorSessionTest, ATagIsNotUsedAgainAtOnce) {
   Command first(Direction::in, 4), second(Direction::in, 4);
   ASSERT_TRUE(session_.submit(first));
   (void)sent();
-  ASSERT_TRUE(receive(pdu("21820000 00000000 0000000000000000 00010000 00000000 00000100 00000011 00000018 00000000 00000000 00000004")));
+  ASSERT_TRUE(
+      receive(pdu("21820000 00000000 0000000000000000 00010000 00000000 00000100 00000011 00000018 00000000 "
+                  "00000000 00000004")));
   ASSERT_EQ(ended().size(), 1u);
   ASSERT_TRUE(session_.submit(second));
   EXPECT_EQ(load_be32(sent().data() + 16), 0x00020000u);
   // A late answer to the first does not find the second.
-  EXPECT_FALSE(receive(pdu("25810000 00000004 0000000000000000 00010000 ffffffff 00000101 00000012 00000018 00000000 00000000 00000000", counted(4))));
+  EXPECT_FALSE(
+      receive(pdu("25810000 00000004 0000000000000000 00010000 ffffffff 00000101 00000012 00000018 00000000 "
+                  "00000000 00000000",
+                  counted(4))));
   EXPECT_EQ(second.outcome, InitiatorOutcome::none);
 }
 
-// --- hostile targets -----------------------------------------------------------------------------------------------
+// --- hostile targets
+// -----------------------------------------------------------------------------------------------
 
 // A read of 512 (tag 00010000) and a write of 512 with InitialR2T (tag 00010001) are outstanding.
 TEST_F(InitiatorSessionTest, BreaksOffWhatTheRfcForbids) {
@@ -386,32 +443,110 @@ TEST_F(InitiatorSessionTest, BreaksOffWhatTheRfcForbids) {
     std::size_t data;
   };
   const Case cases[] = {
-      {"Data-In for an unknown tag", "25800000 00000004 0000000000000000 12345678 ffffffff 00000000 00000012 00000018 00000000 00000000 00000000", 4},
-      {"Data-In for a write", "25800000 00000004 0000000000000000 00010001 ffffffff 00000000 00000012 00000018 00000000 00000000 00000000", 4},
-      {"Data-In beyond the buffer", "25800000 00000204 0000000000000000 00010000 ffffffff 00000000 00000012 00000018 00000000 00000000 00000000", 516},
-      {"Data-In at an offset that wraps", "25800000 00000004 0000000000000000 00010000 ffffffff 00000000 00000012 00000018 00000000 fffffffe 00000000", 4},
-      {"Data-In with a gap", "25800000 00000004 0000000000000000 00010000 ffffffff 00000000 00000012 00000018 00000000 00000008 00000000", 4},
-      {"Data-In with a wrong DataSN", "25800000 00000004 0000000000000000 00010000 ffffffff 00000000 00000012 00000018 00000001 00000000 00000000", 4},
-      {"Data-In whose status jumps", "25810000 00000004 0000000000000000 00010000 ffffffff 00000105 00000012 00000018 00000000 00000000 00000000", 4},
-      {"R2T for a read", "31800000 00000000 0001000000000000 00010000 00000001 00000100 00000012 00000018 00000000 00000000 00000200", 0},
-      {"R2T for an unknown tag", "31800000 00000000 0001000000000000 33330005 00000001 00000100 00000012 00000018 00000000 00000000 00000200", 0},
-      {"R2T for nothing", "31800000 00000000 0001000000000000 00010001 00000001 00000100 00000012 00000018 00000000 00000000 00000000", 0},
-      {"R2T beyond the data", "31800000 00000000 0001000000000000 00010001 00000001 00000100 00000012 00000018 00000000 00000000 00000201", 0},
-      {"R2T at an offset that wraps", "31800000 00000000 0001000000000000 00010001 00000001 00000100 00000012 00000018 00000000 fffffff0 00000020", 0},
-      {"R2T with a gap", "31800000 00000000 0001000000000000 00010001 00000001 00000100 00000012 00000018 00000000 00000100 00000100", 0},
-      {"R2T with a wrong R2TSN", "31800000 00000000 0001000000000000 00010001 00000001 00000100 00000012 00000018 00000001 00000000 00000200", 0},
-      {"R2T with the reserved transfer tag", "31800000 00000000 0001000000000000 00010001 ffffffff 00000100 00000012 00000018 00000000 00000000 00000200", 0},
-      {"status for an unknown tag", "21800000 00000000 0000000000000000 55555555 00000000 00000100 00000012 00000018 00000000 00000000 00000000", 0},
-      {"status that comes again", "21800000 00000000 0000000000000000 00010000 00000000 000000ff 00000012 00000018 00000000 00000000 00000000", 0},
-      {"a task management response that nobody asked for", "22800000 00000000 0000000000000000 00010000 00000000 00000100 00000012 00000018 00000000 00000000 00000000", 0},
-      {"a logout response that nobody asked for", "26800000 00000000 0000000000000000 00010001 00000000 00000100 00000012 00000018 00000000 00000000 00000000", 0},
-      {"a text response that nobody asked for", "24800000 00000000 0000000000000000 00010001 ffffffff 00000100 00000012 00000018 00000000 00000000 00000000", 0},
-      {"an answer to a ping that nobody sent", "20800000 00000000 0000000000000000 00010001 ffffffff 00000100 00000012 00000018 00000000 00000000 00000000", 0},
-      {"a Reject without a header", "3f800400 00000000 0000000000000000 ffffffff 00000000 00000100 00000012 00000018 00000000 00000000 00000000", 0},
-      {"a Login Response", "23870000 00000000 0000000000000000 00010001 00000000 00000100 00000012 00000018 00000000 00000000 00000000", 0},
-      {"an initiator's opcode", "01800000 00000000 0000000000000000 00010001 00000000 00000100 00000012 00000018 00000000 00000000 00000000", 0},
-      {"a reserved opcode", "3c800000 00000000 0000000000000000 00010001 00000000 00000100 00000012 00000018 00000000 00000000 00000000", 0},
-      {"a segment longer than we take", "20800000 00002001 0000000000000000 ffffffff ffffffff 00000100 00000012 00000018 00000000 00000000 00000000", 0},
+      {"Data-In for an unknown tag",
+       "25800000 00000004 0000000000000000 12345678 ffffffff 00000000 00000012 00000018 00000000 00000000 "
+       "00000000",
+       4},
+      {"Data-In for a write",
+       "25800000 00000004 0000000000000000 00010001 ffffffff 00000000 00000012 00000018 00000000 00000000 "
+       "00000000",
+       4},
+      {"Data-In beyond the buffer",
+       "25800000 00000204 0000000000000000 00010000 ffffffff 00000000 00000012 00000018 00000000 00000000 "
+       "00000000",
+       516},
+      {"Data-In at an offset that wraps",
+       "25800000 00000004 0000000000000000 00010000 ffffffff 00000000 00000012 00000018 00000000 fffffffe "
+       "00000000",
+       4},
+      {"Data-In with a gap",
+       "25800000 00000004 0000000000000000 00010000 ffffffff 00000000 00000012 00000018 00000000 00000008 "
+       "00000000",
+       4},
+      {"Data-In with a wrong DataSN",
+       "25800000 00000004 0000000000000000 00010000 ffffffff 00000000 00000012 00000018 00000001 00000000 "
+       "00000000",
+       4},
+      {"Data-In whose status jumps",
+       "25810000 00000004 0000000000000000 00010000 ffffffff 00000105 00000012 00000018 00000000 00000000 "
+       "00000000",
+       4},
+      {"R2T for a read",
+       "31800000 00000000 0001000000000000 00010000 00000001 00000100 00000012 00000018 00000000 00000000 "
+       "00000200",
+       0},
+      {"R2T for an unknown tag",
+       "31800000 00000000 0001000000000000 33330005 00000001 00000100 00000012 00000018 00000000 00000000 "
+       "00000200",
+       0},
+      {"R2T for nothing",
+       "31800000 00000000 0001000000000000 00010001 00000001 00000100 00000012 00000018 00000000 00000000 "
+       "00000000",
+       0},
+      {"R2T beyond the data",
+       "31800000 00000000 0001000000000000 00010001 00000001 00000100 00000012 00000018 00000000 00000000 "
+       "00000201",
+       0},
+      {"R2T at an offset that wraps",
+       "31800000 00000000 0001000000000000 00010001 00000001 00000100 00000012 00000018 00000000 fffffff0 "
+       "00000020",
+       0},
+      {"R2T with a gap",
+       "31800000 00000000 0001000000000000 00010001 00000001 00000100 00000012 00000018 00000000 00000100 "
+       "00000100",
+       0},
+      {"R2T with a wrong R2TSN",
+       "31800000 00000000 0001000000000000 00010001 00000001 00000100 00000012 00000018 00000001 00000000 "
+       "00000200",
+       0},
+      {"R2T with the reserved transfer tag",
+       "31800000 00000000 0001000000000000 00010001 ffffffff 00000100 00000012 00000018 00000000 00000000 "
+       "00000200",
+       0},
+      {"status for an unknown tag",
+       "21800000 00000000 0000000000000000 55555555 00000000 00000100 00000012 00000018 00000000 00000000 "
+       "00000000",
+       0},
+      {"status that comes again",
+       "21800000 00000000 0000000000000000 00010000 00000000 000000ff 00000012 00000018 00000000 00000000 "
+       "00000000",
+       0},
+      {"a task management response that nobody asked for",
+       "22800000 00000000 0000000000000000 00010000 00000000 00000100 00000012 00000018 00000000 00000000 "
+       "00000000",
+       0},
+      {"a logout response that nobody asked for",
+       "26800000 00000000 0000000000000000 00010001 00000000 00000100 00000012 00000018 00000000 00000000 "
+       "00000000",
+       0},
+      {"a text response that nobody asked for",
+       "24800000 00000000 0000000000000000 00010001 ffffffff 00000100 00000012 00000018 00000000 00000000 "
+       "00000000",
+       0},
+      {"an answer to a ping that nobody sent",
+       "20800000 00000000 0000000000000000 00010001 ffffffff 00000100 00000012 00000018 00000000 00000000 "
+       "00000000",
+       0},
+      {"a Reject without a header",
+       "3f800400 00000000 0000000000000000 ffffffff 00000000 00000100 00000012 00000018 00000000 00000000 "
+       "00000000",
+       0},
+      {"a Login Response",
+       "23870000 00000000 0000000000000000 00010001 00000000 00000100 00000012 00000018 00000000 00000000 "
+       "00000000",
+       0},
+      {"an initiator's opcode",
+       "01800000 00000000 0000000000000000 00010001 00000000 00000100 00000012 00000018 00000000 00000000 "
+       "00000000",
+       0},
+      {"a reserved opcode",
+       "3c800000 00000000 0000000000000000 00010001 00000000 00000100 00000012 00000018 00000000 00000000 "
+       "00000000",
+       0},
+      {"a segment longer than we take",
+       "20800000 00002001 0000000000000000 ffffffff ffffffff 00000100 00000012 00000018 00000000 00000000 "
+       "00000000",
+       0},
   };
   for (const Case& c : cases) {
     parameters_.immediate_data = false;
@@ -422,7 +557,8 @@ TEST_F(InitiatorSessionTest, BreaksOffWhatTheRfcForbids) {
     const Buffer out = sent();
     Buffer bytes = pdu(c.header, counted(c.data));
     const std::uint32_t tag = load_be32(bytes.data() + 16);
-    if (tag == 0x00010000 || tag == 0x00010001) std::memcpy(bytes.data() + 16, out.data() + (tag & 1) * 48 + 16, 4);
+    if (tag == 0x00010000 || tag == 0x00010001)
+      std::memcpy(bytes.data() + 16, out.data() + (tag & 1) * 48 + 16, 4);
     EXPECT_FALSE(receive(bytes)) << c.name;
     EXPECT_NE(connection_->fault(), InitiatorConnection::Fault::none) << c.name;
     EXPECT_FALSE(receive(bytes)) << c.name;  // and stays broken
@@ -435,7 +571,9 @@ TEST_F(InitiatorSessionTest, BreaksOffWhatTheRfcForbids) {
 }
 
 TEST_F(InitiatorSessionTest, ARepeatedR2tAndOneAfterTheEndAreRefused) {
-  const char* r2t = "31800000 00000000 0001000000000000 00010000 00000001 00000100 00000011 00000018 00000000 00000000 00000200";
+  const char* r2t =
+      "31800000 00000000 0001000000000000 00010000 00000001 00000100 00000011 00000018 00000000 00000000 "
+      "00000200";
   parameters_.immediate_data = false;
   open();
   Command write(Direction::out, 512);
@@ -450,9 +588,13 @@ TEST_F(InitiatorSessionTest, ARepeatedR2tAndOneAfterTheEndAreRefused) {
   Command other(Direction::out, 512);
   ASSERT_TRUE(session_.submit(other));
   (void)sent();
-  ASSERT_TRUE(receive(pdu("21800002 00000000 0000000000000000 00020000 00000000 00000100 00000011 00000018 00000000 00000000 00000000")));
+  ASSERT_TRUE(
+      receive(pdu("21800002 00000000 0000000000000000 00020000 00000000 00000100 00000011 00000018 00000000 "
+                  "00000000 00000000")));
   EXPECT_EQ(ended().size(), 1u);
-  EXPECT_FALSE(receive(pdu("31800000 00000000 0001000000000000 00020000 00000001 00000101 00000011 00000018 00000000 00000000 00000200")));
+  EXPECT_FALSE(
+      receive(pdu("31800000 00000000 0001000000000000 00020000 00000001 00000101 00000011 00000018 00000000 "
+                  "00000000 00000200")));
 }
 
 TEST_F(InitiatorSessionTest, MoreR2tsThanAgreedAreRefused) {
@@ -461,8 +603,12 @@ TEST_F(InitiatorSessionTest, MoreR2tsThanAgreedAreRefused) {
   Command write(Direction::out, 1024);
   ASSERT_TRUE(session_.submit(write));
   (void)sent();
-  ASSERT_TRUE(receive(pdu("31800000 00000000 0001000000000000 00010000 00000001 00000100 00000011 00000018 00000000 00000000 00000200")));
-  EXPECT_FALSE(receive(pdu("31800000 00000000 0001000000000000 00010000 00000002 00000100 00000011 00000018 00000001 00000200 00000200")));
+  ASSERT_TRUE(
+      receive(pdu("31800000 00000000 0001000000000000 00010000 00000001 00000100 00000011 00000018 00000000 "
+                  "00000000 00000200")));
+  EXPECT_FALSE(
+      receive(pdu("31800000 00000000 0001000000000000 00010000 00000002 00000100 00000011 00000018 00000001 "
+                  "00000200 00000200")));
 }
 
 TEST_F(InitiatorSessionTest, DigestErrorsBreakTheConnection) {
@@ -471,7 +617,9 @@ TEST_F(InitiatorSessionTest, DigestErrorsBreakTheConnection) {
   Command read(Direction::in, 4);
   ASSERT_TRUE(session_.submit(read));
   EXPECT_EQ(sent().size(), 52u);  // header and its digest
-  Buffer bytes = pdu("25810000 00000004 0000000000000000 00010000 ffffffff 00000100 00000011 00000018 00000000 00000000 00000000");
+  Buffer bytes =
+      pdu("25810000 00000004 0000000000000000 00010000 ffffffff 00000100 00000011 00000018 00000000 00000000 "
+          "00000000");
   bytes.insert(bytes.end(), {0, 0, 0, 0});
   EXPECT_FALSE(receive(bytes));
   EXPECT_EQ(connection_->fault(), InitiatorConnection::Fault::header_digest);
@@ -480,19 +628,25 @@ TEST_F(InitiatorSessionTest, DigestErrorsBreakTheConnection) {
 
 TEST_F(InitiatorSessionTest, PingsFasterThanTheirAnswersAreTakenAreRefused) {
   open();
-  const Buffer ping = pdu("20800000 00000000 0000000000000000 ffffffff 00000007 00000100 00000010 00000017 00000000 00000000 00000000");
+  const Buffer ping =
+      pdu("20800000 00000000 0000000000000000 ffffffff 00000007 00000100 00000010 00000017 00000000 00000000 "
+          "00000000");
   int taken = 0;
   while (taken < 5000 && receive(ping)) ++taken;
   EXPECT_EQ(taken, 1024);
 }
 
-// --- everything that is not data -----------------------------------------------------------------------------------
+// --- everything that is not data
+// -----------------------------------------------------------------------------------
 
 TEST_F(InitiatorSessionTest, AnswersTheTargetsPingWithItsTransferTag) {
   open();
-  ASSERT_TRUE(receive(pdu("20800000 00000000 0003000000000000 ffffffff 12345678 00000100 00000010 00000017 00000000 00000000 00000000")));
+  ASSERT_TRUE(
+      receive(pdu("20800000 00000000 0003000000000000 ffffffff 12345678 00000100 00000010 00000017 00000000 "
+                  "00000000 00000000")));
   EXPECT_EQ(sent_hex(),
-            "40800000 00000000 00030000 00000000 ffffffff 12345678 00000010 00000100 00000000 00000000 00000000 00000000");
+            "40800000 00000000 00030000 00000000 ffffffff 12345678 00000010 00000100 00000000 00000000 "
+            "00000000 00000000");
   EXPECT_EQ(connection_->exp_stat_sn(), StatSn(0x100));  // its StatSN is the next one, not used up
 }
 
@@ -502,8 +656,12 @@ TEST_F(InitiatorSessionTest, PingsTheTarget) {
   EXPECT_FALSE(session_.ping());
   const Buffer out = sent();
   // Immediate, both a tag of ours (slot 8, the first of the control slots) and the reserved transfer tag.
-  EXPECT_EQ(to_hex(out), "40800000 00000000 00000000 00000000 00010008 ffffffff 00000010 00000100 00000000 00000000 00000000 00000000");
-  ASSERT_TRUE(receive(pdu("20800000 00000000 0000000000000000 00010008 ffffffff 00000100 00000010 00000017 00000000 00000000 00000000")));
+  EXPECT_EQ(to_hex(out),
+            "40800000 00000000 00000000 00000000 00010008 ffffffff 00000010 00000100 00000000 00000000 "
+            "00000000 00000000");
+  ASSERT_TRUE(
+      receive(pdu("20800000 00000000 0000000000000000 00010008 ffffffff 00000100 00000010 00000017 00000000 "
+                  "00000000 00000000")));
   const auto events = session_.take_events();
   ASSERT_EQ(events.size(), 1u);
   EXPECT_EQ(events[0].kind, InitiatorEvent::Kind::ping_answered);
@@ -521,8 +679,11 @@ TEST_F(InitiatorSessionTest, AbortTaskNamesTheCommandAndEndsIt) {
   task.command = &read;
   ASSERT_TRUE(session_.manage(task));
   EXPECT_EQ(sent_hex(),
-            "42810000 00000000 00010000 00000000 00010008 00010000 00000011 00000100 00000010 00000000 00000000 00000000");
-  ASSERT_TRUE(receive(pdu("22800000 00000000 0000000000000000 00010008 00000000 00000100 00000011 00000018 00000000 00000000 00000000")));
+            "42810000 00000000 00010000 00000000 00010008 00010000 00000011 00000100 00000010 00000000 "
+            "00000000 00000000");
+  ASSERT_TRUE(
+      receive(pdu("22800000 00000000 0000000000000000 00010008 00000000 00000100 00000011 00000018 00000000 "
+                  "00000000 00000000")));
   ASSERT_EQ(ended().size(), 1u);
   EXPECT_EQ(read.outcome, InitiatorOutcome::aborted);
   EXPECT_EQ(&session_.completed_tasks().pop_front(), &task);
@@ -538,7 +699,9 @@ TEST_F(InitiatorSessionTest, AbortTaskThatTheTargetRefusesLeavesTheCommand) {
   task.command = &read;
   ASSERT_TRUE(session_.manage(task));
   (void)sent();
-  ASSERT_TRUE(receive(pdu("2280ff00 00000000 0000000000000000 00010008 00000000 00000100 00000011 00000018 00000000 00000000 00000000")));
+  ASSERT_TRUE(
+      receive(pdu("2280ff00 00000000 0000000000000000 00010008 00000000 00000100 00000011 00000018 00000000 "
+                  "00000000 00000000")));
   EXPECT_TRUE(ended().empty());
   EXPECT_EQ(session_.completed_tasks().pop_front().response, TmfResponse::function_rejected);
 }
@@ -555,8 +718,11 @@ TEST_F(InitiatorSessionTest, LunResetEndsEarlierCommandsOfItsUnitOnly) {
   ASSERT_TRUE(session_.submit(later));
   const Buffer out = sent();
   EXPECT_EQ(to_hex(Bytes(out).subspan(96, 48)),
-            "42850000 00000000 00010000 00000000 00010008 ffffffff 00000012 00000100 00000000 00000000 00000000 00000000");
-  ASSERT_TRUE(receive(pdu("22800000 00000000 0000000000000000 00010008 00000000 00000100 00000013 00000018 00000000 00000000 00000000")));
+            "42850000 00000000 00010000 00000000 00010008 ffffffff 00000012 00000100 00000000 00000000 "
+            "00000000 00000000");
+  ASSERT_TRUE(
+      receive(pdu("22800000 00000000 0000000000000000 00010008 00000000 00000100 00000013 00000018 00000000 "
+                  "00000000 00000000")));
   const auto over = ended();
   ASSERT_EQ(over.size(), 1u);
   EXPECT_EQ(over[0], &mine);
@@ -574,7 +740,9 @@ TEST_F(InitiatorSessionTest, TargetWarmResetEndsEverything) {
   task.function = TmfFunction::target_warm_reset;
   ASSERT_TRUE(session_.manage(task));
   (void)sent();
-  ASSERT_TRUE(receive(pdu("22800000 00000000 0000000000000000 00010008 00000000 00000100 00000012 00000018 00000000 00000000 00000000")));
+  ASSERT_TRUE(
+      receive(pdu("22800000 00000000 0000000000000000 00010008 00000000 00000100 00000012 00000018 00000000 "
+                  "00000000 00000000")));
   EXPECT_EQ(ended().size(), 2u);
   session_.completed_tasks().clear();
 }
@@ -584,12 +752,20 @@ TEST_F(InitiatorSessionTest, JoinsATextAnswerOfSeveralPdus) {
   const std::string keys("SendTargets=All\0", 16);
   ASSERT_TRUE(session_.text(as_bytes(keys)));
   EXPECT_EQ(to_hex(Bytes(sent()).first(48)),
-            "44800000 00000010 00000000 00000000 00010008 ffffffff 00000010 00000100 00000000 00000000 00000000 00000000");
-  ASSERT_TRUE(receive(pdu("24400000 00000005 0000000000000000 00010008 00000042 00000100 00000010 00000017 00000000 00000000 00000000", as_bytes("Targe"))));
+            "44800000 00000010 00000000 00000000 00010008 ffffffff 00000010 00000100 00000000 00000000 "
+            "00000000 00000000");
+  ASSERT_TRUE(
+      receive(pdu("24400000 00000005 0000000000000000 00010008 00000042 00000100 00000010 00000017 00000000 "
+                  "00000000 00000000",
+                  as_bytes("Targe"))));
   EXPECT_EQ(sent_hex(),
-            "44800000 00000000 00000000 00000000 00010008 00000042 00000010 00000101 00000000 00000000 00000000 00000000");
+            "44800000 00000000 00000000 00000000 00010008 00000042 00000010 00000101 00000000 00000000 "
+            "00000000 00000000");
   const std::string rest("tName=iqn.x\0", 12);
-  ASSERT_TRUE(receive(pdu("24800000 0000000c 0000000000000000 00010008 ffffffff 00000101 00000010 00000017 00000000 00000000 00000000", as_bytes(rest))));
+  ASSERT_TRUE(
+      receive(pdu("24800000 0000000c 0000000000000000 00010008 ffffffff 00000101 00000010 00000017 00000000 "
+                  "00000000 00000000",
+                  as_bytes(rest))));
   const auto events = session_.take_events();
   ASSERT_EQ(events.size(), 1u);
   EXPECT_EQ(as_text(events[0].data), std::string("TargetName=iqn.x\0", 17));
@@ -600,15 +776,21 @@ TEST_F(InitiatorSessionTest, ATextAnswerOverTheLimitBreaksTheConnection) {
   const std::string keys("SendTargets=All\0", 16);
   ASSERT_TRUE(session_.text(as_bytes(keys)));
   (void)sent();
-  EXPECT_FALSE(receive(pdu("24000000 00000041 0000000000000000 00010008 00000042 00000100 00000010 00000017 00000000 00000000 00000000", counted(65))));
+  EXPECT_FALSE(
+      receive(pdu("24000000 00000041 0000000000000000 00010008 00000042 00000100 00000010 00000017 00000000 "
+                  "00000000 00000000",
+                  counted(65))));
 }
 
 TEST_F(InitiatorSessionTest, LogsOut) {
   open();
   ASSERT_TRUE(session_.logout(LogoutReason::close_session));
   EXPECT_EQ(sent_hex(),
-            "46800000 00000000 00000000 00000000 00010008 00000000 00000010 00000100 00000000 00000000 00000000 00000000");
-  ASSERT_TRUE(receive(pdu("26800000 00000000 0000000000000000 00010008 00000000 00000100 00000010 00000017 00000000 00020014 00000000")));
+            "46800000 00000000 00000000 00000000 00010008 00000000 00000010 00000100 00000000 00000000 "
+            "00000000 00000000");
+  ASSERT_TRUE(
+      receive(pdu("26800000 00000000 0000000000000000 00010008 00000000 00000100 00000010 00000017 00000000 "
+                  "00020014 00000000")));
   const auto events = session_.take_events();
   ASSERT_EQ(events.size(), 1u);
   EXPECT_EQ(events[0].kind, InitiatorEvent::Kind::logged_out);
@@ -618,7 +800,9 @@ TEST_F(InitiatorSessionTest, LogsOut) {
 
 TEST_F(InitiatorSessionTest, ReportsAsyncMessages) {
   open();
-  ASSERT_TRUE(receive(pdu("32800000 00000000 0000000000000000 ffffffff 00000000 00000100 00000010 00000017 01000000 00000005 00000000")));
+  ASSERT_TRUE(
+      receive(pdu("32800000 00000000 0000000000000000 ffffffff 00000000 00000100 00000010 00000017 01000000 "
+                  "00000005 00000000")));
   auto events = session_.take_events();
   ASSERT_EQ(events.size(), 1u);
   EXPECT_EQ(events[0].async.async_event, AsyncEvent::logout_requested);
@@ -631,7 +815,10 @@ TEST_F(InitiatorSessionTest, RejectOfATaskManagementRequestEndsItAlone) {
   InitiatorTask task;
   ASSERT_TRUE(session_.manage(task));
   const Buffer request = sent();
-  ASSERT_TRUE(receive(pdu("3f800600 00000030 0000000000000000 ffffffff 00000000 00000100 00000010 00000017 00000000 00000000 00000000", request)));
+  ASSERT_TRUE(
+      receive(pdu("3f800600 00000030 0000000000000000 ffffffff 00000000 00000100 00000010 00000017 00000000 "
+                  "00000000 00000000",
+                  request)));
   EXPECT_EQ(session_.completed_tasks().pop_front().outcome, InitiatorOutcome::rejected);
 }
 
@@ -640,7 +827,10 @@ TEST_F(InitiatorSessionTest, RejectOfACommandThatWasNotCountedBreaksTheConnectio
   Command read(Direction::in, 512);
   ASSERT_TRUE(session_.submit(read));
   const Buffer request = sent();
-  EXPECT_FALSE(receive(pdu("3f800200 00000030 0000000000000000 ffffffff 00000000 00000100 00000010 00000017 00000000 00000000 00000000", request)));
+  EXPECT_FALSE(
+      receive(pdu("3f800200 00000030 0000000000000000 ffffffff 00000000 00000100 00000010 00000017 00000000 "
+                  "00000000 00000000",
+                  request)));
 }
 
 TEST_F(InitiatorSessionTest, RejectOfACommandThatWasCountedFailsIt) {
@@ -648,7 +838,10 @@ TEST_F(InitiatorSessionTest, RejectOfACommandThatWasCountedFailsIt) {
   Command read(Direction::in, 512);
   ASSERT_TRUE(session_.submit(read));
   const Buffer request = sent();
-  ASSERT_TRUE(receive(pdu("3f800500 00000030 0000000000000000 ffffffff 00000000 00000100 00000011 00000018 00000000 00000000 00000000", request)));
+  ASSERT_TRUE(
+      receive(pdu("3f800500 00000030 0000000000000000 ffffffff 00000000 00000100 00000011 00000018 00000000 "
+                  "00000000 00000000",
+                  request)));
   ASSERT_EQ(ended().size(), 1u);
   EXPECT_EQ(read.outcome, InitiatorOutcome::rejected);
 }

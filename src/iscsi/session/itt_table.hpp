@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Commands of a session by Initiator Task Tag: open addressing with linear probing, a power-of-two size at least four
-// times the number of entries, so that a look-up is one cache line. Grows; never allocates while it does not.
+// Commands of a session by Initiator Task Tag: open addressing with linear probing, a power-of-two size at
+// least four times the number of entries, so that a look-up is one cache line. Grows; never allocates while
+// it does not.
 #pragma once
 
 #include <cstddef>

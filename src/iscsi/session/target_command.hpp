@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// One SCSI command as the target's session engine sees it: its header, its data-out plan, its place in the session. The
-// host derives its own command object from it (with the SCSI task and the memory) and keeps them in a slab.
+// One SCSI command as the target's session engine sees it: its header, its data-out plan, its place in the
+// session. The host derives its own command object from it (with the SCSI task and the memory) and keeps them
+// in a slab.
 #pragma once
 
 #include <array>
@@ -29,16 +30,19 @@ class TargetCommand : public ListNode<TargetCommand> {
   TargetSession* session = nullptr;
   TargetConnection* connection = nullptr;  // its allegiance; nullptr when that connection is gone
 
-  // Of a bidirectional command (R and W, RFC 7143 11.2.2.4): what the initiator reads at most. The host serves none.
+  // Of a bidirectional command (R and W, RFC 7143 11.2.2.4): what the initiator reads at most. The host
+  // serves none.
   std::optional<std::uint32_t> bidirectional_read_length;
   // Of the answer, set by the host before complete(); sent from iSCSIProtocolLevel 2 on (SAM-5 5.3.2).
   std::uint16_t status_qualifier = 0;
-  // Likewise: the answer tells of an abort of many tasks, so it keeps its place among the answers of all connections
-  // (Response Fence, RFC 7143 4.2.2.3.4).
+  // Likewise: the answer tells of an abort of many tasks, so it keeps its place among the answers of all
+  // connections (Response Fence, RFC 7143 4.2.2.3.4).
   bool fenced = false;
-  // Set by the host with begin_data_out() when that memory is where the data stays (the unit's own), not a buffer on the way.
+  // Set by the host with begin_data_out() when that memory is where the data stays (the unit's own), not a
+  // buffer on the way.
   bool data_is_final = false;
-  // Likewise: the data is here yet, in memory that may change; it is copied to where complete() says as it is queued.
+  // Likewise: the data is here yet, in memory that may change; it is copied to where complete() says as it is
+  // queued.
   const std::uint8_t* data_in_source = nullptr;
 
   // Keeps the object and its memory alive while the session, the decoder or the transmit queue refers to it.
@@ -48,7 +52,9 @@ class TargetCommand : public ListNode<TargetCommand> {
   // The memory that was provided so far; empty when none.
   [[nodiscard]] std::span<const iovec> data() const noexcept { return data_; }
   // Data came or will come unasked: with the command, or before the F bit of its first burst.
-  [[nodiscard]] bool expects_unsolicited() const noexcept { return unsolicited_open_ || pdu.data_segment_length != 0; }
+  [[nodiscard]] bool expects_unsolicited() const noexcept {
+    return unsolicited_open_ || pdu.data_segment_length != 0;
+  }
   // Recovery level 2: its connection was lost; it waits to be reassigned to another.
   [[nodiscard]] bool suspended() const noexcept { return lost_ != nullptr; }
   // It is over, but a Response Fence holds its answer back.
@@ -56,7 +62,9 @@ class TargetCommand : public ListNode<TargetCommand> {
   // Above recovery level 0: its data is kept, for the initiator may ask for it again.
   [[nodiscard]] bool data_retained() const noexcept { return retained_ != nullptr; }
   // Data came before there was memory for it.
-  [[nodiscard]] bool data_was_discarded() const noexcept { return unsolicited_received_ != 0 && data_.empty(); }
+  [[nodiscard]] bool data_was_discarded() const noexcept {
+    return unsolicited_received_ != 0 && data_.empty();
+  }
 
  private:
   friend class TargetSession;
@@ -89,8 +97,8 @@ class TargetCommand : public ListNode<TargetCommand> {
   std::uint32_t data_in_count_ = 0;         // Data-In and R2T PDUs sent: ExpDataSN
   std::uint8_t r2t_count_ = 0;
   std::array<ReadyToTransferSlot, limits::max_outstanding_r2t> r2t_{};
-  // Above recovery level 0: the Data-In that may be asked for again, from which byte and number on and how it was cut;
-  // unsolicited data that came damaged.
+  // Above recovery level 0: the Data-In that may be asked for again, from which byte and number on and how it
+  // was cut; unsolicited data that came damaged.
   std::span<const iovec> data_in_;
   std::uint32_t data_in_bytes_ = 0;
   std::uint32_t data_in_begin_ = 0;

@@ -8,9 +8,9 @@
 namespace perilune::iscsi {
 namespace {
 
-// Takes over what the AHS of a command say; false when they are malformed, or when R and W ask for a read length that is not
-// there, or the other way round. Bytes of a CDB that is longer than any of ours are not kept: its own length field says that
-// they are missing.
+// Takes over what the AHS of a command say; false when they are malformed, or when R and W ask for a read
+// length that is not there, or the other way round. Bytes of a CDB that is longer than any of ours are not
+// kept: its own length field says that they are missing.
 bool read_ahs(Bytes ahs, ScsiCommand& pdu, std::optional<std::uint32_t>& bidirectional_read_length) {
   const bool bidirectional = pdu.read && pdu.write;
   if (ahs.empty()) return !bidirectional;
@@ -30,8 +30,8 @@ PduDecoder::Destination destination_of(const TargetCommand& command) noexcept {
 
 }  // namespace
 
-TargetConnection::TargetConnection(TargetSession& session, const ConnectionParams& params, std::uint16_t cid, StatSn stat_sn,
-                                   TxChunkPool& chunks)
+TargetConnection::TargetConnection(TargetSession& session, const ConnectionParams& params, std::uint16_t cid,
+                                   StatSn stat_sn, TxChunkPool& chunks)
     : session_(session),
       params_(params),
       cid_(cid),
@@ -74,8 +74,9 @@ bool TargetConnection::feed(Bytes input) {
       case PduDecoder::Event::error:
         // Without markers there is no way to find the next PDU again (RFC 7143 7.7).
         ++session_.stats_.digest_errors;
-        return drop(decoder_.fault() == PduDecoder::Fault::header_digest ? "header digest error"
-                                                                         : "data segment longer than declared");
+        return drop(decoder_.fault() == PduDecoder::Fault::header_digest
+                        ? "header digest error"
+                        : "data segment longer than declared");
     }
   }
 }
@@ -152,7 +153,8 @@ bool TargetConnection::command_header() {
   if (pdu.initiator_task_tag == reserved_tag) return drop("SCSI command with the reserved task tag");
   if (length != 0 && !pdu.write) return drop("data with a command that does not write");
   if (length != 0 && !session_.params_.immediate_data) return drop("immediate data was not negotiated");
-  if (!pdu.final && (!pdu.write || session_.params_.initial_r2t)) return drop("unsolicited data was not negotiated");
+  if (!pdu.final && (!pdu.write || session_.params_.initial_r2t))
+    return drop("unsolicited data was not negotiated");
   if (length > pdu.expected_data_transfer_length) return drop("more immediate data than the transfer length");
   if (length > session_.params_.first_burst_length) return drop("more immediate data than FirstBurstLength");
   if (pdu.immediate && session_.immediate_used_ >= limits::max_immediate_commands) {
@@ -161,8 +163,9 @@ bool TargetConnection::command_header() {
     return true;
   }
   std::optional<std::uint32_t> bidirectional_read_length;
-  const bool malformed = (pdu.total_ahs_length != 0 || (pdu.read && pdu.write)) &&
-                         !read_ahs(pdu.total_ahs_length != 0 ? decoder_.ahs() : Bytes{}, pdu, bidirectional_read_length);
+  const bool malformed =
+      (pdu.total_ahs_length != 0 || (pdu.read && pdu.write)) &&
+      !read_ahs(pdu.total_ahs_length != 0 ? decoder_.ahs() : Bytes{}, pdu, bidirectional_read_length);
   const bool twice = session_.find_command(pdu.initiator_task_tag) != nullptr;
   if (malformed || twice || session_.shutting_down_ || logging_out_) {
     refuse_command(pdu, malformed ? RejectReason::invalid_pdu_field
@@ -185,7 +188,8 @@ bool TargetConnection::command_header() {
     if (!pdu.immediate) session_.advance(pdu.cmd_sn);
     session_.accept(*command);
   } else {
-    const std::uint32_t most = std::min(pdu.expected_data_transfer_length, session_.params_.first_burst_length);
+    const std::uint32_t most =
+        std::min(pdu.expected_data_transfer_length, session_.params_.first_burst_length);
     session_.host_.prepare_unsolicited(*command, most);
   }
   if (!command->data_.empty()) decoder_.deliver_into(command->data_, 0, destination_of(*command));
@@ -210,9 +214,11 @@ bool TargetConnection::data_out_header() {
     offset = command->unsolicited_received_;
     const std::uint32_t most =
         std::min(command->pdu.expected_data_transfer_length, session_.params_.first_burst_length);
-    if (pdu.buffer_offset != offset || length > most - offset) return drop("unsolicited Data-Out outside its burst");
+    if (pdu.buffer_offset != offset || length > most - offset)
+      return drop("unsolicited Data-Out outside its burst");
     // The first data of a command that waits for its turn.
-    if (offset == 0 && !command->delivered_ && command->data_.empty()) session_.host_.prepare_unsolicited(*command, most);
+    if (offset == 0 && !command->delivered_ && command->data_.empty())
+      session_.host_.prepare_unsolicited(*command, most);
   } else {
     const auto slot = std::find_if(command->r2t_.begin(), command->r2t_.end(), [&](const auto& s) {
       return s.ttt == pdu.target_transfer_tag && s.next_offset != s.end_offset;
@@ -220,7 +226,8 @@ bool TargetConnection::data_out_header() {
     if (command->r2t_count_ == 0 || slot == command->r2t_.end()) return drop("Data-Out for no R2T");
     if (pdu.data_sn != slot->next_data_sn) return drop("Data-Out out of sequence");
     offset = slot->next_offset;
-    if (pdu.buffer_offset != offset || length > slot->end_offset - offset) return drop("Data-Out outside its R2T");
+    if (pdu.buffer_offset != offset || length > slot->end_offset - offset)
+      return drop("Data-Out outside its R2T");
     if (pdu.final != (offset + length == slot->end_offset)) return drop("Data-Out with a wrong F bit");
   }
   command->hold.retain();
@@ -230,8 +237,8 @@ bool TargetConnection::data_out_header() {
   return true;
 }
 
-// The command's data PDU is over (or its connection is). nullptr: it was aborted while it was received; otherwise the caller
-// takes over the reference.
+// The command's data PDU is over (or its connection is). nullptr: it was aborted while it was received;
+// otherwise the caller takes over the reference.
 TargetCommand* TargetConnection::end_receiving() {
   TargetCommand* command = receiving_;
   receiving_ = nullptr;
@@ -286,8 +293,8 @@ bool TargetConnection::command_pdu() {
   }
   command->unsolicited_received_ = decoder_.data_length();
   if (is_new) {
-    // While it was received, another connection may have brought the same, an abort may have used its number up, or this
-    // connection's logout may have begun.
+    // While it was received, another connection may have brought the same, an abort may have used its number
+    // up, or this connection's logout may have begun.
     const ScsiCommand& pdu = command->pdu;
     const bool raced = session_.params_.max_connections > 1;
     const bool twice = raced && session_.find_command(pdu.initiator_task_tag) != nullptr;
@@ -316,14 +323,15 @@ bool TargetConnection::command_pdu() {
   return true;
 }
 
-// RFC 7143 7.8: a PDU that is no Data-Out is discarded whole, and its CmdSN stays a hole. Only a retry fills it, which is
-// recovery within command (7.2.1) and not for level 0: there, nothing behind the hole would ever be served, so the connection
-// ends behind the Reject, and the session recovers.
+// RFC 7143 7.8: a PDU that is no Data-Out is discarded whole, and its CmdSN stays a hole. Only a retry fills
+// it, which is recovery within command (7.2.1) and not for level 0: there, nothing behind the hole would ever
+// be served, so the connection ends behind the Reject, and the session recovers.
 void TargetConnection::discard_damaged() {
   const std::uint8_t* bhs = decoder_.bhs();
   ++session_.stats_.digest_errors;
   send_reject(RejectReason::data_digest_error, bhs);
-  const bool numbered = !immediate(bhs) && !(opcode(bhs) == Opcode::nop_out && initiator_task_tag(bhs) == reserved_tag);
+  const bool numbered =
+      !immediate(bhs) && !(opcode(bhs) == Opcode::nop_out && initiator_task_tag(bhs) == reserved_tag);
   if (!numbered || session_.retains()) return;
   drop_reason_ = "data digest error";
   draining_ = true;
@@ -362,7 +370,8 @@ bool TargetConnection::data_out_pdu() {
       }
       slot.next_offset += length;
       ++slot.next_data_sn;
-      if (slot.next_offset == slot.end_offset && (slot.lost_end == 0 || !session_.recover_data_out(*command, slot))) {
+      if (slot.next_offset == slot.end_offset &&
+          (slot.lost_end == 0 || !session_.recover_data_out(*command, slot))) {
         slot.ttt = reserved_tag;
         --command->r2t_count_;
         if (command->active_ && command->wants_data_) session_.pump_data_out(*command);
@@ -542,7 +551,8 @@ void TargetConnection::send_text_response(TextResponse response, Bytes data) {
   send_status(response, data);
 }
 
-void TargetConnection::send_reject(RejectReason reason, const std::uint8_t* rejected_bhs, DataSn next_data_sn) {
+void TargetConnection::send_reject(RejectReason reason, const std::uint8_t* rejected_bhs,
+                                   DataSn next_data_sn) {
   ++session_.stats_.rejects;
   RejectPdu reject;
   reject.reason = reason;

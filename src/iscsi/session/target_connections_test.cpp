@@ -44,7 +44,9 @@ class TargetConnectionsTest : public testing::Test {
   }
 
   template <class P>
-  bool send(std::uint16_t cid, const P& pdu, Bytes data = {}) { return connections.at(cid)->feed(to_wire(pdu, data, digests)); }
+  bool send(std::uint16_t cid, const P& pdu, Bytes data = {}) {
+    return connections.at(cid)->feed(to_wire(pdu, data, digests));
+  }
   std::vector<Pdu> output(std::uint16_t cid) { return take_output(*connections.at(cid), digests); }
   static ScsiCommand read_command(Itt itt, std::uint32_t cmd_sn) {
     ScsiCommand pdu;
@@ -358,7 +360,8 @@ TEST_F(TargetConnectionsTest, AnImmediateAbortOfATaskSetWaitsForWhatIsStillUnder
   EXPECT_EQ(output(1)[0].bhs[0], 0x22);
 }
 
-// RFC 7143 4.2.3.3 b makes no difference: what was discarded for its digest is sent again, or given up by ABORT TASK.
+// RFC 7143 4.2.3.3 b makes no difference: what was discarded for its digest is sent again, or given up by
+// ABORT TASK.
 TEST_F(TargetConnectionsTest, OnASingleConnectionItWaitsForWhatIsMissingToo) {
   drop(2);
   ASSERT_TRUE(send(1, read_command(12, 101)));
@@ -475,7 +478,8 @@ TEST_F(TargetConnectionsTest, FastAbortTellsTheOtherConnectionsOnceForEachUnit) 
 }
 
 TEST_F(TargetConnectionsTest, AnEndFromAnotherSessionIsAnnouncedWithFastAbortOnly) {
-  for (const TaskReporting reporting : {TaskReporting::rfc3720, TaskReporting::response_fence, TaskReporting::fast_abort}) {
+  for (const TaskReporting reporting :
+       {TaskReporting::rfc3720, TaskReporting::response_fence, TaskReporting::fast_abort}) {
     begin(false, reporting);
     host.commands.clear();
     ASSERT_TRUE(send(1, at_once(read_command(11, 100))));
@@ -485,7 +489,8 @@ TEST_F(TargetConnectionsTest, AnEndFromAnotherSessionIsAnnouncedWithFastAbortOnl
     for (const std::uint16_t cid : {std::uint16_t{1}, std::uint16_t{2}}) {
       EXPECT_EQ(output(cid).size(), reporting == TaskReporting::fast_abort ? 1u : 0u);
     }
-    for (TargetCommand* command : std::vector<TargetCommand*>(host.commands)) session->request_abort(*command);
+    for (TargetCommand* command : std::vector<TargetCommand*>(host.commands))
+      session->request_abort(*command);
   }
 }
 
@@ -560,7 +565,8 @@ TEST_F(TargetConnectionsTest, AnAbortOfWhatIsHeldBackIsNotReported) {
   session->abort_reported(*commands[0]);
   complete(*commands[2]);
   EXPECT_TRUE(output(1).empty());
-  EXPECT_EQ(output(2).size(), 3u) << "the first answer, the ping behind it, and one that nothing holds back any more";
+  EXPECT_EQ(output(2).size(), 3u)
+      << "the first answer, the ping behind it, and one that nothing holds back any more";
   EXPECT_TRUE(session->idle());
 }
 
@@ -649,8 +655,10 @@ TEST_F(TargetConnectionsTest, EachConnectionHasItsOwnPing) {
 
 TEST_F(TargetConnectionsTest, WhatWaitsForAnEarlierNumberIsBoundedInBytes) {
   std::uint32_t sn = 100;
-  while (session->max_cmd_sn().ahead_of(session->exp_cmd_sn()) + 1 < 32) {  // an initiator that uses its window gets more
-    for (const CmdSn most = session->max_cmd_sn(); !CmdSn(sn).after(most); ++sn) ASSERT_TRUE(send(1, read_command(sn, sn)));
+  while (session->max_cmd_sn().ahead_of(session->exp_cmd_sn()) + 1 < 32) {  // an initiator that uses its
+                                                                            // window gets more
+    for (const CmdSn most = session->max_cmd_sn(); !CmdSn(sn).after(most); ++sn)
+      ASSERT_TRUE(send(1, read_command(sn, sn)));
     for (TargetCommand* command : std::exchange(host.commands, {})) complete(*command);
     (void)output(1);
   }

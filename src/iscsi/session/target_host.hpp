@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the target's session engine asks of the program around it. The engine never blocks, waits or looks at a clock;
-// the host owns memory, SCSI, time and sockets. One thread.
+// What the target's session engine asks of the program around it. The engine never blocks, waits or looks at
+// a clock; the host owns memory, SCSI, time and sockets. One thread.
 #pragma once
 
 #include <cstdint>
@@ -26,7 +26,8 @@ struct TaskManagement : ListNode<TaskManagement> {
   bool waits_for_data_ = false;  // of R2Ts of the tasks it will take
 };
 
-// A READ or WRITE in its turn that came whole, in one PDU, and can be answered in one. Its CDB is valid during the call.
+// A READ or WRITE in its turn that came whole, in one PDU, and can be answered in one. Its CDB is valid
+// during the call.
 struct WholeTransfer {
   Lun lun = 0;
   const std::uint8_t* cdb = nullptr;  // 16 bytes
@@ -38,50 +39,59 @@ class TargetHost {
  public:
   virtual ~TargetHost() = default;
 
-  // Command objects. nullptr: none can be had (the command is answered with TASK SET FULL by a reserve of the engine).
+  // Command objects. nullptr: none can be had (the command is answered with TASK SET FULL by a reserve of the
+  // engine).
   [[nodiscard]] virtual TargetCommand* acquire_command(TargetSession& session) = 0;
   virtual void release_command(TargetCommand& command) = 0;  // nothing refers to it any more
 
-  // Data comes before on_command() can be called (the command is out of order, or a digest must be checked first):
-  // provide_memory() of at least `bytes`. When there is none the data is discarded; command.data() is empty then.
+  // Data comes before on_command() can be called (the command is out of order, or a digest must be checked
+  // first): provide_memory() of at least `bytes`. When there is none the data is discarded; command.data() is
+  // empty then.
   virtual void prepare_unsolicited(TargetCommand& command, std::uint32_t bytes) = 0;
 
-  // When the host can answer it this moment with GOOD and no residual: its memory, of exactly `bytes`. The engine fills it
-  // (write) or sends from it (read; it stays put as long as the connection) before it returns, and no command object is made.
-  // Empty: on_command() follows.
+  // When the host can answer it this moment with GOOD and no residual: its memory, of exactly `bytes`. The
+  // engine fills it (write) or sends from it (read; it stays put as long as the connection) before it
+  // returns, and no command object is made. Empty: on_command() follows.
   [[nodiscard]] virtual MutableBytes transfer_at_once(TargetSession&, const WholeTransfer&) { return {}; }
 
-  // A command, in CmdSN order. The host answers, now or later, with begin_data_out(), or with complete(). When
-  // unsolicited data is still to come (command.expects_unsolicited()), it provides memory for it before it returns.
+  // A command, in CmdSN order. The host answers, now or later, with begin_data_out(), or with complete().
+  // When unsolicited data is still to come (command.expects_unsolicited()), it provides memory for it before
+  // it returns.
   virtual void on_command(TargetCommand& command) = 0;
   // All data that begin_data_out() asked for is in the memory.
   virtual void on_data_out(TargetCommand& command) = 0;
-  // Above recovery level 0: the command was answered, and its data and memory are kept until the initiator acknowledges the
-  // answer, its connection is gone, or the host needs them (TargetSession::forget_data(), also from inside this call).
+  // Above recovery level 0: the command was answered, and its data and memory are kept until the initiator
+  // acknowledges the answer, its connection is gone, or the host needs them (TargetSession::forget_data(),
+  // also from inside this call).
   virtual void on_data_retained(TargetCommand&) {}
-  virtual void on_data_forgotten(TargetCommand&) {}  // kept no longer; release_command() follows once it has been sent
-  // Recovery level 2: tasks of a connection that is gone wait to be reassigned, and so does the session if it was the last. The
-  // host calls TargetSession::expire(lost) after Time2Wait and Time2Retain, counted from this call (a second one, when the
-  // connection has been logged out for recovery, begins anew) unless on_recovery_over() comes first.
+  virtual void on_data_forgotten(TargetCommand&) {}  // kept no longer; release_command() follows once it has
+                                                     // been sent
+  // Recovery level 2: tasks of a connection that is gone wait to be reassigned, and so does the session if it
+  // was the last. The host calls TargetSession::expire(lost) after Time2Wait and Time2Retain, counted from
+  // this call (a second one, when the connection has been logged out for recovery, begins anew) unless
+  // on_recovery_over() comes first.
   virtual void on_recovery_wait(TargetSession&, std::uint32_t /*lost*/) {}
   virtual void on_recovery_over(TargetSession&, std::uint32_t /*lost*/) {}
-  // A data PDU of the command arrived damaged (data digest): answer with CHECK CONDITION, PROTOCOL SERVICE CRC ERROR.
+  // A data PDU of the command arrived damaged (data digest): answer with CHECK CONDITION, PROTOCOL SERVICE
+  // CRC ERROR.
   virtual void on_data_lost(TargetCommand& command) = 0;
 
-  // ABORT TASK (with `referenced`, when the session has it) and all the others but TASK REASSIGN. The host ends tasks by
-  // abort(), and when they are over answers with finish_task_management().
+  // ABORT TASK (with `referenced`, when the session has it) and all the others but TASK REASSIGN. The host
+  // ends tasks by abort(), and when they are over answers with finish_task_management().
   virtual void on_task_management(TaskManagement& request) = 0;
-  // A task management request waits for data that was asked for (RFC 7143 4.2.3.3). When that has lasted long enough (there
-  // are initiators that never send it), the host calls end_data_waits(); it may do so when nothing waits any more.
+  // A task management request waits for data that was asked for (RFC 7143 4.2.3.3). When that has lasted long
+  // enough (there are initiators that never send it), the host calls end_data_waits(); it may do so when
+  // nothing waits any more.
   virtual void on_data_wait(TargetSession& session) = 0;
-  // End this command (logout, drop, request_abort()), then call abort_finished(): at once or later. Nothing is being
-  // received into its memory.
+  // End this command (logout, drop, request_abort()), then call abort_finished(): at once or later. Nothing
+  // is being received into its memory.
   virtual void abort(TargetCommand& command) = 0;
 
   virtual void on_text(TargetConnection& connection, const TextRequest& request, Bytes data) = 0;
   // A logout of this connection was answered; after what is queued has been sent it is to be closed.
   virtual void on_logged_out(TargetConnection& connection) = 0;
-  // A logout on another connection ends this one: close it at once (and destroy it later, never from inside this call).
+  // A logout on another connection ends this one: close it at once (and destroy it later, never from inside
+  // this call).
   virtual void close_connection(TargetConnection& connection) = 0;
   // A connection is gone and the last command that was allegiant to it, or to one before, has ended.
   virtual void on_orphans_ended(TargetSession& session) = 0;

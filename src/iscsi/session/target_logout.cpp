@@ -20,10 +20,12 @@ void TargetSession::begin_logout(TargetConnection& connection, const LogoutReque
   logouts_.push_back(logout);
   connection.logging_out_ = logout.ends != Ends::other_connection;
   for (TargetConnection* other : connections_) {
-    const bool named = logout.ends == Ends::session || (logout.ends == Ends::other_connection && other->cid_ == pdu.cid);
+    const bool named =
+        logout.ends == Ends::session || (logout.ends == Ends::other_connection && other->cid_ == pdu.cid);
     if (!named || other == &connection) continue;
     other->fate_ = recovery ? Fate::removed : Fate::closed;
-    // Those of a session are closed when the answer goes (RFC 7143 8.1.3, transition 18): then it says that they are.
+    // Those of a session are closed when the answer goes (RFC 7143 8.1.3, transition 18): then it says that
+    // they are.
     if (logout.ends != Ends::session) host_.close_connection(*other);
   }
   if (logout.ends == Ends::session) {
@@ -57,8 +59,8 @@ void TargetSession::end_own_connection(TargetConnection& connection, LogoutReaso
   for (Deferred& d : deferred_) {
     if (d.connection == &connection) drop_deferred(d);
   }
-  while (TargetCommand* command =
-             active_.find([&](const TargetCommand& c) { return c.connection == &connection && !c.aborted_; })) {
+  while (TargetCommand* command = active_.find(
+             [&](const TargetCommand& c) { return c.connection == &connection && !c.aborted_; })) {
     request_abort(*command);
   }
   answer_logouts();
@@ -91,7 +93,8 @@ void TargetSession::answer_logouts() {
     response.initiator_task_tag = logout.pdu.initiator_task_tag;
     response.time2wait = static_cast<std::uint16_t>(params_.default_time2wait);
     const bool recovery = logout.pdu.reason == LogoutReason::remove_connection_for_recovery;
-    response.time2retain = recovery ? static_cast<std::uint16_t>(params_.default_time2retain) : std::uint16_t{0};
+    response.time2retain =
+        recovery ? static_cast<std::uint16_t>(params_.default_time2retain) : std::uint16_t{0};
     connection.send_status(response);
     if (logout.ends == Ends::other_connection) continue;
     connection.draining_ = true;

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Recovery within a command and within a connection (RFC 7143 7.1.4, 11.16: error recovery level 1), the target's side.
+// Recovery within a command and within a connection (RFC 7143 7.1.4, 11.16: error recovery level 1), the
+// target's side.
 //
-// A header digest error ends the connection, so what is lost here is data and status on the way to the initiator (it asks by
-// SNACK) and Data-Out whose data digest is wrong (we ask by a recovery R2T). Every status is kept until ExpStatSN passes it,
-// and a read's data with it, unless the host needs the memory. We never set the A bit, so that no DataACK is legal: data and
-// status leave together, and what acknowledges the one acknowledges the other.
+// A header digest error ends the connection, so what is lost here is data and status on the way to the
+// initiator (it asks by SNACK) and Data-Out whose data digest is wrong (we ask by a recovery R2T). Every
+// status is kept until ExpStatSN passes it, and a read's data with it, unless the host needs the memory. We
+// never set the A bit, so that no DataACK is legal: data and status leave together, and what acknowledges the
+// one acknowledges the other.
 #include <algorithm>
 #include <cstring>
 
@@ -20,7 +22,8 @@ void TargetConnection::retain(const std::uint8_t* bhs, Bytes data, TargetCommand
   kept.sent = true;
   retained_bytes_ += kept.own_bytes();
   // Every request acknowledges what came before it; one that sends none is asked to.
-  if (retained_.size() > limits::max_retained_status / 2 || retained_bytes_ > limits::max_retained_bytes / 2) send_ping();
+  if (retained_.size() > limits::max_retained_status / 2 || retained_bytes_ > limits::max_retained_bytes / 2)
+    send_ping();
   if (command != nullptr) keep_data(kept, *command);
 }
 
@@ -114,9 +117,9 @@ TargetConnection::Refusal TargetConnection::status_snack(const SnackRequest& pdu
 
 // The latest: a tag is free for another command once the initiator has its answer.
 RetainedStatus* TargetConnection::retained_answer_of(Itt itt) {
-  const auto found = std::find_if(retained_.rbegin(), retained_.rend(), [itt](const RetainedStatus& retained) {
-    return retained.answers_command() && retained.itt() == itt;
-  });
+  const auto found = std::find_if(
+      retained_.rbegin(), retained_.rend(),
+      [itt](const RetainedStatus& retained) { return retained.answers_command() && retained.itt() == itt; });
   return found == retained_.rend() ? nullptr : &*found;
 }
 
@@ -128,7 +131,8 @@ TargetConnection::Refusal TargetConnection::data_snack(const SnackRequest& pdu) 
   const std::uint64_t begin = pdu.beg_run;
   const std::uint64_t end = pdu.run_length == 0 ? answer->data_in_count : begin + pdu.run_length;
   if (end > answer->data_in_count || (begin >= end && !everything)) return RejectReason::protocol_error;
-  // RFC 7143 11.17.1: a status was sent before, so that the Reject alone tells that the data cannot be had again.
+  // RFC 7143 11.17.1: a status was sent before, so that the Reject alone tells that the data cannot be had
+  // again.
   if (answer->data_forgotten) return RejectReason::snack_reject;
   if (answer->command == nullptr) return {};  // there was none
   TargetCommand& command = *answer->command;
@@ -155,11 +159,12 @@ TargetConnection::Refusal TargetConnection::r2t_snack(const SnackRequest& pdu, T
   return {};
 }
 
-// RFC 7143 11.16.2, 11.16.4: all data anew (nothing is ever acknowledged by DataACK), cut for what the initiator takes now, and
-// the same status with the SNACK Tag in it.
+// RFC 7143 11.16.2, 11.16.4: all data anew (nothing is ever acknowledged by DataACK), cut for what the
+// initiator takes now, and the same status with the SNACK Tag in it.
 TargetConnection::Refusal TargetConnection::r_data_snack(const SnackRequest& pdu) {
   RetainedStatus* answer = retained_answer_of(pdu.initiator_task_tag);
-  if (answer == nullptr || session_.by_itt_.find(pdu.initiator_task_tag) != nullptr) return RejectReason::protocol_error;
+  if (answer == nullptr || session_.by_itt_.find(pdu.initiator_task_tag) != nullptr)
+    return RejectReason::protocol_error;
   if (pdu.beg_run != 0 || pdu.run_length != 0) return RejectReason::protocol_error;
   const std::uint32_t tag = pdu.target_transfer_or_snack_tag;
   if (tag == reserved_tag || tag == 0) return RejectReason::protocol_error;
@@ -200,8 +205,8 @@ void TargetSession::resend_data_in(TargetConnection& connection, TargetCommand& 
   host_.on_output(connection);
 }
 
-// The burst is complete but for what came damaged: asked for again at once (RFC 7143 7.1.4.1), in the place of the R2T that was
-// answered.
+// The burst is complete but for what came damaged: asked for again at once (RFC 7143 7.1.4.1), in the place
+// of the R2T that was answered.
 bool TargetSession::recover_data_out(TargetCommand& command, TargetCommand::ReadyToTransferSlot& slot) {
   PERILUNE_ASSERT(slot.lost_begin < slot.lost_end || slot.lost_end == 0);
   if (command.aborted_) return false;

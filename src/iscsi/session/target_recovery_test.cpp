@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Error recovery level 1 of the engine: SNACK, retained status and data, recovery R2Ts (RFC 7143 7.1.4, 7.8, 11.16).
+// Error recovery level 1 of the engine: SNACK, retained status and data, recovery R2Ts (RFC
+// 7143 7.1.4, 7.8, 11.16).
 #include <gtest/gtest.h>
 
 #include "iscsi/session/target_session_test_support.hpp"
@@ -17,7 +18,8 @@ class TargetRecoveryTest : public testing::Test {
     connection_params.max_recv_data_segment_length = 65536;
     digests = connection_params.data_digest;
     session = std::make_unique<TargetSession>(host, params, CmdSn(100), 32);
-    connection = std::make_unique<TargetConnection>(*session, connection_params, std::uint16_t{1}, StatSn(7), chunks);
+    connection =
+        std::make_unique<TargetConnection>(*session, connection_params, std::uint16_t{1}, StatSn(7), chunks);
     next = CmdSn(100);
   }
   void TearDown() override {
@@ -65,8 +67,8 @@ class TargetRecoveryTest : public testing::Test {
     nop.exp_stat_sn = StatSn(exp_stat_sn);
     EXPECT_TRUE(send(nop));
   }
-  bool snack(std::uint8_t type, Itt itt, std::uint32_t begin, std::uint32_t length, std::uint32_t tag = 0xffffffff,
-             std::uint32_t exp_stat_sn = 7) {
+  bool snack(std::uint8_t type, Itt itt, std::uint32_t begin, std::uint32_t length,
+             std::uint32_t tag = 0xffffffff, std::uint32_t exp_stat_sn = 7) {
     std::uint8_t bhs[48] = {0x10, static_cast<std::uint8_t>(0x80 | type)};  // RFC 7143 11.16, by hand
     store_be32(&bhs[16], itt);
     store_be32(&bhs[20], tag);
@@ -186,7 +188,8 @@ TEST_F(TargetRecoveryTest, DataInIsSentAgainByNumber) {
   EXPECT_EQ(again[0].bhs, first[3].bhs);
   ASSERT_TRUE(snack(0, 5, 0, 0));
   EXPECT_EQ(output().size(), 4u);
-  for (const auto& [begin, length] : std::vector<std::pair<std::uint32_t, std::uint32_t>>{{4, 0}, {3, 2}, {1, 0xffffffff}}) {
+  for (const auto& [begin, length] :
+       std::vector<std::pair<std::uint32_t, std::uint32_t>>{{4, 0}, {3, 2}, {1, 0xffffffff}}) {
     ASSERT_TRUE(snack(0, 5, begin, length));
     expect_reject(0x04, 4);  // DataSN: the next that would be sent (RFC 7143 11.17.2)
   }
@@ -383,7 +386,8 @@ TEST_F(TargetRecoveryTest, DamagedDataIsAskedForAgain) {
   data.final = true;
   ASSERT_TRUE(send(data, as_bytes(std::string(512, 'B'))));
   ASSERT_EQ(host.written.size(), 1u);
-  EXPECT_EQ(as_text(host.items[0]->memory), std::string(512, 'a') + std::string(512, 'B') + std::string(512, 'c'));
+  EXPECT_EQ(as_text(host.items[0]->memory),
+            std::string(512, 'a') + std::string(512, 'B') + std::string(512, 'c'));
   complete(*host.written[0]);
   EXPECT_EQ(load_be32(&output()[0].bhs[36]), 2u) << "ExpDataSN counts the recovery R2T";
 }
@@ -421,7 +425,8 @@ TEST_F(TargetRecoveryTest, DamagedUnsolicitedDataIsAskedForBeforeTheRest) {
   data.buffer_offset = 1024;
   ASSERT_TRUE(send(data, as_bytes(std::string(1024, 'c'))));
   ASSERT_EQ(host.written.size(), 1u);
-  EXPECT_EQ(as_text(host.items[0]->memory), std::string(512, 'A') + std::string(512, 'b') + std::string(1024, 'c'));
+  EXPECT_EQ(as_text(host.items[0]->memory),
+            std::string(512, 'A') + std::string(512, 'b') + std::string(1024, 'c'));
 }
 
 TEST_F(TargetRecoveryTest, DamageWithoutEndFailsTheTask) {

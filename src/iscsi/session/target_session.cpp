@@ -12,7 +12,8 @@ namespace perilune::iscsi {
 
 void TargetCommand::on_unreferenced() { session->host_.release_command(*this); }
 
-TargetSession::TargetSession(TargetHost& host, const SessionParams& params, CmdSn first_cmd_sn, std::uint32_t window_max)
+TargetSession::TargetSession(TargetHost& host, const SessionParams& params, CmdSn first_cmd_sn,
+                             std::uint32_t window_max)
     : host_(host),
       params_(params),
       exp_cmd_sn_(first_cmd_sn),
@@ -51,15 +52,18 @@ void TargetSession::adjust_window() {
       ++slots_;
       ++backed_slots_;
     }
-    for (TargetConnection* connection : connections_) connection->tx_.reserve(std::size_t{slots_} * 4, slots_ / 4 + 2);
+    for (TargetConnection* connection : connections_)
+      connection->tx_.reserve(std::size_t{slots_} * 4, slots_ / 4 + 2);
   }
   const std::uint32_t open = slots_ > slots_used_ ? slots_ - slots_used_ : 0;
   const CmdSn candidate = exp_cmd_sn_.plus(open).minus(1);
   if (candidate.after(max_cmd_sn_)) max_cmd_sn_ = candidate;
 }
 
-// What the initiator had under way when it sent a command: what is under way here, and what it had not heard the end of.
-void TargetSession::note_use_of_window(const TargetConnection& connection, StatSn exp_stat_sn, std::uint32_t used) noexcept {
+// What the initiator had under way when it sent a command: what is under way here, and what it had not heard
+// the end of.
+void TargetSession::note_use_of_window(const TargetConnection& connection, StatSn exp_stat_sn,
+                                       std::uint32_t used) noexcept {
   const std::int32_t unheard = connection.stat_sn_.ahead_of(exp_stat_sn);
   if (std::int64_t{used} + std::max(unheard, 0) >= std::int64_t{slots_} - slots_ / 4) window_pressed_ = true;
 }
@@ -130,7 +134,8 @@ void TargetSession::drop_deferred(Deferred& deferred) {
 }
 
 bool TargetSession::waits_in_list(CmdSn sn) const noexcept {
-  return std::any_of(deferred_.begin(), deferred_.end(), [sn](const Deferred& d) { return d.consumes && d.cmd_sn == sn; });
+  return std::any_of(deferred_.begin(), deferred_.end(),
+                     [sn](const Deferred& d) { return d.consumes && d.cmd_sn == sn; });
 }
 
 // ---- commands ----
@@ -154,7 +159,8 @@ TargetCommand* TargetSession::open_command(TargetConnection& connection, const S
   command->transfer_ = 0;
   command->next_r2t_offset_ = 0;
   command->data_in_count_ = 0;
-  if (command->r2t_count_ != 0) command->r2t_ = {};  // its last use was aborted: stale tags would match new ones
+  if (command->r2t_count_ != 0)
+    command->r2t_ = {};  // its last use was aborted: stale tags would match new ones
   command->r2t_count_ = 0;
   command->delivered_ = command->wants_data_ = command->digest_failed_ = command->outcome_waits_ = false;
   command->aborted_ = command->abort_waits_ = false;
@@ -232,15 +238,19 @@ void TargetSession::orphans_ended() {
   host_.on_orphans_ended(*this);
 }
 
-void TargetSession::provide_memory(TargetCommand& command, std::span<const iovec> memory) { command.data_ = memory; }
+void TargetSession::provide_memory(TargetCommand& command, std::span<const iovec> memory) {
+  command.data_ = memory;
+}
 
-void TargetSession::begin_data_out(TargetCommand& command, std::span<const iovec> memory, std::uint64_t wanted_bytes) {
+void TargetSession::begin_data_out(TargetCommand& command, std::span<const iovec> memory,
+                                   std::uint64_t wanted_bytes) {
   PERILUNE_ASSERT(command.active_);
   command.data_ = memory;
-  command.transfer_ =
-      static_cast<std::uint32_t>(std::min<std::uint64_t>(wanted_bytes, command.pdu.expected_data_transfer_length));
+  command.transfer_ = static_cast<std::uint32_t>(
+      std::min<std::uint64_t>(wanted_bytes, command.pdu.expected_data_transfer_length));
   command.wants_data_ = true;
-  if (!command.unsolicited_open_ && (command.connection == nullptr || command.connection->receiving_ != &command)) {
+  if (!command.unsolicited_open_ &&
+      (command.connection == nullptr || command.connection->receiving_ != &command)) {
     unsolicited_ended(command);
   }
 }
@@ -267,7 +277,8 @@ void TargetSession::pump_data_out(TargetCommand& command) {
     return;
   }
   const auto most = std::min<std::uint32_t>(params_.max_outstanding_r2t, limits::max_outstanding_r2t);
-  while (!command.ending_ && command.r2t_count_ < most && command.next_r2t_offset_ < command.transfer_) send_r2t(command);
+  while (!command.ending_ && command.r2t_count_ < most && command.next_r2t_offset_ < command.transfer_)
+    send_r2t(command);
   if (command.r2t_count_ == 0 && command.next_r2t_offset_ >= command.transfer_) {
     command.wants_data_ = false;
     stats_.bytes_written += command.transfer_;
@@ -287,8 +298,8 @@ void TargetSession::send_r2t(TargetCommand& command) {
   }
 }
 
-void TargetSession::send_r2t(TargetCommand& command, TargetCommand::ReadyToTransferSlot& slot, std::uint32_t begin,
-                             std::uint32_t end) {
+void TargetSession::send_r2t(TargetCommand& command, TargetCommand::ReadyToTransferSlot& slot,
+                             std::uint32_t begin, std::uint32_t end) {
   if (next_ttt_ == reserved_tag) next_ttt_ = 1;
   slot = {next_ttt_++, begin, end, DataSn(0), DataSn(command.data_in_count_++), begin, 0, 0};
   ++stats_.r2t_pdus;
@@ -310,8 +321,9 @@ void TargetSession::encode_r2t(const TargetCommand& command, const TargetCommand
   connection->send(r2t);
 }
 
-void TargetSession::complete(TargetCommand& command, std::uint8_t status, Bytes sense, std::span<const iovec> data_in,
-                             std::uint32_t data_in_bytes, std::uint64_t wanted_bytes) {
+void TargetSession::complete(TargetCommand& command, std::uint8_t status, Bytes sense,
+                             std::span<const iovec> data_in, std::uint32_t data_in_bytes,
+                             std::uint64_t wanted_bytes) {
   PERILUNE_ASSERT(command.active_);
   command.wants_data_ = false;
   const TargetConnection* connection = command.connection;
@@ -360,7 +372,8 @@ void TargetSession::send_response(TargetCommand& command) {
     free_slot();
     ++immediate_used_;  // close_command() takes it back
   }
-  if (bytes != 0 && connection != nullptr) send_data_in(command, data_in, bytes, status_with_data, status, residual);
+  if (bytes != 0 && connection != nullptr)
+    send_data_in(command, data_in, bytes, status_with_data, status, residual);
   if (!status_with_data) {
     ScsiResponse response;
     response.status = status;
@@ -412,7 +425,8 @@ void TargetSession::send_data_in(TargetCommand& command, std::span<const iovec> 
     std::uint8_t* const bhs = connection.tx_.header_place();
     pdu.encode(bhs);
     if (command.data_in_source == nullptr) connection.tx_.push(bhs, data, offset, segment, &command.hold);
-    else connection.tx_.push_copied(bhs, command.data_in_source + offset, data, offset, segment, command.hold);
+    else
+      connection.tx_.push_copied(bhs, command.data_in_source + offset, data, offset, segment, command.hold);
     ++stats_.data_in_pdus;
   });
   host_.on_output(connection);
@@ -460,9 +474,10 @@ bool TargetSession::holds_any(Lun lun) {
 
 // ---- numbers that were lost with a connection ----
 //
-// An immediate request that waits for earlier commands (must_wait()) must not wait for ever for those that a connection took
-// along. Which these are, only the initiator knows: when every connection that is left has answered a ping that was sent
-// afterwards, all that was under way on it is here, and what is still missing counts as received.
+// An immediate request that waits for earlier commands (must_wait()) must not wait for ever for those that a
+// connection took along. Which these are, only the initiator knows: when every connection that is left has
+// answered a ping that was sent afterwards, all that was under way on it is here, and what is still missing
+// counts as received.
 
 void TargetSession::doubt_missing() {
   if (shutting_down_) return;
@@ -474,7 +489,8 @@ void TargetSession::doubt_missing() {
 
 void TargetSession::ask_for_missing() {
   if (!doubts_ || !unheard_.empty()) return;
-  const auto waiting = std::find_if(deferred_.rbegin(), deferred_.rend(), [](const Deferred& d) { return !d.consumes; });
+  const auto waiting =
+      std::find_if(deferred_.rbegin(), deferred_.rend(), [](const Deferred& d) { return !d.consumes; });
   if (waiting == deferred_.rend()) return;
   asked_end_ = waiting->cmd_sn.after(doubtful_end_) ? doubtful_end_ : waiting->cmd_sn;
   if (!exp_cmd_sn_.before(asked_end_)) return;
@@ -497,13 +513,15 @@ void TargetSession::shut_down() {
   ++active_count_;  // so that the last abort cannot end the session while we walk
   expire_all();
   // Ending one command may let others run and end: look anew each time.
-  while (TargetCommand* command = active_.find([](const TargetCommand& c) { return !c.aborted_; })) request_abort(*command);
+  while (TargetCommand* command = active_.find([](const TargetCommand& c) { return !c.aborted_; }))
+    request_abort(*command);
   --active_count_;
   command_gone();
 }
 
-// RFC 7143 7.5: the tasks of a connection that is gone are terminated. What waits for an earlier CmdSN was received, so its
-// numbers are used up; what was never received stays a hole, which the initiator fills (ABORT TASK) or gives up on.
+// RFC 7143 7.5: the tasks of a connection that is gone are terminated. What waits for an earlier CmdSN was
+// received, so its numbers are used up; what was never received stays a hole, which the initiator fills
+// (ABORT TASK) or gives up on.
 void TargetSession::connection_gone(TargetConnection& connection) {
   std::erase(connections_, &connection);
   std::erase_if(logouts_, [&](const Logout& logout) { return logout.issuer == &connection; });
@@ -517,7 +535,8 @@ void TargetSession::connection_gone(TargetConnection& connection) {
     if (request.connection == &connection) request.connection = nullptr;
   });
   ++orphans_;  // so that they cannot all have ended while we walk
-  while (TargetCommand* command = active_.find([&](const TargetCommand& c) { return c.connection == &connection; })) {
+  while (TargetCommand* command =
+             active_.find([&](const TargetCommand& c) { return c.connection == &connection; })) {
     orphan(*command);
   }
   std::erase_if(fence_, [&](const Wait& wait) { return wait.connection == &connection; });

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// The target's side of a session in full-feature phase (RFC 7143 4.2, 11): command window and order, the task table, data
-// transfer, task management, logout. Pure: PDUs come from its connections' decoders, answers go to their transmit
-// queues, everything else is asked of the TargetHost. One thread. No allocation per command after warm-up.
+// The target's side of a session in full-feature phase (RFC 7143 4.2, 11): command window and order, the task
+// table, data transfer, task management, logout. Pure: PDUs come from its connections' decoders, answers go
+// to their transmit queues, everything else is asked of the TargetHost. One thread. No allocation per command
+// after warm-up.
 //
-// The session owns what belongs to the I_T nexus (CmdSN, tasks), a TargetConnection what belongs to one TCP connection
-// (StatSN, digests, queue). Commands take their turn by CmdSN whichever connection brings them, and keep to that one for
-// data and status. A connection that goes takes its commands with it; the session goes on with the others.
-// Recovery within a command and a connection (level 1) is in target_recovery.cpp, of connections (level 2) in
-// target_reassign.cpp.
+// The session owns what belongs to the I_T nexus (CmdSN, tasks), a TargetConnection what belongs to one TCP
+// connection (StatSN, digests, queue). Commands take their turn by CmdSN whichever connection brings them,
+// and keep to that one for data and status. A connection that goes takes its commands with it; the session
+// goes on with the others. Recovery within a command and a connection (level 1) is in target_recovery.cpp, of
+// connections (level 2) in target_reassign.cpp.
 #pragma once
 
 #include <cstdint>
@@ -44,52 +45,59 @@ class TargetSession {
   TargetSession& operator=(const TargetSession&) = delete;
 
   // --- for the host ---
-  // Memory for data that may come unasked, before (or without) begin_data_out(): offset 0 of the command's data.
+  // Memory for data that may come unasked, before (or without) begin_data_out(): offset 0 of the command's
+  // data.
   void provide_memory(TargetCommand& command, std::span<const iovec> memory);
-  // The host wants the first min(EDTL, wanted) bytes of data-out in `memory` (which contains what prepare_unsolicited()
-  // gave, at its start). Leads to on_data_out() (also from inside this call), on_data_lost() or an abort.
+  // The host wants the first min(EDTL, wanted) bytes of data-out in `memory` (which contains what
+  // prepare_unsolicited() gave, at its start). Leads to on_data_out() (also from inside this call),
+  // on_data_lost() or an abort.
   void begin_data_out(TargetCommand& command, std::span<const iovec> memory, std::uint64_t wanted_bytes);
-  // The command is over. `data_in`: memory that holds the data to send, kept until release_command(); `data_in_bytes`
-  // of it, clipped here to EDTL (above recovery level 0 the array of iovecs too, and nobody changes the data). `wanted_bytes`: what the device wanted to move either way (residuals, RFC 7143 11.4.5).
-  // `sense` is copied to the wire at once or, while the peer still sends unsolicited data or a fence holds the answer back,
-  // kept by reference until then, and with the latter the array of iovecs too.
+  // The command is over. `data_in`: memory that holds the data to send, kept until release_command();
+  // `data_in_bytes` of it, clipped here to EDTL (above recovery level 0 the array of iovecs too, and nobody
+  // changes the data). `wanted_bytes`: what the device wanted to move either way (residuals, RFC
+  // 7143 11.4.5). `sense` is copied to the wire at once or, while the peer still sends unsolicited data or a
+  // fence holds the answer back, kept by reference until then, and with the latter the array of iovecs too.
   void complete(TargetCommand& command, std::uint8_t status, Bytes sense, std::span<const iovec> data_in,
                 std::uint32_t data_in_bytes, std::uint64_t wanted_bytes);
-  // Somebody else ends this command (task management of another session). host.abort() follows, at once or, while a
-  // payload is being received into the command's memory, when that has ended.
+  // Somebody else ends this command (task management of another session). host.abort() follows, at once or,
+  // while a payload is being received into the command's memory, when that has ended.
   void request_abort(TargetCommand& command);
   // The command was ended by abort(): no response is sent (SAM-5: TAS=0, or the nexus is gone).
   void abort_finished(TargetCommand& command);
-  // Likewise, but another nexus ended it and TAS is 1: it is answered with the status TASK ABORTED, if its connection is there.
-  // The first time only: abort() may come again, while the answer waits for the end of unsolicited data or for a fence.
+  // Likewise, but another nexus ended it and TAS is 1: it is answered with the status TASK ABORTED, if its
+  // connection is there. The first time only: abort() may come again, while the answer waits for the end of
+  // unsolicited data or for a fence.
   void abort_reported(TargetCommand& command);
   // A command of this tag is active or waits for its turn, and is for this unit.
   [[nodiscard]] bool holds(Itt itt, Lun lun) const noexcept;
   [[nodiscard]] bool holds_any(Lun lun);
   void finish_task_management(TaskManagement& request, TmfResponse response);
-  // Above recovery level 0: lets go of data that is kept for the initiator; a SNACK for it is rejected from now on. Its
-  // connection keeps no more data until everything that was sent on it so far is acknowledged.
+  // Above recovery level 0: lets go of data that is kept for the initiator; a SNACK for it is rejected from
+  // now on. Its connection keeps no more data until everything that was sent on it so far is acknowledged.
   void forget_data(TargetCommand& command);
   // Asks the connections with unacknowledged status to acknowledge.
   void request_acknowledgements();
   // What on_data_wait() was called for has lasted long enough.
   void end_data_waits();
-  // A task management function of another session ends this command with others of its unit: to be called before it is
-  // over. With FastAbort the initiator is told, once for each unit and connection (RFC 7143 4.2.3.4 d).
+  // A task management function of another session ends this command with others of its unit: to be called
+  // before it is over. With FastAbort the initiator is told, once for each unit and connection (RFC
+  // 7143 4.2.3.4 d).
   void announce_end(TargetCommand& command);
 
   // A discovery session: SCSI commands and task management are rejected (RFC 7143 4.3).
   void serve_discovery_only() noexcept { serves_scsi_ = false; }
-  // Ends every command (host.abort()); host.on_session_idle() follows when the last is over, also from inside.
+  // Ends every command (host.abort()); host.on_session_idle() follows when the last is over, also from
+  // inside.
   void shut_down();
   [[nodiscard]] bool idle() const noexcept { return active_count_ == 0; }
   // --- recovery level 2 (RFC 7143 7.2.2, 7.5) ---
-  // The time of TargetHost::on_recovery_wait() is over: what waits there ends. host.on_recovery_over() follows. Harmless for
-  // one that is over.
+  // The time of TargetHost::on_recovery_wait() is over: what waits there ends. host.on_recovery_over()
+  // follows. Harmless for one that is over.
   void expire(std::uint32_t lost);
   void expire_all();
-  // A login has put another connection in the place of those lost with this CID: they are logged out by that, and
-  // `exp_stat_sn` (of its first Login Request, RFC 7143 11.12.9) acknowledges what the last one of them sent.
+  // A login has put another connection in the place of those lost with this CID: they are logged out by that,
+  // and `exp_stat_sn` (of its first Login Request, RFC 7143 11.12.9) acknowledges what the last one of them
+  // sent.
   void connection_reinstated(std::uint16_t cid, StatSn exp_stat_sn);
   [[nodiscard]] bool waits_for_recovery() const noexcept { return !lost_.empty(); }
   // Commands that have outlived their connection: they are being aborted.
@@ -114,8 +122,8 @@ class TargetSession {
     CmdSn cmd_sn;
     TargetConnection* connection = nullptr;
     TargetCommand* command = nullptr;             // a SCSI command, or
-    std::vector<std::uint8_t> pdu;                // BHS and data of another kind; neither: the number is used up
-    bool consumes = true;                         // false: immediate, waits until everything before the number has come
+    std::vector<std::uint8_t> pdu;  // BHS and data of another kind; neither: the number is used up
+    bool consumes = true;           // false: immediate, waits until everything before the number has come
   };
   // An answer that keeps its place among those of all connections, or stands behind such a one.
   struct Held {
@@ -123,7 +131,8 @@ class TargetSession {
     TaskManagement* request = nullptr;
     bool fenced = false;
     bool begun = false;                 // fence_ is what this one waits for
-    [[nodiscard]] TargetConnection* connection() const noexcept {  // that will carry it; nullptr: none, or none yet
+    [[nodiscard]] TargetConnection* connection() const noexcept {  // that will carry it; nullptr: none, or
+                                                                   // none yet
       return command != nullptr ? command->connection : request->connection;
     }
   };
@@ -132,7 +141,11 @@ class TargetSession {
     StatSn stat_sn;  // everything before it
   };
   enum class Ends : std::uint8_t { session, own_connection, other_connection };
-  enum class Fate : std::uint8_t { lost, closed, removed };  // of a connection that goes: failed, or logged out how
+  enum class Fate : std::uint8_t {
+    lost,
+    closed,
+    removed
+  };  // of a connection that goes: failed, or logged out how
   struct Logout {
     TargetConnection* issuer = nullptr;
     LogoutRequest pdu;
@@ -140,7 +153,9 @@ class TargetSession {
   };
 
   // --- window (RFC 7143 4.2.2.1) ---
-  [[nodiscard]] bool in_window(CmdSn sn) const noexcept { return !sn.before(exp_cmd_sn_) && !sn.after(max_cmd_sn_); }
+  [[nodiscard]] bool in_window(CmdSn sn) const noexcept {
+    return !sn.before(exp_cmd_sn_) && !sn.after(max_cmd_sn_);
+  }
   void advance(CmdSn sn);            // sn == exp_cmd_sn_: consumed
   void drain_deferred();
   bool defer(Deferred deferred);     // false: something with its number waits already
@@ -161,26 +176,29 @@ class TargetSession {
   }
   [[nodiscard]] TargetCommand* find_deferred(Itt itt) const noexcept;
   void accept(TargetCommand& command);             // its CmdSN is consumed (or it is immediate): deliver it
-  // The fast path (target_at_once.cpp): nothing of the session stands in the way of an answer on this connection; and the command
-  // with this number, which is next, is served.
+  // The fast path (target_at_once.cpp): nothing of the session stands in the way of an answer on this
+  // connection; and the command with this number, which is next, is served.
   [[nodiscard]] bool answers_at_once(const TargetConnection& connection) const noexcept;
   void take_at_once(const TargetConnection& connection, CmdSn cmd_sn, StatSn exp_stat_sn);
-  void note_use_of_window(const TargetConnection& connection, StatSn exp_stat_sn, std::uint32_t used) noexcept;
+  void note_use_of_window(const TargetConnection& connection, StatSn exp_stat_sn,
+                          std::uint32_t used) noexcept;
   void close_command(TargetCommand& command);
   void respond(TargetCommand& command);       // with its outcome, now or when the fence allows it
   void send_response(TargetCommand& command);
-  void send_data_in(TargetCommand& command, std::span<const iovec> data, std::uint32_t bytes, bool with_status,
-                    std::uint8_t status, const Residual& residual);
+  void send_data_in(TargetCommand& command, std::span<const iovec> data, std::uint32_t bytes,
+                    bool with_status, std::uint8_t status, const Residual& residual);
   template <class Visit>
   void for_each_data_in(std::uint32_t segment_max, std::uint32_t begin, std::uint32_t end, Visit visit) const;
   void pump_data_out(TargetCommand& command);
   void send_r2t(TargetCommand& command);
-  void send_r2t(TargetCommand& command, TargetCommand::ReadyToTransferSlot& slot, std::uint32_t begin, std::uint32_t end);
+  void send_r2t(TargetCommand& command, TargetCommand::ReadyToTransferSlot& slot, std::uint32_t begin,
+                std::uint32_t end);
   void encode_r2t(const TargetCommand& command, const TargetCommand::ReadyToTransferSlot& slot);
   // Above recovery level 0: asks again for what came damaged. False: that was too often.
   [[nodiscard]] bool recover_data_out(TargetCommand& command, TargetCommand::ReadyToTransferSlot& slot);
   void recover_unsolicited(TargetCommand& command);
-  void resend_data_in(TargetConnection& connection, TargetCommand& command, std::uint64_t begin, std::uint64_t end);
+  void resend_data_in(TargetConnection& connection, TargetCommand& command, std::uint64_t begin,
+                      std::uint64_t end);
   [[nodiscard]] bool retains() const noexcept { return params_.error_recovery_level != 0; }
   void unsolicited_ended(TargetCommand& command);
 
@@ -236,7 +254,8 @@ class TargetSession {
   [[nodiscard]] LostAnswer find_lost_answer(Itt itt) noexcept;
   [[nodiscard]] bool forget_lost_answer(Itt itt);
   void reassign(TargetConnection& connection, const TaskManagementRequest& pdu);
-  [[nodiscard]] TmfResponse may_reassign(const TargetConnection& connection, const TaskManagementRequest& pdu);
+  [[nodiscard]] TmfResponse may_reassign(const TargetConnection& connection,
+                                         const TaskManagementRequest& pdu);
   void resume(TargetConnection& connection, TargetCommand& command);
   void resume(TargetConnection& connection, LostAnswer found, DataSn exp_data_sn);
   void connection_gone(TargetConnection& connection);
@@ -269,8 +288,9 @@ class TargetSession {
   std::vector<Wait> fence_;          // to be acknowledged before the first of them goes
   Wait last_fenced_;                 // to be acknowledged before anything goes on another connection
   bool releasing_ = false;           // answers are being let go, or must not be now
-  // Numbers before doubtful_end_ that have not come may have been lost with a connection. While a request waits for such:
-  // the connections that have not said yet that nothing is under way on them, and up to where their answers count.
+  // Numbers before doubtful_end_ that have not come may have been lost with a connection. While a request
+  // waits for such: the connections that have not said yet that nothing is under way on them, and up to where
+  // their answers count.
   bool doubts_ = false;
   CmdSn doubtful_end_;
   CmdSn asked_end_;

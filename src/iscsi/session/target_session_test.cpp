@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The target's session engine against bytes: PDUs in, PDUs out, a host that records. Layouts from RFC 7143 section 11.
+// The target's session engine against bytes: PDUs in, PDUs out, a host that records. Layouts from RFC 7143
+// section 11.
 #include <gtest/gtest.h>
 
 #include <memory>
@@ -22,7 +23,8 @@ class TargetSessionTest : public testing::Test {
     session.reset();
     connection_params.max_recv_data_segment_length = 65536;
     session = std::make_unique<TargetSession>(host, session_params, first, 32);
-    connection = std::make_unique<TargetConnection>(*session, connection_params, std::uint16_t{0}, StatSn(7), chunks);
+    connection =
+        std::make_unique<TargetConnection>(*session, connection_params, std::uint16_t{0}, StatSn(7), chunks);
     next = first;
     digests = connection_params.data_digest;
   }
@@ -212,7 +214,8 @@ TEST_F(TargetSessionTest, UnsolicitedDataOutEndsWithItsFinalBitThenR2tsFollow) {
   EXPECT_EQ(r2t.desired_data_transfer_length, 1024u);
   ASSERT_TRUE(send(data_out(4, r2t.target_transfer_tag, 0, 1024, true), as_bytes(std::string(1024, 'c'))));
   ASSERT_EQ(host.written.size(), 1u);
-  EXPECT_EQ(as_text(host.items[0]->memory), std::string(512, 'a') + std::string(512, 'b') + std::string(1024, 'c'));
+  EXPECT_EQ(as_text(host.items[0]->memory),
+            std::string(512, 'a') + std::string(512, 'b') + std::string(1024, 'c'));
   session->complete(*host.written[0], 0, {}, {}, 0, 2048);
 }
 
@@ -364,7 +367,8 @@ TEST_F(TargetSessionTest, ADamagedCommandIsRejectedAndItsNumberStaysAHole) {
   EXPECT_EQ(host.written.size(), 1u);
 }
 
-// RFC 7143 7.8: either party may escalate to session recovery. At level 0 no initiator sends the command again.
+// RFC 7143 7.8: either party may escalate to session recovery. At level 0 no initiator sends the command
+// again.
 TEST_F(TargetSessionTest, WithoutRecoveryADamagedCommandEndsTheConnectionBehindItsReject) {
   ConnectionParams cp;
   cp.data_digest = true;
@@ -455,7 +459,8 @@ TEST_F(TargetSessionTest, FunctionsOfSam5AreServedFromProtocolLevel2On) {
     }
     for (const Pdu& pdu : output()) {
       EXPECT_EQ(pdu.bhs[2], 0x07);
-      EXPECT_EQ(std::vector<std::uint8_t>(pdu.bhs.begin() + 8, pdu.bhs.begin() + 12), (std::vector<std::uint8_t>{0x16, 0x29, 0x03, 0}));
+      EXPECT_EQ(std::vector<std::uint8_t>(pdu.bhs.begin() + 8, pdu.bhs.begin() + 12),
+                (std::vector<std::uint8_t>{0x16, 0x29, 0x03, 0}));
     }
   }
 }
@@ -474,7 +479,8 @@ TEST_F(TargetSessionTest, TheStatusQualifierIsToldFromProtocolLevel2On) {
   }
 }
 
-// SAM-5 5.3.1: with TAS a command that another nexus has ended is answered, when the initiator has sent what it may send.
+// SAM-5 5.3.1: with TAS a command that another nexus has ended is answered, when the initiator has sent what
+// it may send.
 TEST_F(TargetSessionTest, AnEndByAnotherNexusCanBeReported) {
   SessionParams params;
   params.initial_r2t = false;
@@ -497,7 +503,8 @@ TEST_F(TargetSessionTest, AnEndByAnotherNexusCanBeReported) {
   ASSERT_EQ(pdus.size(), 1u);
   EXPECT_EQ(pdus[0].bhs[3], 0x40);
   EXPECT_EQ(load_be32(&pdus[0].bhs[16]), 2u);
-  EXPECT_EQ(as_text(Bytes(host.items[1]->memory).first(8)), std::string_view("abcd\0\0\0\0", 8)) << "its memory is not touched any more";
+  EXPECT_EQ(as_text(Bytes(host.items[1]->memory).first(8)), std::string_view("abcd\0\0\0\0", 8))
+      << "its memory is not touched any more";
 }
 
 // Found by fuzzing: nobody sends the rest of the unsolicited data any more.
@@ -519,7 +526,8 @@ TEST_F(TargetSessionTest, AnEndThatWouldBeReportedIsNotWhenTheConnectionIsGone) 
 
 // RFC 7143 4.2.3.3 a, and 4.2.3.4, which does not ask for it.
 TEST_F(TargetSessionTest, AnAbortOfManyTasksWaitsForDataThatWasAskedForButWithFastAbort) {
-  for (const TaskReporting reporting : {TaskReporting::rfc3720, TaskReporting::response_fence, TaskReporting::fast_abort}) {
+  for (const TaskReporting reporting :
+       {TaskReporting::rfc3720, TaskReporting::response_fence, TaskReporting::fast_abort}) {
     const bool fast = reporting == TaskReporting::fast_abort;
     SessionParams params;
     params.max_burst_length = params.first_burst_length = 512;
@@ -550,7 +558,8 @@ TEST_F(TargetSessionTest, AnAbortOfManyTasksWaitsForDataThatWasAskedForButWithFa
       ASSERT_TRUE(send(data_out(1, load_be32(&asked.bhs[20]), 0, load_be32(&asked.bhs[40]), true), burst));
     }
     EXPECT_EQ(host.managed.size(), 2u);
-    for (TaskManagement* request : host.managed) session->finish_task_management(*request, TmfResponse::function_complete);
+    for (TaskManagement* request : host.managed)
+      session->finish_task_management(*request, TmfResponse::function_complete);
     EXPECT_EQ(output().size(), 2u);
     if (host.commands.back()->aborted()) continue;
     session->request_abort(*host.commands.back());
@@ -826,8 +835,8 @@ TEST_F(TargetSessionTest, ABidirectionalCommandHasBothLengthsAndBothResiduals) {
 }
 
 TEST_F(TargetSessionTest, AMalformedAhsIsRejectedAndCountsAsReceived) {
-  for (const std::vector<std::uint8_t>& ahs : {std::vector<std::uint8_t>{0, 0, 1, 0},       // no length
-                                               std::vector<std::uint8_t>{0, 9, 1, 0},       // more than there is
+  for (const std::vector<std::uint8_t>& ahs : {std::vector<std::uint8_t>{0, 0, 1, 0},  // no length
+                                               std::vector<std::uint8_t>{0, 9, 1, 0},  // more than there is
                                                std::vector<std::uint8_t>{0, 1, 0x3f, 0}}) {  // of no type
     ScsiCommand pdu = read_command(9, 512);
     pdu.total_ahs_length = 4;

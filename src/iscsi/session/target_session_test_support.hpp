@@ -75,13 +75,17 @@ class RecordingHost : public TargetHost {
     aborted.push_back(&command);
     if (!hold_aborts) command.session->abort_finished(command);
   }
-  void on_text(TargetConnection&, const TextRequest&, Bytes data) override { texts.emplace_back(as_text(data)); }
+  void on_text(TargetConnection&, const TextRequest&, Bytes data) override {
+    texts.emplace_back(as_text(data));
+  }
   void on_logged_out(TargetConnection&) override { ++logouts; }
   void close_connection(TargetConnection& connection) override { to_close.push_back(&connection); }
   void on_orphans_ended(TargetSession&) override { ++orphans_ended; }
   void on_ping_answered(TargetConnection&) override { ++pings; }
   void on_output(TargetConnection&) override {}
-  bool reserve_slot(TargetSession&) override { return reservations < reservations_max ? (++reservations, true) : false; }
+  bool reserve_slot(TargetSession&) override {
+    return reservations < reservations_max ? (++reservations, true) : false;
+  }
   void release_slot(TargetSession&) override { --reservations; }
   void on_session_idle(TargetSession&) override { ++idle; }
 
@@ -94,7 +98,8 @@ class RecordingHost : public TargetHost {
   std::vector<TargetConnection*> to_close;
   std::vector<std::string> texts;
   int data_waits = 0;
-  int live = 0, logouts = 0, orphans_ended = 0, pings = 0, idle = 0, reservations = 0, reservations_max = 1000;
+  int live = 0, logouts = 0, orphans_ended = 0, pings = 0, idle = 0, reservations = 0,
+      reservations_max = 1000;
   bool auto_write = true, hold_aborts = false, refuse_memory = false;
 };
 
@@ -142,7 +147,8 @@ inline std::vector<Pdu> take_output(TargetConnection& connection, bool data_dige
         return pdus;
       case PduDecoder::Event::header: decoder.collect(); break;
       case PduDecoder::Event::pdu:
-        pdus.push_back({{decoder.bhs(), decoder.bhs() + bhs_bytes}, {decoder.data().begin(), decoder.data().end()}});
+        pdus.push_back(
+            {{decoder.bhs(), decoder.bhs() + bhs_bytes}, {decoder.data().begin(), decoder.data().end()}});
         break;
       case PduDecoder::Event::error: ADD_FAILURE(); return pdus;
     }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Task management of a target session (RFC 7143 4.2.3, 11.5): what a request waits for, whom it ends, and in which order the answers go.
+// Task management of a target session (RFC 7143 4.2.3, 11.5): what a request waits for, whom it ends, and in
+// which order the answers go.
 #include "iscsi/session/target_session.hpp"
 
 #include <algorithm>
@@ -24,12 +25,16 @@ bool aborts_task_set(TmfFunction function) noexcept {
 }
 
 // Its answer tells of an abort of many tasks (RFC 7143 4.2.2.3.4).
-bool is_fenced(TmfFunction function) noexcept { return aborts_task_set(function) || affects_every_unit(function); }
+bool is_fenced(TmfFunction function) noexcept {
+  return aborts_task_set(function) || affects_every_unit(function);
+}
 
 bool is_served(TmfFunction function, std::uint8_t protocol_level) noexcept {
   const auto number = static_cast<std::uint8_t>(function);
-  const auto last = protocol_level >= sam5_protocol_level ? TmfFunction::query_asynchronous_event : TmfFunction::task_reassign;
-  return number >= static_cast<std::uint8_t>(TmfFunction::abort_task) && number <= static_cast<std::uint8_t>(last);
+  const auto last = protocol_level >= sam5_protocol_level ? TmfFunction::query_asynchronous_event
+                                                          : TmfFunction::task_reassign;
+  return number >= static_cast<std::uint8_t>(TmfFunction::abort_task) &&
+         number <= static_cast<std::uint8_t>(last);
 }
 
 }  // namespace
@@ -58,7 +63,8 @@ void TargetSession::start_task_management(TargetConnection& connection, const Ta
     }
   } else if (is_fenced(pdu.function)) {
     drop_deferred_of(pdu);
-    // RFC 7143 4.2.3.3 b: a reset of the target need not wait for commands that have not come; they count as received.
+    // RFC 7143 4.2.3.3 b: a reset of the target need not wait for commands that have not come; they count as
+    // received.
     if (affects_every_unit(pdu.function)) plug(pdu.cmd_sn);
     if (params_.task_reporting == TaskReporting::fast_abort) {
       announce_ends(*request);
@@ -75,8 +81,9 @@ void TargetSession::start_task_management(TargetConnection& connection, const Ta
   host_.on_task_management(*request);
 }
 
-// RFC 7143 4.2.3.3 b, 4.2.3.4 a: an immediate request waits until every command before it has come. On a single connection what
-// is missing was discarded (data digest error): the initiator sends it again, or gives it up by ABORT TASK.
+// RFC 7143 4.2.3.3 b, 4.2.3.4 a: an immediate request waits until every command before it has come. On a
+// single connection what is missing was discarded (data digest error): the initiator sends it again, or gives
+// it up by ABORT TASK.
 bool TargetSession::must_wait(const TaskManagementRequest& pdu) const noexcept {
   return aborts_task_set(pdu.function) && exp_cmd_sn_.before(pdu.cmd_sn) && in_window(pdu.cmd_sn.minus(1));
 }
@@ -102,8 +109,9 @@ bool TargetSession::data_is_due(const TaskManagement& request) {
 // Going on with one may end commands, and so let others go on: look anew each time.
 void TargetSession::data_settled() {
   while (data_waits_ != 0) {
-    TaskManagement* request = task_management_.find(
-        [this](const TaskManagement& candidate) { return candidate.waits_for_data_ && !data_is_due(candidate); });
+    TaskManagement* request = task_management_.find([this](const TaskManagement& candidate) {
+      return candidate.waits_for_data_ && !data_is_due(candidate);
+    });
     if (request == nullptr) return;
     request->waits_for_data_ = false;
     --data_waits_;
@@ -112,16 +120,17 @@ void TargetSession::data_settled() {
 }
 
 void TargetSession::end_data_waits() {
-  while (TaskManagement* request =
-             task_management_.find([](const TaskManagement& candidate) { return candidate.waits_for_data_; })) {
+  while (TaskManagement* request = task_management_.find(
+             [](const TaskManagement& candidate) { return candidate.waits_for_data_; })) {
     request->waits_for_data_ = false;
     --data_waits_;
     host_.on_task_management(*request);
   }
 }
 
-// RFC 7143 4.2.3.4 d: the other connections of the session learn that data for these tasks is not wanted any more; on its own
-// the initiator knows. What still comes is read and discarded, so there is nothing to free with the acknowledgement (g).
+// RFC 7143 4.2.3.4 d: the other connections of the session learn that data for these tasks is not wanted any
+// more; on its own the initiator knows. What still comes is read and discarded, so there is nothing to free
+// with the acknowledgement (g).
 void TargetSession::announce_ends(const TaskManagement& request) {
   active_.for_each([&](TargetCommand& command) {
     if (!affects(request.pdu, command)) return;
@@ -131,15 +140,17 @@ void TargetSession::announce_ends(const TaskManagement& request) {
 }
 
 void TargetSession::announce_end(TargetCommand& command) {
-  if (params_.task_reporting != TaskReporting::fast_abort || command.announced_ || command.connection == nullptr) return;
+  if (params_.task_reporting != TaskReporting::fast_abort || command.announced_ ||
+      command.connection == nullptr)
+    return;
   active_.for_each([&](TargetCommand& other) {
     if (other.connection == command.connection && other.pdu.lun == command.pdu.lun) other.announced_ = true;
   });
   command.connection->send_async(AsyncEvent::all_tasks_terminated, 0, 0, 0, command.pdu.lun);
 }
 
-// RFC 7143 11.5.1: a task not known yet whose RefCmdSN is in the window and before this request counts as received and
-// aborted; anything else does not exist.
+// RFC 7143 11.5.1: a task not known yet whose RefCmdSN is in the window and before this request counts as
+// received and aborted; anything else does not exist.
 void TargetSession::answer_abort_of_unseen(TaskManagement& request) {
   const CmdSn ref = request.pdu.ref_cmd_sn;
   const auto waiting = std::find_if(deferred_.begin(), deferred_.end(), [&](const Deferred& d) {
@@ -176,19 +187,22 @@ void TargetSession::drop_deferred_of(const TaskManagementRequest& pdu) {
 void TargetSession::finish_task_management(TaskManagement& request, TmfResponse response) {
   request.response_ = response;
   const bool fenced = is_fenced(request.pdu.function);
-  if (request.connection != nullptr && must_hold(fenced, request.connection)) hold({nullptr, &request, fenced, false});
+  if (request.connection != nullptr && must_hold(fenced, request.connection))
+    hold({nullptr, &request, fenced, false});
   else answer_task_management(request);
 }
 
 // ---- Response Fence (RFC 7143 4.2.2.3.3) ----
 //
-// Connections deliver in order each by itself only. A fenced answer goes when the initiator has acknowledged all that the
-// other connections carried before it, and what comes behind it on another one goes when the fenced answer is acknowledged.
-// Who has to wait asks for ExpStatSN by a ping. This is done whatever TaskReporting says: RFC 3720 10.6.2 d asks for the first half already.
+// Connections deliver in order each by itself only. A fenced answer goes when the initiator has acknowledged
+// all that the other connections carried before it, and what comes behind it on another one goes when the
+// fenced answer is acknowledged. Who has to wait asks for ExpStatSN by a ping. This is done whatever
+// TaskReporting says: RFC 3720 10.6.2 d asks for the first half already.
 //
-// What was sent on a connection that is lost is not waited for ("if they are delivered at all"). An answer that was not sent
-// yet is the session's: it goes with its task, which ends with its connection, or at recovery level 2 waits to be reassigned
-// and then comes there. A fenced one keeps its place meanwhile; the end of the task, at the latest by Time2Retain, frees it.
+// What was sent on a connection that is lost is not waited for ("if they are delivered at all"). An answer
+// that was not sent yet is the session's: it goes with its task, which ends with its connection, or at
+// recovery level 2 waits to be reassigned and then comes there. A fenced one keeps its place meanwhile; the
+// end of the task, at the latest by Time2Retain, frees it.
 
 void TargetSession::hold(Held held) {
   held_.push_back(held);
@@ -241,16 +255,19 @@ bool TargetSession::unacknowledged(const TargetConnection& connection) noexcept 
 
 // A fenced answer is on its way.
 void TargetSession::fence_behind(TargetConnection& connection) {
-  if (params_.max_connections > 1 && unacknowledged(connection)) last_fenced_ = {&connection, connection.stat_sn_};
+  if (params_.max_connections > 1 && unacknowledged(connection))
+    last_fenced_ = {&connection, connection.stat_sn_};
 }
 
 bool TargetSession::waits_for_acknowledgement(const TargetConnection& connection) const noexcept {
   return (last_fenced_.connection == &connection && !held_.empty()) ||
-         std::any_of(fence_.begin(), fence_.end(), [&](const Wait& wait) { return wait.connection == &connection; });
+         std::any_of(fence_.begin(), fence_.end(),
+                     [&](const Wait& wait) { return wait.connection == &connection; });
 }
 
 void TargetSession::leave_fence(const TargetCommand& command) {
-  const auto found = std::find_if(held_.begin(), held_.end(), [&](const Held& h) { return h.command == &command; });
+  const auto found =
+      std::find_if(held_.begin(), held_.end(), [&](const Held& h) { return h.command == &command; });
   PERILUNE_ASSERT(found != held_.end());
   if (found->begun) fence_.clear();
   held_.erase(found);

@@ -17,7 +17,8 @@ Result<KeyValue> parse_pair(std::string_view pair) {
   const std::string_view key = pair.substr(0, equals);
   if (key.empty()) return fail(Errc::protocol, "text pair with an empty key");
   if (key.size() > max_key_bytes) return fail(Errc::protocol, "text key longer than 63 bytes");
-  if (!std::all_of(key.begin(), key.end(), is_graphic)) return fail(Errc::protocol, "text key with a bad character");
+  if (!std::all_of(key.begin(), key.end(), is_graphic))
+    return fail(Errc::protocol, "text key with a bad character");
   return KeyValue{key, pair.substr(equals + 1)};
 }
 
@@ -45,9 +46,13 @@ void TextWriter::add(std::string_view key, std::string_view value) {
   text_.append(key).append(1, '=').append(value).append(1, '\0');
 }
 
-void TextWriter::add(std::string_view key, std::uint64_t number) { add(key, std::string_view(std::to_string(number))); }
+void TextWriter::add(std::string_view key, std::uint64_t number) {
+  add(key, std::string_view(std::to_string(number)));
+}
 
-void TextWriter::add_hex(std::string_view key, Bytes binary) { add(key, std::string_view(hex_binary(binary))); }
+void TextWriter::add_hex(std::string_view key, Bytes binary) {
+  add(key, std::string_view(hex_binary(binary)));
+}
 
 Status TextJoiner::add(Bytes data) {
   if (pdus_ >= max_pdus_) return fail(Errc::limit, "text over too many PDUs");

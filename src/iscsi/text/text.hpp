@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// key=value text (RFC 7143 6.1, 6.2): taking it apart, writing it, cutting it into PDUs and joining PDUs. Pure.
-// Nothing here trusts its input; every size is bounded by base/limits.hpp or an argument.
+// key=value text (RFC 7143 6.1, 6.2): taking it apart, writing it, cutting it into PDUs and joining PDUs.
+// Pure. Nothing here trusts its input; every size is bounded by base/limits.hpp or an argument.
 #pragma once
 
 #include <cstdint>
@@ -30,10 +30,12 @@ struct KeyValue {
   bool operator==(const KeyValue&) const = default;
 };
 
-// All pairs, in order, borrowing from `text`. Duplicates are left to the caller (SendTargets answers repeat keys). Errc::protocol:
-// the text does not end in NUL, a pair without '=', an empty key, a key over 63 bytes or with a character that is
-// no graphic ASCII. Errc::limit: over max_keys pairs. Additional NULs between pairs are fine.
-[[nodiscard]] Result<std::vector<KeyValue>> parse_text(Bytes text, std::size_t max_keys = limits::max_text_keys);
+// All pairs, in order, borrowing from `text`. Duplicates are left to the caller (SendTargets answers repeat
+// keys). Errc::protocol: the text does not end in NUL, a pair without '=', an empty key, a key over 63 bytes
+// or with a character that is no graphic ASCII. Errc::limit: over max_keys pairs. Additional NULs between
+// pairs are fine.
+[[nodiscard]] Result<std::vector<KeyValue>> parse_text(Bytes text,
+                                                       std::size_t max_keys = limits::max_text_keys);
 
 // Builds the text of one negotiation step.
 class TextWriter {
@@ -56,7 +58,8 @@ class TextJoiner {
                       std::size_t max_pdus = limits::max_text_pdus_per_exchange)
       : max_total_(max_total_bytes), max_pdus_(max_pdus) {}
 
-  // Errc::limit when the total or the number of PDUs would pass its limit. Memory is used only after that check.
+  // Errc::limit when the total or the number of PDUs would pass its limit. Memory is used only after that
+  // check.
   [[nodiscard]] Status add(Bytes data);
   [[nodiscard]] Bytes text() const noexcept { return text_; }
   [[nodiscard]] bool empty() const noexcept { return text_.empty(); }

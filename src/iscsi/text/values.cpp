@@ -123,7 +123,8 @@ std::string base64_binary(Bytes bytes) {
   std::string out = "0b";
   for (std::size_t i = 0; i < bytes.size(); i += 3) {
     const std::size_t n = std::min<std::size_t>(3, bytes.size() - i);
-    const std::uint32_t bits = (std::uint32_t{bytes[i]} << 16) | (n > 1 ? std::uint32_t{bytes[i + 1]} << 8 : 0u) |
+    const std::uint32_t bits = (std::uint32_t{bytes[i]} << 16) |
+                               (n > 1 ? std::uint32_t{bytes[i + 1]} << 8 : 0u) |
                                (n > 2 ? std::uint32_t{bytes[i + 2]} : 0u);
     out += digits[bits >> 18];
     out += digits[(bits >> 12) & 63];

@@ -25,7 +25,8 @@ TEST(Values, RangesRun) {
   ASSERT_TRUE(range.has_value());
   EXPECT_EQ(range->low, 512u);
   EXPECT_EQ(range->high, 4096u);
-  for (const char* bad : {"", "~", "1~", "~1", "2~1", "1~2~3", "12"}) EXPECT_FALSE(parse_range(bad).has_value()) << bad;
+  for (const char* bad : {"", "~", "1~", "~1", "2~1", "1~2~3", "12"})
+    EXPECT_FALSE(parse_range(bad).has_value()) << bad;
 }
 
 TEST(Values, BooleansAreSpelledExactly) {

@@ -63,7 +63,10 @@ alignas(4096) std::uint8_t zeroes[zero_chunk_bytes];  // never written: the kern
 }  // namespace
 
 EpollFile::EpollFile(Reactor& reactor, posix::OpenedBlockFile opened)
-    : reactor_(reactor), fd_(std::move(opened.fd)), durable_fd_(std::move(opened.durable_fd)), properties_(opened.properties),
+    : reactor_(reactor),
+      fd_(std::move(opened.fd)),
+      durable_fd_(std::move(opened.durable_fd)),
+      properties_(opened.properties),
       in_memory_(opened.in_memory) {}
 
 EpollFile::~EpollFile() { PERILUNE_ASSERT(outstanding_ == 0); }
@@ -211,7 +214,8 @@ void EpollFile::perform(FileOp& op) {
       result = result_of(::pwritev(fd, iov, count, static_cast<off_t>(offset)));
       break;
     case What::durable_write:
-      result = result_of(::pwritev2(file.durable_fd_ ? file.durable_fd_.get() : fd, iov, count, static_cast<off_t>(offset), RWF_DSYNC));
+      result = result_of(::pwritev2(file.durable_fd_ ? file.durable_fd_.get() : fd, iov, count,
+                                    static_cast<off_t>(offset), RWF_DSYNC));
       break;
     case What::sync:
       result = result_of(::fdatasync(fd));

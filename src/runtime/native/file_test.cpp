@@ -133,7 +133,8 @@ TEST_P(NativeFileTest, ExtentIsFoundByAnotherThreadWhileTheLoopGoesOn) {
   asked.loop = loop.get();
   asked.op.done = Delegate<void(FileOp&, int)>::to<&Asked::ended>(asked);
   int result = 0;
-  ASSERT_FALSE(file->extent(asked.op, ByteOffset(0), ByteCount(4096), result)) << "it was asked for on the loop's thread";
+  ASSERT_FALSE(file->extent(asked.op, ByteOffset(0), ByteCount(4096), result))
+      << "it was asked for on the loop's thread";
   loop->run();
   EXPECT_EQ(asked.on, std::this_thread::get_id());
 }

@@ -243,8 +243,10 @@ TEST_P(NativeLoopTest, AnIdleLoopNeitherTurnsNorSpins) {
   EXPECT_EQ(loop->counters().polled_wakeups, before.polled_wakeups);
 }
 
-// What a loop does with its policy: spins of which `hit` says whether they end with work; how many there were.
-int spins(PollingPolicy& policy, Instant& now, int waits, Duration between, const std::function<bool(int)>& hit) {
+// What a loop does with its policy: spins of which `hit` says whether they end with work; how many there
+// were.
+int spins(PollingPolicy& policy, Instant& now, int waits, Duration between,
+          const std::function<bool(int)>& hit) {
   int spun = 0;
   for (int i = 0; i < waits; ++i, now += between) {
     const bool spin = policy.spin_time(now).count() > 0;
@@ -265,7 +267,8 @@ TEST(PollingPolicyTest, FindsOutThatSpinningPaysAndStopsWhenItDoesNot) {
   EXPECT_EQ(policy.spin_time(now).count(), 0);  // an idle loop does not begin with it
   policy.note_gap(microseconds(150), true);
   EXPECT_EQ(spins(policy, now, 1000, microseconds(60), [](int) { return true; }), 1000);
-  EXPECT_EQ(spins(policy, now, 1000, microseconds(60), [](int i) { return i % 4 != 0; }), 1000);  // now and then one is late
+  // now and then one is late
+  EXPECT_EQ(spins(policy, now, 1000, microseconds(60), [](int i) { return i % 4 != 0; }), 1000);
   EXPECT_LT(spins(policy, now, 1000, microseconds(200), [](int) { return false; }), 70);
 }
 

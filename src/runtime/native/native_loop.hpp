@@ -23,9 +23,11 @@ enum class Runtime : std::uint8_t { automatic, uring, epoll };
 // A loop of that kind; falling back to epoll is one line to options.notice, which says why. Any thread. Fails
 // with unsupported (uring was asked for and cannot be had), invalid_argument (PERILUNE_RUNTIME), no_memory,
 // limit, io.
-[[nodiscard]] Result<std::unique_ptr<ThreadLoop>> make_native_loop(Runtime runtime, const LoopOptions& options);
+[[nodiscard]] Result<std::unique_ptr<ThreadLoop>> make_native_loop(Runtime runtime,
+                                                                   const LoopOptions& options);
 // So many, all of one kind, so that streams can go from one to another.
-[[nodiscard]] Result<std::vector<std::unique_ptr<ThreadLoop>>> make_native_loops(Runtime runtime, std::size_t count,
+[[nodiscard]] Result<std::vector<std::unique_ptr<ThreadLoop>>> make_native_loops(Runtime runtime,
+                                                                                 std::size_t count,
                                                                                  const LoopOptions& options);
 
 }  // namespace perilune::runtime

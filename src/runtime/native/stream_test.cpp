@@ -75,7 +75,9 @@ TEST_P(NativeStreamTest, GoesToAnotherLoopWithWhatCameMeanwhile) {
   server().stream().receive();
   for (int i = 0; i < 40; ++i) {
     client().send("x");
-    run_until([&, wanted = i + 1] { return server().received.size() == static_cast<std::size_t>(wanted) && client().sends == wanted; });
+    run_until([&, wanted = i + 1] {
+      return server().received.size() == static_cast<std::size_t>(wanted) && client().sends == wanted;
+    });
   }
   server().keep_receiving = false;
   client().send("y");

@@ -10,7 +10,8 @@
 
 namespace perilune::runtime::posix {
 
-bool send_with_descriptors(int socket, const void* message, std::size_t bytes, std::span<const int> descriptors) {
+bool send_with_descriptors(int socket, const void* message, std::size_t bytes,
+                           std::span<const int> descriptors) {
   PERILUNE_ASSERT(descriptors.size() <= max_message_descriptors);
   iovec iov{const_cast<void*>(message), bytes};  // only read
   alignas(cmsghdr) char control[CMSG_SPACE(max_message_descriptors * sizeof(int))] = {};
@@ -33,7 +34,8 @@ bool send_with_descriptors(int socket, const void* message, std::size_t bytes, s
   return sent == static_cast<ssize_t>(bytes);
 }
 
-ssize_t receive_with_descriptors(int socket, void* message, std::size_t capacity, std::vector<UniqueFd>& received) {
+ssize_t receive_with_descriptors(int socket, void* message, std::size_t capacity,
+                                 std::vector<UniqueFd>& received) {
   iovec iov{message, capacity};
   // What does not fit is dropped by the kernel, and closed by it.
   alignas(cmsghdr) char control[CMSG_SPACE(max_message_descriptors * sizeof(int))] = {};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A file of its own: the kernel's struct statx, which has the direct I/O fields, and glibc 2.36's, which has not, cannot
-// be seen together.
+// A file of its own: the kernel's struct statx, which has the direct I/O fields, and glibc 2.36's, which has
+// not, cannot be seen together.
 #include <linux/fcntl.h>
 #include <linux/stat.h>
 #include <sys/syscall.h>

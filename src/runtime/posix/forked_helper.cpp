@@ -21,7 +21,8 @@ void take_place(int socket, const char* name) {
   static_cast<void>(::close_range(place_of_socket + 1, ~0u, 0));
   static_cast<void>(::setsid());
   static_cast<void>(::chdir("/"));
-  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGUSR1, SIGUSR2}) std::signal(signal, SIG_IGN);
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGUSR1, SIGUSR2})
+    std::signal(signal, SIG_IGN);
   sigset_t none;
   sigemptyset(&none);
   static_cast<void>(::sigprocmask(SIG_SETMASK, &none, nullptr));
@@ -32,7 +33,8 @@ void take_place(int socket, const char* name) {
 
 Result<ForkedHelper> fork_helper(const char* name, const std::function<void(int socket)>& serve) {
   int pair[2];
-  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) return fail_errno(errno, "socketpair");
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
+    return fail_errno(errno, "socketpair");
   UniqueFd ours(pair[0]), theirs(pair[1]);
   if (::fcntl(ours.get(), F_SETFL, O_NONBLOCK) != 0) return fail_errno(errno, "fcntl");
   const pid_t child = ::fork();

@@ -19,7 +19,8 @@ namespace perilune::runtime::posix {
 namespace {
 
 std::uint64_t queue_attribute(dev_t device, const char* name) {
-  const std::string node = "/sys/dev/block/" + std::to_string(major(device)) + ":" + std::to_string(minor(device));
+  const std::string node =
+      "/sys/dev/block/" + std::to_string(major(device)) + ":" + std::to_string(minor(device));
   for (const char* folder : {"/queue/", "/../queue/"}) {  // the second is a partition's disk
     std::ifstream in(node + folder + name);
     std::uint64_t value = 0;
@@ -43,8 +44,10 @@ Status describe_device(int fd, const struct stat& info, FileProperties& out) {
   out.rotational = queue_attribute(info.st_rdev, "rotational") != 0;
   out.device_writes_through = device_writes_through(info.st_rdev);
   // Without write-zeroes a punched range is not sure to read as zeroes.
-  if (queue_attribute(info.st_rdev, "discard_max_bytes") > 0 && queue_attribute(info.st_rdev, "write_zeroes_max_bytes") > 0) {
-    out.discard_granularity_bytes = static_cast<std::uint32_t>(queue_attribute(info.st_rdev, "discard_granularity"));
+  if (queue_attribute(info.st_rdev, "discard_max_bytes") > 0 &&
+      queue_attribute(info.st_rdev, "write_zeroes_max_bytes") > 0) {
+    out.discard_granularity_bytes =
+        static_cast<std::uint32_t>(queue_attribute(info.st_rdev, "discard_granularity"));
   }
   return {};
 }
@@ -55,7 +58,8 @@ void describe_regular(int fd, const struct stat& info, FileProperties& out) {
   out.rotational = queue_attribute(info.st_dev, "rotational") != 0;
   // Beyond the end there is nothing that a hole could take away: a question, not a change.
   const off_t beyond = ((info.st_size >> 20) + 1) << 20;
-  const bool punches = !out.read_only && ::fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, beyond, 4096) == 0;
+  const bool punches =
+      !out.read_only && ::fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, beyond, 4096) == 0;
   if (punches) out.discard_granularity_bytes = static_cast<std::uint32_t>(info.st_blksize);
 }
 
@@ -77,7 +81,8 @@ void go_direct(int fd, FileProperties& out) {
 
 }  // namespace
 
-Result<OpenedBlockFile> open_block_file(const std::string& path, const OpenOptions& options, bool exclusive, HostAccess* access) {
+Result<OpenedBlockFile> open_block_file(const std::string& path, const OpenOptions& options, bool exclusive,
+                                        HostAccess* access) {
   OpenedBlockFile out;
   const int mode = options.read_only ? O_RDONLY : O_RDWR;
   // O_NONBLOCK until it is known what this is: opening a FIFO would wait for somebody to come.
@@ -90,8 +95,8 @@ Result<OpenedBlockFile> open_block_file(const std::string& path, const OpenOptio
     return fail(Errc::invalid_argument, path + ": neither a regular file nor a block device");
   }
   if (S_ISBLK(info.st_mode) && exclusive) {
-    // The claim belongs to the open itself; without O_CREAT the flag means nothing for other kinds of file. The helper has
-    // claimed it for the first open already.
+    // The claim belongs to the open itself; without O_CREAT the flag means nothing for other kinds of file.
+    // The helper has claimed it for the first open already.
     out.fd.reset();
     auto claimed = open_path(access, path, mode | O_EXCL);
     if (!claimed) return tl::unexpected(claimed.error());
@@ -101,18 +106,21 @@ Result<OpenedBlockFile> open_block_file(const std::string& path, const OpenOptio
   if (flags < 0 || ::fcntl(out.fd.get(), F_SETFL, flags & ~O_NONBLOCK) != 0) return fail_errno(errno, path);
   out.properties.read_only = options.read_only;
   if (S_ISBLK(info.st_mode)) {
-    if (auto status = describe_device(out.fd.get(), info, out.properties); !status) return tl::unexpected(status.error());
+    if (auto status = describe_device(out.fd.get(), info, out.properties); !status)
+      return tl::unexpected(status.error());
   } else {
     describe_regular(out.fd.get(), info, out.properties);
     out.sparse = info.st_blocks * 512 < info.st_size;
     struct statfs fs{};
-    out.in_memory = ::fstatfs(out.fd.get(), &fs) == 0 && (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC);
+    out.in_memory =
+        ::fstatfs(out.fd.get(), &fs) == 0 && (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC);
   }
   if (options.prefer_direct && !out.in_memory) go_direct(out.fd.get(), out.properties);
   if (!options.read_only && !out.in_memory) {
     const std::string same = "/proc/self/fd/" + std::to_string(out.fd.get());
     auto durable = open_path(access, same, O_RDWR | (out.properties.direct ? O_DIRECT : 0));
-    if (!durable) return fail(durable.error().code, path + ": " + durable.error().message, durable.error().os_errno);
+    if (!durable)
+      return fail(durable.error().code, path + ": " + durable.error().message, durable.error().os_errno);
     out.durable_fd = std::move(*durable);
   }
   return out;

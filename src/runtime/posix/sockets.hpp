@@ -33,8 +33,8 @@ enum class Waiting : std::uint8_t { blocking, non_blocking };
 [[nodiscard]] Result<UniqueFd> make_socket(const Endpoint& family_of, const SocketOptions& options,
                                            Waiting waiting);
 // `access`: who binds to a low port where we may not, or nullptr.
-[[nodiscard]] Result<UniqueFd> make_listener(const Endpoint& local, const SocketOptions& options, Waiting waiting,
-                                             HostAccess* access = nullptr);
+[[nodiscard]] Result<UniqueFd> make_listener(const Endpoint& local, const SocketOptions& options,
+                                             Waiting waiting, HostAccess* access = nullptr);
 // For a socket that somebody else made.
 void set_waiting(int fd, Waiting waiting) noexcept;
 // make_socket for a connection, bound to options.bind_address when there is one.

@@ -174,7 +174,8 @@ std::string BlockHistory::judge(std::uint64_t lba, Bytes data, std::uint64_t rea
     if (zero ? !v.zero : v.id != id || v.zero) continue;
     if (replaced(b, v, read_started)) {
       illegal = &v;
-    } else if (seen == nullptr || !v.durable) {  // zeroes do not say whose they are: the one that may yet be lost
+    } else if (seen == nullptr || !v.durable) {  // zeroes do not say whose they are: the one that may yet be
+                                                 // lost
       seen = &v;
     }
   }

@@ -16,8 +16,8 @@
 //    either order.
 //  - After power_lost() what was acknowledged but neither FUA nor covered by a flush may be gone: legal are
 //  the last
-//    durable version and every one not replaced by it. The first read begun afterwards that meets no open write
-//    settles which one it is.
+//    durable version and every one not replaced by it. The first read begun afterwards that meets no open
+//    write settles which one it is.
 //  - A write that failed (or was never answered) may take effect at any time until settle_failed() is called.
 #pragma once
 
@@ -74,9 +74,9 @@ class BlockHistory {
   // A failed sync may have lost what was acknowledged so far although reads still show it (page caches do
   // that), and a process that starts afresh does not know: no later flush makes these versions durable.
   void distrust_cache();
-  // For disks that return no block which a power loss has torn, but fail the read of it (protection information): whether
-  // that may have happened to this one. It was being written, or a write of it that ended was not durable, and no durable
-  // one replaced it. Such a block is to be written again.
+  // For disks that return no block which a power loss has torn, but fail the read of it (protection
+  // information): whether that may have happened to this one. It was being written, or a write of it that
+  // ended was not durable, and no durable one replaced it. Such a block is to be written again.
   [[nodiscard]] bool may_be_torn(Lba lba);
 
   // No failed write can take effect any more (its target is gone, or has answered a reinstating login).

@@ -457,7 +457,8 @@ TEST_F(SimNetwork, AStreamGoesToAnotherLoopOfItsHostWithWhatCameMeanwhile) {
       adopted->keep_receiving = true;
       adopted->stream->receive();
     });
-    ASSERT_TRUE(world->run_until([&] { return adopted && adopted->in.size() == client->out.size(); }, 60s)) << seed;
+    ASSERT_TRUE(world->run_until([&] { return adopted && adopted->in.size() == client->out.size(); }, 60s))
+        << seed;
     EXPECT_EQ(adopted->in, client->out);
     EXPECT_EQ(adopted->stream->peer(), client->stream->local());
     loop_b->stop();  // the loop that it came from has no part in it any more

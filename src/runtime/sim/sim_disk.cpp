@@ -50,7 +50,8 @@ void SimDisk::read(ByteOffset offset, MutableBytes out) const {
 runtime::FileExtent SimDisk::extent(ByteOffset offset, ByteCount length) const {
   const auto has_data = [this](std::uint64_t at) {
     const Page* p = find_page(at);
-    return p != nullptr && std::any_of(std::begin(p->current), std::end(p->current), [](std::uint8_t b) { return b != 0; });
+    return p != nullptr &&
+           std::any_of(std::begin(p->current), std::end(p->current), [](std::uint8_t b) { return b != 0; });
   };
   runtime::FileExtent out{.allocated = has_data(offset.value()), .length_bytes = 0};
   while (out.length_bytes < length.value()) {

@@ -53,7 +53,8 @@ class SimLoop final : public runtime::Loop {
   [[nodiscard]] std::unique_ptr<runtime::Connecting> connect(const runtime::Endpoint& peer,
                                                              const runtime::SocketOptions& options,
                                                              runtime::ConnectHandler& handler) override;
-  [[nodiscard]] std::unique_ptr<runtime::Stream> adopt(std::unique_ptr<runtime::DetachedStream> detached) override;
+  [[nodiscard]] std::unique_ptr<runtime::Stream> adopt(
+      std::unique_ptr<runtime::DetachedStream> detached) override;
   [[nodiscard]] Result<std::unique_ptr<runtime::BlockFile>> open_file(
       const std::string& path, const runtime::OpenOptions& options) override;
   void register_buffers(BufferPool& pool) override { (void)pool; }

@@ -47,7 +47,8 @@ SimStream::SimStream(SimLoop& loop, std::shared_ptr<Connection> connection, int 
 }
 
 SimStream::~SimStream() {
-  PERILUNE_ASSERT(closed_ || released_ || loop_.dead());  // the contract: destroy only after on_closed() or release()
+  PERILUNE_ASSERT(closed_ || released_ || loop_.dead());  // the contract: destroy only after on_closed() or
+                                                          // release()
   if (!severed_ && !released_) connection_->detach(side_);
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Ring operations that outlive the handle which their user holds: accept, connect, poll. The user's handle abandons
-// the operation; the object frees itself when the kernel has let go of it. Internal to this folder; the loop's thread.
+// Ring operations that outlive the handle which their user holds: accept, connect, poll. The user's handle
+// abandons the operation; the object frees itself when the kernel has let go of it. Internal to this folder;
+// the loop's thread.
 #pragma once
 
 #include <memory>

@@ -27,8 +27,12 @@ constexpr Duration accept_pause = std::chrono::milliseconds(100);
 class Acceptor final : public Event {
  public:
   Acceptor(Reactor& reactor, posix::UniqueFd fd, AcceptHandler& handler)
-      : Event(reactor.ring()), reactor_(reactor), fd_(std::move(fd)), handler_(handler),
-        pause_(reactor.timers(), Delegate<void()>::to<&Acceptor::start>(*this)), local_(local_endpoint(fd_.get())) {
+      : Event(reactor.ring()),
+        reactor_(reactor),
+        fd_(std::move(fd)),
+        handler_(handler),
+        pause_(reactor.timers(), Delegate<void()>::to<&Acceptor::start>(*this)),
+        local_(local_endpoint(fd_.get())) {
     reactor.keep(*this);
   }
   void start() {
@@ -41,7 +45,8 @@ class Acceptor final : public Event {
   void on_event(int result, unsigned flags) override {
     if (result >= 0) accept(posix::UniqueFd(result));
     if (abandoned() || (flags & IORING_CQE_F_MORE) != 0) return;
-    // Ended. Out of descriptors or memory: wait until somebody has closed some; what came waits in the backlog.
+    // Ended. Out of descriptors or memory: wait until somebody has closed some; what came waits in the
+    // backlog.
     const bool exhausted = result == -EMFILE || result == -ENFILE || result == -ENOBUFS || result == -ENOMEM;
     const bool transient = result >= 0 || result == -ECONNABORTED || result == -EINTR || result == -EAGAIN;
     if (exhausted) reactor_.notice("accept: out of file descriptors or memory; pausing");
@@ -79,7 +84,11 @@ class UringListener final : public Listener {
 class Connector final : public Event, public Deferred {
  public:
   Connector(Reactor& reactor, const Endpoint& peer, ConnectHandler& handler)
-      : Event(reactor.ring()), reactor_(reactor), peer_(peer), address_(posix::to_socket_address(peer)), handler_(handler) {
+      : Event(reactor.ring()),
+        reactor_(reactor),
+        peer_(peer),
+        address_(posix::to_socket_address(peer)),
+        handler_(handler) {
     reactor.keep(*this);
   }
   void start(const SocketOptions& options) {
@@ -95,7 +104,9 @@ class Connector final : public Event, public Deferred {
     error_ = std::move(error);
     reactor_.defer(*this);
   }
-  void on_turn() override { handler_.on_connected(tl::unexpected(std::move(*error_))); }  // may destroy this object
+  void on_turn() override {
+    handler_.on_connected(tl::unexpected(std::move(*error_)));
+  }  // may destroy this object
   void on_event(int result, unsigned) override {
     if (abandoned()) return;
     if (result < 0) {
@@ -164,7 +175,8 @@ Result<std::unique_ptr<Listener>> Reactor::listen(const Endpoint& local, const S
   return std::make_unique<UringListener>(std::move(acceptor));
 }
 
-std::unique_ptr<Connecting> Reactor::connect(const Endpoint& peer, const SocketOptions& options, ConnectHandler& handler) {
+std::unique_ptr<Connecting> Reactor::connect(const Endpoint& peer, const SocketOptions& options,
+                                             ConnectHandler& handler) {
   EventPtr<Connector> connector(new Connector(*this, peer, handler));
   connector->start(options);
   return std::make_unique<UringConnecting>(std::move(connector));

@@ -28,9 +28,12 @@ alignas(4096) std::uint8_t zeroes[zero_chunk_bytes];  // never written: the kern
 }  // namespace
 
 UringFile::UringFile(Reactor& reactor, posix::OpenedBlockFile opened)
-    : reactor_(reactor), fd_(std::move(opened.fd)), durable_fd_(std::move(opened.durable_fd)),
+    : reactor_(reactor),
+      fd_(std::move(opened.fd)),
+      durable_fd_(std::move(opened.durable_fd)),
       slot_(reactor.ring().take_slot(fd_.get())),
-      durable_slot_(durable_fd_ ? reactor.ring().take_slot(durable_fd_.get()) : -1), properties_(opened.properties),
+      durable_slot_(durable_fd_ ? reactor.ring().take_slot(durable_fd_.get()) : -1),
+      properties_(opened.properties),
       in_memory_(opened.in_memory) {
   if (properties_.direct) reactor_.use_fixed_buffers();
 }
@@ -54,7 +57,8 @@ io_uring_sqe& UringFile::begin(FileOp& op, Stage stage) {
   return reactor_.ring().entry(Kind::file, &op);
 }
 
-void UringFile::transfer(FileOp& op, bool is_write, ByteOffset offset, std::span<const iovec> iov, bool durable) {
+void UringFile::transfer(FileOp& op, bool is_write, ByteOffset offset, std::span<const iovec> iov,
+                         bool durable) {
   const bool apart = durable && durable_fd_;
   const Descriptor file{apart ? durable_fd_.get() : fd_.get(), apart ? durable_slot_ : slot_};
   // May submit to make room, so before the entry is taken.
@@ -86,8 +90,8 @@ bool UringFile::read_cached(ByteOffset offset, std::span<const iovec> iov, int& 
     }
     if (!reactor_.take_inline_read()) return false;
   }
-  const ssize_t n = ::preadv2(fd_.get(), iov.data(), static_cast<int>(iov.size()), static_cast<off_t>(offset.value()),
-                              in_memory_ ? 0 : RWF_NOWAIT);
+  const ssize_t n = ::preadv2(fd_.get(), iov.data(), static_cast<int>(iov.size()),
+                              static_cast<off_t>(offset.value()), in_memory_ ? 0 : RWF_NOWAIT);
   if (n >= 0) {
     result = static_cast<int>(n);
     return true;
@@ -107,7 +111,8 @@ bool UringFile::read(FileOp& op, ByteOffset offset, std::span<const iovec> iov, 
 bool UringFile::write(FileOp& op, ByteOffset offset, std::span<const iovec> iov, bool durable, int& result) {
   PERILUNE_ASSERT(!iov.empty());
   if (in_memory_) {
-    const ssize_t n = ::pwritev(fd_.get(), iov.data(), static_cast<int>(iov.size()), static_cast<off_t>(offset.value()));
+    const ssize_t n =
+        ::pwritev(fd_.get(), iov.data(), static_cast<int>(iov.size()), static_cast<off_t>(offset.value()));
     result = n >= 0 ? static_cast<int>(n) : -errno;
     return true;
   }
@@ -162,7 +167,8 @@ bool UringFile::extent(FileOp& op, ByteOffset offset, ByteCount length, int&) {
 
 void UringFile::perform(FileOp& op) {
   const UringFile& file = *reinterpret_cast<UringFile*>(op.scratch[owner]);
-  const int result = posix::find_extent(file.fd_.get(), op.scratch[position], op.scratch[remaining], op.extent);
+  const int result =
+      posix::find_extent(file.fd_.get(), op.scratch[position], op.scratch[remaining], op.extent);
   op.scratch[outcome] = static_cast<std::uint64_t>(static_cast<std::int64_t>(result));
 }
 

@@ -3,9 +3,11 @@
 //
 // What is answered where (PERFORMANCE 11):
 //  - O_DIRECT, writes, misses, fsync, fallocate: by the ring.
-//  - page-cache hits: the first few of a turn by preadv2(RWF_NOWAIT), so that a lone read is answered in the turn in
+//  - page-cache hits: the first few of a turn by preadv2(RWF_NOWAIT), so that a lone read is answered in the
+//  turn in
 //    which it came; the others by the ring, one system call for all of them.
-//  - where the holes are: by lseek, which may have to read the file system's extents; the ring knows no such request. So a
+//  - where the holes are: by lseek, which may have to read the file system's extents; the ring knows no such
+//  request. So a
 //    thread does it.
 //  - tmpfs: by plain preadv and pwritev. It is memory, and has no RWF_NOWAIT.
 #pragma once
@@ -25,7 +27,8 @@ class UringFile final : public BlockFile {
 
   [[nodiscard]] const FileProperties& properties() const override { return properties_; }
   [[nodiscard]] bool read(FileOp& op, ByteOffset offset, std::span<const iovec> iov, int& result) override;
-  [[nodiscard]] bool write(FileOp& op, ByteOffset offset, std::span<const iovec> iov, bool durable, int& result) override;
+  [[nodiscard]] bool write(FileOp& op, ByteOffset offset, std::span<const iovec> iov, bool durable,
+                           int& result) override;
   [[nodiscard]] bool sync(FileOp& op, int& result) override;
   [[nodiscard]] bool punch(FileOp& op, ByteOffset offset, ByteCount length, int& result) override;
   [[nodiscard]] bool zero(FileOp& op, ByteOffset offset, ByteCount length, int& result) override;

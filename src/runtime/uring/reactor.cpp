@@ -29,14 +29,17 @@ constexpr unsigned inline_reads_per_turn = 4;
 }  // namespace
 
 Reactor::Reactor(UringOptions options)
-    : options_(std::move(options)), workers_(1, &UringFile::perform, mailbox_), polling_(posix::sensible(options_.polling), options_.poll_limit) {}
+    : options_(std::move(options)),
+      workers_(1, &UringFile::perform, mailbox_),
+      polling_(posix::sensible(options_.polling), options_.poll_limit) {}
 
 Result<std::unique_ptr<UringLoop>> Reactor::create(UringOptions options) {
   std::unique_ptr<Reactor> self(new Reactor(std::move(options)));
   auto ring = Ring::create(self->options_);
   if (!ring) return tl::unexpected(std::move(ring.error()));
   self->ring_ = std::move(*ring);
-  auto buffers = ReceiveBuffers::create(self->ring_->raw(), self->options_.receive_buffers, self->options_.receive_buffer_bytes);
+  auto buffers = ReceiveBuffers::create(self->ring_->raw(), self->options_.receive_buffers,
+                                        self->options_.receive_buffer_bytes);
   if (!buffers) return tl::unexpected(std::move(buffers.error()));
   self->buffers_ = std::move(*buffers);
   if (auto status = self->mailbox_.open(); !status) return tl::unexpected(std::move(status.error()));
@@ -49,7 +52,8 @@ Result<std::unique_ptr<UringLoop>> Reactor::create(UringOptions options) {
 Reactor::~Reactor() {
   PERILUNE_ASSERT(starved_.empty());
   ring_.reset();  // before the buffers and the operations it may still write to
-  while (!events_.empty()) delete &events_.front();  // abandoned by their users; the kernel has forgotten them
+  while (!events_.empty())
+    delete &events_.front();  // abandoned by their users; the kernel has forgotten them
 }
 
 void Reactor::update_now() { now_ = posix::monotonic_now(); }
@@ -80,7 +84,8 @@ void Reactor::run() {
     wait();
     dispatch();
   }
-  (void)ring_->submit();  // cancellations and last words reach the kernel; what they bring waits for the next run()
+  (void)ring_->submit();  // cancellations and last words reach the kernel; what they bring waits for the next
+                          // run()
   ring_->unregister_from_thread();
 }
 
@@ -116,15 +121,18 @@ void Reactor::wait() {
   const Duration spin_limit = polling_.spin_time(now_);
   if (spin_limit.count() > 0) {
     if (!ring_->nothing_prepared()) (void)ring_->submit();
-    if (ring_->ready_count() > 0 || spin(deadline ? std::min(spin_limit, *deadline - now_) : spin_limit)) return;
+    if (ring_->ready_count() > 0 || spin(deadline ? std::min(spin_limit, *deadline - now_) : spin_limit))
+      return;
   }
   std::optional<Duration> timeout;
   if (deadline) timeout = *deadline - posix::monotonic_now();
   const int result = ring_->submit_and_wait(timeout);
   ++counters_.slept_wakeups;
   slept_ = true;
-  // ETIME: a timer; EINTR: a signal; EBUSY, EAGAIN: completions must be taken first. Anything else is our mistake.
-  PERILUNE_ASSERT(result == 0 || result == -ETIME || result == -EINTR || result == -EBUSY || result == -EAGAIN);
+  // ETIME: a timer; EINTR: a signal; EBUSY, EAGAIN: completions must be taken first. Anything else is our
+  // mistake.
+  PERILUNE_ASSERT(result == 0 || result == -ETIME || result == -EINTR || result == -EBUSY ||
+                  result == -EAGAIN);
 }
 
 // True when there is something to dispatch.
@@ -191,7 +199,8 @@ void Reactor::dispatch() {
 }
 
 void Reactor::trace_completed(const io_uring_cqe& cqe) const {
-  constexpr std::string_view names[] = {"OTHER", "RECEIVE", "SEND", "FILE", "OTHER", "OTHER", "OTHER", "OTHER"};
+  constexpr std::string_view names[] = {"OTHER", "RECEIVE", "SEND",  "FILE",
+                                        "OTHER", "OTHER",   "OTHER", "OTHER"};
   options_.trace({TraceEvent::What::completed, names[cqe.user_data & 7], cqe.user_data, false, cqe.res});
 }
 
@@ -271,7 +280,9 @@ void Reactor::use_fixed_buffers() {
   fixed_buffers_tried_ = true;
   const int result = ring_->register_region(pool_->region());
   fixed_buffers_ = result == 0;
-  if (result != 0) notice(std::string("io_uring: buffers cannot be registered (") + ::strerror(-result) + "); using plain ones");
+  if (result != 0)
+    notice(std::string("io_uring: buffers cannot be registered (") + ::strerror(-result) +
+           "); using plain ones");
 }
 
 int Reactor::fixed_buffer(const void* p, std::size_t bytes) const noexcept {

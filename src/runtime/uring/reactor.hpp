@@ -37,7 +37,8 @@ class Reactor final : public UringLoop {
   [[nodiscard]] std::unique_ptr<Connecting> connect(const Endpoint& peer, const SocketOptions& options,
                                                     ConnectHandler& handler) override;
   [[nodiscard]] std::unique_ptr<Stream> adopt(std::unique_ptr<DetachedStream> detached) override;
-  [[nodiscard]] Result<std::unique_ptr<BlockFile>> open_file(const std::string& path, const OpenOptions& options) override;
+  [[nodiscard]] Result<std::unique_ptr<BlockFile>> open_file(const std::string& path,
+                                                             const OpenOptions& options) override;
   void register_buffers(BufferPool& pool) override;
   [[nodiscard]] std::unique_ptr<FdWatch> watch_readable(int fd, Delegate<void()> ready) override;
   [[nodiscard]] std::unique_ptr<Stream> adopt_socket(int fd) override;
@@ -60,14 +61,17 @@ class Reactor final : public UringLoop {
   // Copies iovecs to where they stay until the next submission.
   [[nodiscard]] const iovec* keep_iovecs(std::span<const iovec> iov);
   // Whether this turn may still do a file read by a system call of its own (see file.cpp).
-  [[nodiscard]] bool take_inline_read() noexcept { return inline_reads_left_ > 0 && inline_reads_left_-- > 0; }
+  [[nodiscard]] bool take_inline_read() noexcept {
+    return inline_reads_left_ > 0 && inline_reads_left_-- > 0;
+  }
   // To a thread of its own: what may block, and the ring knows no request for (UringFile::perform).
   void hand_out(FileOp& op);
   void notice(std::string_view line) const {
     if (options_.notice) options_.notice(line);
   }
   void trace_prepared(std::string_view operation, std::uint64_t token, bool durable = false) const {
-    if (options_.trace) [[unlikely]] options_.trace({TraceEvent::What::prepared, operation, token, durable, 0});
+    if (options_.trace) [[unlikely]]
+      options_.trace({TraceEvent::What::prepared, operation, token, durable, 0});
   }
 
  private:

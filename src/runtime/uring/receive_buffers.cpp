@@ -13,14 +13,17 @@ namespace {
 constexpr unsigned first_offer = 4;
 
 void* map(std::size_t bytes) {
-  void* p = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* p =
+      ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   return p == MAP_FAILED ? nullptr : p;
 }
 
 }  // namespace
 
-Result<std::unique_ptr<ReceiveBuffers>> ReceiveBuffers::create(io_uring& ring, unsigned count, std::size_t bytes) {
-  if (count == 0 || count > 32768 || (count & (count - 1)) != 0 || bytes == 0 || bytes > (std::size_t{1} << 30)) {
+Result<std::unique_ptr<ReceiveBuffers>> ReceiveBuffers::create(io_uring& ring, unsigned count,
+                                                               std::size_t bytes) {
+  if (count == 0 || count > 32768 || (count & (count - 1)) != 0 || bytes == 0 ||
+      bytes > (std::size_t{1} << 30)) {
     return fail(Errc::invalid_argument, "receive buffers: the number must be a power of two, at most 32768");
   }
   std::unique_ptr<ReceiveBuffers> self(new ReceiveBuffers);
@@ -35,10 +38,12 @@ Result<std::unique_ptr<ReceiveBuffers>> ReceiveBuffers::create(io_uring& ring, u
   reg.ring_entries = count;
   reg.bgid = group;
   const int result = io_uring_register_buf_ring(&ring, &reg, 0);
-  if (result == -EINVAL) return fail(Errc::unsupported, "io_uring of this kernel has no provided-buffer rings", EINVAL);
+  if (result == -EINVAL)
+    return fail(Errc::unsupported, "io_uring of this kernel has no provided-buffer rings", EINVAL);
   if (result != 0) return fail_errno(-result, "io_uring: register receive buffers");
   io_uring_buf_ring_init(self->ring_);
-  while (self->offered_ < std::min(first_offer, count)) self->give_back(static_cast<std::uint16_t>(self->offered_++));
+  while (self->offered_ < std::min(first_offer, count))
+    self->give_back(static_cast<std::uint16_t>(self->offered_++));
   return self;
 }
 
@@ -48,8 +53,8 @@ ReceiveBuffers::~ReceiveBuffers() {
 }
 
 void ReceiveBuffers::give_back(std::uint16_t id) noexcept {
-  // Not io_uring_buf_ring_add(): the flexible array of that struct overlays the tail, which C++ compilers read
-  // differently from C ones; the slot address is plain.
+  // Not io_uring_buf_ring_add(): the flexible array of that struct overlays the tail, which C++ compilers
+  // read differently from C ones; the slot address is plain.
   auto* slots = reinterpret_cast<io_uring_buf*>(ring_);
   const auto tail = static_cast<unsigned short>(ring_->tail);
   io_uring_buf& slot = slots[tail & (count_ - 1)];

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The provided-buffer ring that one-shot receives select from, so that an idle connection holds no buffer.
 //
-// The kernel takes buffers in the order they were offered. If all of them were offered, a busy connection would walk
-// through megabytes of cold memory; so only a few are, and more are added when a receive finds none (ENOBUFS).
-// Internal to this folder; the loop's thread.
+// The kernel takes buffers in the order they were offered. If all of them were offered, a busy connection
+// would walk through megabytes of cold memory; so only a few are, and more are added when a receive finds
+// none (ENOBUFS). Internal to this folder; the loop's thread.
 #pragma once
 
 #include <liburing.h>
@@ -22,7 +22,8 @@ class ReceiveBuffers {
   static constexpr std::uint16_t group = 0;
 
   // `count` (a power of two) buffers of `bytes` each.
-  [[nodiscard]] static Result<std::unique_ptr<ReceiveBuffers>> create(io_uring& ring, unsigned count, std::size_t bytes);
+  [[nodiscard]] static Result<std::unique_ptr<ReceiveBuffers>> create(io_uring& ring, unsigned count,
+                                                                      std::size_t bytes);
   ~ReceiveBuffers();
   ReceiveBuffers(const ReceiveBuffers&) = delete;
   ReceiveBuffers& operator=(const ReceiveBuffers&) = delete;

@@ -42,7 +42,8 @@ Result<std::unique_ptr<Ring>> Ring::create(const UringOptions& options) {
 Status Ring::set_up(const UringOptions& options) {
   constexpr unsigned common = IORING_SETUP_R_DISABLED | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
   constexpr unsigned attempts[] = {
-      common | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
+      common | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
+          IORING_SETUP_TASKRUN_FLAG,
       common | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
       common,
   };
@@ -53,18 +54,22 @@ Status Ring::set_up(const UringOptions& options) {
     params.cq_entries = options.entries * 4;
     error = -io_uring_queue_init_params(options.entries, &ring_, &params);
     if (error == 0) {
-      if (flags != attempts[0]) say(options, "io_uring: this kernel has no deferred task work; running without it");
+      if (flags != attempts[0])
+        say(options, "io_uring: this kernel has no deferred task work; running without it");
       break;
     }
     if (error != EINVAL) break;
   }
   if (error == ENOSYS || error == EPERM || error == EACCES || error == EINVAL) {
-    return fail(Errc::unsupported, std::string("io_uring cannot be used here: ") + std::strerror(error), error);
+    return fail(Errc::unsupported, std::string("io_uring cannot be used here: ") + std::strerror(error),
+                error);
   }
   if (error != 0) return fail_errno(error, "io_uring_setup");
   made_ = true;
-  constexpr unsigned needed = IORING_FEAT_EXT_ARG | IORING_FEAT_NODROP | IORING_FEAT_FAST_POLL | IORING_FEAT_SUBMIT_STABLE;
-  if ((ring_.features & needed) != needed) return fail(Errc::unsupported, "io_uring of this kernel is too old");
+  constexpr unsigned needed =
+      IORING_FEAT_EXT_ARG | IORING_FEAT_NODROP | IORING_FEAT_FAST_POLL | IORING_FEAT_SUBMIT_STABLE;
+  if ((ring_.features & needed) != needed)
+    return fail(Errc::unsupported, "io_uring of this kernel is too old");
 
   rlimit files{};
   ::getrlimit(RLIMIT_NOFILE, &files);
@@ -98,9 +103,10 @@ void Ring::restrict_operations(const UringOptions& options) {
   flags.opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED;
   flags.sqe_flags = IOSQE_FIXED_FILE | IOSQE_BUFFER_SELECT;
   rules.push_back(flags);
-  const long result = ::syscall(__NR_io_uring_register, ring_.ring_fd, IORING_REGISTER_RESTRICTIONS, rules.data(),
-                                static_cast<unsigned>(rules.size()));
-  if (result != 0) say(options, std::string("io_uring: operations cannot be restricted: ") + std::strerror(errno));
+  const long result = ::syscall(__NR_io_uring_register, ring_.ring_fd, IORING_REGISTER_RESTRICTIONS,
+                                rules.data(), static_cast<unsigned>(rules.size()));
+  if (result != 0)
+    say(options, std::string("io_uring: operations cannot be restricted: ") + std::strerror(errno));
 }
 
 Ring::~Ring() {
@@ -117,7 +123,8 @@ Status Ring::enable() {
 }
 
 void Ring::register_with_thread() noexcept {
-  thread_registered_ = io_uring_register_ring_fd(&ring_) == 1;  // saves a little per call; failure changes nothing
+  thread_registered_ = io_uring_register_ring_fd(&ring_) == 1;  // saves a little per call; failure changes
+                                                                // nothing
 }
 
 void Ring::unregister_from_thread() noexcept {
@@ -207,7 +214,8 @@ int Ring::take_slot(int fd) noexcept {
 void Ring::drop_slot(int slot) noexcept {
   if (slot < 0) return;
   const int none = -1;
-  if (io_uring_register_files_update(&ring_, static_cast<unsigned>(slot), &none, 1) == 1) free_slots_.push_back(slot);
+  if (io_uring_register_files_update(&ring_, static_cast<unsigned>(slot), &none, 1) == 1)
+    free_slots_.push_back(slot);
 }
 
 int Ring::register_region(MutableBytes region) {

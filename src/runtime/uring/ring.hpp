@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The io_uring itself: setup with fallbacks, restrictions, submission, the table of registered files. One thread once
-// enabled. Internal to this folder.
+// The io_uring itself: setup with fallbacks, restrictions, submission, the table of registered files. One
+// thread once enabled. Internal to this folder.
 #pragma once
 
 #include <liburing.h>
@@ -50,8 +50,8 @@ class Ring {
   [[nodiscard]] Status enable();
   [[nodiscard]] bool enabled() const noexcept { return enabled_; }
 
-  // An entry to fill with io_uring_prep_*, which leave user_data alone. Valid until the next call. Never fails: what
-  // does not fit waits in a backlog.
+  // An entry to fill with io_uring_prep_*, which leave user_data alone. Valid until the next call. Never
+  // fails: what does not fit waits in a backlog.
   [[nodiscard]] io_uring_sqe& entry(Kind kind, const void* object);
   void cancel(Kind kind, const void* object);
 
@@ -64,7 +64,9 @@ class Ring {
   // True when a completion can be had: in the queue, or by entering the kernel. Reads memory only.
   [[nodiscard]] bool something_ready() const noexcept;
   [[nodiscard]] unsigned ready_count() const noexcept { return io_uring_cq_ready(&ring_); }
-  [[nodiscard]] bool nothing_prepared() const noexcept { return io_uring_sq_ready(&ring_) == 0 && backlog_.empty(); }
+  [[nodiscard]] bool nothing_prepared() const noexcept {
+    return io_uring_sq_ready(&ring_) == 0 && backlog_.empty();
+  }
   [[nodiscard]] io_uring_cqe take_completion() noexcept;  // precondition: ready_count() > 0
 
   // Registered files. -1 when the table is full or missing.

@@ -44,12 +44,14 @@ TEST(RingRestrictions, AnOperationThatIsNotOnTheListIsRefused) {
   }
 }
 
-// All that this kernel knows, against a list by hand. What a ring opens, links, splices or sends to other rings is not on it.
+// All that this kernel knows, against a list by hand. What a ring opens, links, splices or sends to other
+// rings is not on it.
 TEST(RingRestrictions, EveryOperationButThoseOfTheRuntimeIsRefused) {
-  const std::set<int> used = {IORING_OP_READV,      IORING_OP_WRITEV,      IORING_OP_READ,     IORING_OP_WRITE,
-                              IORING_OP_READ_FIXED, IORING_OP_WRITE_FIXED, IORING_OP_FSYNC,    IORING_OP_FALLOCATE,
-                              IORING_OP_RECV,       IORING_OP_RECVMSG,     IORING_OP_SEND,     IORING_OP_SENDMSG,
-                              IORING_OP_ACCEPT,     IORING_OP_CONNECT,     IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL};
+  const std::set<int> used = {
+      IORING_OP_READV,      IORING_OP_WRITEV,      IORING_OP_READ,     IORING_OP_WRITE,
+      IORING_OP_READ_FIXED, IORING_OP_WRITE_FIXED, IORING_OP_FSYNC,    IORING_OP_FALLOCATE,
+      IORING_OP_RECV,       IORING_OP_RECVMSG,     IORING_OP_SEND,     IORING_OP_SENDMSG,
+      IORING_OP_ACCEPT,     IORING_OP_CONNECT,     IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL};
   auto ring = make_ring();
   if (!ring) GTEST_SKIP() << "no io_uring here";
   io_uring_probe* const probe = io_uring_get_probe();
@@ -67,7 +69,8 @@ TEST(RingRestrictions, EveryOperationButThoseOfTheRuntimeIsRefused) {
 TEST(RingRestrictions, FlagsThatTheRuntimeDoesNotUseAreRefused) {
   auto ring = make_ring();
   if (!ring) GTEST_SKIP() << "no io_uring here";
-  for (const unsigned flag : {IOSQE_IO_DRAIN, IOSQE_IO_LINK, IOSQE_IO_HARDLINK, IOSQE_ASYNC, IOSQE_CQE_SKIP_SUCCESS, 0U}) {
+  for (const unsigned flag :
+       {IOSQE_IO_DRAIN, IOSQE_IO_LINK, IOSQE_IO_HARDLINK, IOSQE_ASYNC, IOSQE_CQE_SKIP_SUCCESS, 0U}) {
     io_uring_sqe& sqe = ring->entry(Kind::ignored, nullptr);
     io_uring_prep_cancel64(&sqe, 1, 0);
     sqe.flags = static_cast<std::uint8_t>(flag);
@@ -81,7 +84,8 @@ TEST(RingRestrictions, NobodyLiftsThemAfterwards) {
   io_uring_restriction rule{};
   rule.opcode = IORING_RESTRICTION_SQE_OP;
   rule.sqe_op = IORING_OP_OPENAT;
-  EXPECT_LT(::syscall(__NR_io_uring_register, ring->raw().ring_fd, IORING_REGISTER_RESTRICTIONS, &rule, 1), 0);
+  EXPECT_LT(::syscall(__NR_io_uring_register, ring->raw().ring_fd, IORING_REGISTER_RESTRICTIONS, &rule, 1),
+            0);
   io_uring_sqe& sqe = ring->entry(Kind::ignored, nullptr);
   io_uring_prep_openat(&sqe, AT_FDCWD, "/dev/null", O_RDONLY, 0);
   EXPECT_EQ(run_one(*ring), -EACCES);

@@ -9,7 +9,8 @@
 
 namespace perilune::runtime::uring {
 
-UringStream::UringStream(Reactor& reactor, posix::UniqueFd fd, const Endpoint& local, const Endpoint& peer) noexcept
+UringStream::UringStream(Reactor& reactor, posix::UniqueFd fd, const Endpoint& local,
+                         const Endpoint& peer) noexcept
     : reactor_(reactor), fd_(std::move(fd)), local_(local), peer_(peer) {}
 
 UringStream::~UringStream() {
@@ -54,7 +55,8 @@ void UringStream::receive_into(std::span<const iovec> iov, bool wait_all) {
     io_uring_prep_recv(&sqe, -1, iov[0].iov_base, iov[0].iov_len, flags);
   } else {
     receive_message_ = msghdr{};
-    receive_message_.msg_iov = const_cast<iovec*>(kept);  // the kernel only reads it, and copies it at the submission
+    receive_message_.msg_iov = const_cast<iovec*>(kept);  // the kernel only reads it, and copies it at the
+                                                          // submission
     receive_message_.msg_iovlen = iov.size();
     io_uring_prep_recvmsg(&sqe, -1, &receive_message_, static_cast<unsigned>(flags));
   }

@@ -41,7 +41,8 @@ class UringStream final : public Stream, public Deferred, public ListNode<UringS
 
   static constexpr std::size_t max_receive_iovecs = 64;
   static constexpr std::size_t max_send_iovecs = 1024;
-  static constexpr std::uint32_t operations_before_slot = 32;  // a short connection never pays for registration
+  static constexpr std::uint32_t operations_before_slot = 32;  // a short connection never pays for
+                                                               // registration
 
   Reactor& reactor_;
   StreamHandler* handler_ = nullptr;
