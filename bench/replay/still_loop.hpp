@@ -36,6 +36,7 @@ class StillStream final : public runtime::Stream {
     std::copy(iov.begin(), iov.end(), room_.begin());
   }
   void send(std::span<const iovec> iov) override { sending_ = iov; }
+  [[nodiscard]] int send_now(std::span<const iovec>) override { return 0; }  // send() has it all
   void close() override { closed_ = true; }
   void shutdown_send() override {}
   [[nodiscard]] std::unique_ptr<runtime::DetachedStream> release() override {

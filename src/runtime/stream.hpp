@@ -49,6 +49,9 @@ class Stream {
   virtual void receive_into(std::span<const iovec> iov, bool wait_all) = 0;
   // The iovec array and the memory stay put until on_sent(). At most 1024 iovecs.
   virtual void send(std::span<const iovec> iov) = 0;
+  // Sends what there is room for this moment, without a callback: bytes taken (0: none) or -errno. When it
+  // returns nobody looks at the memory any more. Precondition: no send is outstanding.
+  [[nodiscard]] virtual int send_now(std::span<const iovec> iov) = 0;
   // Ends both directions; outstanding operations complete with -ECANCELED, then on_closed() comes exactly
   // once, always from a later turn of the loop. Calling it again does nothing.
   virtual void close() = 0;

@@ -278,7 +278,9 @@ void Connection::on_output() {
   // answer, so what nearly always decides is first.
   const bool early =
       alone_ && feeding_ && engine_->tx().queued_bytes() - early_send_bytes <= early_send_range_bytes;
-  if (!early || in_flight_ != nullptr || closing_ || !login_tx_.empty()) [[likely]] return schedule_flush();
+  const bool at_once = early && in_flight_ == nullptr && !closing_ && login_tx_.empty();
+  // A send that is over at once ends commands, which is not for the middle of another.
+  if (!at_once || engine_->tx().has_late()) [[likely]] return schedule_flush();
   flush();
   shard_.loop.hand_over();
 }
@@ -290,18 +292,42 @@ void Connection::schedule_flush() {
 void Connection::flush() {
   if (in_flight_ != nullptr || stream_closed_) return;
   iscsi::TxQueue& queue = sending_queue();
-  if (queue.empty()) {
-    if (destination_ != nullptr) depart();
-    else if (close_after_login_tx_) close(close_reason_);
-    else if (engine_ && (engine_->draining() || end_after_sending_))
-      close(engine_->drop_reason());  // empty after a logout
-    return;
+  if (!queue.empty()) settle_copies();  // of the writes whose ends this tells
+  if (queue.has_late()) {
+    if (!send_now(queue)) return;
+    receive_more();  // should that have waited for room
   }
+  if (queue.empty()) return go_on_when_empty();
   gather_ = shard_.gathers.take();
   const std::size_t count = queue.gather(*gather_);
   in_flight_ = &queue;
-  settle_copies();  // of the writes whose ends this tells
   stream_->send({gather_->data(), count});
+}
+
+void Connection::go_on_when_empty() {
+  if (destination_ != nullptr) depart();
+  else if (close_after_login_tx_) close(close_reason_);
+  else if (engine_ && (engine_->draining() || end_after_sending_))
+    close(engine_->drop_reason());  // empty after a logout
+}
+
+// As far as the socket has room, and until there is nothing that this spares a copy. False: the connection is
+// closing.
+bool Connection::send_now(iscsi::TxQueue& queue) {
+  auto list = shard_.gathers.take();
+  std::uint64_t given = 0;
+  int taken = 0;
+  do {
+    const std::span<const iovec> pieces(list->data(), queue.gather_for_now(*list));
+    given = 0;
+    for (const iovec& piece : pieces) given += piece.iov_len;
+    taken = stream_->send_now(pieces);
+    if (taken < 0) break;
+    queue.sent_now(static_cast<std::uint64_t>(taken));  // may end commands, and begin others
+  } while (!closing_ && static_cast<std::uint64_t>(taken) == given && queue.has_late());
+  shard_.gathers.give_back(std::move(list));
+  if (taken < 0 && !closing_) close("send failed");
+  return !closing_;
 }
 
 void Connection::on_sent(int result) {

@@ -116,6 +116,8 @@ class Connection final : public runtime::StreamHandler,
   void login_step(iscsi::TargetLogin::Step step);
   void enter_full_feature();
   void flush();
+  [[nodiscard]] bool send_now(iscsi::TxQueue& queue);
+  void go_on_when_empty();
   void on_timer();
   void keep_watch();
   void on_asked_for_too_long();

@@ -348,6 +348,7 @@ void Session::memory_ready(Command& command) {
                            task.need.data_out_bytes);
   } else {
     if (may_copy_late(command)) command.data_in_source = node_->device->lend(task).data();
+    command.data_in_source_is_private = server_.shard_count() == 1;
     run(command);
   }
 }
@@ -359,7 +360,8 @@ bool Session::may_lend(const Command& command) const noexcept {
          !command.connection->params().data_digest;
 }
 
-// With a data digest a read of the unit's memory is copied when it is queued, which sums it in the same pass.
+// With a data digest a read of the unit's memory is copied when it is queued, which sums it in the same pass;
+// where no other thread writes to it, only if a send cannot take it at once.
 bool Session::may_copy_late(const Command& command) const noexcept {
   return engine_.params().error_recovery_level == 0 && command.connection != nullptr &&
          command.connection->params().data_digest;

@@ -17,9 +17,12 @@ class Writer {
  public:
   // The disk has `blocks` of 512 bytes; `total` operations.
   Writer(World& world, initiator::SessionConfig session, std::uint64_t blocks, std::uint64_t total)
+      : Writer(world, std::move(session), shape(blocks, total)) {}
+  // The disk has shape.blocks of 512 bytes.
+  Writer(World& world, initiator::SessionConfig session, const WorkloadShape& shape)
       : world_(world),
-        history_(7, 512, BlockCount(blocks)),
-        workload_(world, history_, shape(blocks, total)),
+        history_(7, 512, BlockCount(shape.blocks)),
+        workload_(world, history_, shape),
         machine_(world, world.add_host("initiator", {"10.0.1.1"}), ScenarioOptions{}, std::move(session)) {
     machine_.start();
     EXPECT_TRUE(world_.run_until([this] { return machine_.unit() != nullptr; }, std::chrono::seconds(60)));

@@ -68,12 +68,13 @@ void TxQueue::begin_chunk(std::size_t bytes) {
 }
 
 // A queue that never runs empty still stays within twice its longest backlog.
-void TxQueue::add_piece(const Piece& piece) {
-  if (pieces_.size() == pieces_.capacity() && first_ != 0 && first_ >= pieces_.size() / 2) {
-    pieces_.erase(pieces_.begin(), pieces_.begin() + static_cast<std::ptrdiff_t>(first_));
-    first_ = 0;
+template <class T>
+void TxQueue::append(std::vector<T>& queue, std::size_t& first, const T& value) {
+  if (queue.size() == queue.capacity() && first != 0 && first >= queue.size() / 2) {
+    queue.erase(queue.begin(), queue.begin() + static_cast<std::ptrdiff_t>(first));
+    first = 0;
   }
-  pieces_.push_back(piece);
+  queue.push_back(value);
 }
 
 void TxQueue::append_chunk_bytes(std::uint8_t* at, std::size_t bytes) {
@@ -102,13 +103,15 @@ std::uint8_t* TxQueue::put_header(const std::uint8_t* bhs, std::uint32_t data_le
   return at + header;
 }
 
-void TxQueue::put_trailer(std::uint32_t data_length, std::uint32_t crc) {
+// Returns where it is.
+std::uint8_t* TxQueue::put_trailer(std::uint32_t data_length, std::uint32_t crc) {
   const std::size_t pad = padding(data_length);
   const std::size_t trailer = pad + (data_digest_ ? digest_bytes : 0);
   std::uint8_t* at = room(trailer);
   std::memset(at, 0, pad);
   if (data_digest_) crypto::store_digest(at + pad, crypto::crc32c(crc, {at, pad}));
   append_chunk_bytes(at, trailer);
+  return at;
 }
 
 void TxQueue::push(const std::uint8_t* bhs, Bytes data) {
@@ -177,14 +180,35 @@ void TxQueue::push_copied(const std::uint8_t* bhs, const std::uint8_t* source, s
   if (has_trailer(length)) put_trailer(length, crc);
 }
 
+void TxQueue::push_late(const std::uint8_t* bhs, const std::uint8_t* source, std::span<const iovec> memory,
+                        std::uint64_t skip, std::uint32_t length, TxHold& hold) {
+  PERILUNE_ASSERT(data_digest_);
+  put_header(bhs, length, 0);
+  const std::uint64_t first = last_piece();
+  Late late{first, first, first, 0, length, memory, skip, nullptr};
+  walk(memory, skip, length, [&](const std::uint8_t*, std::size_t n) {
+    refer_to(const_cast<std::uint8_t*>(source), n, hold);
+    source += n;
+  });
+  late.behind = last_piece();
+  late.trailer = put_trailer(length, 0);
+  append(late_, first_late_, late);
+}
+
 void TxQueue::refer_to(std::uint8_t* at, std::size_t bytes, TxHold& hold) {
   hold.retain();
   queued_bytes_ += bytes;
   add_piece({at, bytes, no_chunk, &hold});
 }
 
+// Up to where the data of a late PDU may change. Where that is the front, it is copied.
 std::size_t TxQueue::gather(std::span<iovec> out) noexcept {
-  const std::size_t count = std::min(out.size(), pieces_.size() - first_);
+  if (has_late() && late_[first_late_].summed == popped_) {
+    copy_pieces(late_[first_late_], popped_, late_[first_late_].behind);
+    ++first_late_;
+  }
+  const std::uint64_t end = has_late() ? late_[first_late_].summed : last_piece();
+  const std::size_t count = std::min<std::size_t>(out.size(), static_cast<std::size_t>(end - popped_));
   for (std::size_t i = 0; i < count; ++i) {
     const Piece& piece = pieces_[first_ + i];
     out[i] = {piece.at, piece.bytes};
@@ -193,8 +217,49 @@ std::size_t TxQueue::gather(std::span<iovec> out) noexcept {
   return count;
 }
 
+std::size_t TxQueue::gather_for_now(std::span<iovec> out) noexcept {
+  std::size_t count = 0;
+  std::size_t bytes = 0;
+  std::size_t late = first_late_;
+  const std::size_t most = std::min(out.size(), pieces_.size() - first_);
+  for (; count < most && bytes < max_bytes_for_now; ++count) {
+    const Piece& piece = pieces_[first_ + count];
+    const std::uint64_t number = popped_ + count;
+    if (late != late_.size() && number == late_[late].behind) ++late;
+    if (late != late_.size() && number == late_[late].summed) sum(late_[late], piece);
+    out[count] = {piece.at, piece.bytes};
+    bytes += piece.bytes;
+  }
+  in_flight_ = count;
+  return count;
+}
+
+// The next piece of it that is not in its sum.
+void TxQueue::sum(Late& late, const Piece& piece) noexcept {
+  late.crc = crypto::crc32c(late.crc, {piece.at, piece.bytes});
+  if (++late.summed != late.behind) return;
+  const std::size_t pad = padding(late.length);
+  crypto::store_digest(late.trailer + pad, crypto::crc32c(late.crc, {late.trailer, pad}));
+}
+
+// To where nobody changes them.
+void TxQueue::copy_pieces(Late& late, std::uint64_t begin, std::uint64_t end) noexcept {
+  std::uint64_t number = late.first;
+  walk(late.memory, late.skip, late.length, [&](std::uint8_t* to, std::size_t n) {
+    if (number >= begin && number < end) {
+      Piece& rest = piece(number);
+      to += n - rest.bytes;
+      std::memcpy(to, rest.at, rest.bytes);
+      rest.at = to;
+      if (number == late.summed) sum(late, rest);
+    }
+    ++number;
+  });
+}
+
 void TxQueue::pop_front_piece() {
   const Piece piece = pieces_[first_++];
+  ++popped_;
   if (piece.hold != nullptr) {
     piece.hold->release();
   } else if (--chunks_[piece.chunk].pieces == 0) {
@@ -223,11 +288,31 @@ void TxQueue::sent(std::uint64_t bytes) {
   rest_when_empty();
 }
 
+// What is summed and has not gone cannot stay where it may change: of a PDU that has begun it is copied, the
+// others are summed again. That comes before the holds, whose owners may go on with a write.
+void TxQueue::sent_now(std::uint64_t bytes) {
+  std::uint64_t end = popped_;  // the piece that is not sent whole
+  for (std::uint64_t left = bytes; left != 0 && left >= piece(end).bytes; ++end) left -= piece(end).bytes;
+  for (std::size_t i = first_late_; i < late_.size() && late_[i].summed != late_[i].first; ++i) {
+    Late& late = late_[i];
+    if (late.first <= end) {
+      copy_pieces(late, end, late.summed);
+    } else {
+      late.summed = late.first;
+      late.crc = 0;
+    }
+  }
+  while (has_late() && late_[first_late_].summed == late_[first_late_].behind) ++first_late_;
+  sent(bytes);
+}
+
 // An idle connection keeps no chunk.
 void TxQueue::rest_when_empty() {
   if (first_ != pieces_.size()) return;
   pieces_.clear();
   first_ = 0;
+  late_.clear();
+  first_late_ = 0;
   if (current_ != no_chunk) {
     pool_.give_back(std::move(chunks_[current_].memory));
     free_chunks_.push_back(current_);

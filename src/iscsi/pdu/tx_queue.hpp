@@ -57,6 +57,8 @@ class TxQueue {
   // Payloads up to this are copied beside their header; larger ones are referenced: an iovec more costs less
   // than a copy from cold memory (docs/performance/tried.md).
   static constexpr std::uint32_t copy_limit_bytes = 2048;
+  // For one send that is over at once. With less, what each one costs shows (docs/performance/tried.md).
+  static constexpr std::size_t max_bytes_for_now = 1048576;
 
   explicit TxQueue(TxChunkPool& pool) : pool_(pool) {}
   ~TxQueue() { clear(); }
@@ -92,6 +94,11 @@ class TxQueue {
   // summed in one pass, and sent from there.
   void push_copied(const std::uint8_t* bhs, const std::uint8_t* source, std::span<const iovec> memory,
                    std::uint64_t skip, std::uint32_t length, TxHold& hold);
+  // The same for data that nobody changes but this thread, which can be spared the copy: a send that is over
+  // when it returns takes it from `source`, summed at that moment. What such a send does not finish, and what
+  // goes by another one, is copied. Needs a data digest.
+  void push_late(const std::uint8_t* bhs, const std::uint8_t* source, std::span<const iovec> memory,
+                 std::uint64_t skip, std::uint32_t length, TxHold& hold);
 
   [[nodiscard]] bool empty() const noexcept { return first_ == pieces_.size(); }
   [[nodiscard]] std::uint64_t queued_bytes() const noexcept { return queued_bytes_; }
@@ -104,10 +111,16 @@ class TxQueue {
   [[nodiscard]] bool refers_to(const std::uint8_t* memory, std::size_t bytes) const noexcept;
 
   // The front of the queue as at most out.size() iovecs. What it names stays put until sent(). Returns the
-  // count.
+  // count, at least 1 unless the queue is empty.
   [[nodiscard]] std::size_t gather(std::span<iovec> out) noexcept;
   // The send that gather() prepared took this many bytes (0 or more).
   void sent(std::uint64_t bytes);
+
+  // There is something that a send that is over at once can take from where it lies.
+  [[nodiscard]] bool has_late() const noexcept { return first_late_ != late_.size(); }
+  // Likewise for such a send; it stays put until sent_now(), which comes before anything else.
+  [[nodiscard]] std::size_t gather_for_now(std::span<iovec> out) noexcept;
+  void sent_now(std::uint64_t bytes);
   // Drops everything and lets go of all holds. Precondition: no send is in progress.
   void clear();
 
@@ -117,6 +130,17 @@ class TxQueue {
     std::size_t bytes = 0;
     std::uint32_t chunk = no_chunk;  // index into chunks_, or
     TxHold* hold = nullptr;          // referenced memory
+  };
+  // A PDU with data that is where it may change, and a trailer without the digest.
+  struct Late {
+    std::uint64_t first;   // its first piece of data, of all pieces there have been; one for each in `memory`
+    std::uint64_t behind;  // the piece after its last one
+    std::uint64_t summed;  // the piece after the last one that is in `crc`
+    std::uint32_t crc;
+    std::uint32_t length;
+    std::span<const iovec> memory;
+    std::uint64_t skip;
+    std::uint8_t* trailer;
   };
   struct Chunk {
     std::unique_ptr<std::uint8_t[]> memory;
@@ -130,14 +154,22 @@ class TxQueue {
     return current_memory_ + current_used_;
   }
   void begin_chunk(std::size_t bytes);
-  void add_piece(const Piece& piece);
+  template <class T>
+  static void append(std::vector<T>& queue, std::size_t& first, const T& value);
+  void add_piece(const Piece& piece) { append(pieces_, first_, piece); }
   void refer_to(std::uint8_t* at, std::size_t bytes, TxHold& hold);
   void append_chunk_bytes(std::uint8_t* at, std::size_t bytes);
   std::uint8_t* put_header(const std::uint8_t* bhs, std::uint32_t data_length, std::size_t inline_bytes);
   [[nodiscard]] bool has_trailer(std::uint32_t data_length) const noexcept {
     return data_digest_ || data_length % 4 != 0;
   }
-  void put_trailer(std::uint32_t data_length, std::uint32_t crc);
+  std::uint8_t* put_trailer(std::uint32_t data_length, std::uint32_t crc);
+  [[nodiscard]] Piece& piece(std::uint64_t number) noexcept {
+    return pieces_[first_ + static_cast<std::size_t>(number - popped_)];
+  }
+  [[nodiscard]] std::uint64_t last_piece() const noexcept { return popped_ + (pieces_.size() - first_); }
+  void sum(Late& late, const Piece& piece) noexcept;
+  void copy_pieces(Late& late, std::uint64_t begin, std::uint64_t end) noexcept;
   void pop_front_piece();
   void rest_when_empty();
 
@@ -146,7 +178,10 @@ class TxQueue {
   bool data_digest_ = false;
   std::vector<Piece> pieces_;      // [first_, size) is the queue; what was sent makes room before it grows
   std::size_t first_ = 0;
+  std::uint64_t popped_ = 0;       // pieces that have left: the number of the front one
   std::size_t in_flight_ = 0;      // pieces of the send in progress: not to be extended
+  std::vector<Late> late_;         // [first_late_, size) in the order of their pieces; room as with pieces_
+  std::size_t first_late_ = 0;
   std::vector<Chunk> chunks_;
   std::vector<std::uint32_t> free_chunks_;
   std::uint32_t current_ = no_chunk;

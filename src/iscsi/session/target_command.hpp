@@ -44,6 +44,8 @@ class TargetCommand : public ListNode<TargetCommand> {
   // Likewise: the data is here yet, in memory that may change; it is copied to where complete() says as it is
   // queued.
   const std::uint8_t* data_in_source = nullptr;
+  // Likewise, with a data digest: it changes by this thread alone, so that a send can take it from there.
+  bool data_in_source_is_private = false;
 
   // Keeps the object and its memory alive while the session, the decoder or the transmit queue refers to it.
   TxHold hold;

@@ -424,9 +424,12 @@ void TargetSession::send_data_in(TargetCommand& command, std::span<const iovec> 
     connection.number(pdu);
     std::uint8_t* const bhs = connection.tx_.header_place();
     pdu.encode(bhs);
-    if (command.data_in_source == nullptr) connection.tx_.push(bhs, data, offset, segment, &command.hold);
+    const std::uint8_t* const source = command.data_in_source;
+    if (source == nullptr) connection.tx_.push(bhs, data, offset, segment, &command.hold);
+    else if (command.data_in_source_is_private)
+      connection.tx_.push_late(bhs, source + offset, data, offset, segment, command.hold);
     else
-      connection.tx_.push_copied(bhs, command.data_in_source + offset, data, offset, segment, command.hold);
+      connection.tx_.push_copied(bhs, source + offset, data, offset, segment, command.hold);
     ++stats_.data_in_pdus;
   });
   host_.on_output(connection);

@@ -8,6 +8,7 @@
 
 #include "base/assert.hpp"
 #include "runtime/posix/detached_socket.hpp"
+#include "runtime/posix/sockets.hpp"
 
 namespace perilune::runtime::epoll {
 namespace {
@@ -179,6 +180,11 @@ void EpollStream::send(std::span<const iovec> iov) {
   out_offset_ = sent_ = 0;
   reactor_.trace_prepared(iov.size() == 1 ? "SEND" : "SENDMSG", this);
   if (writable_ && push()) reactor_.after_hooks(send_ended_);
+}
+
+int EpollStream::send_now(std::span<const iovec> iov) {
+  PERILUNE_ASSERT(!sending_ && !closing_ && !iov.empty() && iov.size() <= Reactor::max_send_iovecs);
+  return posix::send_now(fd_.get(), iov);
 }
 
 // True when the send has come to its end, which is then in send_result_; false when the socket buffer is

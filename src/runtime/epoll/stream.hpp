@@ -24,6 +24,7 @@ class EpollStream final : public Stream, public Source {
   void receive() override;
   void receive_into(std::span<const iovec> iov, bool wait_all) override;
   void send(std::span<const iovec> iov) override;
+  [[nodiscard]] int send_now(std::span<const iovec> iov) override;
   void close() override;
   void shutdown_send() override;
   [[nodiscard]] std::unique_ptr<DetachedStream> release() override;

@@ -217,6 +217,39 @@ TEST_P(NativeStreamTest, LargeSendIsWaitedForInOnePiece) {
   EXPECT_TRUE(server().received == copy);
 }
 
+TEST_P(NativeStreamTest, SendsAtOnceWhatThereIsRoomFor) {
+  connect_pair();
+  const std::string bytes(1 << 20, 'n');
+  const iovec iov{const_cast<char*>(bytes.data()), bytes.size()};
+  std::size_t taken = 0;
+  for (;;) {
+    const int now = client().stream().send_now({&iov, 1});
+    ASSERT_GE(now, 0);
+    if (now == 0) break;
+    taken += static_cast<std::size_t>(now);
+  }
+  ASSERT_GT(taken, 0U);
+  client().send("behind");  // waits for room
+  server().keep_receiving = true;
+  server().stream().receive();
+  run_until([&] { return client().sends == 1 && server().received.size() == taken + 6; });
+  EXPECT_EQ(client().last_sent, 6);
+  EXPECT_EQ(server().received, std::string(taken, 'n') + "behind");
+}
+
+TEST_P(NativeStreamTest, SendingAtOnceToWhoIsGoneIsAnError) {
+  connect_pair();
+  server().stream().close();
+  run_until([&] { return server().closes == 1; });
+  const iovec iov{const_cast<char*>("x"), 1};
+  int result = 0;
+  for (int i = 0; i < 5000 && result >= 0; ++i) {  // the answer to the first says so
+    result = client().stream().send_now({&iov, 1});
+    if (result >= 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  EXPECT_TRUE(result == -EPIPE || result == -ECONNRESET) << result;
+}
+
 TEST_P(NativeStreamTest, EchoOfManyStreamsOverSmallReceiveBuffers) {
   LoopOptions options;
   options.receive_buffer_bytes = 4096;

@@ -142,6 +142,18 @@ Result<UniqueFd> make_listener(const Endpoint& local, const SocketOptions& optio
   return fd;
 }
 
+int send_now(int fd, std::span<const iovec> iov) noexcept {
+  msghdr message{};
+  message.msg_iov = const_cast<iovec*>(iov.data());  // the kernel only reads it
+  message.msg_iovlen = iov.size();
+  for (;;) {
+    const ssize_t n = ::sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (n >= 0) return static_cast<int>(n);
+    if (errno == EAGAIN || errno == EWOULDBLOCK) return 0;
+    if (errno != EINTR) return -errno;
+  }
+}
+
 Result<UniqueFd> make_caller(const Endpoint& peer, const SocketOptions& options, Waiting waiting) {
   auto fd = make_socket(peer, options, waiting);
   if (!fd || !options.bind_address) return fd;

@@ -35,6 +35,8 @@ enum class Waiting : std::uint8_t { blocking, non_blocking };
 // `access`: who binds to a low port where we may not, or nullptr.
 [[nodiscard]] Result<UniqueFd> make_listener(const Endpoint& local, const SocketOptions& options,
                                              Waiting waiting, HostAccess* access = nullptr);
+// Stream::send_now().
+[[nodiscard]] int send_now(int fd, std::span<const iovec> iov) noexcept;
 // For a socket that somebody else made.
 void set_waiting(int fd, Waiting waiting) noexcept;
 // make_socket for a connection, bound to options.bind_address when there is one.

@@ -189,23 +189,35 @@ void SimStream::wake_send() {
                    });
 }
 
+// As much as there is room for, or less; or why nothing can be sent any more.
+int SimStream::write_out(std::span<const iovec> iov) {
+  if (connection_->error(side_) != 0) return connection_->error(side_);
+  if (connection_->send_shut(side_)) return -EPIPE;
+  std::size_t n = std::min(total_length(iov), connection_->send_space(side_));
+  if (n == 0) return 0;
+  if (prng_.chance(1, 8)) n = prng_.below(n) + 1;
+  for_each_piece(iov, 0, n, [&](MutableBytes piece) { connection_->write(side_, piece); });
+  connection_->flush(side_);
+  return static_cast<int>(n);
+}
+
 void SimStream::copy_out() {
   copy_scheduled_ = false;
   if (!send_pending_ || sent_ || closing_ || loop_.dead()) return;
-  if (connection_->error(side_) != 0) {
-    sent_ = connection_->error(side_);
-  } else if (connection_->send_shut(side_)) {
-    sent_ = -EPIPE;
-  } else {
-    const std::size_t total = total_length(sending_);
-    std::size_t n = std::min(total, connection_->send_space(side_));
-    if (n == 0 && total != 0) return;  // the buffer is full: wake_send() comes when bytes have left it
-    if (n > 0 && prng_.chance(1, 8)) n = prng_.below(n) + 1;
-    for_each_piece(sending_, 0, n, [&](MutableBytes piece) { connection_->write(side_, piece); });
-    connection_->flush(side_);
-    sent_ = static_cast<int>(n);
-  }
+  const int result = write_out(sending_);
+  // The buffer is full: wake_send() comes when bytes have left it.
+  if (result == 0 && total_length(sending_) != 0) return;
+  sent_ = result;
   loop_.make_ready(send_ready_);
+}
+
+int SimStream::send_now(std::span<const iovec> iov) {
+  PERILUNE_ASSERT(!send_pending_ && !closing_ && !iov.empty() && iov.size() <= 1024);
+  if (loop_.dead()) return 0;
+  if (severed_) return -ECONNRESET;
+  const int result = write_out(iov);
+  loop_.world().note(Event::callback, (connection_->id() << 32) ^ static_cast<std::uint32_t>(result));
+  return result;
 }
 
 void SimStream::run_send() {

@@ -36,6 +36,7 @@ class SimStream final : public runtime::Stream {
   void receive() override;
   void receive_into(std::span<const iovec> iov, bool wait_all) override;
   void send(std::span<const iovec> iov) override;
+  [[nodiscard]] int send_now(std::span<const iovec> iov) override;
   void close() override;
   void shutdown_send() override;
   [[nodiscard]] std::unique_ptr<runtime::DetachedStream> release() override;
@@ -59,6 +60,7 @@ class SimStream final : public runtime::Stream {
   void finish_receive(int result, Bytes data);
   [[nodiscard]] std::optional<int> end_result() const;
   std::size_t fill_directed(std::size_t limit);
+  [[nodiscard]] int write_out(std::span<const iovec> iov);
   void copy_out();
   void run_send();
   void run_close();

@@ -6,6 +6,7 @@
 
 #include "base/assert.hpp"
 #include "runtime/posix/detached_socket.hpp"
+#include "runtime/posix/sockets.hpp"
 
 namespace perilune::runtime::uring {
 
@@ -83,6 +84,11 @@ void UringStream::send(std::span<const iovec> iov) {
   }
   Descriptor{fd_.get(), slot_}.aim(sqe);
   reactor_.trace_prepared(iov.size() == 1 ? "SEND" : "SENDMSG", sqe.user_data);
+}
+
+int UringStream::send_now(std::span<const iovec> iov) {
+  PERILUNE_ASSERT(!sending_ && !closing_ && !iov.empty() && iov.size() <= max_send_iovecs);
+  return posix::send_now(fd_.get(), iov);
 }
 
 void UringStream::received(int result, unsigned flags) {

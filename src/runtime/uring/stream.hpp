@@ -21,6 +21,7 @@ class UringStream final : public Stream, public Deferred, public ListNode<UringS
   void receive() override;
   void receive_into(std::span<const iovec> iov, bool wait_all) override;
   void send(std::span<const iovec> iov) override;
+  [[nodiscard]] int send_now(std::span<const iovec> iov) override;
   void close() override;
   void shutdown_send() override;
   [[nodiscard]] std::unique_ptr<DetachedStream> release() override;
