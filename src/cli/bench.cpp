@@ -31,7 +31,7 @@ using namespace initiator;
 using block::BlockOp;
 using block::OpKind;
 using block::OpStatus;
-using Clock = std::chrono::steady_clock;
+using runtime::Instant;
 
 struct Options {
   std::string url, initiator_name, rw = "randread", block_text = "4k", size_text, header_digest, data_digest;
@@ -94,12 +94,12 @@ class Worker final : public SessionObserver {
     BlockOp op;
     iovec iov{};
     Worker* worker = nullptr;
-    Clock::time_point begun{};
+    Instant begun{};
     bool checking = false;   // reading back what was written
     void done(BlockOp&) { worker->on_done(*this); }
   };
   void on_done(Slot& slot);
-  void next(Slot& slot, Clock::time_point now);
+  void next(Slot& slot, Instant now);
   void submit(Slot& slot);
   [[nodiscard]] std::uint64_t choose() noexcept;
   void prefill_next(Slot& slot);
@@ -158,7 +158,7 @@ class Bench {
   std::vector<std::unique_ptr<Worker>> workers_;
   std::size_t started_ = 0, ready_ = 0, idle_ = 0, logged_out_ = 0;
   runtime::Timer timer_;
-  Clock::time_point from_{}, to_{};
+  std::chrono::steady_clock::time_point from_{}, to_{};
   double cpu_from_ = 0, cpu_to_ = 0;
   std::uint64_t allocations_from_ = 0, allocations_to_ = 0;
 };
@@ -215,8 +215,10 @@ void Worker::begin() {
   active_ = static_cast<unsigned>(slots_.size());
   prefilling_ = false;
   position_ = 0;
-  const auto now = Clock::now();
-  for (auto& slot : slots_) next(*slot, now);
+  // What is written need not differ, so it is one block, as that of the ceiling's requester is.
+  if (writes_ && !bench_.options_.verify)
+    for (auto& slot : slots_) slot->iov.iov_base = memory_.data();
+  for (auto& slot : slots_) next(*slot, bench_.loop_.now());
 }
 
 void Worker::prefill() {
@@ -253,7 +255,7 @@ std::uint64_t Worker::choose() noexcept {
   return first_ + static_cast<std::uint64_t>((static_cast<unsigned __int128>(random_) * count_) >> 64);
 }
 
-void Worker::next(Slot& slot, Clock::time_point now) {
+void Worker::next(Slot& slot, Instant now) {
   if (bench_.phase_ == Bench::Phase::drain || bench_.error_) return idle();
   const Options& options = bench_.options_;
   const std::uint64_t at = choose();
@@ -280,7 +282,7 @@ void Worker::on_done(Slot& slot) {
   }
   if (prefilling_) return prefill_next(slot);
   const Options& options = bench_.options_;
-  const auto now = Clock::now();
+  const Instant now = bench_.loop_.now();  // of the turn, for all that it brings
   ++bench_.ios_all_;
   if (!slot.checking && bench_.phase_ == Bench::Phase::measure) {
     (probe_ ? bench_.probe_latency_ : bench_.latency_)
@@ -363,10 +365,10 @@ void Bench::on_timer() {
     cpu_from_ = cpu_seconds();
     timer_.arm(loop_.now() + std::chrono::duration_cast<runtime::Duration>(
                                  std::chrono::duration<double>(options_.seconds)));
-    from_ = Clock::now();
+    from_ = std::chrono::steady_clock::now();
     allocations_from_ = thread_allocations();
   } else if (phase_ == Phase::measure) {
-    to_ = Clock::now();
+    to_ = std::chrono::steady_clock::now();
     allocations_to_ = thread_allocations();
     cpu_to_ = cpu_seconds();
     phase_ = Phase::drain;

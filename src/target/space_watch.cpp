@@ -93,7 +93,7 @@ SpaceWatch::Meter* SpaceWatch::next_asked() {
 }
 
 void SpaceWatch::run() {
-  constexpr int share = 20;  // measuring takes at most one part in so many of the time
+  constexpr int share = 200;  // measuring takes at most one part in so many of the time
   std::unique_lock lock(mutex_);
   while (!ending_) {
     Meter* const meter = next_asked();

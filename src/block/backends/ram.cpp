@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <cstring>
 #include <fstream>
+#include <thread>
 #include <vector>
 
 #include "base/copy.hpp"
@@ -201,7 +202,7 @@ RamBackstore::~RamBackstore() {
 }
 
 std::optional<SpaceLevel> RamBackstore::measure_space() {
-  constexpr std::size_t entries_per_read = 65536;
+  constexpr std::size_t entries_per_read = 8192;  // who serves may have no other core than ours
   if (!geometry_.thin || !pagemap_) return std::nullopt;
   const auto first = reinterpret_cast<std::uintptr_t>(memory_) / page_bytes;
   const std::size_t pages = (mapped_bytes_ + page_bytes - 1) / page_bytes;
@@ -216,6 +217,7 @@ std::optional<SpaceLevel> RamBackstore::measure_space() {
     there += static_cast<std::uint64_t>(
         std::count_if(entries.begin(), entries.begin() + static_cast<std::ptrdiff_t>(known), has_page));
     at += known;
+    std::this_thread::yield();
   }
   const auto available = available_memory();
   if (!available) return std::nullopt;
