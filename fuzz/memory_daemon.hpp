@@ -101,9 +101,7 @@ class MemoryDaemon final : public targetd::Administration {
       return fail(Errc::not_found, "no such group");
     return world_.sessions_of(group);
   }
-  Result<targetd::IoCounters> io_counters(const model::LunKey& lun) const override {
-    return world_.io_counters(lun);
-  }
+  Result<targetd::IoCounters> io_counters(const model::LunKey& lun) const override { return world_.io_counters(lun); }
   Result<std::uint64_t> size_of(const model::StorageKey& key) const override { return world_.size_of(key); }
   bool healthy(const model::StorageKey& key) const override { return world_.healthy(key); }
   Status resize(const model::StorageKey& key) override { return world_.resize(key); }

@@ -63,7 +63,7 @@ struct TargetdOptions {
   std::string user;
   std::vector<std::string> backing_folders;
   std::uint32_t threads = 1;
-  std::uint32_t buffer_mib = 64;
+  std::uint32_t buffer_mib = 256;
   runtime::Polling polling = runtime::Polling::adaptive;
   runtime::Runtime loop_kind = runtime::Runtime::automatic;
 };

@@ -82,16 +82,9 @@ const char* association_name(unsigned a) {
 }
 
 const char* designator_name(unsigned t) {
-  static constexpr const char* names[] = {"VENDOR_SPECIFIC",
-                                          "T10_VENDOR_ID",
-                                          "EUI_64",
-                                          "NAA",
-                                          "RELATIVE_TARGET_PORT",
-                                          "TARGET_PORT_GROUP",
-                                          "LOGICAL_UNIT_GROUP",
-                                          "MD5_LOGICAL_UNIT_IDENTIFIER",
-                                          "SCSI_NAME_STRING",
-                                          "PROTOCOL_SPECIFIC_PORT"};
+  static constexpr const char* names[] = {"VENDOR_SPECIFIC",      "T10_VENDOR_ID",      "EUI_64", "NAA", "RELATIVE_TARGET_PORT",
+                                          "TARGET_PORT_GROUP",    "LOGICAL_UNIT_GROUP", "MD5_LOGICAL_UNIT_IDENTIFIER",
+                                          "SCSI_NAME_STRING",     "PROTOCOL_SPECIFIC_PORT"};
   return t < std::size(names) ? names[t] : "RESERVED";
 }
 
@@ -112,9 +105,7 @@ void add_designators(Lines& lines, Bytes body) {
     const unsigned code_set = body[at] & 0xf;
     const bool piv = bit(body[at + 1], 7) != 0;
     lines.add("DEVICE DESIGNATOR #{}", number);
-    if (piv)
-      lines.add("Device Protocol Identifier:({}) {}", body[at] >> 4,
-                (body[at] >> 4) == 5 ? "ISCSI" : "other");
+    if (piv) lines.add("Device Protocol Identifier:({}) {}", body[at] >> 4, (body[at] >> 4) == 5 ? "ISCSI" : "other");
     lines.add("Code Set:({}) {}", code_set, code_set_name(code_set));
     lines.add("PIV:{}", piv ? 1 : 0);
     lines.add("Association:({}) {}", (body[at + 1] >> 4) & 3, association_name((body[at + 1] >> 4) & 3u));
@@ -162,10 +153,9 @@ void add_extended_inquiry(Lines& lines, Bytes p) {
   lines.add("activate_microcode:{}", p[4] >> 6);
   lines.add("spt:{}", (p[4] >> 3) & 7);
   lines.add("grd_chk:{} app_chk:{} ref_chk:{}", bit(p[4], 2), bit(p[4], 1), bit(p[4], 0));
-  lines.add("uask_sup:{} group_sup:{} prior_sup:{} headsup:{} ordsup:{} simpsup:{}", bit(p[5], 5),
-            bit(p[5], 4), bit(p[5], 3), bit(p[5], 2), bit(p[5], 1), bit(p[5], 0));
-  lines.add("wu_sup:{} crd_sup:{} nv_sup:{} v_sup:{}", bit(p[6], 3), bit(p[6], 2), bit(p[6], 1),
-            bit(p[6], 0));
+  lines.add("uask_sup:{} group_sup:{} prior_sup:{} headsup:{} ordsup:{} simpsup:{}", bit(p[5], 5), bit(p[5], 4), bit(p[5], 3),
+            bit(p[5], 2), bit(p[5], 1), bit(p[5], 0));
+  lines.add("wu_sup:{} crd_sup:{} nv_sup:{} v_sup:{}", bit(p[6], 3), bit(p[6], 2), bit(p[6], 1), bit(p[6], 0));
   lines.add("luiclr:{}", bit(p[7], 0));
 }
 
@@ -216,13 +206,9 @@ std::string format_vpd(Bytes page) {
     case 0xb1:
       if (page.size() >= 8) {
         const unsigned rate = load_be16(page.data() + 4);
-        lines.add("Medium Rotation Rate:{}{}", rate,
-                  rate == 1   ? " (non-rotating)"
-                  : rate == 0 ? " (not reported)"
-                              : "");
+        lines.add("Medium Rotation Rate:{}{}", rate, rate == 1 ? " (non-rotating)" : rate == 0 ? " (not reported)" : "");
         lines.add("Product Type:{}", page[6]);
-        lines.add("WABEREQ:{} WACEREQ:{} Nominal Form Factor:{}", page[7] >> 6, (page[7] >> 4) & 3,
-                  page[7] & 0xf);
+        lines.add("WABEREQ:{} WACEREQ:{} Nominal Form Factor:{}", page[7] >> 6, (page[7] >> 4) & 3, page[7] & 0xf);
       }
       break;
     case 0xb2: add_provisioning(lines, page); break;

@@ -91,9 +91,13 @@ struct ServerConfig {
   std::shared_ptr<block::AtomicJournal> atomic_journal;  // for whoever opens backstores of this server; may
                                                          // be nullptr
   std::uint32_t command_window = limits::default_command_window;
-  // Of BufferPool::page_size_bytes: 64 MiB. The shards divide them; none has fewer than
-  // smallest_buffer_pool_pages().
-  std::uint32_t buffer_pages = 4096;
+  // Of BufferPool::page_size_bytes: 256 MiB, which are memory only where they have been used. The shards divide
+  // them; none has fewer than smallest_buffer_pool_pages().
+  std::uint32_t buffer_pages = 16384;
+  // FirstBurstLength becomes smaller the more sessions there are, so that each can be promised the data of so
+  // many commands; with the same for all, a few sessions would take what keeps the windows of the others open.
+  // 0: it stays what it is.
+  std::uint32_t promised_commands = 32;
   std::chrono::seconds login_timeout = limits::login_timeout;
   std::chrono::seconds ping_interval{15};  // of silence, then NOP-In; 0: never
   std::chrono::seconds ping_timeout{30};
@@ -105,5 +109,7 @@ struct ServerConfig {
 // The smallest buffer pool a shard can work with: the largest command with its private memory, beside one
 // command's unsolicited data.
 [[nodiscard]] std::uint32_t smallest_buffer_pool_pages(const ServerConfig& config);
+// The most that FirstBurstLength may be, in bytes, for the last of so many sessions: a power of two.
+[[nodiscard]] std::uint32_t affordable_first_burst(const ServerConfig& config, std::uint32_t sessions);
 
 }  // namespace perilune::target

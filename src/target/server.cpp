@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <mutex>
 
 #include "base/assert.hpp"
@@ -15,6 +16,17 @@ namespace perilune::target {
 std::uint32_t smallest_buffer_pool_pages(const ServerConfig& config) {
   return static_cast<std::uint32_t>(Command::max_pages) +
          BufferPool::pages_for(config.params.first_burst_length);
+}
+
+constexpr std::uint32_t max_first_burst_bytes = 0xffffff;  // RFC 7143 13.14
+
+std::uint32_t affordable_first_burst(const ServerConfig& config, std::uint32_t sessions) {
+  if (config.promised_commands == 0) return max_first_burst_bytes;
+  const std::uint64_t commands = std::uint64_t{config.promised_commands} * sessions;
+  const std::uint64_t each = config.buffer_pages * std::uint64_t{BufferPool::page_size_bytes} / commands;
+  const std::uint64_t least = BufferPool::page_size_bytes;  // less cannot be promised
+  return static_cast<std::uint32_t>(
+      std::clamp<std::uint64_t>(std::bit_floor(each), least, max_first_burst_bytes));
 }
 
 namespace {
@@ -366,6 +378,9 @@ iscsi::TargetDecision Server::find_target(const iscsi::TargetQuery& query, Conne
   decision.allow_none = auth->allow_none.value_or(auth->accounts.empty());
   for (const auto& account : auth->accounts) decision.accounts.push_back(account.clone());
   if (auth->target_account) decision.target_account = auth->target_account->clone();
+  decision.params.first_burst_length =
+      std::min(decision.params.first_burst_length,
+               affordable_first_burst(config_, static_cast<std::uint32_t>(registry_.session_count()) + 1));
   return decision;
 }
 

@@ -275,6 +275,13 @@ def first_burst_is_not_longer_than_max_burst(t):
     assert int(got["FirstBurstLength"]) <= 4096, got
 
 
+@rule(6, "RFC 7143 13.14")
+def first_burst_is_what_every_session_can_be_promised(t):
+    bursts = [int(t.session("FirstBurstLength=262144").params["FirstBurstLength"]) for _ in range(40)]
+    assert bursts[0] == 262144 and bursts[-1] == 131072, bursts
+    assert bursts == sorted(bursts, reverse=True), bursts
+
+
 @rule(9, "RFC 7143 13.12")
 def max_recv_data_segment_length_is_declared_by_each(t):
     got = answers(t, "MaxRecvDataSegmentLength=512")

@@ -253,6 +253,7 @@ void Pairing::apply(target::ServerConfig& config) const {
   config.params.default_time2retain = time2retain;
   config.command_window = command_window;
   config.buffer_pages = target::smallest_buffer_pool_pages(config) + spare_buffer_pages;
+  config.promised_commands = 0;  // bursts as long as they can be, in little memory
   if (chap) {
     auto& auth = config.targets.front().auth;
     auth.accounts.push_back({chap_user, crypto::Secret(std::string_view(chap_secret))});

@@ -408,10 +408,8 @@ TEST(TargetChange, JsonThatIsNoChangeIsRefused) {
 TEST(TargetChange, AValueIsNotNamedAsAPartOfTheFile) {
   for (const char* const value : {R"({"mapped_luns": "u"})", R"({"node_wwn": "u"})"}) {
     const auto json = parse_json(
-        std::string(
-            R"({"do": "add", "kind": "node_acl", "key": {"target": "iqn.2026-11.io.perilune:a", "tag": 1,
-                        "initiator": "iqn.2026-11.io.perilune:h"}, "value": )") +
-        value + "}");
+        std::string(R"({"do": "add", "kind": "node_acl", "key": {"target": "iqn.2026-11.io.perilune:a", "tag": 1,
+                        "initiator": "iqn.2026-11.io.perilune:h"}, "value": )") + value + "}");
     ASSERT_TRUE(json.has_value());
     const auto change = change_from_json(*json);
     ASSERT_FALSE(change.has_value()) << value;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The one table of the text keys (RFC 7143 section 13; RFC 4850 and 7144 for one key each): what kind of
-// value, which range and default, how the result is found, who may send it and when. Negotiation is derived
-// from it.
+// The one table of the text keys (RFC 7143 section 13; RFC 4850 and 7144 for one key each): what kind of value, which
+// range and default, how the result is found, who may send it and when. Negotiation is derived from it.
 #pragma once
 
 #include <array>
@@ -69,8 +68,7 @@ enum class KeyKind : std::uint8_t {
 };
 
 inline constexpr std::uint8_t by_initiator = 1, by_target = 2, by_both = 3;
-inline constexpr std::uint8_t in_security = 1, in_operational = 2, in_full_feature = 4, in_login = 3,
-                              in_all = 7;
+inline constexpr std::uint8_t in_security = 1, in_operational = 2, in_full_feature = 4, in_login = 3, in_all = 7;
 inline constexpr bool leading_only = true, any_connection = false;
 inline constexpr bool normal_only = true, any_session = false;
 
@@ -89,73 +87,43 @@ struct KeyRow {
 };
 
 inline constexpr std::array key_table = {
-    KeyRow{Key::header_digest,
-           "HeaderDigest",
-           KeyKind::list,
-           0,
-           1,
-           0,
-           by_both,
-           in_operational,
-           any_connection,
-           any_session,
+    KeyRow{Key::header_digest, "HeaderDigest", KeyKind::list, 0, 1, 0, by_both, in_operational, any_connection, any_session,
            {"None", "CRC32C"}},
-    KeyRow{Key::data_digest,
-           "DataDigest",
-           KeyKind::list,
-           0,
-           1,
-           0,
-           by_both,
-           in_operational,
-           any_connection,
-           any_session,
+    KeyRow{Key::data_digest, "DataDigest", KeyKind::list, 0, 1, 0, by_both, in_operational, any_connection, any_session,
            {"None", "CRC32C"}},
-    KeyRow{Key::max_connections, "MaxConnections", KeyKind::minimum, 1, 65535, 1, by_both, in_operational,
+    KeyRow{Key::max_connections, "MaxConnections", KeyKind::minimum, 1, 65535, 1, by_both, in_operational, leading_only,
+           normal_only},
+    KeyRow{Key::initial_r2t, "InitialR2T", KeyKind::boolean_or, 0, 1, 1, by_both, in_operational, leading_only, normal_only},
+    KeyRow{Key::immediate_data, "ImmediateData", KeyKind::boolean_and, 0, 1, 1, by_both, in_operational, leading_only,
+           normal_only},
+    KeyRow{Key::max_recv_data_segment_length, "MaxRecvDataSegmentLength", KeyKind::declared_number, 512, 0xffffff, 8192,
+           by_both, in_operational | in_full_feature},
+    KeyRow{Key::max_burst_length, "MaxBurstLength", KeyKind::minimum, 512, 0xffffff, 262144, by_both, in_operational,
            leading_only, normal_only},
-    KeyRow{Key::initial_r2t, "InitialR2T", KeyKind::boolean_or, 0, 1, 1, by_both, in_operational,
+    KeyRow{Key::first_burst_length, "FirstBurstLength", KeyKind::minimum, 512, 0xffffff, 65536, by_both, in_operational,
            leading_only, normal_only},
-    KeyRow{Key::immediate_data, "ImmediateData", KeyKind::boolean_and, 0, 1, 1, by_both, in_operational,
-           leading_only, normal_only},
-    KeyRow{Key::max_recv_data_segment_length, "MaxRecvDataSegmentLength", KeyKind::declared_number, 512,
-           0xffffff, 8192, by_both, in_operational | in_full_feature},
-    KeyRow{Key::max_burst_length, "MaxBurstLength", KeyKind::minimum, 512, 0xffffff, 262144, by_both,
-           in_operational, leading_only, normal_only},
-    KeyRow{Key::first_burst_length, "FirstBurstLength", KeyKind::minimum, 512, 0xffffff, 65536, by_both,
-           in_operational, leading_only, normal_only},
-    KeyRow{Key::default_time2wait, "DefaultTime2Wait", KeyKind::maximum, 0, 3600, 2, by_both, in_operational,
+    KeyRow{Key::default_time2wait, "DefaultTime2Wait", KeyKind::maximum, 0, 3600, 2, by_both, in_operational, leading_only},
+    KeyRow{Key::default_time2retain, "DefaultTime2Retain", KeyKind::minimum, 0, 3600, 20, by_both, in_operational,
            leading_only},
-    KeyRow{Key::default_time2retain, "DefaultTime2Retain", KeyKind::minimum, 0, 3600, 20, by_both,
-           in_operational, leading_only},
-    KeyRow{Key::max_outstanding_r2t, "MaxOutstandingR2T", KeyKind::minimum, 1, 65535, 1, by_both,
-           in_operational, leading_only, normal_only},
-    KeyRow{Key::data_pdu_in_order, "DataPDUInOrder", KeyKind::boolean_or, 0, 1, 1, by_both, in_operational,
+    KeyRow{Key::max_outstanding_r2t, "MaxOutstandingR2T", KeyKind::minimum, 1, 65535, 1, by_both, in_operational,
            leading_only, normal_only},
-    KeyRow{Key::data_sequence_in_order, "DataSequenceInOrder", KeyKind::boolean_or, 0, 1, 1, by_both,
-           in_operational, leading_only, normal_only},
-    KeyRow{Key::error_recovery_level, "ErrorRecoveryLevel", KeyKind::minimum, 0, 2, 0, by_both,
-           in_operational, leading_only},
-    KeyRow{Key::task_reporting,
-           "TaskReporting",
-           KeyKind::list,
-           0,
-           2,
-           0,
-           by_both,
-           in_operational,
-           leading_only,
-           normal_only,
+    KeyRow{Key::data_pdu_in_order, "DataPDUInOrder", KeyKind::boolean_or, 0, 1, 1, by_both, in_operational, leading_only,
+           normal_only},
+    KeyRow{Key::data_sequence_in_order, "DataSequenceInOrder", KeyKind::boolean_or, 0, 1, 1, by_both, in_operational,
+           leading_only, normal_only},
+    KeyRow{Key::error_recovery_level, "ErrorRecoveryLevel", KeyKind::minimum, 0, 2, 0, by_both, in_operational,
+           leading_only},
+    KeyRow{Key::task_reporting, "TaskReporting", KeyKind::list, 0, 2, 0, by_both, in_operational, leading_only, normal_only,
            {"RFC3720", "ResponseFence", "FastAbort"}},
-    KeyRow{Key::protocol_level, "iSCSIProtocolLevel", KeyKind::minimum, 0, 31, 1, by_both, in_operational,
-           leading_only, normal_only},
+    KeyRow{Key::protocol_level, "iSCSIProtocolLevel", KeyKind::minimum, 0, 31, 1, by_both, in_operational, leading_only,
+           normal_only},
 
     KeyRow{Key::initiator_name, "InitiatorName", KeyKind::declared_text, 0, 0, 0, by_initiator, in_login},
     KeyRow{Key::initiator_alias, "InitiatorAlias", KeyKind::declared_text, 0, 0, 0, by_initiator, in_all},
     KeyRow{Key::target_name, "TargetName", KeyKind::declared_text, 0, 0, 0, by_both, in_all},
     KeyRow{Key::target_alias, "TargetAlias", KeyKind::declared_text, 0, 0, 0, by_target, in_all},
     KeyRow{Key::target_address, "TargetAddress", KeyKind::declared_text, 0, 0, 0, by_target, in_all},
-    KeyRow{Key::target_portal_group_tag, "TargetPortalGroupTag", KeyKind::declared_text, 0, 0, 0, by_target,
-           in_login},
+    KeyRow{Key::target_portal_group_tag, "TargetPortalGroupTag", KeyKind::declared_text, 0, 0, 0, by_target, in_login},
     KeyRow{Key::session_type, "SessionType", KeyKind::declared_text, 0, 0, 0, by_initiator, in_login},
     KeyRow{Key::node_architecture, "X#NodeArchitecture", KeyKind::declared_text, 0, 0, 0, by_both, in_all},
     KeyRow{Key::send_targets, "SendTargets", KeyKind::send_targets, 0, 0, 0, by_initiator, in_full_feature},
@@ -191,8 +159,6 @@ constexpr bool rows_stand_at_their_key() noexcept {
 }  // namespace detail
 static_assert(detail::rows_stand_at_their_key());
 
-[[nodiscard]] constexpr const KeyRow& row_of(Key key) noexcept {
-  return key_table[static_cast<std::size_t>(key)];
-}
+[[nodiscard]] constexpr const KeyRow& row_of(Key key) noexcept { return key_table[static_cast<std::size_t>(key)]; }
 
 }  // namespace perilune::iscsi

@@ -83,29 +83,13 @@ TEST(Negotiation, DigestsFollowTheOfferersOrder) {
 }
 
 TEST(Negotiation, OffersOutOfRangeAreRejectedAndChangeNothing) {
-  for (const char* offer : {"MaxBurstLength=511",
-                            "MaxBurstLength=0x1000000",
-                            "MaxBurstLength=-1",
-                            "MaxBurstLength=1e9",
-                            "MaxBurstLength=",
-                            "MaxBurstLength=12ab",
-                            "FirstBurstLength=0",
-                            "MaxOutstandingR2T=0",
-                            "MaxOutstandingR2T=65536",
-                            "MaxConnections=0",
-                            "DefaultTime2Wait=3601",
-                            "ErrorRecoveryLevel=3",
-                            "iSCSIProtocolLevel=32",
-                            "InitialR2T=yes",
-                            "InitialR2T=",
-                            "ImmediateData=1",
-                            "HeaderDigest=",
-                            "HeaderDigest=,None",
-                            "TaskReporting=None",
-                            "MaxRecvDataSegmentLength=511",
-                            "MaxRecvDataSegmentLength=0x1000000",
-                            "MaxRecvDataSegmentLength=-8192",
-                            "MaxRecvDataSegmentLength=8192x"}) {
+  for (const char* offer :
+       {"MaxBurstLength=511", "MaxBurstLength=0x1000000", "MaxBurstLength=-1", "MaxBurstLength=1e9", "MaxBurstLength=",
+        "MaxBurstLength=12ab", "FirstBurstLength=0", "MaxOutstandingR2T=0", "MaxOutstandingR2T=65536",
+        "MaxConnections=0", "DefaultTime2Wait=3601", "ErrorRecoveryLevel=3", "iSCSIProtocolLevel=32",
+        "InitialR2T=yes", "InitialR2T=", "ImmediateData=1", "HeaderDigest=", "HeaderDigest=,None",
+        "TaskReporting=None", "MaxRecvDataSegmentLength=511", "MaxRecvDataSegmentLength=0x1000000",
+        "MaxRecvDataSegmentLength=-8192", "MaxRecvDataSegmentLength=8192x"}) {
     Negotiation negotiation(Role::target, SessionType::normal, true, {});
     const std::string key = std::string(offer).substr(0, std::string(offer).find('=') + 1);
     EXPECT_EQ(answers(offer, {}, &negotiation), key + "Reject|") << offer;
@@ -122,10 +106,8 @@ TEST(Negotiation, ListsOfManyItemsAreRefused) {
 }
 
 TEST(Negotiation, FirstBurstNeverExceedsMaxBurst) {
-  EXPECT_EQ(answers("FirstBurstLength=65536|MaxBurstLength=8192"),
-            "FirstBurstLength=8192|MaxBurstLength=8192|");
-  EXPECT_EQ(answers("MaxBurstLength=8192|FirstBurstLength=65536"),
-            "MaxBurstLength=8192|FirstBurstLength=8192|");
+  EXPECT_EQ(answers("FirstBurstLength=65536|MaxBurstLength=8192"), "FirstBurstLength=8192|MaxBurstLength=8192|");
+  EXPECT_EQ(answers("MaxBurstLength=8192|FirstBurstLength=65536"), "MaxBurstLength=8192|FirstBurstLength=8192|");
   Negotiation negotiation(Role::target, SessionType::normal, true, {});
   EXPECT_EQ(answers("MaxBurstLength=512", {}, &negotiation), "MaxBurstLength=512|");
   EXPECT_EQ(negotiation.session().first_burst_length, 512u);
@@ -158,10 +140,10 @@ TEST(Negotiation, DeclaredLengthNeedsNoAnswer) {
 }
 
 TEST(Negotiation, ProtocolBreakersEndIt) {
-  for (const char* bad : {"MaxBurstLength=512|MaxBurstLength=512", "MaxBurstLength=Reject",
-                          "MaxBurstLength=NotUnderstood", "MaxBurstLength=Irrelevant", "X-new=NotUnderstood",
-                          "TargetAlias=x", "TargetPortalGroupTag=1", "AuthMethod=None", "SendTargets=All",
-                          "MaxRecvDataSegmentLength=Reject", "InitiatorName=a|InitiatorName=b"}) {
+  for (const char* bad :
+       {"MaxBurstLength=512|MaxBurstLength=512", "MaxBurstLength=Reject", "MaxBurstLength=NotUnderstood",
+        "MaxBurstLength=Irrelevant", "X-new=NotUnderstood", "TargetAlias=x", "TargetPortalGroupTag=1", "AuthMethod=None",
+        "SendTargets=All", "MaxRecvDataSegmentLength=Reject", "InitiatorName=a|InitiatorName=b"}) {
     EXPECT_EQ(answers(bad), "error") << bad;
   }
 }
@@ -170,10 +152,9 @@ TEST(Negotiation, DiscoveryOffersOnlyWhatDiscoveryKnows) {
   Negotiation negotiation(Role::initiator, SessionType::discovery, true, {});
   TextWriter out;
   negotiation.offer_all(out);
-  EXPECT_EQ(
-      with_bars(out.take()),
-      "HeaderDigest=None,CRC32C|DataDigest=None,CRC32C|MaxRecvDataSegmentLength=262144|DefaultTime2Wait=2|"
-      "DefaultTime2Retain=0|ErrorRecoveryLevel=0|");
+  EXPECT_EQ(with_bars(out.take()),
+            "HeaderDigest=None,CRC32C|DataDigest=None,CRC32C|MaxRecvDataSegmentLength=262144|DefaultTime2Wait=2|"
+            "DefaultTime2Retain=0|ErrorRecoveryLevel=0|");
 }
 
 TEST(Negotiation, YoungKeysAreOfferedOnlyWhenWanted) {
