@@ -193,7 +193,7 @@ def data_beyond_the_share_of_a_session_is_given_up(t):
     c = level1(t, "MaxRecvDataSegmentLength=262144", "MaxBurstLength=1048576")
     read_megabyte = p.read10(0, 2048)
     tags = []
-    for _ in range(24):                       # 24 MiB, of a pool of 64
+    for _ in range(96):                       # 96 MiB, of a pool of 256
         itt = c.command(read_megabyte, 2**20, p.FINAL | p.READ)
         assert c.finish(itt, 2**20).status == p.GOOD
         tags.append(itt)
