@@ -49,7 +49,7 @@ class PollingPolicy {
 
   static constexpr Duration check_interval = std::chrono::milliseconds(20);
   static constexpr Duration rest = std::chrono::milliseconds(200);
-  static constexpr std::uint64_t tolerated_preemptions = 8;  // per interval: of the kernel's own threads there may be four
+  static constexpr std::uint64_t tolerated_preemptions = 8;  // per interval; four come from the kernel
   static constexpr Duration first_pause = std::chrono::milliseconds(5);  // after a trial in vain, then twice
                                                                          // as long each time
   static constexpr Duration longest_pause = std::chrono::milliseconds(640);
