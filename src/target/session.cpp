@@ -175,17 +175,17 @@ void Session::release_command(iscsi::TargetCommand& base) {
 bool Session::reserve_slot(iscsi::TargetSession&) {
   if (type_ == iscsi::SessionType::discovery) return false;
   if (!shard_.pool->try_reserve(unsolicited_pages_)) return false;
-  ++reservations_;
+  // What a command needs beside its payload is made when the window opens, not when the command comes; but
+  // for the window that every session has, which most of them hardly use.
+  if (++reservations_ <= limits::min_command_window) return true;
   ++shard_.window_slots;
-  // What a command needs beside its payload is made when the window opens, not when the command comes.
   shard_.commands.provide(shard_.window_slots);
   shard_.chunks.provide(shard_.window_slots / commands_per_chunk + 4);
   return true;
 }
 
 void Session::release_slot(iscsi::TargetSession&) {
-  --reservations_;
-  --shard_.window_slots;
+  if (reservations_-- > limits::min_command_window) --shard_.window_slots;
   shard_.pool->unreserve(unsolicited_pages_);
 }
 
