@@ -601,14 +601,17 @@ void Server::shut_tray(std::shared_ptr<MediumChange> change) {
 }
 
 void Server::change_port_groups(std::uint32_t target, const std::function<void(scsi::PortGroups&)>& edit) {
-  for (const auto& [lun, unit] : targets_.at(target)->units) change_port_groups(target, lun, edit);
+  for (const auto& [lun, unit] : targets_.at(target)->units)
+    change_port_groups(target, lun, edit, [](const Status&) {});
 }
 
 void Server::change_port_groups(std::uint32_t target, std::uint16_t lun,
-                                const std::function<void(scsi::PortGroups&)>& edit) {
+                                const std::function<void(scsi::PortGroups&)>& edit,
+                                std::function<void(Status)> done) {
   TargetNode* const node = shards_.front()->find_node(target);
-  if (node == nullptr) return;
-  if (scsi::LogicalUnit* changed = node->device->unit(lun)) changed->change_port_groups(edit);
+  scsi::LogicalUnit* const unit = node != nullptr ? node->device->unit(lun) : nullptr;
+  if (unit == nullptr) return done(fail(Errc::not_found, fmt::format("there is no logical unit {}", lun)));
+  unit->change_port_groups(edit, [done = std::move(done)] { done({}); });
 }
 
 bool Server::to_shard_of(std::uint16_t tsih, std::function<void(Shard&)> work) {

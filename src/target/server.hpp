@@ -56,8 +56,10 @@ class Server {
   // Changes the port groups of every unit of the target, as one change of each
   // (LogicalUnit::change_port_groups). `edit` may be called after the return.
   void change_port_groups(std::uint32_t target, const std::function<void(scsi::PortGroups&)>& edit);
+  // Of one unit. `done` when it is in force on every shard, as with set_unit_rules(). With not_found.
   void change_port_groups(std::uint32_t target, std::uint16_t lun,
-                          const std::function<void(scsi::PortGroups&)>& edit);  // of one
+                          const std::function<void(scsi::PortGroups&)>& edit,
+                          std::function<void(Status)> done);
 
   // The backing of the unit has so many blocks now (Backstore::look_at_size). Grown: they are there on all
   // shards, and then every nexus learns by 2A/09. Unchanged: nothing happens. Fails with not_found;

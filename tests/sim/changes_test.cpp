@@ -16,7 +16,8 @@ constexpr std::uint64_t blocks = 1024;
 constexpr const char* alice = "iqn.2026-11.io.perilune:alice";
 constexpr const char* bob = "iqn.2026-11.io.perilune:bob";
 constexpr const char* other_target = "iqn.2026-11.io.perilune:other";
-constexpr std::uint32_t not_there = 0x052500u, luns_changed = 0x063f0eu, power_on = 0x062900u;
+constexpr std::uint32_t not_there = 0x052500u, luns_changed = 0x063f0eu, power_on = 0x062900u,
+                        access_states_changed = 0x062a06u;
 const std::vector<std::uint8_t> block(512, 0x5a);
 
 target::UnitSpec memory(std::uint16_t number, const char* spec = "ram:1M") {
@@ -135,6 +136,35 @@ TEST_P(LiveChanges, AUnitComesAndGoesAndTellsThoseWhoSeeIt) {
     }
     EXPECT_NE(remove_unit(unit), "") << "it is gone";
   }
+}
+
+// Everybody has been told when the operator is.
+TEST_P(LiveChanges, AccessStatesAreInForceOnEveryShardWhenItIsDone) {
+  ASSERT_EQ(set_access(access({{.lun = 0, .unit = 0}})), "");
+  Client a(world, alice, 1), b(world, alice, 2);  // where there are two shards, on both
+  for (Client* client : {&a, &b}) {
+    ASSERT_TRUE(client->logged_in());
+    EXPECT_EQ(client->run(test_unit_ready, 0), power_on);
+  }
+  for (const auto state : {scsi::AccessState::active_non_optimized, scsi::AccessState::active_optimized}) {
+    ASSERT_EQ(now([&](target::Server::Done done) {
+                server().change_port_groups(
+                    0, 0,
+                    [state](scsi::PortGroups& groups) {
+                      (void)groups.set_state(groups.all().front().id, state, scsi::PortGroup::Cause::implicit);
+                    },
+                    std::move(done));
+              }),
+              "");
+    for (Client* client : {&a, &b}) {
+      EXPECT_EQ(client->run(test_unit_ready, 0), access_states_changed);
+      EXPECT_EQ(client->run(test_unit_ready, 0), 0u);
+    }
+  }
+  EXPECT_NE(now([&](target::Server::Done done) {
+              server().change_port_groups(0, 99, [](scsi::PortGroups&) {}, std::move(done));
+            }),
+            "");
 }
 
 TEST_P(LiveChanges, AUnitGoesWhenWhatIsInProgressOnItHasEnded) {

@@ -19,8 +19,8 @@ using namespace config::target;
 
 namespace {
 
-// A unit goes when what is in progress on it has ended; a device that never answers must not keep the
-// administrator.
+// A unit goes, or changes, when what is in progress on it has ended; a device that never answers must not
+// keep the administrator.
 constexpr std::chrono::milliseconds removal_patience = std::chrono::seconds(10);
 
 // How long a port that is in use is waited for at the start, and how often it is tried.
@@ -622,10 +622,7 @@ void Serving::finish_object(const StorageKey& key) {
         call([this, target, unit, rules](
                  target::Server::Done done) { server_.set_unit_rules(target, unit, rules, std::move(done)); },
              removal_patience);
-    if (status) continue;
-    log_.event(
-        EventLog::Level::warning, "slow_change",
-        fmt::format("target={} object={} reason=\"{}\"", user.wwn, path_of(key), status.error().message));
+    if (!status) log_slow_change({user, key}, status.error());
   }
 }
 
@@ -637,11 +634,23 @@ void Serving::finish_unit(const Configuration& configuration, const UnitKey& key
   scsi::PortGroups now = port_groups_of(configuration, key.first, key.second);
   if (now == unit->second.port_groups) return;
   const std::uint32_t target = targets_.at(key.first).number;
-  run([this, target, number = unit->second.number, before = unit->second.port_groups, now] {
-    server_.change_port_groups(
-        target, number, [before, now](scsi::PortGroups& groups) { change_port_groups(before, now, groups); });
-  });
+  const Status status = call(
+      [this, target, number = unit->second.number, before = unit->second.port_groups,
+       now](target::Server::Done done) {
+        server_.change_port_groups(
+            target, number,
+            [before, now](scsi::PortGroups& groups) { change_port_groups(before, now, groups); },
+            std::move(done));
+      },
+      removal_patience);
+  if (!status) log_slow_change(key, status.error());
   unit->second.port_groups = std::move(now);
+}
+
+void Serving::log_slow_change(const UnitKey& key, const Error& error) const {
+  log_.event(
+      EventLog::Level::warning, "slow_change",
+      fmt::format("target={} object={} reason=\"{}\"", key.first.wwn, path_of(key.second), error.message));
 }
 
 void Serving::remove_unit(const UnitKey& key) {

@@ -166,6 +166,7 @@ class Serving {
   void finish_group(const config::target::Configuration& configuration,
                     const config::target::PortalGroupKey& key);
   void finish_unit(const config::target::Configuration& configuration, const UnitKey& key);
+  void log_slow_change(const UnitKey& key, const Error& error) const;
   void finish_object(const config::target::StorageKey& key);
   void remove_unit(const UnitKey& key);
   void close(Object& object);
