@@ -153,7 +153,13 @@ TEST_P(LiveChanges, AccessStatesAreInForceOnEveryShardWhenItIsDone) {
                     [state](scsi::PortGroups& groups) {
                       (void)groups.set_state(groups.all().front().id, state, scsi::PortGroup::Cause::implicit);
                     },
-                    std::move(done));
+                    [this, state, done](const Status& status) {
+                      for (std::uint32_t i = 0; i < server().shard_count(); ++i) {
+                        const auto& unit = *server().shard(i).find_node(0)->device->unit(0);
+                        EXPECT_EQ(unit.port_groups().all().front().state, state) << "shard " << i;
+                      }
+                      done(status);
+                    });
               }),
               "");
     for (Client* client : {&a, &b}) {
