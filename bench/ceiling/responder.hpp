@@ -86,8 +86,8 @@ class Responder {
   bool digests_ = false;
   std::unique_ptr<std::uint8_t[]> staging_;  // not cleared, here and below: a new connection touches only
                                              // what it uses
-  std::span<const std::uint8_t> unread_;  // of the staging
-  std::size_t direct_ = 0;                // bytes of the last destination() that precede the staging
+  std::span<const std::uint8_t> unread_;     // of the staging
+  std::size_t direct_ = 0;                   // bytes of the last destination() that precede the staging
   Stage stage_ = Stage::header;
   std::size_t have_ = 0;                  // of the header or the digest that is being taken
   std::array<std::uint8_t, sizeof(Header) + digest_bytes> taken_{};

@@ -10,9 +10,9 @@
 namespace perilune::limits {
 
 // Wire
-inline constexpr std::uint32_t max_data_segment_before_login_bytes = 8192;   // RFC 7143 13.12: the default
-                                                                             // until declared
-inline constexpr std::uint32_t max_recv_data_segment_bytes = 262144;         // what we declare
+inline constexpr std::uint32_t max_data_segment_before_login_bytes = 8192;  // RFC 7143 13.12: the default
+                                                                            // until declared
+inline constexpr std::uint32_t max_recv_data_segment_bytes = 262144;        // what we declare
 inline constexpr std::uint32_t max_ahs_bytes = 255 * 4;  // TotalAHSLength is 8 bits of words
 inline constexpr std::uint32_t max_extended_cdb_bytes = 260;
 inline constexpr std::uint32_t max_text_total_bytes = 65536;  // one negotiation over all its C-bit PDUs
@@ -33,7 +33,7 @@ inline constexpr std::uint16_t max_session_connections = 16;  // the most that M
 inline constexpr std::uint16_t default_session_connections = 4;
 inline constexpr std::uint32_t default_command_window = 128;                 // commands per session
 inline constexpr std::uint32_t min_command_window = 2;
-inline constexpr std::uint32_t max_immediate_commands = 16;                  // in progress beside the window
+inline constexpr std::uint32_t max_immediate_commands = 16;   // in progress beside the window
 inline constexpr std::uint32_t max_task_management = 32;      // requests in progress per session
 inline constexpr std::uint32_t max_deferred_bytes = 1048576;  // PDUs of a session that wait for an earlier
                                                               // CmdSN
@@ -52,7 +52,7 @@ inline constexpr std::uint32_t max_sense_bytes = 252;
 inline constexpr std::uint32_t max_parameter_bytes = 65536;                  // MODE SELECT, UNMAP … lists
 
 // Reservations (SPC-4 5.13)
-inline constexpr std::size_t max_registrations = 1024;      // I_T nexuses that a logical unit knows keys of
+inline constexpr std::size_t max_registrations = 1024;   // I_T nexuses that a logical unit knows keys of
 inline constexpr std::size_t max_port_name_bytes = 256;  // of an initiator port: an iSCSI name, ",i,0x" and
                                                          // the ISID
 

@@ -10,7 +10,7 @@
 
 namespace perilune::initiator {
 
-[[nodiscard]] bool parse_inquiry(Bytes data, UnitInfo& info);          // false: too short
+[[nodiscard]] bool parse_inquiry(Bytes data, UnitInfo& info);      // false: too short
 [[nodiscard]] std::size_t vpd_end(Bytes page, std::uint8_t code);  // bytes of the page that are there; 0 when
                                                                    // it is another page
 [[nodiscard]] std::vector<std::uint8_t>& page_of(UnitInfo& info, std::uint8_t code);

@@ -21,7 +21,6 @@ namespace perilune::scsi {
 namespace {
 
 using enum SerialClass;
-using Usage = std::array<std::uint8_t, limits::max_cdb_bytes>;
 
 // What most rows allow.
 constexpr std::uint32_t telling =
@@ -45,22 +44,6 @@ constexpr Usage cdb16(std::uint8_t opcode, std::uint8_t options) {
   return {opcode, options, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f, 0};
 }
 
-constexpr CommandRow control(std::uint8_t cdb_length, Usage usage, std::uint32_t flags,
-                             Progress (*run)(Command&)) {
-  return {.opcode = usage[0],
-          .cdb_length = cdb_length,
-          .usage = usage,
-          .flags = flags,
-          .timeout_s = 10,
-          .run = run};
-}
-constexpr CommandRow service(std::uint8_t cdb_length, Usage usage, std::uint32_t flags,
-                             Progress (*run)(Command&)) {
-  CommandRow row = control(cdb_length, usage, flags, run);
-  row.has_service_action = true;
-  row.service_action = usage[1] & 0x1f;
-  return row;
-}
 constexpr CommandRow data(std::uint8_t cdb_length, Usage usage, SerialClass serial, std::uint32_t flags,
                           bool (*admit)(Command&), Progress (*run)(Command&), std::uint16_t timeout_s = 30) {
   return {.opcode = usage[0], .cdb_length = cdb_length, .usage = usage, .serial = serial, .flags = flags,

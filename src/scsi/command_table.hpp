@@ -33,27 +33,27 @@ enum class SerialClass : std::uint8_t {
 namespace allow {
 inline constexpr std::uint32_t unit_attention = 0x0001;  // served although a unit attention is pending, and
                                                          // leaves it
-inline constexpr std::uint32_t stopped = 0x0002;  // after START STOP UNIT with START = 0, and without a
-                                                  // medium
-inline constexpr std::uint32_t read_only = 0x0004;       // does not change the medium
-inline constexpr std::uint32_t no_unit = 0x0008;  // answered at a LUN where no unit is, and at the W-LUN
+inline constexpr std::uint32_t stopped = 0x0002;    // after START STOP UNIT with START = 0, and without a
+                                                    // medium
+inline constexpr std::uint32_t read_only = 0x0004;  // does not change the medium
+inline constexpr std::uint32_t no_unit = 0x0008;    // answered at a LUN where no unit is, and at the W-LUN
 inline constexpr std::uint32_t write_exclusive = 0x0010;   // under another's Write Exclusive reservation
                                                            // (SPC-4 table 66)
 inline constexpr std::uint32_t exclusive_access = 0x0020;  // under another's Exclusive Access reservation
-inline constexpr std::uint32_t reserved = 0x40000;          // after another's RESERVE (SPC-2 table 10)
+inline constexpr std::uint32_t reserved = 0x40000;         // after another's RESERVE (SPC-2 table 10)
 inline constexpr std::uint32_t standby = 0x0040;           // in target port group state standby
 inline constexpr std::uint32_t unavailable = 0x0080;       // in unavailable, offline and transitioning
 }  // namespace allow
 
 // Needs of a row.
 namespace needs {
-inline constexpr std::uint32_t thin = 0x0100;  // exists only on a thinly provisioned unit
+inline constexpr std::uint32_t thin = 0x0100;             // exists only on a thinly provisioned unit
 inline constexpr std::uint32_t explicit_access = 0x0200;  // only where initiators may set access states
-inline constexpr std::uint32_t clock = 0x0800;   // exists only on a device that was given one
-inline constexpr std::uint32_t tokens = 0x8000;  // only on a device that has a key for them
-inline constexpr std::uint32_t atomic = 0x0400;  // exists only on a channel that does not tear writes
-inline constexpr std::uint32_t removable = 0x10000;  // exists only where the medium can be taken out
-inline constexpr std::uint32_t store = 0x20000;  // exists only on a unit that can keep what it is told
+inline constexpr std::uint32_t clock = 0x0800;            // exists only on a device that was given one
+inline constexpr std::uint32_t tokens = 0x8000;           // only on a device that has a key for them
+inline constexpr std::uint32_t atomic = 0x0400;        // exists only on a channel that does not tear writes
+inline constexpr std::uint32_t removable = 0x10000;    // exists only where the medium can be taken out
+inline constexpr std::uint32_t store = 0x20000;        // exists only on a unit that can keep what it is told
 inline constexpr std::uint32_t encryption = 0x100000;  // exists only where what is stored is encrypted
 inline constexpr std::uint32_t type_2 = 0x80000;       // exists only on a medium formatted with protection
                                                        // information of type 2
@@ -78,13 +78,15 @@ enum class Progress : std::uint8_t {
   waits,   // a copy waits for an operation that it submitted itself, or for a claim: called again after it
 };
 
+// CDB usage data: the bits that are evaluated; byte 0 is the operation code.
+using Usage = std::array<std::uint8_t, limits::max_cdb_bytes>;
+
 struct CommandRow {
   std::uint8_t opcode = 0;
   bool has_service_action = false;
   std::uint16_t service_action = 0;
   std::uint8_t cdb_length = 0;
-  std::array<std::uint8_t, limits::max_cdb_bytes> usage{};  // CDB usage data: the bits that are evaluated;
-                                                            // byte 0 is the operation code
+  Usage usage{};
   SerialClass serial = SerialClass::none;
   std::uint32_t flags = 0;
   std::uint16_t timeout_s = 0;  // RECOMMENDED COMMAND TIMEOUT
@@ -99,6 +101,26 @@ struct CommandRow {
 
   [[nodiscard]] constexpr bool allows(std::uint32_t flag) const noexcept { return (flags & flag) != 0; }
 };
+
+// ---- rows of tables: the opcode, and where there is one the service action, are those of the usage data
+
+// A command that touches no data of the medium.
+constexpr CommandRow control(std::uint8_t cdb_length, Usage usage, std::uint32_t flags,
+                             Progress (*run)(Command&)) {
+  return {.opcode = usage[0],
+          .cdb_length = cdb_length,
+          .usage = usage,
+          .flags = flags,
+          .timeout_s = 10,
+          .run = run};
+}
+constexpr CommandRow service(std::uint8_t cdb_length, Usage usage, std::uint32_t flags,
+                             Progress (*run)(Command&)) {
+  CommandRow row = control(cdb_length, usage, flags, run);
+  row.has_service_action = true;
+  row.service_action = usage[1] & 0x1f;
+  return row;
+}
 
 [[nodiscard]] std::span<const CommandRow> command_rows(CommandSet set) noexcept;
 

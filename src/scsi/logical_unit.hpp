@@ -239,7 +239,7 @@ class LogicalUnit {
   void nexus_lost(const Nexus& nexus);  // its RESERVE is over, and it prevents nothing any more;
                                         // registrations stay
   void prevent_removal(const Nexus& nexus, bool prevent);  // PREVENT ALLOW MEDIUM REMOVAL
-  void set_reservations(Reservations reservations);  // these count from now on
+  void set_reservations(Reservations reservations);        // these count from now on
   void set_modes(const ModeValues& modes) noexcept;
   // FORMAT UNIT: the blocks are of this type from now on.
   void set_protection_type(ProtectionType type) noexcept { protection_.type = type; }

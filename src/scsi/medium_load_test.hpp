@@ -60,7 +60,7 @@ struct MediumBoard {
   std::atomic<std::uint64_t> loads_begun{0}, loads{0};
   std::atomic<std::uint64_t> changes_begun{0}, changes_ended{0};  // of the medium, by the operator; each is a
                                                                   // wipe too
-  std::atomic<std::uint64_t> tries{0};  // to open or to shut the tray
+  std::atomic<std::uint64_t> tries{0};                            // to open or to shut the tray
   // Operations in progress: of commands, of SANITIZE and FORMAT UNIT; and whether there were ever both.
   std::atomic<int> of_commands{0}, of_medium{0};
   std::atomic<bool> beside{false};

@@ -69,10 +69,10 @@ struct Task : ListNode<Task>, ListNode<StartableTag> {
   TaskAttribute attribute = TaskAttribute::simple;
   std::uint8_t priority = 0;  // SAM-5 8.7.6, 0: none given. Carried, but not used: PRIOR_SUP (VPD 86h) is 0
   std::array<std::uint8_t, limits::max_cdb_bytes> cdb{};
-  std::uint8_t cdb_length = 16;  // bytes of it that came
+  std::uint8_t cdb_length = 16;               // bytes of it that came
   std::uint32_t expected_data_out_bytes = 0;  // what the initiator will send at most (iSCSI: EDTL of a write)
   std::uint32_t expected_data_in_bytes = 0;   // what it has room for
-  Delegate<void(Task&)> done;       // execute() had returned false and the command is over now
+  Delegate<void(Task&)> done;                 // execute() had returned false and the command is over now
   Delegate<void(Task&)> cancelled;  // task management took a command that had not been executed: see
                                     // Device::abort
 
@@ -85,7 +85,7 @@ struct Task : ListNode<Task>, ListNode<StartableTag> {
 
   // Outcome.
   bool over = false;
-  bool aborted = false;  // ended by task management or abort(): send no response, but for the next
+  bool aborted = false;         // ended by task management or abort(): send no response, but for the next
   bool report_aborted = false;  // beside `aborted`: another nexus ended it, and TAS is 1: the status TASK
                                 // ABORTED is sent
   bool ended_with_set = false;  // beside `aborted`: ended with others of its unit by one task management
@@ -120,9 +120,9 @@ struct Task : ListNode<Task>, ListNode<StartableTag> {
   std::uint32_t transfer_blocks = 0;  // of `blocks`, those for which the initiator moves data
   std::uint32_t descriptor = 0;       // UNMAP: index of the next descriptor
   std::uint32_t generation = 0;       // of the unit, as this command was checked against it
-  bool telling = false;  // it has ended, and other shards are still being told of something about it
-  ShardClaim* claim = nullptr;        // on all shards, from the request to the end
-  CopyOperation* copy = nullptr;      // of EXTENDED COPY, from prepare() until the task leaves
+  bool telling = false;           // it has ended, and other shards are still being told of something about it
+  ShardClaim* claim = nullptr;    // on all shards, from the request to the end
+  CopyOperation* copy = nullptr;  // of EXTENDED COPY, from prepare() until the task leaves
   block::BlockOp op;
   static constexpr std::size_t max_pieces = 65;
   std::array<iovec, max_pieces> pieces{};  // op.data when neither `data` nor `scratch` fits as it is

@@ -15,7 +15,7 @@ constexpr std::uint16_t version_with_protection = 2;  // a type of protection in
                                                       // not know of it must not begin
 constexpr std::uint16_t version_with_thresholds = 3;  // what of format 2 there is, and thresholds of thin
                                                       // provisioning
-constexpr std::size_t header_bytes = 12;  // magic, version, zero, length of the body
+constexpr std::size_t header_bytes = 12;              // magic, version, zero, length of the body
 constexpr std::size_t checksum_bytes = 4;
 
 constexpr std::uint8_t aptpl_bit = 0x01;

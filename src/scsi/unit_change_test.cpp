@@ -42,7 +42,7 @@ TEST(DurableState, HasThisFormat) {
   const std::vector<std::uint8_t> body = {'P', 'L', 'U', 'R', 0, 1, 0, 0, 0, 0, 0, 27, 0x01, 0, 1, 0, 0, 0, 0,
                                           0, 0, 0, 3, 0, 0, 2, 0, 1, 'p',  // APTPL; one registration: key,
                                                                            // not of all ports, its nexus
-                                          0, 0, 0, 0, 0,   // no reservation
+                                          0, 0, 0, 0, 0,                   // no reservation
                                           0, 0, 0, 0, 0};  // no modes, no information, no text
   auto record = encode_durable_state(state);
   ASSERT_EQ(record.size(), body.size() + 4);

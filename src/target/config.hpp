@@ -87,7 +87,7 @@ struct ServerConfig {
   AuthSpec discovery_auth;
   iscsi::WantedParams params;  // max_connections: at most limits::max_session_connections
   runtime::SocketOptions socket;
-  std::shared_ptr<runtime::RecordWriter> records;  // for APTPL, saved mode pages …; may be nullptr
+  std::shared_ptr<runtime::RecordWriter> records;        // for APTPL, saved mode pages …; may be nullptr
   std::shared_ptr<block::AtomicJournal> atomic_journal;  // for whoever opens backstores of this server; may
                                                          // be nullptr
   std::uint32_t command_window = limits::default_command_window;

@@ -161,7 +161,7 @@ class Connection final : public runtime::StreamHandler,
   std::uint32_t direct_bytes_ = 0;  // of the receive in progress: payload before the staging
   bool into_memory_ = false;  // the receive in progress goes to payload memory and staging, not to a chosen
                               // buffer
-  bool bulk_ = false;               // the last payload was received directly: the next is likely to be
+  bool bulk_ = false;         // the last payload was received directly: the next is likely to be
   std::unique_ptr<GatherPool::List> gather_;  // of the send in progress
   iscsi::TxQueue* in_flight_ = nullptr;
   bool receiving_ = false;

@@ -17,12 +17,12 @@ namespace perilune::target {
 // A login that every given condition fits is answered with this address, before it has authenticated. The
 // first rule that fits counts. Discovery sessions are never sent on.
 struct RedirectRule {
-  std::optional<runtime::Endpoint> portal;         // one of ServerConfig::portals, as it stands there: logins
-                                                   // through it
-  std::string target;                              // logins to this target, in normal form; empty: to any
-  std::optional<std::uint16_t> portal_group_tag;   // logins to targets in this portal group
-  std::string address;  // TargetAddress: host[:port], IPv6 in brackets (RFC 7143 13.8)
-  bool permanent = false;                          // 0102h instead of 0101h
+  std::optional<runtime::Endpoint> portal;        // one of ServerConfig::portals, as it stands there: logins
+                                                  // through it
+  std::string target;                             // logins to this target, in normal form; empty: to any
+  std::optional<std::uint16_t> portal_group_tag;  // logins to targets in this portal group
+  std::string address;     // TargetAddress: host[:port], IPv6 in brackets (RFC 7143 13.8)
+  bool permanent = false;  // 0102h instead of 0101h
 };
 
 // A portal as it was configured, the address it was bound to, and the portal group it belongs to of the

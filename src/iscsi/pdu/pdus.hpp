@@ -120,7 +120,7 @@ struct ScsiResponse {
   bool overflow = false;                      // O
   bool underflow = false;                     // U
   ScsiResponseCode response = ScsiResponseCode::completed_at_target;
-  std::uint8_t status = 0;  // SAM status
+  std::uint8_t status = 0;             // SAM status
   std::uint16_t status_qualifier = 0;  // RFC 7144, SAM-5 5.3.2: bytes 8 and 9; zero below iSCSIProtocolLevel
                                        // 2
   std::uint32_t data_segment_length = 0;

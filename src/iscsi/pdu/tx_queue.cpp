@@ -184,13 +184,13 @@ void TxQueue::push_late(const std::uint8_t* bhs, const std::uint8_t* source, std
                         std::uint64_t skip, std::uint32_t length, TxHold& hold) {
   PERILUNE_ASSERT(data_digest_);
   put_header(bhs, length, 0);
-  const std::uint64_t first = last_piece();
+  const std::uint64_t first = next_piece();
   Late late{first, first, first, 0, length, memory, skip, nullptr};
   walk(memory, skip, length, [&](const std::uint8_t*, std::size_t n) {
     refer_to(const_cast<std::uint8_t*>(source), n, hold);
     source += n;
   });
-  late.behind = last_piece();
+  late.behind = next_piece();
   late.trailer = put_trailer(length, 0);
   append(late_, first_late_, late);
 }
@@ -207,7 +207,7 @@ std::size_t TxQueue::gather(std::span<iovec> out) noexcept {
     copy_pieces(late_[first_late_], popped_, late_[first_late_].behind);
     ++first_late_;
   }
-  const std::uint64_t end = has_late() ? late_[first_late_].summed : last_piece();
+  const std::uint64_t end = has_late() ? late_[first_late_].summed : next_piece();
   const std::size_t count = std::min<std::size_t>(out.size(), static_cast<std::size_t>(end - popped_));
   for (std::size_t i = 0; i < count; ++i) {
     const Piece& piece = pieces_[first_ + i];

@@ -167,7 +167,8 @@ class TxQueue {
   [[nodiscard]] Piece& piece(std::uint64_t number) noexcept {
     return pieces_[first_ + static_cast<std::size_t>(number - popped_)];
   }
-  [[nodiscard]] std::uint64_t last_piece() const noexcept { return popped_ + (pieces_.size() - first_); }
+  // The number of the piece that is added next.
+  [[nodiscard]] std::uint64_t next_piece() const noexcept { return popped_ + (pieces_.size() - first_); }
   void sum(Late& late, const Piece& piece) noexcept;
   void copy_pieces(Late& late, std::uint64_t begin, std::uint64_t end) noexcept;
   void pop_front_piece();

@@ -342,7 +342,7 @@ class InitiatorConnection {
   TxQueue tx_;
   std::vector<Burst> bursts_;  // [first_burst_, size)
   std::size_t first_burst_ = 0;
-  InitiatorCommand* data_in_ = nullptr;  // of the Data-In whose payload is arriving
+  InitiatorCommand* data_in_ = nullptr;        // of the Data-In whose payload is arriving
   InitiatorCommand* ended_data_in_ = nullptr;  // likewise, but its command has ended: held until the payload
                                                // is over
   std::uint32_t answers_ = 0;  // to the target's pings and to damage, queued since tx() was last empty

@@ -130,7 +130,7 @@ class TargetSession {
     TargetCommand* command = nullptr;   // one of the two
     TaskManagement* request = nullptr;
     bool fenced = false;
-    bool begun = false;                 // fence_ is what this one waits for
+    bool begun = false;                                            // fence_ is what this one waits for
     [[nodiscard]] TargetConnection* connection() const noexcept {  // that will carry it; nullptr: none, or
                                                                    // none yet
       return command != nullptr ? command->connection : request->connection;
