@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "base/latency_histogram.hpp"
+#include "base/processor_time.hpp"
 #include "ceiling/tcp.hpp"
 #include "ceiling/wire.hpp"
 #include "crypto/crc32c.hpp"
@@ -293,6 +294,7 @@ class Clockwork {
       run_.draining = true;
       seconds_ = seconds;
       cpu_ = cpu_seconds() - cpu_;
+      server_cpu_ = server_cpu_seconds() - server_cpu_;
     }
   }
   void print() const {
@@ -304,6 +306,7 @@ class Clockwork {
         iops, iops * o.block_bytes / (1024.0 * 1024.0), run_.latency.quantile_us(0.5),
         run_.latency.quantile_us(0.99), run_.latency.quantile_us(0.999),
         static_cast<unsigned long long>(run_.ios), static_cast<unsigned long long>(run_.ios_all), cpu_);
+    if (o.server != 0) std::printf(",\"server_cpu_s\":%.6f", server_cpu_);
     if (o.probe) {
       std::printf(",\"probe\":{\"ios\":%llu,\"p50\":%.2f,\"p99\":%.2f,\"p999\":%.2f}",
                   static_cast<unsigned long long>(run_.probe_ios), run_.probe_latency.quantile_us(0.5),
@@ -315,12 +318,16 @@ class Clockwork {
  private:
   void start() {
     run_.measuring = true;
+    server_cpu_ = server_cpu_seconds();
     begin_ = now_ns();
     cpu_ = cpu_seconds();
   }
+  [[nodiscard]] double server_cpu_seconds() const {
+    return run_.options.server == 0 ? 0 : perilune::processor_seconds(run_.options.server).value_or(0);
+  }
   Run& run_;
   std::int64_t begin_;
-  double seconds_ = 0, cpu_ = 0;
+  double seconds_ = 0, cpu_ = 0, server_cpu_ = 0;
 };
 
 }  // namespace

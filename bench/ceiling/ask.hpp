@@ -3,6 +3,8 @@
 // epoll, and measures as `perilune bench` does. Prints one line of JSON with the same names.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
 
 #include "ceiling/serve.hpp"
@@ -20,6 +22,7 @@ struct AskOptions {
   unsigned depth = 32, sessions = 1;
   double seconds = 1, warm_up = 0.3;
   std::uint64_t ios = 0;       // instead of seconds: end after so many
+  pid_t server = 0;            // a process of this machine whose processor time is told too; 0: none
 };
 
 // The exit code: 0, or 1 when an answer was not the one that was due.

@@ -5,8 +5,8 @@
 //   ceiling serve [--engine epoll|uring] [--spin] [--disk BYTES] [--port N]                 prints `listening
 //   PORT` ceiling ask --port N [--rw randread|randwrite|read|write] [--bs N] [--depth N] [--sessions N]
 //   [--seconds S | --ios N]
-//               [--warm-up S] [--disk BYTES] [--digests] [--spin] [--probe] [--logins]      prints one line
-//               of JSON
+//               [--warm-up S] [--disk BYTES] [--digests] [--spin] [--probe] [--logins] [--cpu-of PID]
+//               prints one line of JSON
 //
 // serve --disk 0 (the default) answers from one warm buffer and forgets what is written; --disk N moves
 // payloads from and to their places in N bytes of memory. The disks of both ends must agree when it is not 0.
@@ -51,6 +51,7 @@ int main(int argc, char** argv) {
   ask_command->add_flag("--digests", ask_options.digests);
   ask_command->add_flag("--probe", ask_options.probe, "one more connection at depth 1, told apart");
   ask_command->add_flag("--logins", ask_options.logins, "connections made, used for a login, and ended");
+  ask_command->add_option("--cpu-of", ask_options.server, "tell the processor time of this process too");
   ask_command->add_flag("--spin", ask_spins, "never sleep");
   CLI11_PARSE(app, argc, argv);
 

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/latency_histogram.hpp"
+#include "base/processor_time.hpp"
 #include "cli/allocation_counter.hpp"
 #include "cli/bench_logins.hpp"
 #include "cli/command_line.hpp"
@@ -39,6 +40,7 @@ struct Options {
   runtime::Runtime loop_kind = runtime::Runtime::automatic;
   unsigned depth = 32, sessions = 1, luns = 1;
   double seconds = 5, warm_up = 0.5;
+  pid_t server = 0;        // a process of this machine whose processor time is told too; 0: none
   bool json = false, verify = false;
   bool probe = false;    // one more session at depth 1, whose latencies are told apart
   bool logins = false;   // measure logins, not I/O
@@ -152,6 +154,7 @@ class Bench {
   void begin_measured();
   void log_out();
   [[nodiscard]] static double cpu_seconds();
+  [[nodiscard]] std::optional<double> server_cpu_seconds() const;
   void print() const;
 
   static constexpr std::size_t logins_at_once = 64;  // targets limit how many connections may be logging in
@@ -160,6 +163,7 @@ class Bench {
   runtime::Timer timer_;
   std::chrono::steady_clock::time_point from_{}, to_{};
   double cpu_from_ = 0, cpu_to_ = 0;
+  std::optional<double> server_cpu_from_, server_cpu_to_;
   std::uint64_t allocations_from_ = 0, allocations_to_ = 0;
 };
 
@@ -362,6 +366,7 @@ void Bench::on_timer() {
     log_out();
   } else if (phase_ == Phase::warm_up) {
     phase_ = Phase::measure;
+    if (options_.server != 0) server_cpu_from_ = processor_seconds(options_.server);
     cpu_from_ = cpu_seconds();
     timer_.arm(loop_.now() + std::chrono::duration_cast<runtime::Duration>(
                                  std::chrono::duration<double>(options_.seconds)));
@@ -371,6 +376,7 @@ void Bench::on_timer() {
     to_ = std::chrono::steady_clock::now();
     allocations_to_ = thread_allocations();
     cpu_to_ = cpu_seconds();
+    if (options_.server != 0) server_cpu_to_ = processor_seconds(options_.server);
     phase_ = Phase::drain;
   }
 }
@@ -419,6 +425,12 @@ std::string quantiles_text(const LatencyHistogram& latency) {
                      latency.quantile_us(0.99), latency.quantile_us(0.999));
 }
 
+// That of --cpu-of during the measurement.
+std::optional<double> Bench::server_cpu_seconds() const {
+  if (!server_cpu_from_ || !server_cpu_to_) return std::nullopt;
+  return *server_cpu_to_ - *server_cpu_from_;
+}
+
 void Bench::print() const {
   const double seconds = std::chrono::duration<double>(to_ - from_).count();
   const double iops = static_cast<double>(ios_) / seconds;
@@ -429,6 +441,7 @@ void Bench::print() const {
         "{{\"iops\":{:.1f},\"mib_per_s\":{:.2f},\"lat_us\":{},\"ios\":{},\"ios_all\":{},\"cpu_s\":{:.4f},"
         "\"allocations\":{}",
         iops, mib, quantiles_json(latency_), ios_, ios_all_, cpu_to_ - cpu_from_, allocations);
+    if (const auto server = server_cpu_seconds()) fmt::print(",\"server_cpu_s\":{:.6f}", *server);
     if (options_.probe)
       fmt::print(",\"probe\":{{\"ios\":{},\"lat_us\":{}}}", probe_ios_, quantiles_json(probe_latency_));
     fmt::print("}}\n");
@@ -443,6 +456,10 @@ void Bench::print() const {
              ios_ == 0 ? 0.0 : (cpu_to_ - cpu_from_) * 1e6 / static_cast<double>(ios_));
   if (allocations_are_counted()) fmt::print(", {} heap allocations", allocations);
   fmt::print("\n");
+  if (const auto server = server_cpu_seconds()) {
+    fmt::print("  process {}: {:.2f} us of CPU per operation\n", options_.server,
+               ios_ == 0 ? 0.0 : *server * 1e6 / static_cast<double>(ios_));
+  }
 }
 
 int run_logins(runtime::ThreadLoop& loop, const SessionConfig& config, const Options& options) {
@@ -503,6 +520,9 @@ std::optional<ToolError> check(Options& options) {
   if (options.depth < 1 || options.depth > 4096 || options.sessions < 1 || options.sessions > 1024) {
     return ToolError{ToolExit::usage, "--depth is 1 to 4096, --sessions 1 to 1024"};
   }
+  if (options.server != 0 && !processor_seconds(options.server)) {
+    return ToolError{ToolExit::usage, fmt::format("--cpu-of: there is no process {}", options.server)};
+  }
   if (!(options.seconds > 0 && options.seconds < 1e6) || !(options.warm_up >= 0 && options.warm_up < 1e6)) {
     return ToolError{ToolExit::usage, "--seconds and --warm-up are positive"};
   }
@@ -539,10 +559,17 @@ int run_bench(int argc, char** argv) {
   app.add_flag("--json", options.json, "one line of JSON");
   add_polling_option(app, options.polling, "how the client waits for answers");
   app.add_flag("--probe", options.probe, "one more session at depth 1, whose latencies are told apart");
+  auto* cpu_of =
+      app.add_option("--cpu-of", options.server,
+                     "tell the processor time of this process too (a target on this machine)")
+          ->option_text("PID")
+          ->check(CLI::PositiveNumber);
   auto* logins = app.add_flag("--logins", options.logins,
                               "log in and out, --sessions at a time, instead of reading and writing");
   app.add_flag("--idle", options.idle, "log in, print `ready`, hold the sessions for --seconds, log out")
-      ->excludes(logins);
+      ->excludes(logins)
+      ->excludes(cpu_of);
+  logins->excludes(cpu_of);
   app.footer(std::string(url_help));
   if (const auto code = parse_arguments(app, argc, argv, static_cast<int>(ToolExit::usage))) return *code;
   if (auto error = check(options)) return report("bench", *error);

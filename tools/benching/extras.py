@@ -129,9 +129,8 @@ def units(arena, rounds, seconds, count=1000):
             target.turn(target.client("--rw", "randwrite", "--luns", luns, "--sessions", count, "--bs", "64k", "--depth", 1,
                                       "--seconds", 4), 4)
             for _ in range(rounds):
-                client, cpu = target.turn(target.client("--rw", "randread", *words, "--seconds", seconds, "--warm-up",
-                                                        servers.WARM_UP_SECONDS), seconds)
-                results.setdefault(str(luns), []).append(servers.figures(client, seconds, cpu))
+                run = target.measured(seconds, "--rw", "randread", *words, "--seconds", seconds, "--warm-up", servers.WARM_UP_SECONDS)
+                results.setdefault(str(luns), []).append(run)
     return results
 
 
@@ -147,11 +146,11 @@ def threads(arena, rounds, seconds):
             fill = [*command, "--rw", "write", "--bs", "256k", "--depth", 8, "--seconds", 2]
             servers.one_turn(server.pid, fill, 3, False)
             command += ["--rw", "randread", "--bs", "4k", "--depth", 4, "--sessions", 64, "--seconds", seconds, "--warm-up",
-                        servers.WARM_UP_SECONDS]
+                        servers.WARM_UP_SECONDS, "--cpu-of", server.pid]
             before = machine.thread_seconds(server.pid)
             for _ in range(rounds):
-                client, cpu = servers.one_turn(server.pid, command, seconds, False)
-                results.setdefault(str(count), []).append(servers.figures(client, seconds, cpu))
+                run = servers.figures(servers.one_turn(server.pid, command, seconds, False), seconds)
+                results.setdefault(str(count), []).append(run)
             used = [now - before.get(thread, 0) for thread, now in machine.thread_seconds(server.pid).items()]
             results["shares"][str(count)] = max(used) / sum(used)
     return results

@@ -21,12 +21,13 @@ IQN = "iqn.2026-11.io.perilune:bench"
 CEILING = os.environ.get("CEILING", str(pathlib.Path(h.PERILUNE).parent / "ceiling"))
 
 
-def figures(client, seconds, server_cpu_s):
-    """The figures of a turn from the client's line and the server's processor time over all of it."""
-    ios_all = max(1, client.get("ios_all", client["ios"]))
-    result = {"iops": client["iops"], "mib_per_s": client["mib_per_s"], **client["lat_us"], "ios": client["ios"], "ios_all": ios_all,
-              "client_us": client["cpu_s"] * 1e6 / max(1, client["ios"]), "client_busy": client["cpu_s"] / seconds,
-              "server_us": server_cpu_s * 1e6 / ios_all, "server_busy": server_cpu_s / (seconds + WARM_UP_SECONDS)}
+def figures(client, seconds):
+    """The figures of a turn from the client's line."""
+    ios = max(1, client["ios"])
+    result = {"iops": client["iops"], "mib_per_s": client["mib_per_s"], **client["lat_us"], "ios": client["ios"],
+              "ios_all": client["ios_all"],
+              "client_us": client["cpu_s"] * 1e6 / ios, "client_busy": client["cpu_s"] / seconds,
+              "server_us": client["server_cpu_s"] * 1e6 / ios, "server_busy": client["server_cpu_s"] / seconds}
     if "probe" in client:
         probe = client["probe"]
         result["probe"] = probe.get("lat_us", probe)
@@ -34,13 +35,11 @@ def figures(client, seconds, server_cpu_s):
 
 
 def one_turn(pid, command, seconds, parked):
-    """(the client's line of JSON, the server's processor time). parked: the server runs only meanwhile."""
+    """The client's line of JSON. parked: the server runs only meanwhile."""
     if parked:
         os.kill(pid, signal.SIGCONT)
     try:
-        before = machine.cpu_seconds(pid)
-        done = h.run(command, timeout=seconds + 60)
-        return json.loads(done.out.splitlines()[-1]), machine.cpu_seconds(pid) - before
+        return json.loads(h.run(command, timeout=seconds + 60).out.splitlines()[-1])
     finally:
         if parked:
             os.kill(pid, signal.SIGSTOP)
@@ -94,18 +93,20 @@ class Ceiling:
                    "--warm-up", WARM_UP_SECONDS, *["--spin"] * (self.arena.client_wait == "spin"), *more]
         if workload is not None:
             command += ["--rw", workload.rw, "--bs", workload.block_bytes, "--depth", workload.depth,
-                        "--sessions", workload.sessions, *["--digests"] * workload.digests, *["--probe"] * workload.probe]
+                        "--sessions", workload.sessions, *["--digests"] * workload.digests, *["--probe"] * workload.probe,
+                        "--cpu-of", self.process.pid]
         return command
 
     def turn(self, command, seconds):
         return one_turn(self.process.pid, command, seconds, self.spin)
 
     def run(self, workload, seconds, wrap=lambda pid, command: command):
-        client, cpu = self.turn(wrap(self.process.pid, self.client(workload, seconds)), seconds)
-        return figures(client, seconds, cpu)
+        return figures(self.turn(wrap(self.process.pid, self.client(workload, seconds)), seconds), seconds)
 
     def logins(self, seconds, parallel):
-        client, cpu = self.turn(self.client(None, seconds, "--logins", "--sessions", parallel), seconds)
+        before = machine.cpu_seconds(self.process.pid)
+        client = self.turn(self.client(None, seconds, "--logins", "--sessions", parallel), seconds)
+        cpu = machine.cpu_seconds(self.process.pid) - before
         return {"logins_per_s": client["iops"], **client["lat_us"], "server_us": cpu * 1e6 / max(1, client["ios_all"])}
 
 
@@ -137,12 +138,17 @@ class Iscsi:
                  "--seconds", seconds, "--warm-up", WARM_UP_SECONDS, *["--probe"] * workload.probe]
         for key in ("--header-digest", "--data-digest"):
             words += [key, "crc32c" if digests else "none"]
-        client, cpu = self.turn(wrap(self.pid, self.client(*words)), seconds)
-        return figures(client, seconds, cpu)
+        return self.measured(seconds, *words, wrap=wrap)
+
+    def measured(self, seconds, *words, wrap=lambda pid, command: command):
+        """The figures of a turn of `perilune bench` with these words."""
+        return figures(self.turn(wrap(self.pid, self.client(*words, "--cpu-of", self.pid)), seconds), seconds)
 
     def logins(self, seconds, parallel):
-        client, cpu = self.turn(self.client("--logins", "--sessions", parallel, "--seconds", seconds,
-                                            "--warm-up", WARM_UP_SECONDS), seconds)
+        before = machine.cpu_seconds(self.pid)
+        client = self.turn(self.client("--logins", "--sessions", parallel, "--seconds", seconds,
+                                       "--warm-up", WARM_UP_SECONDS), seconds)
+        cpu = machine.cpu_seconds(self.pid) - before
         return {"logins_per_s": client["logins_per_s"], **client["lat_us"],
                 "server_us": cpu * 1e6 / max(1, client["logins_all"])}
 
@@ -151,7 +157,7 @@ class Iscsi:
         blocks, seconds = size >> 18, 0.5
         while seconds < 60:
             words = ["--rw", "write", "--bs", "256k", "--depth", 8, "--seconds", seconds, "--warm-up", 0]
-            ios = self.turn(self.client(*words), seconds)[0]["ios"]
+            ios = self.turn(self.client(*words), seconds)["ios"]
             if ios >= blocks:
                 return
             seconds *= max(1.5, 1.3 * blocks / max(1, ios))
