@@ -113,6 +113,8 @@ struct Geometry {
   std::uint32_t max_transfer_blocks = 0;           // 0: no own limit
   std::uint32_t memory_alignment_bytes = 1;        // what Channel wants of iovecs to avoid a copy
   bool lends_memory = false;                       // lend() works (RAM)
+  bool reads_at_once = false;                      // read_at_once() may succeed (a file in the page cache)
+  bool writes_at_once = false;                     // write_at_once() may (a file on tmpfs)
   bool in_memory = false;                          // the blocks are gone with the process
   bool encrypted = false;                          // what is stored; change_key works
   // A write of so many blocks by one operation that is `atomic` is there as a whole or not at all, whatever
@@ -132,6 +134,21 @@ class Channel {
   [[nodiscard]] virtual std::uint8_t* lend(Lba lba, BlockCount blocks, bool for_write) noexcept {
     (void)lba; (void)blocks; (void)for_write;
     return nullptr;
+  }
+  // What submit() would do, for who wants it now or not at all: true when all of these blocks are in `to`, or
+  // written from `from`, as a write that is not durable is. False: submit() it, which also finds out why; of
+  // a write any part may be done. Blocks lie within the geometry. Memory of any alignment.
+  [[nodiscard]] virtual bool read_at_once(Lba lba, BlockCount blocks, std::uint8_t* to) {
+    (void)lba;
+    (void)blocks;
+    (void)to;
+    return false;
+  }
+  [[nodiscard]] virtual bool write_at_once(Lba lba, BlockCount blocks, const std::uint8_t* from) {
+    (void)lba;
+    (void)blocks;
+    (void)from;
+    return false;
   }
 };
 

@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 
+#include "base/bytes.hpp"
 #include "base/delegate.hpp"
 #include "base/file_op.hpp"
 #include "base/intrusive_list.hpp"
@@ -27,6 +28,8 @@ struct FileProperties {
   bool read_only = false;
   bool rotational = false;
   bool device_writes_through = false;         // a block device without a volatile write cache
+  bool reads_at_once = false;                 // read_at_once() may succeed (a page cache)
+  bool writes_at_once = false;                // write_at_once() may (tmpfs)
 };
 
 class BlockFile {
@@ -42,6 +45,19 @@ class BlockFile {
   // (RWF_DSYNC).
   [[nodiscard]] virtual bool write(FileOp& op, ByteOffset offset, std::span<const iovec> iov, bool durable,
                                    int& result) = 0;
+  // The same for who wants it now or not at all: true when all of it is there, or written, when it returns.
+  // False: it would have had to wait, or went wrong, or nobody can tell; of a write any part may be done. Ask
+  // with an operation then.
+  [[nodiscard]] virtual bool read_at_once(ByteOffset offset, MutableBytes to) {
+    (void)offset;
+    (void)to;
+    return false;
+  }
+  [[nodiscard]] virtual bool write_at_once(ByteOffset offset, Bytes from) {
+    (void)offset;
+    (void)from;
+    return false;
+  }
   // Everything that ended before this call is on stable media when it ends (fdatasync).
   [[nodiscard]] virtual bool sync(FileOp& op, int& result) = 0;
   // Deallocates; reads give zeroes afterwards (FALLOC_FL_PUNCH_HOLE, BLKDISCARD with zeroing guarantees

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Device::transfer_at_once: what admit(), lend() and execute() decide together about nearly every READ and
-// WRITE of a disk in memory, decided at one look. It accepts only where they would end with GOOD and lend the
-// same memory (at_once_test.cpp holds the two against each other); whatever else there is to say, they say.
+// WRITE of a disk in memory or a file in the page cache, decided at one look. It accepts only where they
+// would end with GOOD and lend the same memory, or move the same bytes before they return (at_once_test.cpp
+// holds the two against each other); whatever else there is to say, they say.
 #include <cstddef>
 
 #include "base/limits.hpp"
@@ -35,7 +36,9 @@ Range plain_range(const std::uint8_t* cdb, bool writes) noexcept {
 }  // namespace
 
 bool LogicalUnit::serves_at_once(bool writes) const noexcept {
-  if (!geometry_->lends_memory || command_set_ != CommandSet::disk) return false;
+  if (!geometry_->lends_memory && !(writes ? geometry_->writes_at_once : geometry_->reads_at_once))
+    return false;
+  if (command_set_ != CommandSet::disk) return false;
   if (barriers_ != 0 || !medium_.at_rest() || is_reserved() || config_.port_groups.restricted())
     return false;
   if (!state_.medium_present || state_.stopped) return false;
@@ -44,7 +47,7 @@ bool LogicalUnit::serves_at_once(bool writes) const noexcept {
          (!write_protected() && ((state_.wce && !config_.rules.write_through) || !geometry_->write_cache));
 }
 
-MutableBytes Device::transfer_at_once(Nexus& nexus, const PlainTransfer& transfer) {
+AtOnce Device::transfer_at_once(Nexus& nexus, const WholeTransfer& transfer) {
   const LunAddress address = decode_lun(transfer.lun);
   Nexus::Slot* slot = address.kind == LunAddress::Kind::unit ? nexus.slot(address.number) : nullptr;
   if (slot == nullptr || !slot->attentions.empty() || (transfer.writes && slot->read_only)) return {};
@@ -55,13 +58,27 @@ MutableBytes Device::transfer_at_once(Nexus& nexus, const PlainTransfer& transfe
   if (blocks * unit.block_bytes_ != transfer.bytes || transfer.bytes > limits::max_transfer_bytes) return {};
   const std::uint32_t most = unit.geometry_->max_transfer_blocks;
   if (most != 0 && blocks > most) return {};
+  if (!unit.geometry_->lends_memory) {
+    if (!transfer.writes) return {nullptr, AtOnce::Outcome::copies};
+    if (!unit.channel_->write_at_once(Lba(lba), BlockCount(blocks), transfer.data)) return {};
+    unit.count_write(blocks);
+    return {nullptr, AtOnce::Outcome::written};
+  }
   std::uint8_t* memory = unit.channel_->lend(Lba(lba), BlockCount(blocks), transfer.writes);
   if (memory == nullptr) return {};
   if (transfer.writes)
     unit.count_write(blocks);
   else
     unit.count_read(blocks);
-  return {memory, transfer.bytes};
+  return {memory, AtOnce::Outcome::lent};
+}
+
+bool Device::read_at_once(Nexus& nexus, const WholeTransfer& transfer, std::uint8_t* to) {
+  LogicalUnit& unit = *nexus.slot(decode_lun(transfer.lun).number)->unit;
+  const auto [lba, blocks] = plain_range(transfer.cdb, false);
+  if (!unit.channel_->read_at_once(Lba(lba), BlockCount(blocks), to)) return false;
+  unit.count_read(blocks);
+  return true;
 }
 
 }  // namespace perilune::scsi

@@ -43,27 +43,32 @@ Data as_write(Data cdb) {
   return cdb;
 }
 
-struct AtOnce : testing::Test {
+struct AtOnceTest : testing::Test {
   Rig rig{in_memory()};
 
   MutableBytes ask(const Data& cdb, std::uint32_t bytes, bool writes = false, std::uint64_t lun = 0) {
-    return rig.device.transfer_at_once(rig.a, {lun, cdb.data(), bytes, writes});
+    const AtOnce made = rig.device.transfer_at_once(rig.a, {lun, cdb.data(), nullptr, bytes, writes});
+    return {made.memory, made.outcome == AtOnce::Outcome::lent ? bytes : 0};
   }
   bool reads() { return !ask(read10(5, 2), 1024).empty(); }
   bool writes() { return !ask(as_write(read10(5, 2)), 1024, true).empty(); }
-  ScsiStatus run(Nexus& nexus, Data cdb, Data out = {}) {
-    return Io(rig.device, nexus, std::move(cdb), std::move(out), 0).run().status();
+  ScsiStatus run(Nexus& nexus, Data cdb) {
+    return Io(rig.device, nexus, std::move(cdb), {}, 0).run().status();
   }
   ScsiStatus reserve(Nexus& nexus, std::uint8_t action, std::uint8_t type, std::uint64_t key,
                      std::uint64_t new_key = 0) {
+    return reserve(rig, nexus, action, type, key, new_key);
+  }
+  static ScsiStatus reserve(Rig& rig, Nexus& nexus, std::uint8_t action, std::uint8_t type, std::uint64_t key,
+                            std::uint64_t new_key = 0) {
     Data list(24);
     store_be64(&list[0], key);
     store_be64(&list[8], new_key);
-    return run(nexus, {0x5f, action, type, 0, 0, 0, 0, 0, 24, 0}, list);
+    return Io(rig.device, nexus, {0x5f, action, type, 0, 0, 0, 0, 0, 24, 0}, list, 0).run().status();
   }
 };
 
-TEST_F(AtOnce, PlainTransfersGetTheMemoryAndAreCounted) {
+TEST_F(AtOnceTest, PlainTransfersGetTheMemoryAndAreCounted) {
   const UnitCounters before = rig.unit.counters();
   const MutableBytes memory = ask(read10(5, 2), 1024);
   EXPECT_EQ(memory.data(), rig.channel.memory.data() + 5 * 512);
@@ -79,7 +84,7 @@ TEST_F(AtOnce, PlainTransfersGetTheMemoryAndAreCounted) {
   EXPECT_EQ(rig.device.tasks(), 0u);
 }
 
-TEST_F(AtOnce, WhatTheCdbAsksForBeyondThatTakesTheSlowPath) {
+TEST_F(AtOnceTest, WhatTheCdbAsksForBeyondThatTakesTheSlowPath) {
   const UnitCounters before = rig.unit.counters();
   const std::vector<std::pair<const char*, Data>> odd = {
       {"RDPROTECT", with(read10(5, 2), 1, 0x20)},  {"DPO", with(read10(5, 2), 1, 0x10)},
@@ -103,13 +108,13 @@ TEST_F(AtOnce, WhatTheCdbAsksForBeyondThatTakesTheSlowPath) {
   EXPECT_EQ(counted.reads + counted.writes, 0u) << "nothing has happened";
 }
 
-TEST_F(AtOnce, LongerThanTheMaximumTransferTakesTheSlowPath) {
+TEST_F(AtOnceTest, LongerThanTheMaximumTransferTakesTheSlowPath) {
   rig.channel.geometry().max_transfer_blocks = 8;
   EXPECT_TRUE(ask(read10(0, 9), 9 * 512).empty());
   EXPECT_FALSE(ask(read10(0, 8), 8 * 512).empty());
 }
 
-TEST_F(AtOnce, WhatIsOwedToTheInitiatorComesFirst) {
+TEST_F(AtOnceTest, WhatIsOwedToTheInitiatorComesFirst) {
   ASSERT_TRUE(reads());
   rig.unit.resized();
   EXPECT_FALSE(reads());
@@ -117,7 +122,7 @@ TEST_F(AtOnce, WhatIsOwedToTheInitiatorComesFirst) {
   EXPECT_TRUE(reads());
 }
 
-TEST_F(AtOnce, ReservationsAreJudgedByTheSlowPath) {
+TEST_F(AtOnceTest, ReservationsAreJudgedByTheSlowPath) {
   ASSERT_EQ(reserve(rig.b, 0x00, 0, 0, 77), ScsiStatus::good);  // REGISTER
   EXPECT_TRUE(reads() && writes()) << "a registration alone restricts nobody";
   ASSERT_EQ(reserve(rig.b, 0x01, 0x01, 77), ScsiStatus::good);  // RESERVE, Write Exclusive
@@ -126,7 +131,7 @@ TEST_F(AtOnce, ReservationsAreJudgedByTheSlowPath) {
   EXPECT_TRUE(writes());
 }
 
-TEST_F(AtOnce, ReadyWritableAndActiveItMustBe) {
+TEST_F(AtOnceTest, ReadyWritableAndActiveItMustBe) {
   ASSERT_EQ(run(rig.a, {0x1b, 0, 0, 0, 0, 0}), ScsiStatus::good);  // STOP
   EXPECT_FALSE(reads() || writes());
   ASSERT_EQ(run(rig.a, {0x1b, 0, 0, 0, 1, 0}), ScsiStatus::good);
@@ -141,7 +146,7 @@ TEST_F(AtOnce, ReadyWritableAndActiveItMustBe) {
   EXPECT_FALSE(reads() || writes());
 }
 
-TEST_F(AtOnce, WhatIsReadOnlyForTheNexusIsNotWritten) {
+TEST_F(AtOnceTest, WhatIsReadOnlyForTheNexusIsNotWritten) {
   ASSERT_TRUE(reads() && writes());
   rig.a.set_map(std::vector<LunMapping>{{.lun = 0, .unit = 0, .read_only = true}});
   rig.settle_attentions();
@@ -149,13 +154,14 @@ TEST_F(AtOnce, WhatIsReadOnlyForTheNexusIsNotWritten) {
   EXPECT_FALSE(writes());
 }
 
-TEST_F(AtOnce, AWriteIsNotOverBeforeTheMediumHasIt) {
+TEST_F(AtOnceTest, AWriteIsNotOverBeforeTheMediumHasIt) {
   block::Geometry cached = in_memory();
   cached.write_cache = true;
   Rig other(cached);
   const Data cdb = as_write(read10(5, 2));
   const auto serves = [&] {
-    return !other.device.transfer_at_once(other.a, {0, cdb.data(), 1024, true}).empty();
+    return other.device.transfer_at_once(other.a, {0, cdb.data(), nullptr, 1024, true}).outcome ==
+           AtOnce::Outcome::lent;
   };
   ASSERT_TRUE(other.unit.write_cache_enabled());
   EXPECT_TRUE(serves());
@@ -163,11 +169,12 @@ TEST_F(AtOnce, AWriteIsNotOverBeforeTheMediumHasIt) {
   EXPECT_FALSE(serves());
 }
 
-TEST_F(AtOnce, AWriteMayHaveAllocatedBlocks) {
+TEST_F(AtOnceTest, AWriteMayHaveAllocatedBlocks) {
   FakeMeter meter;
   Rig thin(in_memory(), false, &meter);
   const auto transfer = [&](const Data& cdb, bool writes) {
-    return !thin.device.transfer_at_once(thin.a, {0, cdb.data(), 1024, writes}).empty();
+    return thin.device.transfer_at_once(thin.a, {0, cdb.data(), nullptr, 1024, writes}).outcome ==
+           AtOnce::Outcome::lent;
   };
   meter.set(0, 1 << 20);
   const int before = meter.asked;
@@ -177,7 +184,7 @@ TEST_F(AtOnce, AWriteMayHaveAllocatedBlocks) {
   EXPECT_EQ(meter.asked, before + 1) << "somebody measures the space anew";
 }
 
-TEST_F(AtOnce, WhatMayConflictIsWaitedFor) {
+TEST_F(AtOnceTest, WhatMayConflictIsWaitedFor) {
   rig.channel.hold = true;
   Data pair(1024);
   Io caw(rig.device, rig.b, {0x89, 0, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 1, 0, 0}, pair);
@@ -191,8 +198,10 @@ TEST_F(AtOnce, WhatMayConflictIsWaitedFor) {
 }
 
 // Whatever has happened to the unit: a transfer that is accepted is one that a task would have made, through
-// the same memory.
-TEST_F(AtOnce, AcceptsOnlyWhatATaskWouldHaveDoneTheSameWay) {
+// the same memory, or of the same bytes.
+Data touched(const Rig& rig) { return {rig.channel.memory.begin(), rig.channel.memory.begin() + 70 * 512}; }
+void accepts_only_what_a_task_would_have_done(Rig& rig) {
+  const auto run = [&](Nexus& nexus, Data cdb) { (void)Io(rig.device, nexus, std::move(cdb), {}, 0).run(); };
   std::mt19937 random(20261128);
   const auto pick = [&](std::uint32_t below) { return static_cast<std::uint32_t>(random() % below); };
   int accepted = 0;
@@ -208,20 +217,15 @@ TEST_F(AtOnce, AcceptsOnlyWhatATaskWouldHaveDoneTheSameWay) {
     const std::uint32_t event = pick(40);
     if (event < 9) let_go();  // what changes the unit would wait for them
     switch (event) {
-      case 0:
-        (void)run(someone, {0x1b, 0, 0, 0, static_cast<std::uint8_t>(pick(2)), 0});
-        break;
-      case 1:
-        (void)reserve(someone, 0x00, 0, 0, 1 + pick(2));
-        break;
+      case 0: run(someone, {0x1b, 0, 0, 0, static_cast<std::uint8_t>(pick(2)), 0}); break;
+      case 1: (void)AtOnceTest::reserve(rig, someone, 0x00, 0, 0, 1 + pick(2)); break;
       case 2:
-        (void)reserve(someone, 0x01, static_cast<std::uint8_t>(1 + 2 * pick(2)), 1 + pick(2));
+        (void)AtOnceTest::reserve(rig, someone, 0x01, static_cast<std::uint8_t>(1 + 2 * pick(2)),
+                                  1 + pick(2));
         break;
-      case 3:
-        (void)reserve(someone, 0x03, 0, 1 + pick(2));
-        break;  // CLEAR
+      case 3: (void)AtOnceTest::reserve(rig, someone, 0x03, 0, 1 + pick(2)); break;  // CLEAR
       case 4:
-        (void)run(someone, {static_cast<std::uint8_t>(0x16 + pick(2)), 0, 0, 0, 0, 0});
+        run(someone, {static_cast<std::uint8_t>(0x16 + pick(2)), 0, 0, 0, 0, 0});
         break;  // RESERVE, RELEASE (6)
       case 5:
         rig.unit.state().swp = pick(2) == 0;
@@ -263,21 +267,41 @@ TEST_F(AtOnce, AcceptsOnlyWhatATaskWouldHaveDoneTheSameWay) {
     if (pick(8) == 0) cdb[pick(16)] ^= static_cast<std::uint8_t>(1 << pick(8));
     const std::uint32_t bytes = pick(16) == 0 ? pick(4096) : blocks * 512;
     const UnitCounters before = rig.unit.counters();
-    const MutableBytes memory = rig.device.transfer_at_once(rig.a, {0, cdb.data(), bytes, writes});
+    const Data data(bytes, static_cast<std::uint8_t>(step));
+    const WholeTransfer transfer{0, cdb.data(), data.data(), bytes, writes};
+    Data read(bytes);
+    rig.channel.misses = pick(8) == 0;
+    const Data as_it_was = touched(rig);
+    const AtOnce at_once = rig.device.transfer_at_once(rig.a, transfer);
+    const bool copies = at_once.outcome == AtOnce::Outcome::copies;
+    const bool missed = copies && !rig.device.read_at_once(rig.a, transfer, read.data());
     const UnitCounters fast_path = rig.unit.counters() - before;
-    if (memory.empty()) {
+    ASSERT_EQ(missed, copies && rig.channel.misses) << step;
+    if (at_once.outcome == AtOnce::Outcome::declined || missed) {
       ++declined;
       ASSERT_EQ(fast_path.reads + fast_path.writes, 0u) << step;
+      ASSERT_EQ(touched(rig), as_it_was) << step;
       continue;
     }
     ++accepted;
-    Io io(rig.device, rig.a, cdb, writes ? Data(bytes) : Data{}, writes ? 0 : bytes);
-    io.admit();
-    ASSERT_FALSE(io.ended) << step << ": " << std::hex << io.sense();
-    const MutableBytes lent = rig.device.lend(io.task);
-    ASSERT_EQ(lent.data(), memory.data()) << step;
-    ASSERT_EQ(lent.size(), memory.size()) << step;
-    ASSERT_TRUE(rig.device.execute(io.task)) << step;
+    const Data stored = touched(rig);
+    std::copy(as_it_was.begin(), as_it_was.end(), rig.channel.memory.begin());
+    Io io(rig.device, rig.a, cdb, writes ? data : Data{}, writes ? 0 : bytes);
+    if (at_once.outcome == AtOnce::Outcome::lent) {
+      io.admit();
+      ASSERT_FALSE(io.ended) << step << ": " << std::hex << io.sense();
+      const MutableBytes lent = rig.device.lend(io.task);
+      ASSERT_EQ(lent.data(), at_once.memory) << step;
+      ASSERT_EQ(lent.size(), bytes) << step;
+      ASSERT_TRUE(rig.device.execute(io.task)) << step;
+    } else {
+      io.run();
+      ASSERT_TRUE(io.ended) << step << ": it had to wait";
+      if (writes)
+        ASSERT_EQ(touched(rig), stored) << step;
+      else
+        ASSERT_EQ(io.data_in(), read) << step;
+    }
     ASSERT_EQ(io.status(), ScsiStatus::good) << step;
     ASSERT_EQ(io.task.data_transfer_length, bytes) << step << ": a residual";
     ASSERT_EQ(io.task.data_in_length, writes ? 0 : bytes) << step;
@@ -290,6 +314,33 @@ TEST_F(AtOnce, AcceptsOnlyWhatATaskWouldHaveDoneTheSameWay) {
   let_go();
   EXPECT_GT(accepted, 1000);
   EXPECT_GT(declined, 1000);
+}
+
+TEST_F(AtOnceTest, AcceptsOnlyWhatATaskWouldHaveDoneInTheSameMemory) {
+  accepts_only_what_a_task_would_have_done(rig);
+}
+
+block::Geometry page_cache() {
+  block::Geometry geometry = FakeChannel::disk();
+  geometry.reads_at_once = geometry.writes_at_once = true;
+  return geometry;
+}
+TEST(AtOnceInThePageCache, AcceptsOnlyWhatATaskWouldHaveDoneWithTheSameBytes) {
+  Rig rig(page_cache());
+  accepts_only_what_a_task_would_have_done(rig);
+}
+
+TEST(AtOnceInThePageCache, WritesOfADiskThatOnlyReadsAtOnceTakeTheSlowPath) {
+  block::Geometry geometry = page_cache();
+  geometry.writes_at_once = false;
+  Rig rig(geometry);
+  const Data data(1024, 7);
+  Data cdb = read10(5, 2);
+  EXPECT_EQ(rig.device.transfer_at_once(rig.a, {0, cdb.data(), nullptr, 1024, false}).outcome,
+            AtOnce::Outcome::copies);
+  cdb = as_write(cdb);
+  EXPECT_EQ(rig.device.transfer_at_once(rig.a, {0, cdb.data(), data.data(), 1024, true}).outcome,
+            AtOnce::Outcome::declined);
 }
 
 }  // namespace

@@ -29,6 +29,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/at_once.hpp"
 #include "base/block_op.hpp"
 #include "base/bytes.hpp"
 #include "base/delegate.hpp"
@@ -93,14 +94,6 @@ struct TaskManagement : ListNode<TaskManagement> {
   LogicalUnit* unit = nullptr;
   std::uint64_t sequence = 0;
   std::uint32_t affected = 0;
-};
-
-// A READ or WRITE before there is a task for it: untagged or simple, its data in one piece.
-struct PlainTransfer {
-  std::uint64_t lun = 0;              // the eight LUN bytes, big-endian
-  const std::uint8_t* cdb = nullptr;  // 16 bytes
-  std::uint32_t bytes = 0;            // what the initiator sends, or has room for
-  bool writes = false;
 };
 
 class Device {
@@ -176,9 +169,12 @@ class Device {
 
   // Instead of a task: when the whole life of one would be admit(), lend() and execute() in one go and end
   // with GOOD and no residual, the memory of the channel itself, of exactly `bytes`. The command then is
-  // over, and counted; the transport moves the bytes and answers GOOD before it returns to its loop. Empty:
-  // nothing has happened, and a task finds out why.
-  [[nodiscard]] MutableBytes transfer_at_once(Nexus& nexus, const PlainTransfer& transfer);
+  // over, and counted; the transport moves the bytes and answers GOOD before it returns to its loop. The same
+  // of a channel that lends nothing but can move the bytes this moment. Declined: a task finds out why.
+  [[nodiscard]] AtOnce transfer_at_once(Nexus& nexus, const WholeTransfer& transfer);
+  // After AtOnce::Outcome::copies, before anything else: the read, into `to`. False: a task is needed after
+  // all.
+  [[nodiscard]] bool read_at_once(Nexus& nexus, const WholeTransfer& transfer, std::uint8_t* to);
 
   // True: over now, `done` is not called. False: `done` is called later.
   [[nodiscard]] bool execute(Task& task);

@@ -26,7 +26,9 @@ namespace {
 // In the place of blocks that there are none of: no command that is served asks for any.
 class NoBlocks final : public block::Channel {
  public:
-  explicit NoBlocks(const block::Geometry& geometry) : geometry_(geometry) { geometry_.lends_memory = false; }
+  explicit NoBlocks(const block::Geometry& geometry) : geometry_(geometry) {
+    geometry_.lends_memory = geometry_.reads_at_once = geometry_.writes_at_once = false;
+  }
   [[nodiscard]] const block::Geometry& geometry() const override { return geometry_; }
   [[nodiscard]] bool submit(block::BlockOp& op) override {
     op.status = block::OpStatus::not_ready;

@@ -43,7 +43,7 @@ void ProtectedChannel::refresh_geometry() {
   geometry_.physical_block_size_bytes =
       geometry_.block_size_bytes;  // blocks lie across all borders of what is below
   geometry_.memory_alignment_bytes = 1;
-  geometry_.lends_memory = false;
+  geometry_.lends_memory = geometry_.reads_at_once = geometry_.writes_at_once = false;
   // In one piece, whether the protection information comes along or is made here.
   geometry_.max_atomic_blocks =
       std::min(geometry_.max_atomic_blocks, static_cast<std::uint32_t>(buffer_bytes / stored));

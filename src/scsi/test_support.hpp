@@ -52,9 +52,18 @@ class FakeChannel : public block::Channel {
     return true;
   }
   std::uint8_t* lend(Lba lba, BlockCount blocks, bool) noexcept override {
-    if (!geometry_.lends_memory) return nullptr;
-    PERILUNE_ASSERT(lba.value() + blocks.value() <= geometry_.blocks.value());
-    return memory.data() + lba.value() * geometry_.block_size_bytes;
+    return geometry_.lends_memory ? at(lba, blocks) : nullptr;
+  }
+
+  bool read_at_once(Lba lba, BlockCount blocks, std::uint8_t* to) override {
+    if (!geometry_.reads_at_once || misses) return false;
+    std::memcpy(to, at(lba, blocks), blocks.value() * geometry_.block_size_bytes);
+    return true;
+  }
+  bool write_at_once(Lba lba, BlockCount blocks, const std::uint8_t* from) override {
+    if (!geometry_.writes_at_once || misses) return false;
+    std::memcpy(at(lba, blocks), from, blocks.value() * geometry_.block_size_bytes);
+    return true;
   }
 
   [[nodiscard]] std::size_t held() const { return held_.size(); }
@@ -73,10 +82,15 @@ class FakeChannel : public block::Channel {
   std::vector<block::OpKind> kinds;  // of every operation submitted
   std::vector<bool> fuas;
   bool hold = false;
+  bool misses = false;  // nothing can be moved at once
   std::uint64_t blocks_per_query = ~std::uint64_t{0};
   std::vector<block::OpStatus> fail_next;  // outcomes of the next operations, first first
 
  private:
+  std::uint8_t* at(Lba lba, BlockCount blocks) {
+    PERILUNE_ASSERT(lba.value() + blocks.value() <= geometry_.blocks.value());
+    return memory.data() + lba.value() * geometry_.block_size_bytes;
+  }
   void perform(block::BlockOp& op) {
     if (!fail_next.empty()) {
       op.status = fail_next.front();

@@ -215,9 +215,12 @@ void Session::prepare_unsolicited(iscsi::TargetCommand& base, std::uint32_t byte
 
 // ---- the path of a command ----
 
-MutableBytes Session::transfer_at_once(iscsi::TargetSession&, const iscsi::WholeTransfer& transfer) {
-  return node_->device->transfer_at_once(*nexus_,
-                                         {transfer.lun, transfer.cdb, transfer.bytes, transfer.writes});
+AtOnce Session::transfer_at_once(iscsi::TargetSession&, const WholeTransfer& transfer) {
+  return node_->device->transfer_at_once(*nexus_, transfer);
+}
+
+bool Session::read_at_once(iscsi::TargetSession&, const WholeTransfer& transfer, std::uint8_t* to) {
+  return node_->device->read_at_once(*nexus_, transfer, to);
 }
 
 void Session::on_command(iscsi::TargetCommand& base) {

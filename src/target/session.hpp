@@ -69,7 +69,8 @@ class Session final : public iscsi::TargetHost, public ListNode<Session> {
   iscsi::TargetCommand* acquire_command(iscsi::TargetSession& session) override;
   void release_command(iscsi::TargetCommand& command) override;
   void prepare_unsolicited(iscsi::TargetCommand& command, std::uint32_t bytes) override;
-  MutableBytes transfer_at_once(iscsi::TargetSession& session, const iscsi::WholeTransfer& transfer) override;
+  AtOnce transfer_at_once(iscsi::TargetSession& session, const WholeTransfer& transfer) override;
+  bool read_at_once(iscsi::TargetSession& session, const WholeTransfer& transfer, std::uint8_t* to) override;
   void on_command(iscsi::TargetCommand& command) override;
   void on_data_out(iscsi::TargetCommand& command) override;
   void on_data_lost(iscsi::TargetCommand& command) override;

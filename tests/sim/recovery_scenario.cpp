@@ -26,6 +26,7 @@ struct Weather {
   bool patient = true;  // sessions hold I/O for ever and no operation may fail; else the defaults of people
   bool bad_network = false;   // connections break by themselves, attempts are refused or lost
   bool bad_disk = false;      // I/O errors
+  bool page_cache = false;    // in front of the disk: what is in it is answered at once
   std::uint64_t clients = 1;  // sessions that work on the same blocks
   Duration disk_latency{};    // slow disks are still at work when the next session begins
   std::uint32_t shards =
@@ -34,8 +35,8 @@ struct Weather {
   [[nodiscard]] bool tolerant() const noexcept { return !patient || bad_disk; }
   [[nodiscard]] std::string describe() const {
     return "weather patient=" + std::to_string(patient) + " bad_network=" + std::to_string(bad_network) +
-           " bad_disk=" + std::to_string(bad_disk) + " clients=" + std::to_string(clients) +
-           " shards=" + std::to_string(shards) + " ";
+           " bad_disk=" + std::to_string(bad_disk) + " page_cache=" + std::to_string(page_cache) +
+           " clients=" + std::to_string(clients) + " shards=" + std::to_string(shards) + " ";
   }
   [[nodiscard]] static Weather draw(std::uint64_t seed) {
     Prng prng(seed ^ 0x77656174686572ULL);
@@ -51,6 +52,7 @@ struct Weather {
       w.clients =
           std::max<std::uint64_t>(w.clients, 2);  // so that one lives on the shard that does not accept
     }
+    w.page_cache = prng.chance(1, 3);
     return w;
   }
 };
@@ -118,6 +120,7 @@ class Recovery {
     options.size_bytes = disk_blocks * 512;
     options.short_per_million = 20'000;
     options.latency_mean = weather.disk_latency;
+    options.can_direct = !weather.page_cache;
     if (weather.bad_disk) {
       options.faults.read_error_per_million = 3000;
       options.faults.write_error_per_million = 3000;

@@ -29,6 +29,7 @@ class Sharded {
         planted_(planted) {
     DiskOptions disk;
     disk.size_bytes = 64 * 512;
+    disk.can_direct = seed % 2 == 0;
     host_.add_disk(disk_path, disk);
   }
   ~Sharded() { host_.crash(Crash::process); }

@@ -51,12 +51,24 @@ class FileChannel final : public Channel {
 
   [[nodiscard]] const Geometry& geometry() const override { return geometry_; }
   [[nodiscard]] bool submit(BlockOp& op) override;
+  [[nodiscard]] bool read_at_once(Lba lba, BlockCount blocks, std::uint8_t* to) override {
+    return file_->read_at_once(offset_of(lba), {to, bytes_of(blocks)});
+  }
+  [[nodiscard]] bool write_at_once(Lba lba, BlockCount blocks, const std::uint8_t* from) override {
+    return file_->write_at_once(offset_of(lba), {from, bytes_of(blocks)});
+  }
   void set_blocks(BlockCount blocks) noexcept {
     PERILUNE_ASSERT(blocks >= geometry_.blocks);  // of what is under way, nothing lies behind the end
     geometry_.blocks = blocks;
   }
 
  private:
+  [[nodiscard]] ByteOffset offset_of(Lba lba) const noexcept {
+    return ByteOffset(lba.value() * geometry_.block_size_bytes);
+  }
+  [[nodiscard]] std::size_t bytes_of(BlockCount blocks) const noexcept {
+    return static_cast<std::size_t>(blocks.value()) * geometry_.block_size_bytes;
+  }
   [[nodiscard]] bool start(BlockOp& op);
   [[nodiscard]] bool go_on(BlockOp& op);
   [[nodiscard]] bool issue(BlockOp& op, int& result);
@@ -378,6 +390,8 @@ Geometry file_geometry(const runtime::FileProperties& properties, std::uint32_t 
   g.unmap_granularity_blocks = std::max<std::uint32_t>(
       1, (properties.discard_granularity_bytes + block_size_bytes - 1) / block_size_bytes);
   g.memory_alignment_bytes = properties.memory_alignment_bytes;
+  g.reads_at_once = properties.reads_at_once;
+  g.writes_at_once = properties.writes_at_once;
   return g;
 }
 

@@ -39,6 +39,29 @@ TEST_F(File, WritesWhereAskedAndReadsItBack) {
   EXPECT_TRUE(in.all(0x5a));
 }
 
+TEST_F(File, BlocksOfAFileInMemoryAreMovedAtOnceAndAnywhere) {
+  const TemporaryFolder memory("/dev/shm");
+  const std::string path = memory.file("disk", mib);
+  open(path);
+  ASSERT_TRUE(channel->geometry().reads_at_once && channel->geometry().writes_at_once);
+  Buffer out(8192, 0x5a);
+  ASSERT_EQ(write(16, out), OpStatus::ok);
+  std::vector<std::uint8_t> some(1 + 3 * 512);
+  ASSERT_TRUE(channel->read_at_once(Lba(15), BlockCount(3), some.data() + 1));
+  EXPECT_TRUE(std::all_of(some.begin(), some.begin() + 513, [](std::uint8_t b) { return b == 0; }));
+  EXPECT_TRUE(std::all_of(some.begin() + 513, some.end(), [](std::uint8_t b) { return b == 0x5a; }));
+  std::fill(some.begin(), some.end(), std::uint8_t{7});
+  ASSERT_TRUE(channel->write_at_once(Lba(17), BlockCount(2), some.data() + 1));
+  Buffer in(4096);
+  ASSERT_EQ(read(16, in), OpStatus::ok);
+  EXPECT_EQ(slurp(path, 16 * 512, 4 * 512),
+            std::string(512, '\x5a') + std::string(1024, '\x07') + std::string(512, '\x5a'));
+  // A file that was cut short meanwhile: the operation tells.
+  ASSERT_EQ(::truncate(path.c_str(), 20 * 512), 0);
+  EXPECT_FALSE(channel->read_at_once(Lba(19), BlockCount(2), some.data()));
+  EXPECT_EQ(read(20, in), OpStatus::read_error);
+}
+
 TEST_F(File, GeometryTellsTheTruth) {
   open(folder.file("disk", mib + 100));
   const Geometry& g = channel->geometry();

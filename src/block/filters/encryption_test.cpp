@@ -71,6 +71,7 @@ TEST_F(Encrypted, EachBlockIsADataUnitUnderTheKeyOfTheFile) {
   open_disk();
   EXPECT_TRUE(channel->geometry().encrypted);
   EXPECT_FALSE(channel->geometry().lends_memory);
+  EXPECT_FALSE(channel->geometry().reads_at_once || channel->geometry().writes_at_once);
   Buffer out(4096, 0x5a), in(4096);
   ASSERT_EQ(write(16, out), OpStatus::ok);
   EXPECT_TRUE(out.all(0x5a));  // the caller's memory is left alone

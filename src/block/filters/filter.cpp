@@ -16,7 +16,7 @@ static_assert(std::is_trivially_copyable_v<Done> && sizeof(Done) == 2 * sizeof(s
 }  // namespace
 
 Filter::Filter(std::unique_ptr<Channel> inner) : inner_(std::move(inner)), geometry_(inner_->geometry()) {
-  geometry_.lends_memory = false;
+  geometry_.lends_memory = geometry_.reads_at_once = geometry_.writes_at_once = false;
   const auto* below = dynamic_cast<const Filter*>(inner_.get());
   space_ = below != nullptr ? below->space_ + words_each : 0;
   PERILUNE_ASSERT(space_ + words_each <= std::size(BlockOp{}.filter_space));

@@ -91,6 +91,9 @@ TEST_F(FilterTest, DelayHoldsOperationsInOrderAndStacksWithOthers) {
   EXPECT_EQ(outer.in_flight(), 0U);
   EXPECT_FALSE(channel->geometry().lends_memory);
   EXPECT_EQ(channel->lend(Lba(0), BlockCount(1), false), nullptr);
+  std::vector<std::uint8_t> memory(512);
+  EXPECT_FALSE(channel->read_at_once(Lba(0), BlockCount(1), memory.data()));
+  EXPECT_FALSE(channel->write_at_once(Lba(0), BlockCount(1), memory.data()));
 }
 
 TEST_F(FilterTest, FiltersOverAPendingBackendRestoreTheCallersCallback) {

@@ -140,27 +140,34 @@ void TxQueue::push(const std::uint8_t* bhs, std::span<const iovec> memory, std::
     put_header(bhs, 0, 0);
     return;
   }
-  std::uint32_t crc = 0;
   if (hold == nullptr || length <= copy_limit_bytes) {
-    const std::size_t trailer = 3 + digest_bytes;
-    std::uint8_t* at = put_header(bhs, length, length + trailer);
+    std::uint8_t* at = put_header(bhs, length, length + trailer_bytes);
     std::uint8_t* to = at;
     walk(memory, skip, length, [&](std::uint8_t* from, std::size_t n) {
       std::memcpy(to, from, n);
       to += n;
     });
-    // The digest covers the copy, which can no longer change.
-    if (data_digest_) crc = crypto::crc32c(0, {at, length});
-    append_chunk_bytes(at, length);
-    if (has_trailer(length)) put_trailer(length, crc);
+    put_placed(at, length);
     return;
   }
   put_header(bhs, length, 0);
+  std::uint32_t crc = 0;
   walk(memory, skip, length, [&](std::uint8_t* from, std::size_t n) {
     if (data_digest_) crc = crypto::crc32c(crc, {from, n});
     refer_to(from, n, *hold);
   });
   if (has_trailer(length)) put_trailer(length, crc);
+}
+
+// Data of a PDU that stands behind its header; the digest covers this copy, which can no longer change.
+void TxQueue::put_placed(std::uint8_t* data, std::uint32_t length) {
+  const std::uint32_t crc = data_digest_ ? crypto::crc32c(0, {data, length}) : 0;
+  append_chunk_bytes(data, length);
+  if (has_trailer(length)) put_trailer(length, crc);
+}
+
+void TxQueue::push_placed(const std::uint8_t* bhs, std::uint32_t length) {
+  put_placed(put_header(bhs, length, length + trailer_bytes), length);
 }
 
 void TxQueue::push_copied(const std::uint8_t* bhs, const std::uint8_t* source, std::span<const iovec> memory,

@@ -80,11 +80,22 @@ class TxQueue {
   // Where the BHS of the next PDU may be encoded, 48 bytes, to be pushed from there: encoding it elsewhere
   // costs a copy that has to wait for its stores. Valid until the next push.
   [[nodiscard]] std::uint8_t* header_place() { return room(bhs_bytes + digest_bytes); }
+  // The same for a PDU whose data (up to max_placed_bytes) is made behind its header, at data_place(), to be
+  // pushed by push_placed().
+  static constexpr std::uint32_t max_placed_bytes = 16384;
+  [[nodiscard]] std::uint8_t* header_place(std::uint32_t length) {
+    return room(bhs_bytes + digest_bytes + length + trailer_bytes);
+  }
+  [[nodiscard]] std::uint8_t* data_place(std::uint8_t* header) const noexcept {
+    return header + bhs_bytes + (header_digest_ ? digest_bytes : 0);
+  }
   // Appends a PDU. `bhs` is a complete 48-byte BHS but for TotalAHSLength and DataSegmentLength, which are
   // set here.
   void push(const std::uint8_t* bhs) { push(bhs, Bytes{}); }
   // With a data segment that is copied (any length up to a chunk's; longer ones are split over chunks).
   void push(const std::uint8_t* bhs, Bytes data);
+  // With the data that is at data_place(bhs).
+  void push_placed(const std::uint8_t* bhs, std::uint32_t length);
   // With a data segment of `length` bytes found in `memory` after `skip` bytes: copied when small, else
   // referenced and held. With a data digest on, large payloads are referenced too: the caller guarantees that
   // they do not change.
@@ -147,6 +158,7 @@ class TxQueue {
     std::uint32_t pieces = 0;
   };
   static constexpr std::uint32_t no_chunk = 0xffffffffU;
+  static constexpr std::size_t trailer_bytes = 3 + digest_bytes;  // at most
 
   // Contiguous, in the current chunk or a new one.
   std::uint8_t* room(std::size_t bytes) {
@@ -163,6 +175,7 @@ class TxQueue {
   [[nodiscard]] bool has_trailer(std::uint32_t data_length) const noexcept {
     return data_digest_ || data_length % 4 != 0;
   }
+  void put_placed(std::uint8_t* data, std::uint32_t length);
   std::uint8_t* put_trailer(std::uint32_t data_length, std::uint32_t crc);
   [[nodiscard]] Piece& piece(std::uint64_t number) noexcept {
     return pieces_[first_ + static_cast<std::size_t>(number - popped_)];

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // TargetConnection::answer_at_once: the fast path of a READ or WRITE that is all there and can be answered
-// this moment (a disk in memory, commands in order, one PDU each way): nearly every command of a busy
-// session. No command object is made. It serves only what every rule of the slow path lets pass, and takes
-// nothing before that is certain, so that whatever it declines takes the slow path from its first byte. How
-// the bytes were cut into receives must never show: target_at_once_test.cpp compares.
+// this moment (a disk in memory or in the page cache, commands in order, one PDU each way): nearly every
+// command of a busy session. No command object is made. It serves only what every rule of the slow path lets
+// pass, and takes nothing before that is certain, so that whatever it declines takes the slow path from its
+// first byte. How the bytes were cut into receives must never show: target_at_once_test.cpp compares.
 #include "base/copy.hpp"
 #include "crypto/crc32c.hpp"
 #include "iscsi/session/target_connection.hpp"
@@ -15,8 +15,8 @@ namespace {
 constexpr std::uint8_t final_read = 0xc0;
 constexpr std::uint8_t final_write = 0xa0;
 
-// A read with a data digest is copied into the transmit queue, so that it cannot change under its digest.
-constexpr std::uint32_t max_copied_bytes = 16384;
+// What is copied into the transmit queue: a read with a data digest, so that it cannot change under its
+// digest, and one of a disk that lends no memory.
 constexpr std::uint64_t max_copies_waiting_bytes = 1048576;
 
 }  // namespace
@@ -53,14 +53,18 @@ bool TargetConnection::answer_at_once(Bytes& input) {
       crypto::crc32c(crypto::crc32c_start, {data, covered}) != crypto::load_digest(data + covered)) {
     return false;
   }
-  const MutableBytes memory =
-      session_.host_.transfer_at_once(session_, {load_be64(bhs + 8), bhs + 32, bytes, writes});
-  if (memory.empty()) return false;
+  const WholeTransfer transfer{load_be64(bhs + 8), bhs + 32, data, bytes, writes};
+  const AtOnce at_once = session_.host_.transfer_at_once(session_, transfer);
+  std::uint8_t* placed = nullptr;
+  if (at_once.outcome != AtOnce::Outcome::lent) {
+    if (at_once.outcome == AtOnce::Outcome::declined) return false;
+    if (!writes && (placed = read_into_place(transfer)) == nullptr) return false;
+  }
 
   input = input.subspan(size);
   session_.take_at_once(*this, cmd_sn, StatSn(load_be32(bhs + 28)));
   if (writes) {
-    copy_past_caches(memory.data(), data, bytes);
+    if (at_once.memory != nullptr) copy_past_caches(at_once.memory, data, bytes);
     session_.stats_.bytes_written += bytes;
     ScsiResponse response;
     response.initiator_task_tag = itt;
@@ -72,14 +76,25 @@ bool TargetConnection::answer_at_once(Bytes& input) {
   pdu.initiator_task_tag = itt;
   pdu.stat_sn = take_stat_sn();
   number(pdu);
-  std::uint8_t* const answer = tx_.header_place();
+  std::uint8_t* const answer = placed != nullptr ? placed : tx_.header_place();
   pdu.encode(answer);
-  const iovec lent{memory.data(), memory.size()};
-  tx_.push(answer, {&lent, 1}, 0, bytes, params_.data_digest ? nullptr : &lent_);
+  if (placed == nullptr) {
+    const iovec lent{at_once.memory, bytes};
+    tx_.push(answer, {&lent, 1}, 0, bytes, params_.data_digest ? nullptr : &lent_);
+  } else {
+    tx_.push_placed(answer, bytes);
+  }
   session_.stats_.bytes_read += bytes;
   ++session_.stats_.data_in_pdus;
   session_.host_.on_output(*this);
   return true;
+}
+
+// Where the header of its answer belongs; the data is behind it. nullptr: it takes the slow path.
+std::uint8_t* TargetConnection::read_into_place(const WholeTransfer& transfer) {
+  if (!may_be_copied(transfer.bytes)) return nullptr;
+  std::uint8_t* const header = tx_.header_place(transfer.bytes);
+  return session_.host_.read_at_once(session_, transfer, tx_.data_place(header)) ? header : nullptr;
 }
 
 bool TargetConnection::may_come_whole(std::uint32_t bytes) const noexcept {
@@ -90,7 +105,11 @@ bool TargetConnection::may_come_whole(std::uint32_t bytes) const noexcept {
 
 bool TargetConnection::may_go_whole(std::uint32_t bytes) const noexcept {
   if (bytes > params_.max_xmit_data_segment_length || bytes > session_.params_.max_burst_length) return false;
-  return !params_.data_digest || (bytes <= max_copied_bytes && tx_.own_bytes() < max_copies_waiting_bytes);
+  return !params_.data_digest || may_be_copied(bytes);
+}
+
+bool TargetConnection::may_be_copied(std::uint32_t bytes) const noexcept {
+  return bytes <= TxQueue::max_placed_bytes && tx_.own_bytes() < max_copies_waiting_bytes;
 }
 
 void TargetSession::take_at_once(const TargetConnection& connection, CmdSn cmd_sn, StatSn exp_stat_sn) {

@@ -26,11 +26,27 @@ class DiskHost : public RecordingHost {
     if (count == 0 || lba + count > blocks || count * 512 != bytes) return {};
     return {disk.data() + lba * 512, bytes};
   }
-  MutableBytes transfer_at_once(TargetSession&, const WholeTransfer& transfer) override {
+  // Lends its memory, or is like a page cache, which now and then has not all of the bytes.
+  enum class Way { lends, copies };
+  AtOnce transfer_at_once(TargetSession&, const WholeTransfer& transfer) override {
     const MutableBytes memory =
         declines ? MutableBytes{} : place(transfer.cdb, transfer.bytes, transfer.writes);
-    if (!memory.empty()) ++at_once;
-    return memory;
+    if (memory.empty()) return {};
+    if (way == Way::copies && !transfer.writes) return {nullptr, AtOnce::Outcome::copies};
+    if (way == Way::copies && !copy(memory.data(), transfer.data, transfer.bytes)) return {};
+    ++at_once;
+    if (way == Way::copies) return {nullptr, AtOnce::Outcome::written};
+    return {memory.data(), AtOnce::Outcome::lent};
+  }
+  bool read_at_once(TargetSession&, const WholeTransfer& transfer, std::uint8_t* to) override {
+    if (!copy(to, place(transfer.cdb, transfer.bytes, false).data(), transfer.bytes)) return false;
+    ++at_once;
+    return true;
+  }
+  bool copy(std::uint8_t* to, const std::uint8_t* from, std::size_t bytes) {
+    const bool whole = ++copied <= 0 || copied % 7 != 0;
+    std::copy_n(from, whole ? bytes : bytes / 2, to);
+    return whole;
   }
   void on_command(TargetCommand& command) override {
     ++slow_path;
@@ -55,7 +71,8 @@ class DiskHost : public RecordingHost {
   }
 
   std::vector<std::uint8_t> disk = std::vector<std::uint8_t>(blocks * 512);
-  int at_once = 0, slow_path = 0;
+  Way way = Way::lends;
+  int at_once = 0, slow_path = 0, copied = 0;
   bool declines = false;
 };
 
@@ -95,11 +112,11 @@ struct Side {
   std::unique_ptr<TargetConnection> connection;
 };
 
-class AtOnce : public testing::TestWithParam<std::tuple<bool, bool, int>> {
+class AtOnceTest : public testing::TestWithParam<std::tuple<bool, bool, int, DiskHost::Way>> {
 };  // digests of header and data; connections
 
-TEST_P(AtOnce, HowTheBytesWereCutNeverShows) {
-  const auto [header_digest, data_digest, connections] = GetParam();
+TEST_P(AtOnceTest, HowTheBytesWereCutNeverShows) {
+  const auto [header_digest, data_digest, connections, way] = GetParam();
   std::mt19937 random(7143);
   const auto pick = [&](std::uint32_t below) { return static_cast<std::uint32_t>(random() % below); };
   int at_once = 0;
@@ -117,6 +134,7 @@ TEST_P(AtOnce, HowTheBytesWereCutNeverShows) {
     connection_params.data_digest = data_digest;
     connection_params.max_xmit_data_segment_length = pick(4) == 0 ? 512 : 8192;
     Side whole(session_params, connection_params);
+    whole.host.way = way;
     Side cut(session_params, connection_params);
     TxChunkPool chunks;
     TxQueue queue(chunks);
@@ -204,8 +222,9 @@ TEST_P(AtOnce, HowTheBytesWereCutNeverShows) {
   EXPECT_GT(drops, 5);
 }
 
-INSTANTIATE_TEST_SUITE_P(Sessions, AtOnce,
-                         testing::Combine(testing::Bool(), testing::Bool(), testing::Values(1, 2)));
+INSTANTIATE_TEST_SUITE_P(Sessions, AtOnceTest,
+                         testing::Combine(testing::Bool(), testing::Bool(), testing::Values(1, 2),
+                                          testing::Values(DiskHost::Way::lends, DiskHost::Way::copies)));
 
 TEST(AtOnce, WhatTheHostDeclinesComesAsACommand) {
   Side side({}, {});
@@ -279,11 +298,13 @@ TEST(AtOnce, NothingIsServedOnceTheLogoutIsAnswered) {
 
 // An initiator that asks for more than it reads: what waits for it as a copy is bounded, the rest waits for
 // memory as ever.
-TEST(AtOnce, CopiesThatNobodyReadsAreBounded) {
+void fill_with_copies(bool data_digest, DiskHost::Way way) {
   ConnectionParams params;
-  params.data_digest = true;
+  params.data_digest = data_digest;
   params.max_xmit_data_segment_length = 65536;
   Side side({}, params);
+  side.host.way = way;
+  side.host.copied = -1000;  // all is there
   for (std::uint32_t i = 1; i < 400; ++i) {
     ScsiCommand pdu;
     pdu.read = true;
@@ -296,6 +317,24 @@ TEST(AtOnce, CopiesThatNobodyReadsAreBounded) {
   }
   EXPECT_EQ(side.host.slow_path, 1);
   EXPECT_LE(side.connection->tx().own_bytes(), 1048576u + 2 * TxChunkPool::chunk_bytes);
+}
+TEST(AtOnce, CopiesThatNobodyReadsAreBounded) {
+  fill_with_copies(true, DiskHost::Way::lends);
+  fill_with_copies(false, DiskHost::Way::copies);
+}
+TEST(AtOnce, LongReadsOfADiskThatLendsNothingTakeTheSlowPath) {
+  ConnectionParams params;
+  params.max_xmit_data_segment_length = 65536;
+  Side side({}, params);
+  side.host.way = DiskHost::Way::copies;
+  ScsiCommand pdu;
+  pdu.read = true;
+  pdu.expected_data_transfer_length = 33 * 512;
+  pdu.cmd_sn = CmdSn(1);
+  pdu.cdb = {0x28, 0, 0, 0, 0, 1, 0, 0, 33};
+  ASSERT_TRUE(side.connection->feed(to_wire(pdu)));
+  EXPECT_EQ(side.host.at_once, 0);
+  EXPECT_EQ(side.host.slow_path, 1);
 }
 
 }  // namespace

@@ -97,6 +97,8 @@ class TargetConnection {
   [[nodiscard]] bool may_come_whole(std::uint32_t bytes) const noexcept;  // the data of a write, with its
                                                                           // command
   [[nodiscard]] bool may_go_whole(std::uint32_t bytes) const noexcept;    // that of a read, in one PDU
+  [[nodiscard]] bool may_be_copied(std::uint32_t bytes) const noexcept;   // beside its header
+  [[nodiscard]] std::uint8_t* read_into_place(const WholeTransfer& transfer);
   bool command_header();
   bool command_pdu();
   bool data_out_header();

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "base/at_once.hpp"
 #include "base/bytes.hpp"
 #include "iscsi/pdu/pdus.hpp"
 #include "iscsi/session/target_command.hpp"
@@ -26,15 +27,6 @@ struct TaskManagement : ListNode<TaskManagement> {
   bool waits_for_data_ = false;  // of R2Ts of the tasks it will take
 };
 
-// A READ or WRITE in its turn that came whole, in one PDU, and can be answered in one. Its CDB is valid
-// during the call.
-struct WholeTransfer {
-  Lun lun = 0;
-  const std::uint8_t* cdb = nullptr;  // 16 bytes
-  std::uint32_t bytes = 0;            // ExpectedDataTransferLength; of a write all of them are here
-  bool writes = false;
-};
-
 class TargetHost {
  public:
   virtual ~TargetHost() = default;
@@ -49,10 +41,16 @@ class TargetHost {
   // empty then.
   virtual void prepare_unsolicited(TargetCommand& command, std::uint32_t bytes) = 0;
 
-  // When the host can answer it this moment with GOOD and no residual: its memory, of exactly `bytes`. The
-  // engine fills it (write) or sends from it (read; it stays put as long as the connection) before it
-  // returns, and no command object is made. Empty: on_command() follows.
-  [[nodiscard]] virtual MutableBytes transfer_at_once(TargetSession&, const WholeTransfer&) { return {}; }
+  // A READ or WRITE that came whole, in one PDU, and can be answered in one. When the host can answer it this
+  // moment with GOOD and no residual: its memory, of exactly `bytes`, which
+  // the engine fills (write) or sends from (read; it stays put as long as the connection) before it returns,
+  // or what else there is (base/at_once.hpp). No command object is made. Declined: on_command() follows.
+  [[nodiscard]] virtual AtOnce transfer_at_once(TargetSession&, const WholeTransfer&) { return {}; }
+  // After AtOnce::Outcome::copies, at once, unless there is no room: where the bytes of the read go. False:
+  // on_command() follows.
+  [[nodiscard]] virtual bool read_at_once(TargetSession&, const WholeTransfer&, std::uint8_t*) {
+    return false;
+  }
 
   // A command, in CmdSN order. The host answers, now or later, with begin_data_out(), or with complete().
   // When unsolicited data is still to come (command.expects_unsolicited()), it provides memory for it before

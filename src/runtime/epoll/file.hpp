@@ -25,6 +25,8 @@ class EpollFile final : public BlockFile {
   [[nodiscard]] bool read(FileOp& op, ByteOffset offset, std::span<const iovec> iov, int& result) override;
   [[nodiscard]] bool write(FileOp& op, ByteOffset offset, std::span<const iovec> iov, bool durable,
                            int& result) override;
+  [[nodiscard]] bool read_at_once(ByteOffset offset, MutableBytes to) override;
+  [[nodiscard]] bool write_at_once(ByteOffset offset, Bytes from) override;
   [[nodiscard]] bool sync(FileOp& op, int& result) override;
   [[nodiscard]] bool punch(FileOp& op, ByteOffset offset, ByteCount length, int& result) override;
   [[nodiscard]] bool zero(FileOp& op, ByteOffset offset, ByteCount length, int& result) override;

@@ -48,6 +48,30 @@ TEST_P(NativeFileTest, WhatIsWrittenIsReadDurableOrNot) {
   EXPECT_EQ(finish([&](FileOp& op, int& r) { return file->sync(op, r); }), 0);
 }
 
+TEST_P(NativeFileTest, WhatIsInThePageCacheIsReadAtOnceOrNotAtAll) {
+  open({false, false});
+  EXPECT_TRUE(file->properties().reads_at_once);
+  ASSERT_EQ(write(4096, std::string(4096, 'a')), 4096);
+  std::vector<std::uint8_t> back(1025);
+  ASSERT_TRUE(file->read_at_once(ByteOffset(8192 - 512), {back.data() + 1, 1024}));
+  EXPECT_EQ(std::string(back.begin() + 1, back.end()), std::string(512, 'a') + std::string(512, '\0'));
+  EXPECT_FALSE(file->read_at_once(ByteOffset(file->properties().size_bytes - 512), {back.data(), 1024}));
+  const bool written = file->write_at_once(ByteOffset(100), back);
+  EXPECT_EQ(written, file->properties().writes_at_once);
+  std::string first(4096, '-');
+  ASSERT_EQ(read(0, first), 4096);
+  EXPECT_EQ(first[100 + 1], written ? 'a' : '\0');
+}
+
+TEST_P(NativeFileTest, WhatGoesPastThePageCacheIsNeverReadAtOnce) {
+  open({false, true});
+  if (!file->properties().direct) GTEST_SKIP() << "no O_DIRECT on this file system";
+  EXPECT_FALSE(file->properties().reads_at_once || file->properties().writes_at_once);
+  alignas(4096) std::array<std::uint8_t, 4096> block{};
+  EXPECT_FALSE(file->read_at_once(ByteOffset(0), block));
+  EXPECT_FALSE(file->write_at_once(ByteOffset(0), block));
+}
+
 TEST_P(NativeFileTest, ManyVectorsOfManyOperationsKeepTheirOrder) {
   open({false, false});
   constexpr std::size_t operations = 50, vectors = 65;

@@ -116,6 +116,8 @@ Result<OpenedBlockFile> open_block_file(const std::string& path, const OpenOptio
         ::fstatfs(out.fd.get(), &fs) == 0 && (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC);
   }
   if (options.prefer_direct && !out.in_memory) go_direct(out.fd.get(), out.properties);
+  out.properties.reads_at_once = !out.properties.direct;
+  out.properties.writes_at_once = out.in_memory && !options.read_only;
   if (!options.read_only && !out.in_memory) {
     const std::string same = "/proc/self/fd/" + std::to_string(out.fd.get());
     auto durable = open_path(access, same, O_RDWR | (out.properties.direct ? O_DIRECT : 0));

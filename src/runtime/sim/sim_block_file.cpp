@@ -21,6 +21,8 @@ SimBlockFile::SimBlockFile(SimLoop& loop, SimDisk& disk, const runtime::OpenOpti
   properties_.physical_block_bytes = d.physical_block_bytes;
   properties_.is_block_device = d.is_block_device;
   properties_.read_only = options.read_only;
+  properties_.reads_at_once = !properties_.direct;
+  properties_.writes_at_once = !properties_.direct && !options.read_only;
   loop_.add_file(*this);
 }
 
@@ -79,6 +81,35 @@ bool SimBlockFile::write(FileOp& op, ByteOffset offset, std::span<const iovec> i
   result = check(offset, p->length, true);
   if (result == 0) result = check_memory(iov);
   return result != 0 || submit(std::move(p), result);
+}
+
+// Half of them: the rest of the page cache is cold.
+bool SimBlockFile::whole_at_once(Pending& p) {
+  if (prng_.coin() || check(ByteOffset(p.offset), p.length, p.kind == Kind::write) != 0) return false;
+  p.id = next_id_++;
+  loop_.world().note(Event::disk_submit, summary(p));
+  apply(p);
+  return p.result >= 0 && static_cast<std::uint64_t>(p.result) == p.length;
+}
+
+bool SimBlockFile::read_at_once(ByteOffset offset, MutableBytes to) {
+  if (!properties_.reads_at_once) return false;
+  FileOp op;
+  Pending p(*this, op, Kind::read);
+  p.offset = offset.value();
+  p.length = to.size();
+  p.iov = {{to.data(), to.size()}};
+  return whole_at_once(p);
+}
+
+bool SimBlockFile::write_at_once(ByteOffset offset, Bytes from) {
+  if (!properties_.writes_at_once) return false;
+  FileOp op;
+  Pending p(*this, op, Kind::write);
+  p.offset = offset.value();
+  p.length = from.size();
+  p.iov = {{const_cast<std::uint8_t*>(from.data()), from.size()}};
+  return whole_at_once(p);
 }
 
 bool SimBlockFile::sync(FileOp& op, int& result) {

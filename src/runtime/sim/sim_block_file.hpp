@@ -22,6 +22,8 @@ class SimBlockFile final : public runtime::BlockFile {
                           int& result) override;
   [[nodiscard]] bool write(runtime::FileOp& op, ByteOffset offset, std::span<const iovec> iov, bool durable,
                            int& result) override;
+  [[nodiscard]] bool read_at_once(ByteOffset offset, MutableBytes to) override;
+  [[nodiscard]] bool write_at_once(ByteOffset offset, Bytes from) override;
   [[nodiscard]] bool sync(runtime::FileOp& op, int& result) override;
   [[nodiscard]] bool punch(runtime::FileOp& op, ByteOffset offset, ByteCount length, int& result) override;
   [[nodiscard]] bool zero(runtime::FileOp& op, ByteOffset offset, ByteCount length, int& result) override;
@@ -54,6 +56,7 @@ class SimBlockFile final : public runtime::BlockFile {
   [[nodiscard]] int check(ByteOffset offset, std::uint64_t length, bool writes) const;
   [[nodiscard]] int check_memory(std::span<const iovec> iov) const;
   [[nodiscard]] bool submit(std::shared_ptr<Pending> pending, int& result);
+  [[nodiscard]] bool whole_at_once(Pending& pending);
   [[nodiscard]] Duration delay(Kind kind);
   void apply(Pending& p);
   void apply_read(Pending& p);

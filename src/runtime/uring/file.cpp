@@ -101,6 +101,22 @@ bool UringFile::read_cached(ByteOffset offset, std::span<const iovec> iov, int& 
   return false;  // the ring will tell of any other error
 }
 
+bool UringFile::read_at_once(ByteOffset offset, MutableBytes to) {
+  if (in_memory_) {
+    const ssize_t n = ::pread(fd_.get(), to.data(), to.size(), static_cast<off_t>(offset.value()));
+    return n >= 0 && static_cast<std::size_t>(n) == to.size();
+  }
+  const iovec memory{to.data(), to.size()};
+  int result = 0;
+  return read_cached(offset, {&memory, 1}, result) && static_cast<std::size_t>(result) == to.size();
+}
+
+bool UringFile::write_at_once(ByteOffset offset, Bytes from) {
+  if (!in_memory_) return false;
+  const ssize_t n = ::pwrite(fd_.get(), from.data(), from.size(), static_cast<off_t>(offset.value()));
+  return n >= 0 && static_cast<std::size_t>(n) == from.size();
+}
+
 bool UringFile::read(FileOp& op, ByteOffset offset, std::span<const iovec> iov, int& result) {
   PERILUNE_ASSERT(!iov.empty());
   if (read_cached(offset, iov, result)) return true;
