@@ -122,7 +122,9 @@ def disk_goal(w, rows):
     if limits:
         lower = "fio" if limits[0] == min(limits) and "fio" in rows else "ceiling"
         others = ["fio"] if lower == "fio" else work.CEILINGS
-        yield from goal(f"x {lower}", paired(rows, "perilune disk", others), 0.90)
+        # One at a time, who sleeps for an answer over the wire waits longer than fio does for the disk.
+        ours, text = ("perilune disk both", "both ends adaptive, ") if w.lonely else ("perilune disk", "")
+        yield from goal(f"{text}x {lower}", paired(rows, ours, others), 0.90)
 
 
 def goals(w, rows):

@@ -120,13 +120,14 @@ PLAIN = _Plain()
 class Iscsi:
     """A target at a URL, served by the process `pid`. parked: it must not run but in its turn (it spins)."""
 
-    def __init__(self, arena, pid, url, digests=None, parked=False):
+    def __init__(self, arena, pid, url, digests=None, parked=False, client_wait=None):
         self.arena, self.pid, self.url, self.digests, self.parked = arena, pid, url, digests, parked
+        self.client_wait = client_wait or arena.client_wait
         if parked:
             os.kill(pid, signal.SIGSTOP)
 
     def client(self, *words):
-        polling = {"sleep": "never", "spin": "always", "adaptive": "adaptive"}[self.arena.client_wait]
+        polling = {"sleep": "never", "spin": "always", "adaptive": "adaptive"}[self.client_wait]
         return [*self.arena.cores.client, h.PERILUNE, "bench", self.url, "--json", "--polling", polling, *words]
 
     def turn(self, command, seconds):
@@ -301,7 +302,7 @@ class Arena:
         if first == "fio":
             return Fio(self, self._disk_file())
         if first == "perilune":
-            return self._perilune(rest[0] if rest else "")
+            return self._perilune(" ".join(rest))
         if first == "tgtd":
             return self._tgt(rest)
         return self._istgt_disk(bool(rest))
@@ -316,6 +317,9 @@ class Arena:
         if kind == "plain":
             own = self["perilune"]
             return Iscsi(self, own.pid, own.url, digests=False)
+        if kind == "disk both":
+            own = self["perilune disk"]
+            return Iscsi(self, own.pid, own.url, client_wait="adaptive")
         if kind == "disk":
             server = self.serve(str(self._disk_file()))
         elif kind == "tmpfs":

@@ -35,7 +35,7 @@ class Workload:
         ours = {"ram": "perilune", "tmpfs": "perilune tmpfs", "disk": "perilune disk"}[self.group]
         names = [*CEILINGS, *SOCKETS]
         if self.group == "disk":
-            return [*names, "fio", ours, "tgtd disk rdwr", "tgtd disk aio", "istgt disk"]
+            return [*names, "fio", ours, *["perilune disk both"] * self.lonely, "tgtd disk rdwr", "tgtd disk aio", "istgt disk"]
         names.append(ours)
         if self.group == "ram" and self.block == "4k" and self.sessions == 1:
             names.append("perilune asleep")
