@@ -32,6 +32,7 @@ class PollingPolicy {
   // Work came `gap` after the loop had none. Of a loop that slept, that includes the wake-ups.
   void note_gap(Duration gap, bool slept) noexcept {
     last_gap_ = gap;
+    if (gap > longest_pause) pause_ = first_pause;  // another piece of work than that of the trials in vain
     if (!slept && gap <= limit_) judge(true);
   }
   // A spin ended without work.

@@ -12,6 +12,7 @@
 #include "base/assert.hpp"
 #include "runtime/posix/file_extent.hpp"
 #include "runtime/posix/open_block_file.hpp"
+#include "runtime/posix/whole_transfer.hpp"
 
 namespace perilune::runtime::epoll {
 namespace {
@@ -141,19 +142,14 @@ bool EpollFile::write_cached(ByteOffset offset, std::span<const iovec> iov, int&
 }
 
 bool EpollFile::read_at_once(ByteOffset offset, MutableBytes to) {
-  if (in_memory_) {
-    const ssize_t n = ::pread(fd_.get(), to.data(), to.size(), static_cast<off_t>(offset.value()));
-    return n >= 0 && static_cast<std::size_t>(n) == to.size();
-  }
+  if (in_memory_) return posix::read_whole(fd_.get(), offset, to);
   const iovec memory{to.data(), to.size()};
   int result = 0;
   return read_cached(offset, {&memory, 1}, result) && static_cast<std::size_t>(result) == to.size();
 }
 
 bool EpollFile::write_at_once(ByteOffset offset, Bytes from) {
-  if (!in_memory_) return false;
-  const ssize_t n = ::pwrite(fd_.get(), from.data(), from.size(), static_cast<off_t>(offset.value()));
-  return n >= 0 && static_cast<std::size_t>(n) == from.size();
+  return in_memory_ && posix::write_whole(fd_.get(), offset, from);
 }
 
 bool EpollFile::read(FileOp& op, ByteOffset offset, std::span<const iovec> iov, int& result) {

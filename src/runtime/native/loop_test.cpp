@@ -285,6 +285,18 @@ TEST(PollingPolicyTest, TrialsInVainBecomeRare) {
   EXPECT_GT(spins(policy, now, 1000, microseconds(60), [](int) { return true; }), 800);
 }
 
+TEST(PollingPolicyTest, AfterASilenceTrialsAreNearAgain) {
+  PollingPolicy policy(Polling::adaptive, microseconds(50));
+  Instant now{milliseconds(1000)};
+  policy.note_gap(microseconds(150), true);
+  (void)spins(policy, now, 10'000, microseconds(200), [](int) { return false; });
+  now += PollingPolicy::longest_pause;
+  policy.note_gap(PollingPolicy::longest_pause + milliseconds(1), true);
+  EXPECT_EQ(spins(policy, now, 1, microseconds(200), [](int) { return false; }), 0);  // one gap is no work yet
+  EXPECT_EQ(spins(policy, now, 6, microseconds(200), [](int) { return false; }), 6);  // in vain at its start
+  EXPECT_GT(spins(policy, now, 1000, microseconds(60), [](int) { return true; }), 800);
+}
+
 TEST(PollingPolicyTest, ALoopThatIsAskedNowAndThenNeverSpins) {
   PollingPolicy policy(Polling::adaptive, microseconds(80));
   for (Instant now{milliseconds(1000)}; now < Instant(milliseconds(2000)); now += milliseconds(1)) {
