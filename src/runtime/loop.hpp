@@ -63,6 +63,8 @@ class Loop {
   // Hands what was prepared so far to the system, before the turn ends: a send is under way while its sender
   // goes on. A loop that hands over at once anyway does nothing. Callbacks come from later turns, as ever.
   virtual void hand_over() {}
+  // At the moment it looks for more work again and again instead of sleeping until there is some (polling.hpp).
+  [[nodiscard]] virtual bool spins() const noexcept { return false; }
   // Runs `work` on the loop's thread in a later turn. The one method that any thread may call. Control path
   // only: it allocates.
   virtual void post(std::function<void()> work) = 0;

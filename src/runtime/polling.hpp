@@ -29,6 +29,7 @@ class PollingPolicy {
     if (!spinning_ && !begin_trial(now)) return Duration{0};
     return limit_;
   }
+  [[nodiscard]] bool spinning() const noexcept { return mode_ == Polling::always || spinning_; }
   // Work came `gap` after the loop had none. Of a loop that slept, that includes the wake-ups.
   void note_gap(Duration gap, bool slept) noexcept {
     last_gap_ = gap;

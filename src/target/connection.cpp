@@ -274,10 +274,12 @@ void Connection::rules_changed() {
 
 void Connection::on_output() {
   // Only of what it is fed: an engine that is being taken down has answers too, and is not to be looked at
-  // then. Below 48 KiB is out of range as well: the difference is of unsigned numbers. Asked for every
-  // answer, so what nearly always decides is first.
-  const bool early =
-      alone_ && feeding_ && engine_->tx().queued_bytes() - early_send_bytes <= early_send_range_bytes;
+  // then. What is less than a threshold is out of its range as well: the differences are of unsigned numbers.
+  // Asked for every answer, so what nearly always decides is first.
+  if (!alone_ || !feeding_) return schedule_flush();
+  const std::uint64_t queued = engine_->tx().queued_bytes();
+  const bool early = queued - early_send_bytes <= early_send_range_bytes ||
+                     (queued - early_status_bytes < iscsi::bhs_bytes && !shard_.loop.spins());
   const bool at_once = early && in_flight_ == nullptr && !closing_ && login_tx_.empty();
   // A send that is over at once ends commands, which is not for the middle of another.
   if (!at_once || engine_->tx().has_late()) [[likely]] return schedule_flush();

@@ -106,6 +106,9 @@ class Connection final : public runtime::StreamHandler,
   // copying into the socket is that overlap.
   static constexpr std::uint64_t early_send_bytes = 48 * 1024;
   static constexpr std::uint64_t early_send_range_bytes = 16 * 1024;
+  // And so many answers to writes, where it sleeps between its turns: so does the initiator then, and each
+  // waits for the other in turn.
+  static constexpr std::uint64_t early_status_bytes = 8 * iscsi::bhs_bytes;
   static constexpr std::uint64_t max_own_tx_bytes = 8 * 1024 * 1024;
   static constexpr int max_negotiation_requests = 3;
 

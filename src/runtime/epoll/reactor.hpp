@@ -26,6 +26,7 @@ class Reactor final : public EpollLoop {
   [[nodiscard]] TimerQueue& timers() override { return timers_; }
   [[nodiscard]] Random& random() override { return random_; }
   void schedule(TurnHook& hook) override;
+  [[nodiscard]] bool spins() const noexcept override { return polling_.spinning(); }
   void post(std::function<void()> work) override { mailbox_.post(std::move(work)); }
   void stop() override { mailbox_.stop(); }
   [[nodiscard]] Result<std::unique_ptr<Listener>> listen(const Endpoint& local, const SocketOptions& options,

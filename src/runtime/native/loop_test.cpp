@@ -265,11 +265,14 @@ TEST(PollingPolicyTest, FindsOutThatSpinningPaysAndStopsWhenItDoesNot) {
   PollingPolicy policy(Polling::adaptive, microseconds(50));
   Instant now{milliseconds(1000)};
   EXPECT_EQ(policy.spin_time(now).count(), 0);  // an idle loop does not begin with it
+  EXPECT_FALSE(policy.spinning());
   policy.note_gap(microseconds(150), true);
   EXPECT_EQ(spins(policy, now, 1000, microseconds(60), [](int) { return true; }), 1000);
   // now and then one is late
   EXPECT_EQ(spins(policy, now, 1000, microseconds(60), [](int i) { return i % 4 != 0; }), 1000);
+  EXPECT_TRUE(policy.spinning());
   EXPECT_LT(spins(policy, now, 1000, microseconds(200), [](int) { return false; }), 70);
+  EXPECT_FALSE(policy.spinning());
 }
 
 TEST(PollingPolicyTest, TrialsInVainBecomeRare) {
@@ -336,6 +339,17 @@ TEST(PollingPolicyTest, AlwaysMeansAlways) {
   now += PollingPolicy::check_interval;
   policy.note_preemptions(now, 1000);
   EXPECT_GT(policy.spin_time(now), std::chrono::hours(1));
+}
+
+TEST_P(NativeLoopTest, ALoopTellsWhetherItSpins) {
+  LoopOptions options;
+  options.polling = Polling::never;
+  make(std::move(options));
+  EXPECT_FALSE(loop->spins());
+  options = {};
+  options.polling = Polling::always;
+  make(std::move(options));
+  EXPECT_TRUE(loop->spins());
 }
 
 TEST_P(NativeLoopTest, ALoopThatNeverSleepsStillHearsTimersAndOtherThreads) {

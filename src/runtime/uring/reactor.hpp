@@ -44,6 +44,7 @@ class Reactor final : public UringLoop {
   [[nodiscard]] std::unique_ptr<Stream> adopt_socket(int fd) override;
   [[nodiscard]] bool takes_device_commands() const override { return options_.device_commands; }
   void hand_over() override { ring_->hand_over(); }
+  [[nodiscard]] bool spins() const noexcept override { return polling_.spinning(); }
   [[nodiscard]] bool submit(DeviceCommand& command) override;
   void cancel(DeviceCommand& command) override;
 
