@@ -84,8 +84,13 @@ bool SimBlockFile::write(FileOp& op, ByteOffset offset, std::span<const iovec> i
 }
 
 // Half of them: the rest of the page cache is cold.
-bool SimBlockFile::whole_at_once(Pending& p) {
-  if (prng_.coin() || check(ByteOffset(p.offset), p.length, p.kind == Kind::write) != 0) return false;
+bool SimBlockFile::whole_at_once(Kind kind, ByteOffset offset, iovec memory) {
+  if (prng_.coin() || check(offset, memory.iov_len, kind == Kind::write) != 0) return false;
+  FileOp op;
+  Pending p(*this, op, kind);
+  p.offset = offset.value();
+  p.length = memory.iov_len;
+  p.iov = {memory};
   p.id = next_id_++;
   loop_.world().note(Event::disk_submit, summary(p));
   apply(p);
@@ -93,23 +98,12 @@ bool SimBlockFile::whole_at_once(Pending& p) {
 }
 
 bool SimBlockFile::read_at_once(ByteOffset offset, MutableBytes to) {
-  if (!properties_.reads_at_once) return false;
-  FileOp op;
-  Pending p(*this, op, Kind::read);
-  p.offset = offset.value();
-  p.length = to.size();
-  p.iov = {{to.data(), to.size()}};
-  return whole_at_once(p);
+  return properties_.reads_at_once && whole_at_once(Kind::read, offset, {to.data(), to.size()});
 }
 
 bool SimBlockFile::write_at_once(ByteOffset offset, Bytes from) {
-  if (!properties_.writes_at_once) return false;
-  FileOp op;
-  Pending p(*this, op, Kind::write);
-  p.offset = offset.value();
-  p.length = from.size();
-  p.iov = {{const_cast<std::uint8_t*>(from.data()), from.size()}};
-  return whole_at_once(p);
+  return properties_.writes_at_once &&
+         whole_at_once(Kind::write, offset, {const_cast<std::uint8_t*>(from.data()), from.size()});
 }
 
 bool SimBlockFile::sync(FileOp& op, int& result) {

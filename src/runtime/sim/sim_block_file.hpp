@@ -56,7 +56,7 @@ class SimBlockFile final : public runtime::BlockFile {
   [[nodiscard]] int check(ByteOffset offset, std::uint64_t length, bool writes) const;
   [[nodiscard]] int check_memory(std::span<const iovec> iov) const;
   [[nodiscard]] bool submit(std::shared_ptr<Pending> pending, int& result);
-  [[nodiscard]] bool whole_at_once(Pending& pending);
+  [[nodiscard]] bool whole_at_once(Kind kind, ByteOffset offset, iovec memory);
   [[nodiscard]] Duration delay(Kind kind);
   void apply(Pending& p);
   void apply_read(Pending& p);
