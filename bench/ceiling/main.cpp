@@ -2,14 +2,12 @@
 // The limit that no target on this machine can pass: minimal responders that move the bytes of each I/O over
 // TCP and do nothing else, and the requester that measures them (see wire.hpp for what is on the wire).
 //
-//   ceiling serve [--engine epoll|uring] [--spin] [--disk BYTES] [--port N]                 prints `listening
-//   PORT` ceiling ask --port N [--rw randread|randwrite|read|write] [--bs N] [--depth N] [--sessions N]
-//   [--seconds S | --ios N]
-//               [--warm-up S] [--disk BYTES] [--digests] [--spin] [--probe] [--logins] [--cpu-of PID]
-//               prints one line of JSON
+//   ceiling serve    answers on a port, and prints `listening PORT`
+//   ceiling ask      measures it, and prints one line of JSON
 //
-// serve --disk 0 (the default) answers from one warm buffer and forgets what is written; --disk N moves
-// payloads from and to their places in N bytes of memory. The disks of both ends must agree when it is not 0.
+// --help has their options. serve --disk 0 (the default) answers from one warm buffer and forgets what is
+// written; --disk N moves payloads from and to their places in N bytes of memory. The disks of both ends must
+// agree when it is not 0.
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <string>

@@ -71,6 +71,16 @@ bool matches_pattern(const std::uint8_t* from, std::uint64_t offset, std::uint64
   return true;
 }
 
+// Of this thread.
+double cpu_seconds() {
+  rusage usage{};
+  ::getrusage(RUSAGE_THREAD, &usage);
+  const auto seconds = [](const timeval& t) {
+    return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) / 1e6;
+  };
+  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
+}
+
 class Bench;
 
 // One session and its operations.
@@ -153,7 +163,6 @@ class Bench {
   void begin_idle();
   void begin_measured();
   void log_out();
-  [[nodiscard]] static double cpu_seconds();
   [[nodiscard]] std::optional<double> server_cpu_seconds() const;
   void print() const;
 
@@ -311,15 +320,6 @@ void Worker::on_done(Slot& slot) {
   next(slot, now);
 }
 
-double Bench::cpu_seconds() {
-  rusage usage{};
-  ::getrusage(RUSAGE_THREAD, &usage);
-  const auto seconds = [](const timeval& t) {
-    return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) / 1e6;
-  };
-  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
-}
-
 void Bench::failed(ToolError error) {
   if (error_) return;
   error_ = std::move(error);
@@ -463,15 +463,7 @@ void Bench::print() const {
 }
 
 int run_logins(runtime::ThreadLoop& loop, const SessionConfig& config, const Options& options) {
-  const auto cpu = [] {
-    rusage usage{};
-    ::getrusage(RUSAGE_THREAD, &usage);
-    const auto seconds = [](const timeval& t) {
-      return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) / 1e6;
-    };
-    return seconds(usage.ru_utime) + seconds(usage.ru_stime);
-  };
-  const double cpu_before = cpu();
+  const double cpu_before = cpu_seconds();
   const auto rate = measure_logins(loop, config, options.sessions, options.warm_up, options.seconds);
   if (!rate) {
     const int code = report("bench", rate.error());
@@ -482,7 +474,7 @@ int run_logins(runtime::ThreadLoop& loop, const SessionConfig& config, const Opt
   if (options.json) {
     fmt::print(
         "{{\"logins_per_s\":{:.1f},\"logins\":{},\"logins_all\":{},\"lat_us\":{},\"cpu_s_all\":{:.4f}}}\n",
-        per_second, rate->logins, rate->logins_all, quantiles_json(rate->latency), cpu() - cpu_before);
+        per_second, rate->logins, rate->logins_all, quantiles_json(rate->latency), cpu_seconds() - cpu_before);
   } else {
     fmt::print("{:.0f} logins/s, {} at a time; {}\n", per_second, options.sessions,
                quantiles_text(rate->latency));
