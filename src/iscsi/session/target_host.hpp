@@ -42,9 +42,9 @@ class TargetHost {
   virtual void prepare_unsolicited(TargetCommand& command, std::uint32_t bytes) = 0;
 
   // A READ or WRITE that came whole, in one PDU, and can be answered in one. When the host can answer it this
-  // moment with GOOD and no residual: its memory, of exactly `bytes`, which
-  // the engine fills (write) or sends from (read; it stays put as long as the connection) before it returns,
-  // or what else there is (base/at_once.hpp). No command object is made. Declined: on_command() follows.
+  // moment with GOOD and no residual: its memory, of exactly `bytes`, which the engine fills (write) or sends
+  // from (read; it stays put as long as the connection) before it returns, or what else there is
+  // (base/at_once.hpp). No command object is made. Declined: on_command() follows.
   [[nodiscard]] virtual AtOnce transfer_at_once(TargetSession&, const WholeTransfer&) { return {}; }
   // After AtOnce::Outcome::copies, at once, unless there is no room: where the bytes of the read go. False:
   // on_command() follows.
