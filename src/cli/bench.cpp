@@ -474,7 +474,8 @@ int run_logins(runtime::ThreadLoop& loop, const SessionConfig& config, const Opt
   if (options.json) {
     fmt::print(
         "{{\"logins_per_s\":{:.1f},\"logins\":{},\"logins_all\":{},\"lat_us\":{},\"cpu_s_all\":{:.4f}}}\n",
-        per_second, rate->logins, rate->logins_all, quantiles_json(rate->latency), cpu_seconds() - cpu_before);
+        per_second, rate->logins, rate->logins_all, quantiles_json(rate->latency),
+        cpu_seconds() - cpu_before);
   } else {
     fmt::print("{:.0f} logins/s, {} at a time; {}\n", per_second, options.sessions,
                quantiles_text(rate->latency));
