@@ -12,7 +12,6 @@
 #include "base/assert.hpp"
 #include "runtime/posix/file_extent.hpp"
 #include "runtime/posix/open_block_file.hpp"
-#include "runtime/posix/whole_transfer.hpp"
 
 namespace perilune::runtime::epoll {
 namespace {
@@ -67,8 +66,9 @@ EpollFile::EpollFile(Reactor& reactor, posix::OpenedBlockFile opened)
     : reactor_(reactor),
       fd_(std::move(opened.fd)),
       durable_fd_(std::move(opened.durable_fd)),
-      properties_(opened.properties),
-      in_memory_(opened.in_memory) {}
+      properties_(opened.properties) {
+  if (opened.in_memory) memory_.emplace(fd_.get(), opened);
+}
 
 EpollFile::~EpollFile() { PERILUNE_ASSERT(outstanding_ == 0); }
 
@@ -106,13 +106,17 @@ void EpollFile::prepare_transfer(FileOp& op, What what, ByteOffset offset, std::
 }
 
 bool EpollFile::read_cached(ByteOffset offset, std::span<const iovec> iov, int& result) {
+  if (memory_) {
+    result = memory_->read(offset, iov);
+    return true;
+  }
   if (properties_.direct || !cached_reads_) return false;
-  if (!in_memory_ && skip_cached_reads_ > 0) {
+  if (skip_cached_reads_ > 0) {
     --skip_cached_reads_;
     return false;
   }
   const ssize_t n = ::preadv2(fd_.get(), iov.data(), static_cast<int>(iov.size()),
-                              static_cast<off_t>(offset.value()), in_memory_ ? 0 : RWF_NOWAIT);
+                              static_cast<off_t>(offset.value()), RWF_NOWAIT);
   if (n >= 0) {
     result = static_cast<int>(n);
     return true;
@@ -125,9 +129,8 @@ bool EpollFile::read_cached(ByteOffset offset, std::span<const iovec> iov, int& 
 }
 
 bool EpollFile::write_cached(ByteOffset offset, std::span<const iovec> iov, int& result) {
-  if (in_memory_) {
-    result = result_of(
-        ::pwritev(fd_.get(), iov.data(), static_cast<int>(iov.size()), static_cast<off_t>(offset.value())));
+  if (memory_) {
+    result = memory_->write(offset, iov);
     return true;
   }
   if (properties_.direct || !cached_writes_) return false;
@@ -142,14 +145,14 @@ bool EpollFile::write_cached(ByteOffset offset, std::span<const iovec> iov, int&
 }
 
 bool EpollFile::read_at_once(ByteOffset offset, MutableBytes to) {
-  if (in_memory_) return posix::read_whole(fd_.get(), offset, to);
+  if (memory_) return memory_->read_whole(offset, to);
   const iovec memory{to.data(), to.size()};
   int result = 0;
   return read_cached(offset, {&memory, 1}, result) && static_cast<std::size_t>(result) == to.size();
 }
 
 bool EpollFile::write_at_once(ByteOffset offset, Bytes from) {
-  return in_memory_ && posix::write_whole(fd_.get(), offset, from);
+  return memory_ && memory_->write_whole(offset, from);
 }
 
 bool EpollFile::read(FileOp& op, ByteOffset offset, std::span<const iovec> iov, int& result) {
@@ -161,13 +164,13 @@ bool EpollFile::read(FileOp& op, ByteOffset offset, std::span<const iovec> iov, 
 
 bool EpollFile::write(FileOp& op, ByteOffset offset, std::span<const iovec> iov, bool durable, int& result) {
   PERILUNE_ASSERT(!iov.empty());
-  if ((in_memory_ || !durable) && write_cached(offset, iov, result)) return true;
+  if ((memory_ || !durable) && write_cached(offset, iov, result)) return true;
   prepare_transfer(op, durable ? What::durable_write : What::write, offset, iov);
   return false;
 }
 
 bool EpollFile::sync(FileOp& op, int& result) {
-  if (in_memory_) {
+  if (memory_) {
     result = 0;
     return true;
   }
@@ -180,6 +183,7 @@ bool EpollFile::punch(FileOp& op, ByteOffset offset, ByteCount length, int& resu
     result = -EOPNOTSUPP;
     return true;
   }
+  if (memory_) memory_->forget(offset, length);
   prepare(op, What::punch, offset, length.value());
   return false;
 }

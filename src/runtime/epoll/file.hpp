@@ -5,12 +5,15 @@
 // What is answered where (PERFORMANCE 11):
 //  - what is in the page cache: at once, by preadv2(RWF_NOWAIT), and pwritev2(RWF_NOWAIT) where the file
 //  system has it.
-//  - tmpfs: at once, by plain preadv and pwritev. It is memory, and has no RWF_NOWAIT.
+//  - tmpfs: at once, by posix::MemoryFile.
 //  - all that may wait for a device (O_DIRECT, misses, FUA, flushes, fallocate, where the holes are): by a
 //  thread of the pool.
 #pragma once
 
+#include <optional>
+
 #include "runtime/block_file.hpp"
+#include "runtime/posix/memory_file.hpp"
 #include "runtime/posix/open_block_file.hpp"
 #include "runtime/epoll/reactor.hpp"
 
@@ -48,7 +51,7 @@ class EpollFile final : public BlockFile {
   Reactor& reactor_;
   posix::UniqueFd fd_, durable_fd_;  // posix::OpenedBlockFile says why two
   FileProperties properties_;
-  bool in_memory_;            // tmpfs
+  std::optional<posix::MemoryFile> memory_;  // tmpfs
   bool cached_reads_ = true;  // RWF_NOWAIT works here
   bool cached_writes_ = true;
   unsigned skip_cached_reads_ = 0;  // after a miss, others are likely

@@ -12,7 +12,6 @@
 #include "base/assert.hpp"
 #include "runtime/posix/file_extent.hpp"
 #include "runtime/posix/open_block_file.hpp"
-#include "runtime/posix/whole_transfer.hpp"
 
 namespace perilune::runtime::uring {
 namespace {
@@ -34,8 +33,8 @@ UringFile::UringFile(Reactor& reactor, posix::OpenedBlockFile opened)
       durable_fd_(std::move(opened.durable_fd)),
       slot_(reactor.ring().take_slot(fd_.get())),
       durable_slot_(durable_fd_ ? reactor.ring().take_slot(durable_fd_.get()) : -1),
-      properties_(opened.properties),
-      in_memory_(opened.in_memory) {
+      properties_(opened.properties) {
+  if (opened.in_memory) memory_.emplace(fd_.get(), opened);
   if (properties_.direct) reactor_.use_fixed_buffers();
 }
 
@@ -83,16 +82,18 @@ void UringFile::transfer(FileOp& op, bool is_write, ByteOffset offset, std::span
 }
 
 bool UringFile::read_cached(ByteOffset offset, std::span<const iovec> iov, int& result) {
-  if (properties_.direct || !cached_reads_) return false;
-  if (!in_memory_) {
-    if (skip_cached_reads_ > 0) {
-      --skip_cached_reads_;
-      return false;
-    }
-    if (!reactor_.take_inline_read()) return false;
+  if (memory_) {
+    result = memory_->read(offset, iov);
+    return true;
   }
+  if (properties_.direct || !cached_reads_) return false;
+  if (skip_cached_reads_ > 0) {
+    --skip_cached_reads_;
+    return false;
+  }
+  if (!reactor_.take_inline_read()) return false;
   const ssize_t n = ::preadv2(fd_.get(), iov.data(), static_cast<int>(iov.size()),
-                              static_cast<off_t>(offset.value()), in_memory_ ? 0 : RWF_NOWAIT);
+                              static_cast<off_t>(offset.value()), RWF_NOWAIT);
   if (n >= 0) {
     result = static_cast<int>(n);
     return true;
@@ -103,14 +104,14 @@ bool UringFile::read_cached(ByteOffset offset, std::span<const iovec> iov, int& 
 }
 
 bool UringFile::read_at_once(ByteOffset offset, MutableBytes to) {
-  if (in_memory_) return posix::read_whole(fd_.get(), offset, to);
+  if (memory_) return memory_->read_whole(offset, to);
   const iovec memory{to.data(), to.size()};
   int result = 0;
   return read_cached(offset, {&memory, 1}, result) && static_cast<std::size_t>(result) == to.size();
 }
 
 bool UringFile::write_at_once(ByteOffset offset, Bytes from) {
-  return in_memory_ && posix::write_whole(fd_.get(), offset, from);
+  return memory_ && memory_->write_whole(offset, from);
 }
 
 bool UringFile::read(FileOp& op, ByteOffset offset, std::span<const iovec> iov, int& result) {
@@ -122,10 +123,8 @@ bool UringFile::read(FileOp& op, ByteOffset offset, std::span<const iovec> iov, 
 
 bool UringFile::write(FileOp& op, ByteOffset offset, std::span<const iovec> iov, bool durable, int& result) {
   PERILUNE_ASSERT(!iov.empty());
-  if (in_memory_) {
-    const ssize_t n =
-        ::pwritev(fd_.get(), iov.data(), static_cast<int>(iov.size()), static_cast<off_t>(offset.value()));
-    result = n >= 0 ? static_cast<int>(n) : -errno;
+  if (memory_) {
+    result = memory_->write(offset, iov);
     return true;
   }
   transfer(op, true, offset, iov, durable);
@@ -133,7 +132,7 @@ bool UringFile::write(FileOp& op, ByteOffset offset, std::span<const iovec> iov,
 }
 
 bool UringFile::sync(FileOp& op, int& result) {
-  if (in_memory_) {
+  if (memory_) {
     result = 0;
     return true;
   }
@@ -158,6 +157,7 @@ bool UringFile::punch(FileOp& op, ByteOffset offset, ByteCount length, int& resu
     result = -EOPNOTSUPP;
     return true;
   }
+  if (memory_) memory_->forget(offset, length);
   allocate(op, Stage::simple, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset.value(), length.value());
   return false;
 }

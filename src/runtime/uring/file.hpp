@@ -9,12 +9,14 @@
 //  - where the holes are: by lseek, which may have to read the file system's extents; the ring knows no such
 //  request. So a
 //    thread does it.
-//  - tmpfs: by plain preadv and pwritev. It is memory, and has no RWF_NOWAIT.
+//  - tmpfs: by posix::MemoryFile, at once.
 #pragma once
 
 #include <memory>
+#include <optional>
 
 #include "runtime/block_file.hpp"
+#include "runtime/posix/memory_file.hpp"
 #include "runtime/posix/open_block_file.hpp"
 #include "runtime/uring/reactor.hpp"
 
@@ -55,7 +57,7 @@ class UringFile final : public BlockFile {
   posix::UniqueFd fd_, durable_fd_;  // posix::OpenedBlockFile says why two
   int slot_, durable_slot_;
   FileProperties properties_;
-  bool in_memory_;                 // tmpfs
+  std::optional<posix::MemoryFile> memory_;  // tmpfs
   bool cached_reads_ = true;       // RWF_NOWAIT works here
   unsigned skip_cached_reads_ = 0;  // after a miss, others are likely
   std::size_t outstanding_ = 0;
