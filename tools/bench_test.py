@@ -4,11 +4,13 @@
 import pathlib
 import sys
 import unittest
+import unittest.mock as mock
 import xml.etree.ElementTree
 
 TOOLS = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(TOOLS), str(TOOLS.parent / "tests")]
-from benching import plot, report, work  # noqa: E402
+import bench  # noqa: E402
+from benching import machine, plot, report, work  # noqa: E402
 
 
 def runs(*iops, **more):
@@ -34,9 +36,58 @@ class Figures(unittest.TestCase):
         rows = {"perilune": runs(90, 45, 80), "ceiling epoll": runs(100, 50, 100), "ceiling uring": runs(60, 30, 60)}
         self.assertAlmostEqual(report.paired(rows, "perilune", work.CEILINGS), 0.9)
 
+    def test_a_paired_ratio_is_against_the_better_one_and_not_the_luckier_one_of_each_round(self):
+        rows = {"perilune": runs(100, 100, 100), "ceiling epoll": runs(100, 100, 100), "ceiling uring": runs(90, 130, 80)}
+        self.assertAlmostEqual(report.paired(rows, "perilune", work.CEILINGS), 1.0)
+
+    def test_on_the_disk_who_does_not_use_it_has_the_first_turns(self):
+        names = ["ceiling epoll", "ceiling uring", "fio", "perilune disk"]
+        row = workload("256k read 1x8 on disk")
+        self.assertEqual(bench.turn_order(row, names, 3), ["ceiling epoll", "ceiling uring", "perilune disk", "fio"])
+        self.assertEqual(bench.turn_order(row, names, 1), ["ceiling uring", "ceiling epoll", "fio", "perilune disk"])
+        self.assertEqual(bench.turn_order(workload("256k read 1x8"), names, 3), names[3:] + names[:3])
+
     def test_who_did_not_take_part_gives_no_ratio(self):
         self.assertIsNone(report.paired({"perilune": runs(1)}, "perilune", work.CEILINGS))
         self.assertIsNone(report.paired({"ceiling epoll": runs(1)}, "perilune", work.CEILINGS))
+
+
+class Turns(unittest.TestCase):
+    """Whether a turn counts depends on how far apart the cores are before it and behind."""
+
+    def cores(self, *distances):
+        found = iter(distances)
+        with mock.patch.multiple(machine.Cores, CALIBRATION_SECONDS=0.05, PATIENCE_SECONDS=0), \
+                mock.patch("os.sched_getaffinity", return_value={0, 1}):
+            cores = machine.Cores(lambda *_: next(found))
+        cores.PATIENCE_SECONDS = 0
+        return cores
+
+    def test_a_turn_counts_while_the_cores_are_as_usual(self):
+        cores = self.cores(100, 150, 120)
+        self.assertEqual(cores.settled(lambda: "turn"), "turn")
+        self.assertEqual((cores.taken_again, cores.odd), (0, 0))
+
+    def test_a_turn_is_taken_again_when_they_were_moved_meanwhile(self):
+        turns = iter(range(9))
+        cores = self.cores(100)
+        for _ in range(9):
+            cores._seen.append(100)
+        cores._round_trip = iter((110, 500, 105, 50, 105, 110)).__next__
+        self.assertEqual(cores.settled(lambda: next(turns)), 2)
+        self.assertEqual((cores.taken_again, cores.odd), (2, 0))
+
+    def test_cores_that_do_not_come_back_are_said_and_not_waited_for_without_end(self):
+        cores = self.cores(100)
+        cores._seen += [100] * 20
+        cores._round_trip = lambda: 500
+        self.assertEqual(cores.settled(lambda: "turn"), "turn")
+        self.assertEqual((cores.taken_again, cores.odd), (5, 1))
+        self.assertIn("1 counted although", report.turns_line({"taken_again": 5, "odd": 1, "usual_ns": 100.0}))
+
+    def test_where_there_is_one_core_nothing_is_asked(self):
+        with mock.patch("os.sched_getaffinity", return_value={0}):
+            self.assertEqual(machine.Cores(lambda *_: self.fail()).settled(lambda: "turn"), "turn")
 
 
 class Goals(unittest.TestCase):

@@ -4,6 +4,7 @@
 //
 //   ceiling serve    answers on a port, and prints `listening PORT`
 //   ceiling ask      measures it, and prints one line of JSON
+//   ceiling distance prints the nanoseconds that a word takes to another processor and back
 //
 // --help has their options. serve --disk 0 (the default) answers from one warm buffer and forgets what is
 // written; --disk N moves payloads from and to their places in N bytes of memory. The disks of both ends must
@@ -13,6 +14,7 @@
 #include <string>
 
 #include "ceiling/ask.hpp"
+#include "ceiling/distance.hpp"
 #include "ceiling/responder.hpp"
 #include "ceiling/serve.hpp"
 #include "ceiling/tcp.hpp"
@@ -51,7 +53,22 @@ int main(int argc, char** argv) {
   ask_command->add_flag("--logins", ask_options.logins, "connections made, used for a login, and ended");
   ask_command->add_option("--cpu-of", ask_options.server, "tell the processor time of this process too");
   ask_command->add_flag("--spin", ask_spins, "never sleep");
+
+  int one = 0, other = 1;
+  CLI::App* distance = app.add_subcommand("distance", "measure how far apart two processors are");
+  distance->add_option("one", one)->required()->check(CLI::Range(0, 1023));
+  distance->add_option("other", other)->required()->check(CLI::Range(0, 1023));
   CLI11_PARSE(app, argc, argv);
+
+  if (distance->parsed()) {
+    const double nanoseconds = one == other ? -1 : round_trip_ns(one, other);
+    if (nanoseconds < 0) {
+      std::fprintf(stderr, "ceiling: two processors are needed that this process may run on\n");
+      return 2;
+    }
+    std::printf("%.0f\n", nanoseconds);
+    return 0;
+  }
 
   reserve_descriptors();
   if (ask_command->parsed()) {

@@ -52,6 +52,16 @@ def a_probe_is_told_apart(stack):
         h.fail(str(got))
 
 
+def a_distance_is_measured_between_two_processors_of_ours(stack):
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) > 1 and float(h.run([CEILING, "distance", cores[0], cores[1]]).out) <= 0:
+        h.fail("a word takes no time")
+    for pair in ((cores[0], cores[0]), (cores[0], 1023)):
+        done = h.run([CEILING, "distance", *pair], check=False)
+        if done.code != 2 or "two processors" not in done.err:
+            h.fail(f"{pair}: {done.code} {done.err}")
+
+
 def logins_connect_anew(stack):
     got = ask(serve(stack), "--logins", "--sessions", 4, ios=200)
     if got["ios"] < 200:

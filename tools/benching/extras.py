@@ -144,12 +144,12 @@ def threads(arena, rounds, seconds):
                                                  folder=h.temp_dir(stack)))
             command = [h.PERILUNE, "bench", server.urls[0], "--json", "--polling", "never"]
             fill = [*command, "--rw", "write", "--bs", "256k", "--depth", 8, "--seconds", 2]
-            servers.one_turn(server.pid, fill, 3, False)
+            servers.one_turn(arena.cores, server.pid, fill, 3, False)
             command += ["--rw", "randread", "--bs", "4k", "--depth", 4, "--sessions", 64, "--seconds", seconds, "--warm-up",
                         servers.WARM_UP_SECONDS, "--cpu-of", server.pid]
             before = machine.thread_seconds(server.pid)
             for _ in range(rounds):
-                run = servers.figures(servers.one_turn(server.pid, command, seconds, False), seconds)
+                run = servers.figures(servers.one_turn(arena.cores, server.pid, command, seconds, False), seconds)
                 results.setdefault(str(count), []).append(run)
             used = [now - before.get(thread, 0) for thread, now in machine.thread_seconds(server.pid).items()]
             results["shares"][str(count)] = max(used) / sum(used)

@@ -8,21 +8,60 @@ import platform
 import re
 import shutil
 import socket
+import statistics
 import struct
 import subprocess
+import time
 
 CLONE_NEWNET = 0x40000000
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
 
 
 class Cores:
-    """The server's core and the client's, as prefixes of commands; empty where there is only one."""
+    """The server's core and the client's, as prefixes of commands; empty where there is only one.
 
-    def __init__(self):
+    A guest's host moves its processors about, for seconds each: to two halves of one core (a word to the other and back takes
+    50 ns), to where they share a cache (120), to where they share none (520; and an I/O costs two to three times as much,
+    whoever serves it). A turn in which they are not as far apart as usual is taken again."""
+
+    CALIBRATION_SECONDS, PATIENCE_SECONDS, TRIES, ALIKE = 3, 20, 5, 1.6
+
+    def __init__(self, round_trip):
+        """round_trip(core, core) -> nanoseconds"""
         cores = sorted(os.sched_getaffinity(0))
         self.two = len(cores) > 1
         self.server = ["taskset", "-c", cores[0]] if self.two else []
         self.client = ["taskset", "-c", cores[1]] if self.two else []
+        self._round_trip = lambda: round_trip(cores[0], cores[1])
+        self._seen = []
+        self.taken_again = self.odd = 0  # turns; the latter counted although the cores were not as usual
+        end = time.monotonic() + self.CALIBRATION_SECONDS
+        while self.two and time.monotonic() < end:
+            self.as_usual()
+            time.sleep(0.1)
+
+    def usual_ns(self):
+        return statistics.median(self._seen) if self._seen else 0.0
+
+    def as_usual(self):
+        if not self.two:
+            return True
+        now = self._round_trip()
+        self._seen.append(now)
+        return 1 / self.ALIKE < now / self.usual_ns() < self.ALIKE
+
+    def settled(self, turn):
+        """What turn() returns, of one at whose begin and end the cores were as far apart as usual."""
+        for _ in range(self.TRIES):
+            end = time.monotonic() + self.PATIENCE_SECONDS
+            while not self.as_usual() and time.monotonic() < end:
+                time.sleep(0.2)
+            result = turn()
+            if self.as_usual():
+                return result
+            self.taken_again += 1
+        self.odd += 1
+        return result
 
 
 def own_network(congestion):

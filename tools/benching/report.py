@@ -30,12 +30,18 @@ def ratio(a, b):
 
 
 def paired(rows, name, others, key="iops", pick=max):
-    """The median over the rounds of ours / the best of theirs in the same round."""
+    """The median over the rounds of ours / theirs in the same round, of the best of them by its median: the better of two
+    in each round would be the luckier one."""
     theirs = [rows[other] for other in others if other in rows]
     if name not in rows or not theirs:
         return None
-    rounds = min([len(rows[name]), *map(len, theirs)])
-    return statistics.median(rows[name][i][key] / pick(runs[i][key] for runs in theirs) for i in range(rounds))
+    best_of_them = pick(theirs, key=lambda runs: median(runs, key))
+    return statistics.median(ours[key] / other[key] for ours, other in zip(rows[name], best_of_them))
+
+
+def turns_line(turns):
+    return (f"{turns['taken_again']} turns taken again because the host had moved the two cores meanwhile (a word to the other and back: "
+            f"usually {turns['usual_ns']:.0f} ns), {turns['odd']} counted although it had")
 
 
 def cell(value, form, width):

@@ -34,15 +34,22 @@ def figures(client, seconds):
     return result
 
 
-def one_turn(pid, command, seconds, parked):
+def round_trip(core, other):
+    """Nanoseconds of a word from one core to the other and back."""
+    return float(h.run([CEILING, "distance", core, other]).out)
+
+
+def one_turn(cores, pid, command, seconds, parked):
     """The client's line of JSON. parked: the server runs only meanwhile."""
-    if parked:
-        os.kill(pid, signal.SIGCONT)
-    try:
-        return json.loads(h.run(command, timeout=seconds + 60).out.splitlines()[-1])
-    finally:
+    def turn():
         if parked:
-            os.kill(pid, signal.SIGSTOP)
+            os.kill(pid, signal.SIGCONT)
+        try:
+            return json.loads(h.run(command, timeout=seconds + 60).out.splitlines()[-1])
+        finally:
+            if parked:
+                os.kill(pid, signal.SIGSTOP)
+    return cores.settled(turn)
 
 
 class Files:
@@ -98,7 +105,7 @@ class Ceiling:
         return command
 
     def turn(self, command, seconds):
-        return one_turn(self.process.pid, command, seconds, self.spin)
+        return one_turn(self.arena.cores, self.process.pid, command, seconds, self.spin)
 
     def run(self, workload, seconds, wrap=lambda pid, command: command):
         return figures(self.turn(wrap(self.process.pid, self.client(workload, seconds)), seconds), seconds)
@@ -131,7 +138,7 @@ class Iscsi:
         return [*self.arena.cores.client, h.PERILUNE, "bench", self.url, "--json", "--polling", polling, *words]
 
     def turn(self, command, seconds):
-        return one_turn(self.pid, command, seconds, self.parked)
+        return one_turn(self.arena.cores, self.pid, command, seconds, self.parked)
 
     def run(self, workload, seconds, wrap=lambda pid, command: command):
         digests = workload.digests if self.digests is None else self.digests
