@@ -37,7 +37,7 @@ class Workload:
         if self.group == "disk":
             return [*names, "fio", ours, *["perilune disk both"] * self.lonely, "tgtd disk rdwr", "tgtd disk aio", "istgt disk"]
         names.append(ours)
-        if self.group == "ram" and self.block == "4k" and self.sessions == 1:
+        if self.group == "ram" and self.block == "4k" and self.sessions <= 4:
             names.append("perilune asleep")
             if self.lonely:
                 names += [*SPINNING_CEILINGS, "perilune spin"]
