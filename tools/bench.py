@@ -39,6 +39,8 @@ def parse():
                         help="how the clients wait for answers (default sleep; adaptive is sleep for the ceiling's)")
     parser.add_argument("--congestion", default="cubic", help="TCP congestion control of who does not choose (default cubic)")
     parser.add_argument("--disk-folder", default="/var/tmp", help="where the file of the disk workloads lies (default /var/tmp)")
+    parser.add_argument("--patience", type=float, default=600, metavar="SECONDS",
+                        help="how long in all to wait, and to take turns again, when the host moves the two cores (default 600)")
     parser.add_argument("--favour", action="store_true", help="servers and clients go before the machine's other work")
     parser.add_argument("--no-calls", action="store_true", help="do not count system calls")
     parser.add_argument("--quick", action="store_true", help="a minute: few workloads and contestants, short turns, a small disk")
@@ -46,6 +48,7 @@ def parse():
     parser.add_argument("--from", dest="source", type=pathlib.Path, help="report and plot an earlier --json file; measure nothing")
     parser.add_argument("--plot", nargs="?", type=pathlib.Path, const=ROOT / "docs/performance/overview.svg",
                         help="draw the medians as SVG (default docs/performance/overview.svg)")
+    parser.add_argument("--markdown", action="store_true", help="print the medians of perilune as a table for a document, too")
     parser.add_argument("--list", action="store_true", help="print the names of workloads and extras")
     args = parser.parse_args()
     quick = args.quick
@@ -172,6 +175,8 @@ def finish(args, record):
     for text, met in verdicts(record):
         h.say(f"{'met   ' if met else 'MISSED'}  {text}")
     keep(args, record)
+    if args.markdown:
+        h.say("\n".join(report.markdown(record)))
     if args.plot:
         args.plot.write_text(plot.svg(record))
         h.say(f"plot: {args.plot}")
@@ -192,7 +197,7 @@ def run(args):
     network = machine.own_network(args.congestion)
     if args.favour:
         h.start = machine.favour(h.start)
-    cores = machine.Cores(servers.round_trip)
+    cores = machine.Cores(servers.round_trip, args.patience)
     if not cores.two:
         h.say("only one core: server and client share it, absolute figures mean little")
     record = {"machine": machine.describe(), "network": network, "rounds": args.rounds, "seconds": args.seconds,

@@ -24,16 +24,17 @@ class Cores:
     50 ns), to where they share a cache (120), to where they share none (520; and an I/O costs two to three times as much,
     whoever serves it). A turn in which they are not as far apart as usual is taken again."""
 
-    CALIBRATION_SECONDS, PATIENCE_SECONDS, TRIES, ALIKE = 3, 20, 5, 1.6
+    CALIBRATION_SECONDS, ALIKE = 3, 1.6
 
-    def __init__(self, round_trip):
-        """round_trip(core, core) -> nanoseconds"""
+    def __init__(self, round_trip, patience):
+        """round_trip(core, core) -> nanoseconds; patience: seconds in all for waiting and for turns that do not count."""
         cores = sorted(os.sched_getaffinity(0))
         self.two = len(cores) > 1
         self.server = ["taskset", "-c", cores[0]] if self.two else []
         self.client = ["taskset", "-c", cores[1]] if self.two else []
         self._round_trip = lambda: round_trip(cores[0], cores[1])
         self._seen = []
+        self._patience = patience
         self.taken_again = self.odd = 0  # turns; the latter counted although the cores were not as usual
         end = time.monotonic() + self.CALIBRATION_SECONDS
         while self.two and time.monotonic() < end:
@@ -52,16 +53,20 @@ class Cores:
 
     def settled(self, turn):
         """What turn() returns, of one at whose begin and end the cores were as far apart as usual."""
-        for _ in range(self.TRIES):
-            end = time.monotonic() + self.PATIENCE_SECONDS
-            while not self.as_usual() and time.monotonic() < end:
+        while True:
+            begin = time.monotonic()
+            while not self.as_usual() and time.monotonic() < begin + self._patience:
                 time.sleep(0.2)
+            waited = time.monotonic() - begin
             result = turn()
             if self.as_usual():
+                self._patience -= waited
+                return result
+            self._patience -= time.monotonic() - begin
+            if self._patience <= 0:
+                self.odd += 1
                 return result
             self.taken_again += 1
-        self.odd += 1
-        return result
 
 
 def own_network(congestion):

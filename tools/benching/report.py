@@ -72,6 +72,24 @@ def table(name, rows, calls):
     return lines
 
 
+def markdown(record):
+    """The rows of ours as a table: the server that the row is about, as it is delivered."""
+    lines = ["| work | IOPS | x ceiling | x the better tgtd | p50, p99 us | server us/IO | calls/IO |", "|---|---|---|---|---|---|---|"]
+    for name, rows in record["workloads"].items():
+        ceiling, tgtd = (best(rows, names) for names in (work.CEILINGS, ("tgtd disk rdwr", "tgtd disk aio") if name.endswith("on disk")
+                                                         else BETTER_TGTD))
+        for who in ("perilune", "perilune tmpfs", "perilune disk", "perilune disk both"):
+            if who not in rows:
+                continue
+            runs, calls = rows[who], record["calls"].get(name, {}).get(who)
+            aside = " (both ends adaptive)" if who.endswith("both") else ""
+            cells = [name + aside, f"{median(runs, 'iops'):,.0f}", cell(ratio(median(runs, "iops"), ceiling), ".2f", 0),
+                     cell(ratio(median(runs, "iops"), tgtd), ".2f", 0), f"{median(runs, 'p50'):.0f}, {median(runs, 'p99'):.0f}",
+                     f"{median(runs, 'server_us'):.2f}", cell(calls, ".3f", 0)]
+            lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
 # --- goals -----------------------------------------------------------------------------------------------------------
 
 def goal(what, value, bar, at_most=False, aside=""):
