@@ -3,8 +3,8 @@
 // system call: the file is mapped, and what is known to have a page is copied. The look-up of a page in the
 // page cache, which a call makes each time, costs more than the copy (docs/performance/tried.md).
 //
-// A file that somebody cuts short within a page still has the rest of that page here: it reads as zeroes, where
-// a call would be short. From the next page on it is the call again.
+// A file that somebody cuts short within a page still has the rest of that page here: it reads as zeroes, and what
+// is written there is lost, where a call would tell. From the next page on it is the call again.
 //
 // Which pages the file has is remembered, because a look at the mapping of a hole would fill the hole. What
 // is remembered is a hint: a page wrongly believed to be there costs a page of zeroes when it is read, one
