@@ -20,8 +20,8 @@ SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
 class Cores:
     """The server's core and the client's, as prefixes of commands; empty where there is only one.
 
-    A guest's host moves its processors about, for seconds each: to two halves of one core (a word to the other and back takes
-    50 ns), to where they share a cache (120), to where they share none (520; and an I/O costs two to three times as much,
+    A guest's host moves its processors about, for seconds each: to what seem two halves of one core (a word to the other and
+    back takes 50 ns), to where they share a cache (120), to where they share none (520; and an I/O costs two to three times as much,
     whoever serves it). A turn in which they are not as far apart as usual is taken again."""
 
     CALIBRATION_SECONDS, ALIKE = 3, 1.6
