@@ -5,6 +5,8 @@
 
 #include <setjmp.h>
 
+#include <atomic>
+
 #include "base/bytes.hpp"
 
 namespace perilune::runtime::posix {
@@ -30,7 +32,9 @@ template <typename Copy>
     return false;
   }
   fault_guard = &guard;
+  std::atomic_signal_fence(std::memory_order_seq_cst);  // a signal handler reads it meanwhile
   copy();
+  std::atomic_signal_fence(std::memory_order_seq_cst);
   fault_guard = nullptr;
   return true;
 }
