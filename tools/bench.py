@@ -83,7 +83,7 @@ def measure(args, arena, workload, folder):
             if name in lost:
                 continue
             progress(f"{workload.name}: round {number + 1} of {rounds}, {name}")
-            if uses_disk(workload, name):
+            if uses_disk(workload, name) and arena.available("fio"):
                 arena["fio"].run(workload, SPENT_SECONDS)
             try:
                 results[name].append(arena[name].run(workload, args.seconds))
@@ -174,6 +174,8 @@ def finish(args, record):
     h.say("x ceil, x tgtd: medians against the better ceiling, the better tgtd. Goals: the median of the ratios within each round.")
     for text, met in verdicts(record):
         h.say(f"{'met   ' if met else 'MISSED'}  {text}")
+    if "turns" in record:
+        h.say(report.turns_line(record["turns"]))
     keep(args, record)
     if args.markdown:
         h.say("\n".join(report.markdown(record)))
@@ -216,7 +218,6 @@ def run(args):
         run_extras(args, arena, record)
     record["turns"] = {"taken_again": cores.taken_again, "odd": cores.odd, "usual_ns": cores.usual_ns()}
     finish(args, record)
-    h.say(report.turns_line(record["turns"]))
     h.say(f"{time.monotonic() - begin:.0f} s in all")
 
 

@@ -40,12 +40,14 @@ def round_trip(core, other):
 
 
 def one_turn(cores, pid, command, seconds, parked):
-    """The client's line of JSON. parked: the server runs only meanwhile."""
+    """The client's line of JSON, and the server's processor time from its start to its end. parked: the server runs only meanwhile."""
     def turn():
+        before = machine.cpu_seconds(pid)
         if parked:
             os.kill(pid, signal.SIGCONT)
         try:
-            return json.loads(h.run(command, timeout=seconds + 60).out.splitlines()[-1])
+            line = json.loads(h.run(command, timeout=seconds + 60).out.splitlines()[-1])
+            return {**line, "turn_cpu_s": machine.cpu_seconds(pid) - before}
         finally:
             if parked:
                 os.kill(pid, signal.SIGSTOP)
@@ -111,10 +113,8 @@ class Ceiling:
         return figures(self.turn(wrap(self.process.pid, self.client(workload, seconds)), seconds), seconds)
 
     def logins(self, seconds, parallel):
-        before = machine.cpu_seconds(self.process.pid)
         client = self.turn(self.client(None, seconds, "--logins", "--sessions", parallel), seconds)
-        cpu = machine.cpu_seconds(self.process.pid) - before
-        return {"logins_per_s": client["iops"], **client["lat_us"], "server_us": cpu * 1e6 / max(1, client["ios_all"])}
+        return {"logins_per_s": client["iops"], **client["lat_us"], "server_us": client["turn_cpu_s"] * 1e6 / max(1, client["ios_all"])}
 
 
 class _Plain:
@@ -153,12 +153,10 @@ class Iscsi:
         return figures(self.turn(wrap(self.pid, self.client(*words, "--cpu-of", self.pid)), seconds), seconds)
 
     def logins(self, seconds, parallel):
-        before = machine.cpu_seconds(self.pid)
         client = self.turn(self.client("--logins", "--sessions", parallel, "--seconds", seconds,
                                        "--warm-up", WARM_UP_SECONDS), seconds)
-        cpu = machine.cpu_seconds(self.pid) - before
         return {"logins_per_s": client["logins_per_s"], **client["lat_us"],
-                "server_us": cpu * 1e6 / max(1, client["logins_all"])}
+                "server_us": client["turn_cpu_s"] * 1e6 / max(1, client["logins_all"])}
 
     def fill(self, size):
         """Writes the disk from end to end, so that no measured I/O meets a page for the first time."""
