@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Copies whose destination is not touched again soon: blocks on their way into a disk that lives in memory.
+// Copies between the caches and blocks that are not in them: those of a disk that lives in memory.
 #pragma once
 
 #include <cstddef>
@@ -20,6 +20,13 @@ inline void settle_copies() noexcept {
 #if defined(__x86_64__)
   __builtin_ia32_sfence();
 #endif
+}
+
+// Memory that is copied in a moment begins to come into the caches. Only its first lines: fetching on from
+// there is what the processor does by itself, but not before it has missed them.
+inline void begin_fetch(const void* memory) noexcept {
+  __builtin_prefetch(memory);
+  __builtin_prefetch(static_cast<const char*>(memory) + 64);
 }
 
 }  // namespace perilune

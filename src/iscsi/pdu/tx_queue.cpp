@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "base/assert.hpp"
+#include "base/copy.hpp"
 #include "crypto/crc32c.hpp"
 
 namespace perilune::iscsi {
@@ -170,6 +171,25 @@ void TxQueue::push_placed(const std::uint8_t* bhs, std::uint32_t length) {
   put_placed(put_header(bhs, length, length + trailer_bytes), length);
 }
 
+void TxQueue::push_soon(const std::uint8_t* bhs, const std::uint8_t* source, std::uint32_t length) {
+  std::uint8_t* const to = put_header(bhs, length, length + trailer_bytes);
+  append_chunk_bytes(to, length);
+  std::uint8_t* const trailer = has_trailer(length) ? put_trailer(length, 0) : nullptr;
+  begin_fetch(source);
+  settle();
+  soon_ = {source, to, trailer, length};
+}
+
+void TxQueue::copy_soon() noexcept {
+  std::memcpy(soon_.to, soon_.source, soon_.length);
+  if (data_digest_) {
+    const std::size_t pad = padding(soon_.length);
+    const std::uint32_t crc = crypto::crc32c(0, {soon_.to, soon_.length});
+    crypto::store_digest(soon_.trailer + pad, crypto::crc32c(crc, {soon_.trailer, pad}));
+  }
+  soon_.length = 0;
+}
+
 void TxQueue::push_copied(const std::uint8_t* bhs, const std::uint8_t* source, std::span<const iovec> memory,
                           std::uint64_t skip, std::uint32_t length, TxHold& hold) {
   constexpr std::size_t step = 4096;  // still in the first cache when it is summed
@@ -210,6 +230,7 @@ void TxQueue::refer_to(std::uint8_t* at, std::size_t bytes, TxHold& hold) {
 
 // Up to where the data of a late PDU may change. Where that is the front, it is copied.
 std::size_t TxQueue::gather(std::span<iovec> out) noexcept {
+  settle();
   if (has_late() && late_[first_late_].summed == popped_) {
     copy_pieces(late_[first_late_], popped_, late_[first_late_].behind);
     ++first_late_;
@@ -225,6 +246,7 @@ std::size_t TxQueue::gather(std::span<iovec> out) noexcept {
 }
 
 std::size_t TxQueue::gather_for_now(std::span<iovec> out) noexcept {
+  settle();
   std::size_t count = 0;
   std::size_t bytes = 0;
   std::size_t late = first_late_;
@@ -337,6 +359,7 @@ bool TxQueue::refers_to(const std::uint8_t* memory, std::size_t bytes) const noe
 
 void TxQueue::clear() {
   in_flight_ = 0;
+  soon_.length = 0;
   while (first_ < pieces_.size()) pop_front_piece();
   queued_bytes_ = 0;
   rest_when_empty();

@@ -96,6 +96,12 @@ class TxQueue {
   void push(const std::uint8_t* bhs, Bytes data);
   // With the data that is at data_place(bhs).
   void push_placed(const std::uint8_t* bhs, std::uint32_t length);
+  // With a copy of the data (up to max_placed_bytes) at `source`, made by the next push_soon(), send or
+  // settle(), and not before: meanwhile it can come from cold memory. Until then it has to be there.
+  void push_soon(const std::uint8_t* bhs, const std::uint8_t* source, std::uint32_t length);
+  void settle() noexcept {
+    if (soon_.length != 0) copy_soon();
+  }
   // With a data segment of `length` bytes found in `memory` after `skip` bytes: copied when small, else
   // referenced and held. With a data digest on, large payloads are referenced too: the caller guarantees that
   // they do not change.
@@ -153,6 +159,13 @@ class TxQueue {
     std::uint64_t skip;
     std::uint8_t* trailer;
   };
+  // A PDU whose data is not beside its header yet.
+  struct Soon {
+    const std::uint8_t* source = nullptr;
+    std::uint8_t* to = nullptr;
+    std::uint8_t* trailer = nullptr;
+    std::uint32_t length = 0;  // 0: none
+  };
   struct Chunk {
     std::unique_ptr<std::uint8_t[]> memory;
     std::uint32_t pieces = 0;
@@ -182,6 +195,7 @@ class TxQueue {
   }
   // The number of the piece that is added next.
   [[nodiscard]] std::uint64_t next_piece() const noexcept { return popped_ + (pieces_.size() - first_); }
+  void copy_soon() noexcept;
   void sum(Late& late, const Piece& piece) noexcept;
   void copy_pieces(Late& late, std::uint64_t begin, std::uint64_t end) noexcept;
   void pop_front_piece();
@@ -196,6 +210,7 @@ class TxQueue {
   std::size_t in_flight_ = 0;      // pieces of the send in progress: not to be extended
   std::vector<Late> late_;         // [first_late_, size) in the order of their pieces; room as with pieces_
   std::size_t first_late_ = 0;
+  Soon soon_;
   std::vector<Chunk> chunks_;
   std::vector<std::uint32_t> free_chunks_;
   std::uint32_t current_ = no_chunk;

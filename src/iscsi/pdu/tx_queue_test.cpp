@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <memory>
 #include <random>
+#include <string_view>
 #include <vector>
 
 #include "base/sanitizer.hpp"
@@ -46,6 +47,13 @@ struct Rig {
     read.hold.retain();
     queue.push_late(bhs, disk.data() + at, read.iov, skip, length, read.hold);
     read.hold.release();
+    lengths.push_back(length);
+  }
+  void read_soon(std::uint32_t at, std::uint32_t length) {
+    std::uint8_t* const bhs = queue.header_place(length);
+    std::fill_n(bhs, 48, std::uint8_t{0});
+    bhs[0] = 0x25;
+    queue.push_soon(bhs, disk.data() + at, length);
     lengths.push_back(length);
   }
   void answer(std::uint32_t length) {
@@ -140,6 +148,43 @@ TEST(TxQueue, WhatOneSendLeavesIsCopiedAndTheRestIsNot) {
   EXPECT_EQ(rig.received(), std::vector<Data>(2, Data(20000, 0xdd)));
 }
 
+TEST(TxQueue, WhatIsCopiedSoonIsThatOfTheMomentWhenItIs) {
+  for (const char* const by : {"settle", "the next", "a send", "a send that is over at once"}) {
+    Rig rig(1);
+    rig.writes = false;
+    rig.queue.set_digests(false, true);
+    rig.read_soon(0, 4096);
+    rig.answer(10);
+    std::fill_n(rig.disk.begin(), 4096, std::uint8_t{1});
+    if (by == std::string_view("settle"))
+      rig.queue.settle();
+    else if (by == std::string_view("the next"))
+      rig.read_soon(8192, 4096);
+    else if (by == std::string_view("a send"))
+      rig.send(0);
+    else
+      rig.send_now(0);
+    std::fill_n(rig.disk.begin(), 4096, std::uint8_t{2});
+    rig.send(1 << 20);
+    const std::vector<Data> received = rig.received();
+    ASSERT_GE(received.size(), 2U) << by;
+    EXPECT_EQ(received[0], Data(4096, 1)) << by;
+    EXPECT_EQ(received[1], Data(10, 7)) << by;
+  }
+}
+
+TEST(TxQueue, WhatIsDroppedIsNotCopiedAnyMore) {
+  Rig rig(1);
+  rig.queue.set_digests(false, true);
+  rig.read_soon(0, 4096);
+  rig.queue.clear();
+  const auto another = rig.chunks.take();  // the memory that the copy had been meant for
+  std::fill_n(another.get(), TxChunkPool::chunk_bytes, std::uint8_t{0});
+  rig.queue.settle();
+  EXPECT_EQ(std::count(another.get(), another.get() + TxChunkPool::chunk_bytes, 0), TxChunkPool::chunk_bytes);
+  EXPECT_TRUE(rig.queue.empty());
+}
+
 TEST(TxQueue, DigestsAreRightWhateverChangesAndHoweverLittleIsTaken) {
   for (std::uint32_t seed = 0; seed < (PERILUNE_SANITIZED ? 300u : 3000u); ++seed) {
     Rig rig(seed);
@@ -147,10 +192,12 @@ TEST(TxQueue, DigestsAreRightWhateverChangesAndHoweverLittleIsTaken) {
     rig.queue.set_digests(rig.header_digest, true);
     for (int step = 0; step < 60; ++step) {
       const std::uint64_t most = rig.below(3) == 0 ? rig.below(100) : rig.below(60000);
-      switch (rig.below(4)) {
+      switch (rig.below(6)) {
         case 0: rig.read(rig.below(10000), rig.below(4200), 1 + rig.below(49000)); break;
         case 1: rig.answer(rig.below(300)); break;
         case 2: rig.send_now(most); break;
+        case 3: rig.read_soon(rig.below(10000), 1 + rig.below(16384)); break;
+        case 4: rig.queue.settle(); break;
         default: rig.send(most); break;
       }
     }
@@ -178,6 +225,9 @@ TEST(TxQueue, WithoutWritesEveryByteIsThatOfTheDisk) {
       const std::uint32_t length = 1 + rig.below(49000);
       rig.read(at, rig.below(4200), length);
       wanted.emplace_back(rig.disk.begin() + at, rig.disk.begin() + at + length);
+      const std::uint32_t shorter = std::min(length, TxQueue::max_placed_bytes);
+      rig.read_soon(at, shorter);
+      wanted.emplace_back(rig.disk.begin() + at, rig.disk.begin() + at + shorter);
       rig.below(2) == 0 ? rig.send(rig.below(60000)) : rig.send_now(rig.below(60000));
     }
     while (!rig.queue.empty()) rig.below(2) == 0 ? rig.send(1 << 20) : rig.send_now(1 << 20);

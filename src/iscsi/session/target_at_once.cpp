@@ -53,6 +53,7 @@ bool TargetConnection::answer_at_once(Bytes& input) {
       crypto::crc32c(crypto::crc32c_start, {data, covered}) != crypto::load_digest(data + covered)) {
     return false;
   }
+  if (writes) tx_.settle();  // what has been read is from before it
   const WholeTransfer transfer{load_be64(bhs + 8), bhs + 32, data, bytes, writes};
   const AtOnce at_once = session_.host_.transfer_at_once(session_, transfer);
   std::uint8_t* placed = nullptr;
@@ -78,11 +79,14 @@ bool TargetConnection::answer_at_once(Bytes& input) {
   number(pdu);
   std::uint8_t* const answer = placed != nullptr ? placed : tx_.header_place();
   pdu.encode(answer);
-  if (placed == nullptr) {
-    const iovec lent{at_once.memory, bytes};
-    tx_.push(answer, {&lent, 1}, 0, bytes, params_.data_digest ? nullptr : &lent_);
-  } else {
+  if (placed != nullptr) {
     tx_.push_placed(answer, bytes);
+  } else if (params_.data_digest) {
+    tx_.push_soon(answer, at_once.memory, bytes);
+  } else {
+    begin_fetch(at_once.memory);
+    const iovec lent{at_once.memory, bytes};
+    tx_.push(answer, {&lent, 1}, 0, bytes, &lent_);
   }
   session_.stats_.bytes_read += bytes;
   ++session_.stats_.data_in_pdus;

@@ -240,6 +240,27 @@ TEST(AtOnce, WhatTheHostDeclinesComesAsACommand) {
 }
 
 // A logout of one connection of two waits for the end of a task; meanwhile nothing new is served there.
+TEST(AtOnce, UnderADigestAReadHasItsDataWhenTheInputIsTaken) {
+  ConnectionParams params;
+  params.data_digest = true;
+  Side side({}, params);
+  ScsiCommand pdu;
+  pdu.read = true;
+  pdu.expected_data_transfer_length = 512;
+  pdu.cmd_sn = CmdSn(1);
+  pdu.cdb[0] = 0x28;
+  pdu.cdb[8] = 1;
+  std::uint8_t bhs[bhs_bytes];
+  pdu.encode(bhs);
+  const std::vector<std::uint8_t> before(side.host.disk.begin(), side.host.disk.begin() + 512);
+  ASSERT_TRUE(side.connection->feed(bhs));
+  ASSERT_EQ(side.host.at_once, 1);
+  std::fill_n(side.host.disk.begin(), 512, std::uint8_t{0xee});
+  const std::vector<std::uint8_t> wire = side.output();
+  ASSERT_EQ(wire.size(), bhs_bytes + 512 + 4U);
+  EXPECT_TRUE(std::equal(before.begin(), before.end(), wire.begin() + bhs_bytes));
+}
+
 TEST(AtOnce, NothingIsServedBehindALogout) {
   SessionParams session_params;
   session_params.max_connections = 2;

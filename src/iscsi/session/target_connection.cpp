@@ -61,6 +61,7 @@ bool TargetConnection::feed(Bytes input) {
   for (;;) {
     if (decoder_.idle()) {
       while (may_be_fast(input) && answer_at_once(input)) {}
+      tx_.settle();
     }
     switch (decoder_.next(input)) {
       case PduDecoder::Event::need_more:
