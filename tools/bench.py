@@ -199,15 +199,13 @@ def run(args):
     network = machine.own_network(args.congestion)
     if args.favour:
         h.start = machine.favour(h.start)
-    disk_core = machine.core_of_disk(args.disk_folder)
-    cores = machine.Cores(servers.round_trip, args.patience, disk_core)
+    cores = machine.Cores(servers.round_trip, args.patience)
     if not cores.two:
         h.say("only one core: server and client share it, absolute figures mean little")
     record = {"machine": machine.describe(), "network": network, "rounds": args.rounds, "seconds": args.seconds,
               "client_wait": args.client_wait, "size_mib": args.size_mib, "workloads": {}, "calls": {}, "extras": {}}
     h.say(f"{record['machine']['cpu']}, Linux {record['machine']['kernel']}, load {record['machine']['load']:.1f}; {network}; "
-          f"clients {args.client_wait}; {args.rounds} rounds of {args.seconds:g} s"
-          + (f"; servers, and fio, on core {disk_core}, which takes the interrupts of the disk" if disk_core is not None else ""))
+          f"clients {args.client_wait}; {args.rounds} rounds of {args.seconds:g} s")
     with contextlib.ExitStack() as stack:
         arena = servers.Arena(stack, cores, args.size_mib << 20, args.client_wait, args.disk_folder)
         folder = h.temp_dir(stack)

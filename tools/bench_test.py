@@ -92,29 +92,6 @@ class Turns(unittest.TestCase):
             self.assertEqual(machine.Cores(lambda *_: self.fail(), 60).settled(lambda: "turn"), "turn")
 
 
-class DiskCore(unittest.TestCase):
-    """Servers run where the disk's interrupts go, if they all go to one core."""
-
-    def test_the_core_with_nearly_all_of_them(self):
-        self.assertEqual(machine.busiest({0: 5, 1: 1000}, {0: 25, 1: 1200}, 200), 1)
-
-    def test_nobody_can_tell_where_they_are_spread_or_few(self):
-        self.assertIsNone(machine.busiest({0: 5, 1: 1000}, {0: 105, 1: 1100}, 200))
-        self.assertIsNone(machine.busiest({0: 5, 1: 1000}, {0: 5, 1: 1010}, 200))
-        self.assertIsNone(machine.busiest({}, {}, 200))
-
-    def test_devices_are_counted_and_the_processors_own_are_not(self):
-        text = "           CPU0       CPU1\n 24:          1          0  edge\n120:         10         20  edge\nLOC:  30174755   28180937  timer\n"
-        with mock.patch("pathlib.Path.read_text", return_value=text):
-            self.assertEqual(machine.interrupts(), {0: 11, 1: 20})
-
-    def test_that_core_is_the_servers(self):
-        with mock.patch.object(machine.Cores, "CALIBRATION_SECONDS", 0), mock.patch("os.sched_getaffinity", return_value={0, 1}):
-            for first, server, client in (None, 0, 1), (0, 0, 1), (1, 1, 0), (7, 0, 1):
-                cores = machine.Cores(lambda *_: 100, 60, first)
-                self.assertEqual((cores.server[-1], cores.client[-1]), (server, client))
-
-
 class Goals(unittest.TestCase):
     def verdicts(self, name, rows):
         return {text.split(": ")[1]: met for text, met in report.goals(workload(name), rows)}

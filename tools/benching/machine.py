@@ -2,7 +2,6 @@
 """The machine as the bench sees it: which core for whom, a network of its own, and what a process has used."""
 import ctypes
 import fcntl
-import mmap
 import os
 import pathlib
 import platform
@@ -12,7 +11,6 @@ import socket
 import statistics
 import struct
 import subprocess
-import tempfile
 import time
 
 CLONE_NEWNET = 0x40000000
@@ -28,10 +26,9 @@ class Cores:
 
     CALIBRATION_SECONDS, ALIKE = 3, 1.6
 
-    def __init__(self, round_trip, patience, first=None):
-        """round_trip(core, core) -> nanoseconds; patience: seconds in all for waiting and for turns that do not count; first:
-        the server's core, if it matters."""
-        cores = sorted(os.sched_getaffinity(0), key=lambda core: (core != first, core))
+    def __init__(self, round_trip, patience):
+        """round_trip(core, core) -> nanoseconds; patience: seconds in all for waiting and for turns that do not count."""
+        cores = sorted(os.sched_getaffinity(0))
         self.two = len(cores) > 1
         self.server = ["taskset", "-c", cores[0]] if self.two else []
         self.client = ["taskset", "-c", cores[1]] if self.two else []
@@ -70,37 +67,6 @@ class Cores:
                 self.odd += 1
                 return result
             self.taken_again += 1
-
-
-def interrupts():
-    """core -> interrupts of devices so far."""
-    lines = pathlib.Path("/proc/interrupts").read_text().splitlines()
-    cores = [int(name.removeprefix("CPU")) for name in lines[0].split()]
-    rows = [line.split()[1:len(cores) + 1] for line in lines[1:] if re.match(r"\s*\d+:", line)]
-    return {core: sum(int(row[i]) for row in rows) for i, core in enumerate(cores)}
-
-
-def core_of_disk(folder, reads=200):
-    """The core that takes the interrupts of the disk below folder, or None where several do, or nobody can tell. A disk with one
-    queue has one; whoever waits for that disk on another core is woken from there, fio as well as a target."""
-    with tempfile.TemporaryFile(dir=folder) as file, mmap.mmap(-1, 4096) as page:
-        try:
-            file.write(bytes(1 << 20))
-            os.fsync(file.fileno())
-            fcntl.fcntl(file, fcntl.F_SETFL, os.O_RDWR | os.O_DIRECT)
-            before = interrupts()
-            for i in range(reads):
-                os.preadv(file.fileno(), [page], i % 256 * 4096)
-            return busiest(before, interrupts(), reads)
-        except OSError:  # a file system without direct I/O
-            return None
-
-
-def busiest(before, after, events):
-    """The core that has most of at least so many interrupts more than before, or None."""
-    more = sorted((after[core] - before[core], core) for core in after if core in before)
-    others = sum(count for count, _ in more[:-1])
-    return more[-1][1] if more and more[-1][0] >= max(events // 2, 3 * others) else None
 
 
 def own_network(congestion):
