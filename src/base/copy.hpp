@@ -23,7 +23,7 @@ inline void settle_copies() noexcept {
 }
 
 // Memory that is copied in a moment begins to come into the caches. Only its first lines: fetching on from
-// there is what the processor does by itself, but not before it has missed them.
+// there is what the processor does by itself, but not before it has missed them. Never faults. Any thread.
 inline void begin_fetch(const void* memory) noexcept {
   __builtin_prefetch(memory);
   __builtin_prefetch(static_cast<const char*>(memory) + 64);

@@ -14,6 +14,12 @@ namespace {
 
 constexpr std::size_t padding(std::uint32_t data_length) { return (4 - data_length % 4) % 4; }
 
+// Behind the padding at `trailer`, which is in it; `crc`: of the data.
+void store_data_digest(std::uint8_t* trailer, std::uint32_t data_length, std::uint32_t crc) noexcept {
+  const std::size_t pad = padding(data_length);
+  crypto::store_digest(trailer + pad, crypto::crc32c(crc, {trailer, pad}));
+}
+
 // Walks `length` bytes of `memory` after `skip`, calling visit(pointer, bytes).
 template <class Visit>
 void walk(std::span<const iovec> memory, std::uint64_t skip, std::uint64_t length, Visit visit) {
@@ -110,7 +116,7 @@ std::uint8_t* TxQueue::put_trailer(std::uint32_t data_length, std::uint32_t crc)
   const std::size_t trailer = pad + (data_digest_ ? digest_bytes : 0);
   std::uint8_t* at = room(trailer);
   std::memset(at, 0, pad);
-  if (data_digest_) crypto::store_digest(at + pad, crypto::crc32c(crc, {at, pad}));
+  if (data_digest_) store_data_digest(at, data_length, crc);
   append_chunk_bytes(at, trailer);
   return at;
 }
@@ -176,16 +182,14 @@ void TxQueue::push_soon(const std::uint8_t* bhs, const std::uint8_t* source, std
   append_chunk_bytes(to, length);
   std::uint8_t* const trailer = has_trailer(length) ? put_trailer(length, 0) : nullptr;
   begin_fetch(source);
-  settle();
+  copy_pending();
   soon_ = {source, to, trailer, length};
 }
 
 void TxQueue::copy_soon() noexcept {
   std::memcpy(soon_.to, soon_.source, soon_.length);
   if (data_digest_) {
-    const std::size_t pad = padding(soon_.length);
-    const std::uint32_t crc = crypto::crc32c(0, {soon_.to, soon_.length});
-    crypto::store_digest(soon_.trailer + pad, crypto::crc32c(crc, {soon_.trailer, pad}));
+    store_data_digest(soon_.trailer, soon_.length, crypto::crc32c(0, {soon_.to, soon_.length}));
   }
   soon_.length = 0;
 }
@@ -230,7 +234,7 @@ void TxQueue::refer_to(std::uint8_t* at, std::size_t bytes, TxHold& hold) {
 
 // Up to where the data of a late PDU may change. Where that is the front, it is copied.
 std::size_t TxQueue::gather(std::span<iovec> out) noexcept {
-  settle();
+  copy_pending();
   if (has_late() && late_[first_late_].summed == popped_) {
     copy_pieces(late_[first_late_], popped_, late_[first_late_].behind);
     ++first_late_;
@@ -246,7 +250,7 @@ std::size_t TxQueue::gather(std::span<iovec> out) noexcept {
 }
 
 std::size_t TxQueue::gather_for_now(std::span<iovec> out) noexcept {
-  settle();
+  copy_pending();
   std::size_t count = 0;
   std::size_t bytes = 0;
   std::size_t late = first_late_;
@@ -267,8 +271,7 @@ std::size_t TxQueue::gather_for_now(std::span<iovec> out) noexcept {
 void TxQueue::sum(Late& late, const Piece& piece) noexcept {
   late.crc = crypto::crc32c(late.crc, {piece.at, piece.bytes});
   if (++late.summed != late.behind) return;
-  const std::size_t pad = padding(late.length);
-  crypto::store_digest(late.trailer + pad, crypto::crc32c(late.crc, {late.trailer, pad}));
+  store_data_digest(late.trailer, late.length, late.crc);
 }
 
 // To where nobody changes them.

@@ -96,10 +96,10 @@ class TxQueue {
   void push(const std::uint8_t* bhs, Bytes data);
   // With the data that is at data_place(bhs).
   void push_placed(const std::uint8_t* bhs, std::uint32_t length);
-  // With a copy of the data (up to max_placed_bytes) at `source`, made by the next push_soon(), send or
-  // settle(), and not before: meanwhile it can come from cold memory. Until then it has to be there.
+  // With a copy of the data (1 to max_placed_bytes bytes) at `source`, made by the next push_soon(), send or
+  // copy_pending(), and not before: meanwhile it can come from cold memory. Until then it has to be there.
   void push_soon(const std::uint8_t* bhs, const std::uint8_t* source, std::uint32_t length);
-  void settle() noexcept {
+  void copy_pending() noexcept {
     if (soon_.length != 0) copy_soon();
   }
   // With a data segment of `length` bytes found in `memory` after `skip` bytes: copied when small, else

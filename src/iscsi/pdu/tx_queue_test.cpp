@@ -149,15 +149,15 @@ TEST(TxQueue, WhatOneSendLeavesIsCopiedAndTheRestIsNot) {
 }
 
 TEST(TxQueue, WhatIsCopiedSoonIsThatOfTheMomentWhenItIs) {
-  for (const char* const by : {"settle", "the next", "a send", "a send that is over at once"}) {
+  for (const char* const by : {"copy_pending", "the next", "a send", "a send that is over at once"}) {
     Rig rig(1);
     rig.writes = false;
     rig.queue.set_digests(false, true);
     rig.read_soon(0, 4096);
     rig.answer(10);
     std::fill_n(rig.disk.begin(), 4096, std::uint8_t{1});
-    if (by == std::string_view("settle"))
-      rig.queue.settle();
+    if (by == std::string_view("copy_pending"))
+      rig.queue.copy_pending();
     else if (by == std::string_view("the next"))
       rig.read_soon(8192, 4096);
     else if (by == std::string_view("a send"))
@@ -180,7 +180,7 @@ TEST(TxQueue, WhatIsDroppedIsNotCopiedAnyMore) {
   rig.queue.clear();
   const auto another = rig.chunks.take();  // the memory that the copy had been meant for
   std::fill_n(another.get(), TxChunkPool::chunk_bytes, std::uint8_t{0});
-  rig.queue.settle();
+  rig.queue.copy_pending();
   EXPECT_EQ(std::count(another.get(), another.get() + TxChunkPool::chunk_bytes, 0), TxChunkPool::chunk_bytes);
   EXPECT_TRUE(rig.queue.empty());
 }
@@ -197,7 +197,7 @@ TEST(TxQueue, DigestsAreRightWhateverChangesAndHoweverLittleIsTaken) {
         case 1: rig.answer(rig.below(300)); break;
         case 2: rig.send_now(most); break;
         case 3: rig.read_soon(rig.below(10000), 1 + rig.below(16384)); break;
-        case 4: rig.queue.settle(); break;
+        case 4: rig.queue.copy_pending(); break;
         default: rig.send(most); break;
       }
     }

@@ -53,7 +53,7 @@ bool TargetConnection::answer_at_once(Bytes& input) {
       crypto::crc32c(crypto::crc32c_start, {data, covered}) != crypto::load_digest(data + covered)) {
     return false;
   }
-  if (writes) tx_.settle();  // what has been read is from before it
+  if (writes) tx_.copy_pending();  // what has been read is from before it
   const WholeTransfer transfer{load_be64(bhs + 8), bhs + 32, data, bytes, writes};
   const AtOnce at_once = session_.host_.transfer_at_once(session_, transfer);
   std::uint8_t* placed = nullptr;

@@ -239,7 +239,6 @@ TEST(AtOnce, WhatTheHostDeclinesComesAsACommand) {
   EXPECT_EQ(side.output().size(), bhs_bytes + 512);
 }
 
-// A logout of one connection of two waits for the end of a task; meanwhile nothing new is served there.
 TEST(AtOnce, UnderADigestAReadHasItsDataWhenTheInputIsTaken) {
   ConnectionParams params;
   params.data_digest = true;
@@ -261,6 +260,7 @@ TEST(AtOnce, UnderADigestAReadHasItsDataWhenTheInputIsTaken) {
   EXPECT_TRUE(std::equal(before.begin(), before.end(), wire.begin() + bhs_bytes));
 }
 
+// A logout of one connection of two waits for the end of a task; meanwhile nothing new is served there.
 TEST(AtOnce, NothingIsServedBehindALogout) {
   SessionParams session_params;
   session_params.max_connections = 2;

@@ -61,7 +61,7 @@ bool TargetConnection::feed(Bytes input) {
   for (;;) {
     if (decoder_.idle()) {
       while (may_be_fast(input) && answer_at_once(input)) {}
-      tx_.settle();
+      tx_.copy_pending();
     }
     switch (decoder_.next(input)) {
       case PduDecoder::Event::need_more:
