@@ -79,11 +79,11 @@ def measure(args, arena, workload, folder):
     rounds = args.rounds_asked or (7 if workload.group == "disk" else args.rounds)
     for number in range(rounds):
         shift = number % len(names) if names else 0
-        for name in turn_order(workload, names, shift):
+        for name in names[shift:] + names[:shift]:
             if name in lost:
                 continue
             progress(f"{workload.name}: round {number + 1} of {rounds}, {name}")
-            if uses_disk(workload, name) and arena.available("fio"):
+            if workload.group == "disk" and arena.available("fio"):
                 arena["fio"].run(workload, SPENT_SECONDS)
             try:
                 results[name].append(arena[name].run(workload, args.seconds))
@@ -101,16 +101,6 @@ def measure(args, arena, workload, folder):
             calls[name] = servers.calls_per_io(arena[name], workload, folder)
     progress("")
     return results, calls
-
-
-def uses_disk(workload, name):
-    return workload.group == "disk" and name.split()[0] not in ("ceiling", "sockets")
-
-
-def turn_order(workload, names, shift):
-    """The names, rotated. On the disk whoever does not use it comes first, for a disk that rests may save up for a burst."""
-    rotated = names[shift:] + names[:shift]
-    return sorted(rotated, key=lambda name: uses_disk(workload, name)) if workload.group == "disk" else rotated
 
 
 def progress(text):

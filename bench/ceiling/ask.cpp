@@ -66,13 +66,14 @@ class Connection {
         probe_(probe),
         block_(first_block),
         requests_(std::min(depth, max_requests)),
-        begun_(depth),
+        begun_(depth, not_asked),
         iov_(3 * requests_.size()) {
+    for (unsigned tag = 0; tag < depth; ++tag) free_tags_.push_back(tag);
     open();
   }
   ~Connection() { ::close(fd_); }
 
-  [[nodiscard]] bool quiet() const noexcept { return outstanding_ == 0 && !sending(); }
+  [[nodiscard]] bool quiet() const noexcept { return free_tags_.size() == depth_ && !sending(); }
   // False: the other end is not what it should be.
   bool on_ready(std::uint32_t events) {
     if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0 && !receive()) return false;
@@ -85,6 +86,7 @@ class Connection {
 
  private:
   static constexpr unsigned max_requests = 256;  // in one send
+  static constexpr std::int64_t not_asked = -1;
   struct Request {
     Header header;
     std::uint8_t header_digest[digest_bytes];
@@ -100,6 +102,11 @@ class Connection {
   }
   [[nodiscard]] bool sending() const noexcept { return gone_ < iovs_; }
 
+  // Of the answer to any request that is asked now.
+  [[nodiscard]] std::uint32_t due_bytes() const noexcept {
+    if (run_.options.logins) return exchanges_ == 0 ? login_answer_bytes : 0;
+    return run_.options.writes ? 0 : run_.options.block_bytes;
+  }
   std::uint64_t choose_offset() noexcept {
     const AskOptions& options = run_.options;
     const std::uint64_t blocks = options.disk_bytes / options.block_bytes;
@@ -115,9 +122,11 @@ class Connection {
     const AskOptions& options = run_.options;
     Header& header = request.header;
     header.magic = options.digests ? header_magic_with_digests : header_magic;
-    header.tag = next_tag_++;
+    header.tag = free_tags_.back();
+    free_tags_.pop_back();
+    begun_[header.tag] = run_.now;
     if (options.logins) {
-      const bool login = header.tag == 0;  // the first of a connection; the second is the logout
+      const bool login = exchanges_ == 0;  // the first of a connection; the second is the logout
       if (login) login_begun_ = run_.now;
       header.in_bytes = login ? login_request_bytes : 0;
       header.out_bytes = login ? login_answer_bytes : 0;
@@ -146,7 +155,6 @@ class Connection {
         for (unsigned i = 0; i < count; ++i) {
           requests_[i] = {};
           prepare(requests_[i]);
-          begun_[(first_ + outstanding_++) % depth_] = run_.now;
         }
       }
       msghdr message{};
@@ -222,11 +230,11 @@ class Connection {
     Header header;
     std::memcpy(&header, taken_.data(), sizeof header);
     if (header.magic != (run_.options.digests ? header_magic_with_digests : header_magic) ||
-        header.tag != due_tag_)
+        header.tag >= depth_ || begun_[header.tag] == not_asked || header.out_bytes != due_bytes())
       return false;
     if (run_.options.digests && load_digest(taken_.data() + sizeof header) != crc32c_bhs(taken_.data()))
       return false;
-    ++due_tag_;
+    tag_ = header.tag;
     left_ = header.out_bytes;
     crc_ = crc32c_start;
     stage_ = Stage::payload;
@@ -234,12 +242,12 @@ class Connection {
   }
   bool answered() {
     stage_ = Stage::header;
-    const std::int64_t begun = run_.options.logins ? login_begun_ : begun_[first_ % depth_];
-    ++first_;
-    --outstanding_;
+    const std::int64_t begun = run_.options.logins ? login_begun_ : begun_[tag_];
+    begun_[tag_] = not_asked;
+    free_tags_.push_back(tag_);
     ++wanted_;
     if (run_.options.logins) {
-      if (due_tag_ != 2) return true;
+      if (++exchanges_ != 2) return true;
       again();
     }
     if (!probe_) ++run_.ios_all;
@@ -253,8 +261,7 @@ class Connection {
   void again() {
     ::close(fd_);
     open();
-    next_tag_ = due_tag_ = 0;
-    first_ = 0;
+    exchanges_ = 0;
     gone_ = iovs_ = 0;
   }
 
@@ -265,13 +272,15 @@ class Connection {
   bool probe_;
   std::uint64_t block_;
   std::vector<Request> requests_;
-  std::vector<std::int64_t> begun_;
+  std::vector<std::int64_t> begun_;  // by tag: when it was asked
+  std::vector<std::uint32_t> free_tags_;
   std::vector<iovec> iov_;
   std::size_t iovs_ = 0, gone_ = 0;
-  std::size_t wanted_ = 0, outstanding_ = 0, first_ = 0;
+  std::size_t wanted_ = 0;
   std::int64_t login_begun_ = 0;
   bool blocked_ = false;
-  std::uint32_t next_tag_ = 0, due_tag_ = 0;
+  unsigned exchanges_ = 0;  // of a login
+  std::uint32_t tag_ = 0;   // of the answer that is being taken
   Stage stage_ = Stage::header;
   std::uint32_t left_ = 0, crc_ = 0;
   std::size_t have_ = 0;

@@ -7,8 +7,8 @@
 //   ceiling distance prints the nanoseconds that a word takes to another processor and back
 //
 // --help has their options. serve --disk 0 (the default) answers from one warm buffer and forgets what is
-// written; --disk N moves payloads from and to their places in N bytes of memory. The disks of both ends must
-// agree when it is not 0.
+// written; --disk N moves payloads from and to their places in N bytes of memory, --file from and to those of
+// a file. The disks of both ends must agree when it is not 0.
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <string>
@@ -26,13 +26,16 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
 
   std::size_t disk_bytes = 0;
-  std::string engine = "epoll";
+  std::string engine = "epoll", file;
   std::uint16_t port = 0;
   bool serve_spins = false;
   CLI::App* serve = app.add_subcommand("serve", "answer until the process is ended");
   serve->add_option("--engine", engine, "epoll or uring")->check(CLI::IsMember({"epoll", "uring"}));
   serve->add_option("--port", port, "0: any");
   serve->add_option("--disk", disk_bytes, "bytes of memory to serve; 0: one warm buffer");
+  serve->add_option("--file", file, "a file to serve past the page cache, by io_uring; without digests")
+      ->check(CLI::ExistingFile)
+      ->excludes("--disk", "--engine");
   serve->add_flag("--spin", serve_spins, "never sleep");
 
   AskOptions ask_options;
@@ -82,10 +85,17 @@ int main(int argc, char** argv) {
     return ask(ask_options);
   }
   const Waiting waiting = serve_spins ? Waiting::spin : Waiting::sleep;
-  Disk disk(disk_bytes);
   const int listener = listen_on_loopback(port);
-  std::printf("listening %u\n", local_port(listener));
-  std::fflush(stdout);
+  const auto listening = [listener] {
+    std::printf("listening %u\n", local_port(listener));
+    std::fflush(stdout);
+  };
+  if (!file.empty()) {
+    listening();
+    serve_file(listener, file.c_str(), waiting);
+  }
+  Disk disk(disk_bytes);
+  listening();
   if (engine == "uring") serve_uring(listener, disk, waiting);
   serve_epoll(listener, disk, waiting);
 }

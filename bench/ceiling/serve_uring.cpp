@@ -1,16 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // The responder on io_uring: one-shot receives and gather sends, submitted and waited for in one call per
 // turn.
-#include <liburing.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <array>
-#include <cerrno>
-#include <cstring>
 #include <vector>
 
 #include "ceiling/responder.hpp"
+#include "ceiling/ring.hpp"
 #include "ceiling/serve.hpp"
 #include "ceiling/tcp.hpp"
 
@@ -45,38 +43,19 @@ class RingConnection {
   bool receiving_ = false, sending_ = false, broken_ = false, probably_empty_ = false;
 };
 
-// What completes is told by the lowest bit of the entry's data: 0 a receive, 1 a send; no pointer at all: the
-// accept.
+// What completes is the accept (no object), a receive or a send of a connection.
+enum : unsigned { receive_kind, send_kind };
+
 class Engine {
  public:
   Engine(int listener, Disk& disk, Waiting waiting) : listener_(listener), waiting_(waiting), disk_(disk) {
-    io_uring_params params{};
-    params.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG |
-                   IORING_SETUP_CQSIZE;
-    params.cq_entries = 16384;
-    const int result = io_uring_queue_init_params(4096, &ring_, &params);
-    if (result != 0) {
-      errno = -result;
-      die("io_uring_setup");
-    }
-    (void)io_uring_register_ring_fd(&ring_);
     accept();
   }
-  [[nodiscard]] io_uring_sqe& entry(void* object, unsigned kind) {
-    io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
-    while (sqe == nullptr) {
-      (void)io_uring_submit(&ring_);
-      sqe = io_uring_get_sqe(&ring_);
-    }
-    pending_data_ = reinterpret_cast<std::uint64_t>(object) | kind;
-    return *sqe;
-  }
-  // The prep functions of liburing clear the entry, so its data is set after them.
-  void aim(io_uring_sqe& sqe) const noexcept { sqe.user_data = pending_data_; }
+  [[nodiscard]] Ring& ring() noexcept { return ring_; }
 
   [[noreturn]] void run() {
     for (;;) {
-      wait();
+      ring_.wait(waiting_);
       dispatch();
       for (RingConnection* connection : touched_) {
         connection->touched = false;
@@ -89,38 +68,24 @@ class Engine {
 
  private:
   void accept() {
-    io_uring_sqe& sqe = entry(nullptr, 0);
+    io_uring_sqe& sqe = ring_.entry();
     io_uring_prep_multishot_accept(&sqe, listener_, nullptr, nullptr, SOCK_CLOEXEC);
-    aim(sqe);
-  }
-  void wait() {
-    if (waiting_ == Waiting::sleep) {
-      (void)io_uring_submit_and_wait(&ring_, 1);
-      return;
-    }
-    if (io_uring_sq_ready(&ring_) != 0) (void)io_uring_submit_and_get_events(&ring_);
-    while (io_uring_cq_ready(&ring_) == 0) {
-      if ((IO_URING_READ_ONCE(*ring_.sq.kflags) & IORING_SQ_TASKRUN) != 0) (void)io_uring_get_events(&ring_);
-      else __builtin_ia32_pause();
-    }
+    aim(sqe, nullptr, receive_kind);
   }
   void dispatch() {
-    io_uring_cqe* cqe = nullptr;
-    unsigned head = 0, count = 0;
-    io_uring_for_each_cqe(&ring_, head, cqe) {
-      ++count;
-      const std::uint64_t data = cqe->user_data;
-      if (data == 0) {
-        if (cqe->res >= 0) touch(*new RingConnection(*this, cqe->res, disk_));
-        if ((cqe->flags & IORING_CQE_F_MORE) == 0) accept();
-        continue;
+    ring_.take_completions([this](const io_uring_cqe& cqe) {
+      auto* const connection = aimed_at<RingConnection>(cqe);
+      if (connection == nullptr) {
+        if (cqe.res >= 0) touch(*new RingConnection(*this, cqe.res, disk_));
+        if ((cqe.flags & IORING_CQE_F_MORE) == 0) accept();
+        return;
       }
-      auto& connection = *reinterpret_cast<RingConnection*>(data & ~std::uint64_t{1});
-      if ((data & 1) != 0) connection.on_sent(cqe->res);
-      else connection.on_received(cqe->res, cqe->flags);
-      touch(connection);
-    }
-    io_uring_cq_advance(&ring_, count);
+      if (kind_of(cqe) == send_kind)
+        connection->on_sent(cqe.res);
+      else
+        connection->on_received(cqe.res, cqe.flags);
+      touch(*connection);
+    });
   }
   void touch(RingConnection& connection) {
     if (!connection.touched) touched_.push_back(&connection);
@@ -130,8 +95,7 @@ class Engine {
   int listener_;
   Waiting waiting_;
   Disk& disk_;
-  io_uring ring_{};
-  std::uint64_t pending_data_ = 0;
+  Ring ring_;
   std::vector<RingConnection*> touched_;
 };
 
@@ -153,14 +117,14 @@ void RingConnection::go_on() {
     send_message_ = msghdr{};
     send_message_.msg_iov = iov.data();
     send_message_.msg_iovlen = iov.size();
-    io_uring_sqe& sqe = engine_.entry(this, 1);
+    io_uring_sqe& sqe = engine_.ring().entry();
     io_uring_prep_sendmsg(&sqe, fd_, &send_message_, MSG_NOSIGNAL | MSG_WAITALL);
-    engine_.aim(sqe);
+    aim(sqe, this, send_kind);
     sending_ = true;
   }
   if (!receiving_ && responder_.wants_bytes()) {
     const std::size_t count = responder_.destination(in_);
-    io_uring_sqe& sqe = engine_.entry(this, 0);
+    io_uring_sqe& sqe = engine_.ring().entry();
     if (count == 1) {
       io_uring_prep_recv(&sqe, fd_, in_[0].iov_base, in_[0].iov_len, 0);
     } else {
@@ -170,7 +134,7 @@ void RingConnection::go_on() {
       io_uring_prep_recvmsg(&sqe, fd_, &receive_message_, 0);
     }
     if (probably_empty_) sqe.ioprio = IORING_RECVSEND_POLL_FIRST;
-    engine_.aim(sqe);
+    aim(sqe, this, receive_kind);
     receiving_ = true;
   }
 }

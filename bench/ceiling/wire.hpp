@@ -3,8 +3,8 @@
 // same I/O, and no protocol. A request is a header of 48 bytes and `in_bytes` of payload, its answer a header
 // and `out_bytes`: a read has no payload in, a write none out. With digests each header is followed by 4
 // bytes of CRC32C, and so is each payload that is not empty; the magic of the first request of a connection
-// says whether it has them. Answers come in the order of the requests. Both ends run on one machine: fields
-// are in its byte order.
+// says whether it has them. Answers come in the order of the requests, from a file in any order. Both ends
+// run on one machine: fields are in its byte order.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The minimal responder answers what was asked, on both engines, with and without digests and a disk behind it; and what
+"""The minimal responder answers what was asked, on both engines, with and without digests and a disk behind it, and over a file; what
 breaks its rules is cut off instead of measured."""
 import json
 import os
@@ -93,6 +93,31 @@ def what_is_written_is_read_back(stack):
             h.fail(f"{engine}: another answer came: {got[:200]!r}")
 
 
+def a_file_is_served_past_the_page_cache(stack):
+    path = h.temp_dir(stack) / "disk"
+    path.write_bytes(os.urandom(DISK))
+    port = serve(stack, "--file", path)
+    data = os.urandom(256 << 10)  # received straight to its place; the block before it through the staging
+    sent = request(in_bytes=4096, offset=8192) + data[:4096] + request(in_bytes=len(data), offset=1 << 20) + data
+    if len(talk(port, sent, 96)) != 96:
+        h.fail("a write was not answered")
+    kept = path.read_bytes()
+    if kept[8192:12288] != data[:4096] or kept[1 << 20:(1 << 20) + len(data)] != data:
+        h.fail("what was written is not in the file")
+    if talk(port, request(out_bytes=len(data), offset=1 << 20), 48 + len(data))[48:] != data:
+        h.fail("other bytes were read")
+    for rw, block, sessions, depth in (("randread", 4096, 4, 32), ("randwrite", 4096, 4, 32), ("read", 262144, 1, 8),
+                                       ("write", 262144, 1, 8)):
+        got = ask(port, "--rw", rw, "--bs", block, "--sessions", sessions, "--depth", depth, ios=1000)
+        if got["ios"] < 1000:
+            h.fail(f"{rw}: {got}")
+    for name, sent in (("digests", request(out_bytes=512, magic=MAGIC_WITH_DIGESTS)), ("nothing", request()),
+                       ("too long", request(out_bytes=(256 << 10) + 512)),
+                       ("beyond the file", request(out_bytes=4096, offset=DISK - 512))):
+        if talk(port, sent, 1) != b"":
+            h.fail(f"{name}: answered")
+
+
 def broken_rules_end_the_connection(stack):
     port = serve(stack, "--disk", DISK)
     for name, sent in (("magic", request(magic=1)), ("too long", request(out_bytes=(4 << 20) + 1)),
@@ -118,5 +143,6 @@ def a_wrong_answer_is_not_measured(stack):
         h.fail(f"measured all the same: {done}")
 
 
-h.main(every_engine_answers_every_kind, a_probe_is_told_apart, logins_connect_anew, what_is_written_is_read_back,
-       broken_rules_end_the_connection, a_wrong_answer_is_not_measured)
+h.main(every_engine_answers_every_kind, a_probe_is_told_apart, a_distance_is_measured_between_two_processors_of_ours,
+       logins_connect_anew, what_is_written_is_read_back, a_file_is_served_past_the_page_cache, broken_rules_end_the_connection,
+       a_wrong_answer_is_not_measured)

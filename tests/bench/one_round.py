@@ -26,10 +26,10 @@ def children_of(pid):
 
 def a_round_has_every_figure(stack):
     folder = h.temp_dir(stack)
-    h.run([*BENCH, "--only", "^4k randread 1x32( crc32c)?$|^256k write 1x8$|beside a probe|on tmpfs", "--contestants", "ceiling|perilune",
+    h.run([*BENCH, "--only", "^4k randread 1x32( crc32c)?$|^256k write 1x8$|beside a probe|on tmpfs|^256k read 1x8 on disk$", "--contestants", "ceiling|perilune",
            "--json", folder / "json", "--plot", folder / "svg"], timeout=200)
     record = json.loads((folder / "json").read_text())
-    if len(record["workloads"]) != 8:
+    if len(record["workloads"]) != 9:
         h.fail(f"ran {list(record['workloads'])}")
     for name, results in record["workloads"].items():
         for who, runs in results.items():

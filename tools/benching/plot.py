@@ -16,7 +16,7 @@ def rows_of(record):
     """[(workload, ceiling IOPS, [(share of it, IOPS, colour)])] for every workload that has a ceiling."""
     rows = []
     for name, results in record["workloads"].items():
-        ceiling = report.best(results, work.CEILINGS)
+        ceiling = report.best(results, work.MEASURES)
         if not ceiling:
             continue
         bars = []

@@ -54,7 +54,7 @@ HEADER = (f"{'':22}{'IOPS':>11}{'MiB/s':>8}{'+-%':>5}{'x ceil':>8}{'x tgtd':>8}{
 
 def table(name, rows, calls):
     """The lines of one workload. us/IO, busy: the server's processor; client: the client's share of its core."""
-    ceiling, tgtd = best(rows, work.CEILINGS), best(rows, BETTER_TGTD + ("tgtd disk rdwr", "tgtd disk aio"))
+    ceiling, tgtd = best(rows, work.MEASURES), best(rows, BETTER_TGTD + ("tgtd disk rdwr", "tgtd disk aio"))
     lines = [f"{name}"]
     for who, runs in rows.items():
         iops = median(runs, "iops")
@@ -76,7 +76,7 @@ def markdown(record):
     """The rows of ours as a table: the server that the row is about, as it is delivered."""
     lines = ["| work | IOPS | x ceiling | x the better tgtd | p50, p99 us | server us/IO | calls/IO |", "|---|---|---|---|---|---|---|"]
     for name, rows in record["workloads"].items():
-        ceiling, tgtd = (best(rows, names) for names in (work.CEILINGS, ("tgtd disk rdwr", "tgtd disk aio") if name.endswith("on disk")
+        ceiling, tgtd = (best(rows, names) for names in (work.MEASURES, ("tgtd disk rdwr", "tgtd disk aio") if name.endswith("on disk")
                                                          else BETTER_TGTD))
         for who in ("perilune", "perilune tmpfs", "perilune disk", "perilune disk both"):
             if who not in rows:
@@ -142,13 +142,13 @@ def digest_goals(w, rows):
 
 
 def disk_goal(w, rows):
-    limits = [value for value in (best(rows, ["fio"]), best(rows, work.CEILINGS)) if value]
-    if limits:
-        lower = "fio" if limits[0] == min(limits) and "fio" in rows else "ceiling"
-        others = ["fio"] if lower == "fio" else work.CEILINGS
-        # One at a time, who sleeps for an answer over the wire waits longer than fio does for the disk.
-        ours, text = ("perilune disk both", "both ends adaptive, ") if w.lonely else ("perilune disk", "")
-        yield from goal(f"{text}x {lower}", paired(rows, ours, others), 0.90)
+    """Against fio or the responder over the same file, whichever gets less; what the other would ask stands beside it."""
+    # One at a time, who sleeps for an answer over the wire waits longer than fio does for the disk.
+    ours, text, names = (("perilune disk both", "both ends adaptive, ", ["fio"]) if w.lonely else
+                         ("perilune disk", "", ["fio", work.DISK_CEILING]))
+    lower, *higher = sorted((name for name in names if name in rows), key=lambda name: median(rows[name], "iops")) or [None]
+    aside = "".join(f" ({paired(rows, ours, [name]):.2f} of {name})" for name in higher if ours in rows)
+    yield from goal(f"{text}x {lower}", paired(rows, ours, [lower]), 0.90, aside=aside)
 
 
 def goals(w, rows):

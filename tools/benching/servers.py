@@ -14,7 +14,7 @@ import tempfile
 import time
 
 import harness as h
-from benching import machine
+from benching import machine, work
 
 WARM_UP_SECONDS = 0.3
 IQN = "iqn.2026-11.io.perilune:bench"
@@ -81,11 +81,11 @@ class Files:
 
 
 class Ceiling:
-    """The minimal responder and its requester. disk: the bytes of memory behind it; 0: the sockets alone."""
+    """The minimal responder and its requester. words: what is behind it, and the engine."""
 
-    def __init__(self, arena, engine, disk, spin=False):
+    def __init__(self, arena, *words, spin=False):
         self.arena, self.spin = arena, spin
-        command = [*arena.cores.server, CEILING, "serve", "--engine", engine, "--disk", disk, *["--spin"] * spin]
+        command = [*arena.cores.server, CEILING, "serve", *words, *["--spin"] * spin]
         self.process = h.start(command, stdout=subprocess.PIPE, bufsize=0)
         arena.stack.callback(self._end)
         self.port = h.read_line(self.process.stdout, time.monotonic() + 60, "ceiling serve").split()[1]
@@ -302,8 +302,10 @@ class Arena:
 
     def _make(self, name):
         first, *rest = name.split()
+        if name == work.DISK_CEILING:
+            return Ceiling(self, "--file", self._disk_file())
         if first in ("ceiling", "sockets"):
-            return Ceiling(self, rest[0], self.size if first == "ceiling" else 0, spin="spin" in rest)
+            return Ceiling(self, "--engine", rest[0], "--disk", self.size if first == "ceiling" else 0, spin="spin" in rest)
         if first == "fio":
             return Fio(self, self._disk_file())
         if first == "perilune":

@@ -5,6 +5,8 @@ BYTES = {"4k": 4096, "64k": 65536, "256k": 262144}
 
 CEILINGS = ("ceiling epoll", "ceiling uring")
 SPINNING_CEILINGS = ("ceiling epoll spin", "ceiling uring spin")
+DISK_CEILING = "ceiling disk"  # over the file of the rows on disk
+MEASURES = (*CEILINGS, DISK_CEILING)  # those that take part in a row are its measure
 SOCKETS = ("sockets epoll", "sockets uring")  # the same from one warm buffer: the limit of TCP, whatever the disk
 PEERS = ("tgtd rdwr", "tgtd aio", "istgt")
 
@@ -33,10 +35,9 @@ class Workload:
     def contestants(self):
         """Names of servers (servers.py), the measure of the row first."""
         ours = {"ram": "perilune", "tmpfs": "perilune tmpfs", "disk": "perilune disk"}[self.group]
-        names = [*CEILINGS, *SOCKETS]
         if self.group == "disk":
-            return [*names, "fio", ours, *["perilune disk both"] * self.lonely, "tgtd disk rdwr", "tgtd disk aio", "istgt disk"]
-        names.append(ours)
+            return ["fio", DISK_CEILING, ours, *["perilune disk both"] * self.lonely, "tgtd disk rdwr", "tgtd disk aio", "istgt disk"]
+        names = [*CEILINGS, *SOCKETS, ours]
         if self.group == "ram" and self.block == "4k" and self.sessions <= 4:
             names.append("perilune asleep")
             if self.lonely:
