@@ -5,9 +5,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
+
+#include "base/temporary_folder_test.hpp"
 
 namespace perilune::control {
 namespace {
@@ -20,13 +21,6 @@ using config::RecordKind;
 
 class RecordDbTest : public ::testing::Test {
  protected:
-  RecordDbTest() {
-    std::string pattern = (fs::temp_directory_path() / "perilune-db-XXXXXX").string();
-    path_ = ::mkdtemp(pattern.data());
-    db_ = RecordDb(path_.string());
-  }
-  ~RecordDbTest() override { fs::remove_all(path_); }
-
   static Record node(const NodeKey& key) {
     Record record(RecordKind::node);
     key.put_into(record);
@@ -42,8 +36,9 @@ class RecordDbTest : public ::testing::Test {
     std::ofstream(path_ / name) << text;
   }
 
-  fs::path path_;
-  RecordDb db_{"/nonexistent"};
+  TemporaryFolder folder_;
+  fs::path path_ = folder_.path();
+  RecordDb db_{folder_.path()};
 };
 
 const NodeKey disk{"iqn.2026-01.lab:disk", "192.0.2.1", 3260, 1, "default"};

@@ -6,13 +6,13 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <mutex>
 #include <thread>
 
 #include "base/bytes.hpp"
+#include "base/temporary_folder_test.hpp"
 #include "control/client.hpp"
 #include "control/iscsi_error.hpp"
 #include "control/server.hpp"
@@ -24,15 +24,6 @@ namespace fs = std::filesystem;
 
 class ControlSocket : public ::testing::Test {
  protected:
-  ControlSocket() {
-    std::string pattern = (fs::temp_directory_path() / "perilune-sock-XXXXXX").string();
-    folder_ = ::mkdtemp(pattern.data());
-    path_ = (folder_ / "iscsid.sock").string();
-  }
-  ~ControlSocket() override {
-    server_.reset();
-    fs::remove_all(folder_);
-  }
   void serve(ControlServer::Handler handler) {
     auto server = ControlServer::start(path_, std::move(handler));
     ASSERT_TRUE(server) << server.error().message;
@@ -55,8 +46,8 @@ class ControlSocket : public ::testing::Test {
     return all;
   }
 
-  fs::path folder_;
-  std::string path_;
+  TemporaryFolder folder_;
+  std::string path_ = folder_ / "iscsid.sock";
   std::unique_ptr<ControlServer> server_;
 };
 

@@ -17,6 +17,7 @@
 #include <future>
 #include <thread>
 
+#include "base/temporary_folder_test.hpp"
 #include "control/client.hpp"
 #include "control/server.hpp"
 #include "runtime/native/native_loop.hpp"
@@ -29,15 +30,9 @@ using namespace std::chrono_literals;
 
 class ServiceManager : public ::testing::Test {
  protected:
-  ServiceManager() {
-    std::string pattern = (fs::temp_directory_path() / "perilune-manager-XXXXXX").string();
-    folder_ = ::mkdtemp(pattern.data());
-    path_ = (folder_ / "daemon.sock").string();
-  }
   ~ServiceManager() override {
     for (const char* name : {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID"})
       ::unsetenv(name);
-    fs::remove_all(folder_);
   }
   [[nodiscard]] static Fd bound(const std::string& path, int type) {
     sockaddr_un address{};
@@ -48,7 +43,7 @@ class ServiceManager : public ::testing::Test {
     return fd;
   }
   void listen_for_notices() {
-    const std::string path = (folder_ / "notify").string();
+    const std::string path = folder_ / "notify";
     notices_ = bound(path, SOCK_DGRAM);
     ::setenv("NOTIFY_SOCKET", path.c_str(), 1);
   }
@@ -75,8 +70,8 @@ class ServiceManager : public ::testing::Test {
     return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + status;
   }
 
-  fs::path folder_;
-  std::string path_;
+  TemporaryFolder folder_;
+  std::string path_ = folder_ / "daemon.sock";
   Fd notices_;
 };
 
@@ -129,7 +124,7 @@ TEST_F(ServiceManager, PassesASocketThatIsServedAndStays) {
 }
 
 TEST_F(ServiceManager, ThatListensElsewhereIsAnErrorAndNotSilence) {
-  const int code = run_activated((folder_ / "other.sock").string(), [this] {
+  const int code = run_activated(folder_ / "other.sock", [this] {
     const auto server = ControlServer::start(path_, [](Request, std::shared_ptr<Exchange>) {});
     return !server && server.error().message.find(path_) != std::string::npos ? 0 : 1;
   });

@@ -11,6 +11,7 @@
 #include <fstream>
 #include <map>
 
+#include "base/temporary_folder_test.hpp"
 #include "passthrough/probe.hpp"
 #include "passthrough/sysfs.hpp"
 
@@ -113,12 +114,6 @@ TEST(Probe, WhatIsNoLogicalUnitIsRefused) {
 
 class Sysfs : public ::testing::Test {
  protected:
-  void SetUp() override {
-    std::string pattern = (fs::temp_directory_path() / "perilune-sysfs-XXXXXX").string();
-    ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
-    root = pattern;
-  }
-  void TearDown() override { fs::remove_all(root); }
   void put(const std::string& name, const std::string& text) const {
     fs::create_directories((root / name).parent_path());
     std::ofstream(root / name) << text << '\n';
@@ -139,7 +134,8 @@ class Sysfs : public ::testing::Test {
     node.st_rdev = makedev(number_major, number_minor);
     return read_node_info(root.string(), node);
   }
-  fs::path root;
+  TemporaryFolder folder;
+  fs::path root = folder.path();
 };
 
 TEST_F(Sysfs, GenericNodeLeadsToItsDisk) {

@@ -73,7 +73,7 @@ TEST_F(Discovery, OperationsSayWhatMayChange) {
 }
 
 TEST_F(Discovery, NewRecordsTakeTheDefaultsOfTheConfiguration) {
-  std::FILE* conf = std::fopen((folder_ + "/iscsid.conf").c_str(), "w");
+  std::FILE* conf = std::fopen((folder_ / "iscsid.conf").c_str(), "w");
   ASSERT_NE(conf, nullptr);
   std::fputs("node.startup = automatic\nnode.session.auth.username = moon\n", conf);
   std::fclose(conf);

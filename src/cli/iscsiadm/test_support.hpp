@@ -4,14 +4,13 @@
 #pragma once
 
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
-#include <filesystem>
 #include <functional>
 #include <map>
 #include <string>
 #include <vector>
 
+#include "base/temporary_folder_test.hpp"
 #include "cli/iscsiadm/modes.hpp"
 #include "control/iscsi_error.hpp"
 
@@ -61,13 +60,7 @@ struct Outcome {
 
 class ModeTest : public ::testing::Test {
  protected:
-  ModeTest() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "perilune-adm-XXXXXX").string();
-    folder_ = ::mkdtemp(pattern.data());
-    db_ = control::RecordDb(folder_);
-    set_sessions({});
-  }
-  ~ModeTest() override { std::filesystem::remove_all(folder_); }
+  ModeTest() { set_sessions({}); }
 
   // iscsiadm ARGUMENTS...
   Outcome run(std::vector<std::string> arguments) {
@@ -124,8 +117,8 @@ class ModeTest : public ::testing::Test {
     return view;
   }
 
-  std::string folder_;
-  control::RecordDb db_{"/nonexistent"};
+  TemporaryFolder folder_;
+  control::RecordDb db_{folder_.path()};
   FakeDaemon daemon_;
 };
 

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/targetcli/client.hpp"
 
-#include <stdlib.h>
 #include <sys/stat.h>
 
 #include <deque>
-#include <filesystem>
 #include <fstream>
 
 #include <gtest/gtest.h>
 
+#include "base/temporary_folder_test.hpp"
 #include "cli/targetcli/fake_administration_test.hpp"
 
 namespace perilune::cli::targetcli {
@@ -161,18 +160,16 @@ TEST(TargetcliWords, KeepValuesTogether) {
 }
 
 TEST(TargetcliSessionFile, IsOfOneUserAlone) {
-  std::string folder = std::filesystem::temp_directory_path() / "targetcli-XXXXXX";
-  ASSERT_NE(::mkdtemp(folder.data()), nullptr);
-  HomeSessionFile file(folder + "/home");
+  const TemporaryFolder folder;
+  HomeSessionFile file(folder / "home");
   EXPECT_EQ(file.load(), Json::object());
   file.save({{"bookmarks", Json::array()}});
   EXPECT_EQ(file.load(), (Json{{"bookmarks", Json::array()}}));
   struct stat status {};
-  ASSERT_EQ(::stat((folder + "/home/perilune.json").c_str(), &status), 0);
+  ASSERT_EQ(::stat((folder / "home/perilune.json").c_str(), &status), 0);
   EXPECT_EQ(status.st_mode & 0777U, 0600U);
-  std::ofstream(folder + "/home/perilune.json") << "{ damaged";
+  std::ofstream(folder / "home/perilune.json") << "{ damaged";
   EXPECT_EQ(file.load(), Json::object());
-  std::filesystem::remove_all(folder);
 }
 
 }  // namespace

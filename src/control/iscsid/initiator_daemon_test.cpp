@@ -3,15 +3,14 @@
 #include "control/iscsid/initiator_daemon.hpp"
 
 #include <gtest/gtest.h>
-#include <stdlib.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 
 #include <algorithm>
-#include <filesystem>
 #include <future>
 #include <thread>
 
+#include "base/temporary_folder_test.hpp"
 #include "block/open_backstore.hpp"
 #include "config/portal.hpp"
 #include "control/client.hpp"
@@ -35,8 +34,6 @@ class Silence final : public EventLog {
 class InitiatorDaemonTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    std::string pattern = (std::filesystem::temp_directory_path() / "perilune-iscsid-XXXXXX").string();
-    folder_ = ::mkdtemp(pattern.data());
     auto loop = runtime::make_native_loop(runtime::Runtime::automatic, {});
     ASSERT_TRUE(loop) << loop.error().message;
     loop_ = std::move(*loop);
@@ -66,7 +63,6 @@ class InitiatorDaemonTest : public ::testing::Test {
     daemon_.reset();
     target_.reset();
     loop_.reset();
-    if (!folder_.empty()) std::filesystem::remove_all(folder_);
   }
 
   void start_target() {
@@ -96,7 +92,7 @@ class InitiatorDaemonTest : public ::testing::Test {
     ASSERT_EQ(done.get_future().wait_for(std::chrono::seconds(20)), std::future_status::ready);
   }
 
-  [[nodiscard]] std::string socket() const { return folder_ + "/iscsid.sock"; }
+  [[nodiscard]] std::string socket() const { return folder_ / "iscsid.sock"; }
   Reply call(const std::string& op, const Json& args, std::vector<std::string>* lines = nullptr) const {
     auto client = ControlClient::connect(socket());
     if (!client || !client->send(op, args)) return {-1, "no connection", {}};
@@ -144,7 +140,7 @@ class InitiatorDaemonTest : public ::testing::Test {
     return {{"discovery", record_to_json(record)}};
   }
 
-  std::string folder_;
+  TemporaryFolder folder_;
   Silence silence_;
   std::uint16_t port_ = 0;
   std::promise<void> stop_asked_;

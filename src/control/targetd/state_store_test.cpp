@@ -4,11 +4,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <cstdlib>
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/temporary_folder_test.hpp"
 #include "control/targetd/fake_folder_test.hpp"
 
 namespace perilune::control::targetd {
@@ -306,19 +305,13 @@ TEST(StateStore, CompactionIsWantedWhenTheJournalIsLong) {
 
 class LockedFolderTest : public testing::Test {
  protected:
-  LockedFolderTest() {
-    std::string pattern = testing::TempDir() + "perilune-state-XXXXXX";
-    root_ = ::mkdtemp(pattern.data());
-    path_ = root_ + "/state";
-  }
-  ~LockedFolderTest() override { (void)std::system(("rm -rf '" + root_ + "'").c_str()); }
   [[nodiscard]] unsigned mode_of(const std::string& path) const {
     struct stat status {};
     EXPECT_EQ(::lstat(path.c_str(), &status), 0) << path;
     return status.st_mode & 07777;
   }
-  std::string root_;
-  std::string path_;
+  TemporaryFolder root_;
+  std::string path_ = root_ / "state";
 };
 
 TEST_F(LockedFolderTest, KeepsTheStateInFilesOfTheOwnerAlone) {
@@ -349,7 +342,7 @@ TEST_F(LockedFolderTest, IsForOneServer) {
 TEST_F(LockedFolderTest, FollowsNoLink) {
   const auto folder = LockedFolder::open(path_);
   ASSERT_TRUE(folder.has_value());
-  const std::string outside = root_ + "/outside";
+  const std::string outside = root_ / "outside";
   ASSERT_EQ(::symlink(outside.c_str(), (path_ + "/journal").c_str()), 0);
   EXPECT_FALSE((*folder)->append("journal", "x").has_value());
   EXPECT_FALSE((*folder)->read("journal", 100).has_value());
