@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "base/latency_histogram.hpp"
+#include "base/mapping.hpp"
 #include "base/processor_time.hpp"
 #include "ceiling/tcp.hpp"
 #include "ceiling/wire.hpp"
@@ -46,10 +47,15 @@ double cpu_seconds() {
 
 // What all connections share.
 struct Run {
-  explicit Run(const AskOptions& o) : options(o), payload(max_payload_bytes, 0xa5), staging(256 * 1024) {}
+  explicit Run(const AskOptions& o) : options(o) {
+    if (!memory.good()) die("mmap");
+    std::memset(memory.begin(), 0xa5, memory.bytes());
+  }
   const AskOptions& options;
-  std::vector<std::uint8_t> payload;  // of every write
-  std::vector<std::uint8_t> staging;  // what every receive lands in
+  static constexpr std::size_t staging_bytes = 256 * 1024;
+  perilune::Mapping memory = perilune::Mapping::of_huge_pages(max_payload_bytes + staging_bytes);
+  std::uint8_t* payload = memory.begin();               // of every write
+  std::uint8_t* staging = payload + max_payload_bytes;  // what every receive lands in
   LatencyHistogram latency, probe_latency;
   std::uint64_t ios = 0, ios_all = 0, probe_ios = 0;
   bool measuring = false, draining = false;
@@ -138,9 +144,9 @@ class Connection {
     iov_[iovs_++] = {&header, sizeof header + (options.digests ? digest_bytes : 0)};
     if (options.digests) store_digest(request.header_digest, crc32c_bhs(head));
     if (header.in_bytes == 0) return;
-    iov_[iovs_++] = {run_.payload.data(), header.in_bytes};
+    iov_[iovs_++] = {run_.payload, header.in_bytes};
     if (!options.digests) return;
-    store_digest(request.payload_digest, crc32c(crc32c_start, Bytes(run_.payload.data(), header.in_bytes)));
+    store_digest(request.payload_digest, crc32c(crc32c_start, Bytes(run_.payload, header.in_bytes)));
     iov_[iovs_++] = {request.payload_digest, digest_bytes};
   }
 
@@ -191,11 +197,11 @@ class Connection {
   }
 
   bool receive() {
-    const ssize_t n = ::recv(fd_, run_.staging.data(), run_.staging.size(), 0);
+    const ssize_t n = ::recv(fd_, run_.staging, Run::staging_bytes, 0);
     if (n < 0) return errno == EAGAIN;
     if (n == 0) return false;
     run_.now = now_ns();
-    return take({run_.staging.data(), static_cast<std::size_t>(n)});
+    return take({run_.staging, static_cast<std::size_t>(n)});
   }
   bool take(std::span<const std::uint8_t> bytes) {
     const bool digests = run_.options.digests;

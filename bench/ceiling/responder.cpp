@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ceiling/responder.hpp"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <cstring>
+#include <vector>
 
 #include "base/copy.hpp"
 #include "ceiling/tcp.hpp"
@@ -19,21 +18,35 @@ using perilune::crypto::crc32c_start;
 using perilune::crypto::load_digest;
 using perilune::crypto::store_digest;
 
-Disk::Disk(std::size_t size) : bytes(size) {
-  const std::size_t mapped = std::max<std::size_t>(size, max_payload_bytes);
-  void* const at =
-      ::mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (at == MAP_FAILED) die("mmap");
-  memory = static_cast<std::uint8_t*>(at);
-  (void)::madvise(at, mapped, MADV_HUGEPAGE);
-  std::memset(at, 0x5a, mapped);  // so that no measured I/O meets a page for the first time
+namespace {
+std::vector<std::uint8_t*> free_stagings;
+}  // namespace
+
+void GiveBackStaging::operator()(std::uint8_t* staging) const noexcept { free_stagings.push_back(staging); }
+
+Staging take_staging() {
+  static std::vector<perilune::Mapping> all;
+  if (free_stagings.empty()) {
+    constexpr std::size_t count = 8;
+    perilune::Mapping& more = all.emplace_back(perilune::Mapping::of_huge_pages(count * staging_bytes));
+    if (!more.good()) die("mmap");
+    free_stagings.reserve(all.size() * count);  // so that giving back allocates nothing
+    for (std::size_t i = 0; i < count; ++i) free_stagings.push_back(more.begin() + i * staging_bytes);
+  }
+  Staging staging(free_stagings.back());
+  free_stagings.pop_back();
+  return staging;
 }
 
-Responder::Responder(Disk& disk)
-    : disk_(disk), staging_(std::make_unique_for_overwrite<std::uint8_t[]>(staging_bytes)) {}
+Disk::Disk(std::size_t size)
+    : bytes(size), memory(perilune::Mapping::of_huge_pages(std::max<std::size_t>(size, max_payload_bytes))) {
+  if (!memory.good()) die("mmap");
+  std::memset(memory.begin(), 0x5a, memory.bytes());  // so that no measured I/O meets a page for the first
+                                                      // time
+}
 
 std::uint8_t* Responder::at_offset() noexcept {
-  return disk_.memory + (disk_.stores() ? request_.offset : 0);
+  return disk_.memory.begin() + (disk_.stores() ? request_.offset : 0);
 }
 
 std::size_t Responder::destination(std::array<iovec, 2>& iov) noexcept {
@@ -139,10 +152,11 @@ void Responder::push_answer() noexcept {
   if (request_.out_bytes == 0) return;
   std::uint8_t* payload = at_offset();
   if (disk_.stores() && request_.out_bytes <= (digests_ ? copy_limit_with_digests_bytes : copy_limit_bytes)) {
-    if (!batch.copies)
-      batch.copies =
-          std::make_unique_for_overwrite<std::uint8_t[]>(max_answers * copy_limit_with_digests_bytes);
-    std::uint8_t* const copy = batch.copies.get() + (batch.count - 1) * copy_limit_with_digests_bytes;
+    if (!batch.copies.good()) {
+      batch.copies = perilune::Mapping::of_huge_pages(max_answers * copy_limit_with_digests_bytes);
+      if (!batch.copies.good()) die("mmap");
+    }
+    std::uint8_t* const copy = batch.copies.begin() + (batch.count - 1) * copy_limit_with_digests_bytes;
     std::memcpy(copy, payload, request_.out_bytes);
     payload = copy;
   }

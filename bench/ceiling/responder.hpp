@@ -12,6 +12,7 @@
 #include <memory>
 #include <span>
 
+#include "base/mapping.hpp"
 #include "ceiling/wire.hpp"
 
 namespace ceiling {
@@ -23,12 +24,20 @@ struct Disk {
   explicit Disk(std::size_t bytes);  // 0: socket only
   [[nodiscard]] bool stores() const noexcept { return bytes != 0; }
   std::size_t bytes;
-  std::uint8_t* memory;
+  perilune::Mapping memory;
 };
+
+// What a connection receives into, of huge pages as the product's buffers are. One thread.
+struct GiveBackStaging {
+  void operator()(std::uint8_t* staging) const noexcept;
+};
+using Staging = std::unique_ptr<std::uint8_t, GiveBackStaging>;
+inline constexpr std::size_t staging_bytes = 256 * 1024;
+[[nodiscard]] Staging take_staging();
 
 class Responder {
  public:
-  explicit Responder(Disk& disk);
+  explicit Responder(Disk& disk) : disk_(disk) {}
 
   // May more be received? Not while answers would find no room.
   [[nodiscard]] bool wants_bytes() const noexcept { return unread_.empty() && !filling().full(); }
@@ -45,7 +54,6 @@ class Responder {
   [[nodiscard]] bool sent(std::size_t n) noexcept;
 
  private:
-  static constexpr std::size_t staging_bytes = 256 * 1024;
   static constexpr std::size_t staging_beside_direct_bytes = 8192;  // for headers; what follows goes to its
                                                                     // own place
   static constexpr std::size_t direct_threshold_bytes = 16384;
@@ -60,8 +68,7 @@ class Responder {
   };
   struct Batch {
     std::unique_ptr<Answer[]> answers = std::make_unique_for_overwrite<Answer[]>(max_answers);
-    std::unique_ptr<std::uint8_t[]> copies;  // of small payloads, one place for each answer; none until one
-                                             // is needed
+    perilune::Mapping copies;  // of small payloads, one place for each answer; none until one is needed
     std::unique_ptr<iovec[]> iov = std::make_unique_for_overwrite<iovec[]>(3 * max_answers);
     std::size_t count = 0, iovs = 0, gone = 0;  // gone: iovecs that are sent
     [[nodiscard]] bool full() const noexcept { return count == max_answers; }
@@ -82,14 +89,13 @@ class Responder {
   [[nodiscard]] Batch& sending() noexcept { return batches_[1 - filling_]; }
 
   Disk& disk_;
-  bool first_ = true;                     // no header has been seen: whether there are digests is open
+  bool first_ = true;  // no header has been seen: whether there are digests is open
   bool digests_ = false;
-  std::unique_ptr<std::uint8_t[]> staging_;  // not cleared, here and below: a new connection touches only
-                                             // what it uses
-  std::span<const std::uint8_t> unread_;     // of the staging
-  std::size_t direct_ = 0;                   // bytes of the last destination() that precede the staging
+  Staging staging_ = take_staging();
+  std::span<const std::uint8_t> unread_;  // of the staging
+  std::size_t direct_ = 0;                // bytes of the last destination() that precede the staging
   Stage stage_ = Stage::header;
-  std::size_t have_ = 0;                  // of the header or the digest that is being taken
+  std::size_t have_ = 0;  // of the header or the digest that is being taken
   std::array<std::uint8_t, sizeof(Header) + digest_bytes> taken_{};
   Header request_;
   std::size_t payload_done_ = 0;

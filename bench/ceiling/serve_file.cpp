@@ -3,7 +3,6 @@
 // answered in a turn goes to each connection in one gather send, both by the turn's one call. Registered file
 // and memory; payloads are sent from and received to where the disk reads and writes them.
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -17,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "ceiling/responder.hpp"
 #include "ceiling/ring.hpp"
 #include "ceiling/serve.hpp"
 #include "ceiling/tcp.hpp"
@@ -64,6 +64,7 @@ class FileEngine {
   Waiting waiting_;
   std::uint64_t bytes_ = 0;
   Ring ring_;
+  perilune::Mapping memory_ = perilune::Mapping::of_huge_pages(file_depth * stride);
   std::unique_ptr<Slot[]> slots_ = std::make_unique<Slot[]>(file_depth);
   std::vector<Slot*> free_;
   std::vector<FileConnection*> touched_;
@@ -84,7 +85,6 @@ class FileConnection {
   bool touched = false;
 
  private:
-  static constexpr std::size_t staging_bytes = 256 * 1024;
   static constexpr std::size_t direct_threshold_bytes = 16384;
   static constexpr std::size_t staging_beside_direct_bytes = 8192;
 
@@ -100,7 +100,7 @@ class FileConnection {
 
   FileEngine& engine_;
   int fd_;
-  std::unique_ptr<std::uint8_t[]> staging_ = std::make_unique_for_overwrite<std::uint8_t[]>(staging_bytes);
+  Staging staging_ = take_staging();
   std::array<std::uint8_t, sizeof(Header)> taken_{};
   std::size_t have_ = 0;     // of the header that is being taken
   Slot* filling_ = nullptr;  // a write whose payload is coming
@@ -119,13 +119,10 @@ FileEngine::FileEngine(int listener, const char* path, Waiting waiting)
   struct stat status {};
   if (fd < 0 || ::fstat(fd, &status) != 0) die(path);
   bytes_ = static_cast<std::uint64_t>(status.st_size);
-  iovec memory{nullptr, file_depth * stride};
-  memory.iov_base =
-      ::mmap(nullptr, memory.iov_len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (memory.iov_base == MAP_FAILED) die("mmap");
-  (void)::madvise(memory.iov_base, memory.iov_len, MADV_HUGEPAGE);
+  if (!memory_.good()) die("mmap");
+  const iovec memory{memory_.begin(), memory_.bytes()};
   for (unsigned i = 0; i < file_depth; ++i) {
-    slots_[i].payload = static_cast<std::uint8_t*>(memory.iov_base) + i * stride;
+    slots_[i].payload = memory_.begin() + i * stride;
     free_.push_back(&slots_[i]);
   }
   const int file = io_uring_register_files(&ring_.raw(), &fd, 1);

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstring>
 #include <optional>
+#include <utility>
 
 #include "base/assert.hpp"
 
@@ -39,24 +40,23 @@ std::optional<DiskRequest::Kind> kind_of(std::uint32_t operation) noexcept {
 
 Result<std::unique_ptr<UblkDisk>> UblkDisk::create(runtime::Loop& loop, Disk& disk) {
   constexpr std::size_t bytes = std::size_t{ublk::queue_depth} * ublk::max_request_bytes;
-  void* const memory =
-      ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (memory == MAP_FAILED) return fail_errno(errno, "memory for a ublk queue");
-  static_cast<void>(::madvise(memory, bytes, MADV_DONTFORK));  // as in FuseDisk::create
-  return std::unique_ptr<UblkDisk>(new UblkDisk(loop, disk, {static_cast<std::uint8_t*>(memory), bytes}));
+  Mapping memory = Mapping::of_zeroes(bytes);
+  if (!memory.good()) return fail_errno(errno, "memory for a ublk queue");
+  static_cast<void>(::madvise(memory.begin(), bytes, MADV_DONTFORK));  // as in FuseDisk::create
+  return std::unique_ptr<UblkDisk>(new UblkDisk(loop, disk, std::move(memory)));
 }
 
-UblkDisk::UblkDisk(runtime::Loop& loop, Disk& disk, MutableBytes buffers)
+UblkDisk::UblkDisk(runtime::Loop& loop, Disk& disk, Mapping buffers)
     : loop_(loop),
       disk_(disk),
-      buffers_(buffers),
+      buffers_(std::move(buffers)),
       tags_(ublk::queue_depth),
       drained_hook_(Delegate<void()>::to<&UblkDisk::end_if_drained>(*this)) {
   for (std::size_t i = 0; i < tags_.size(); ++i) {
     Tag& tag = tags_[i];
     tag.server = this;
     tag.number = static_cast<std::uint16_t>(i);
-    tag.buffer[0] = buffers_.data() + i * ublk::max_request_bytes;
+    tag.buffer[0] = buffers_.begin() + i * ublk::max_request_bytes;
     tag.pages = tag.buffer;
     tag.page_bytes = ublk::max_request_bytes;
     tag.done = Delegate<void(int)>::to<&Tag::on_done>(tag);
@@ -64,31 +64,18 @@ UblkDisk::UblkDisk(runtime::Loop& loop, Disk& disk, MutableBytes buffers)
   }
 }
 
-UblkDisk::~UblkDisk() {
-  PERILUNE_ASSERT(outstanding_ == 0 && in_flight_ == 0);
-  unmap();
-  static_cast<void>(::munmap(buffers_.data(), buffers_.size()));
-}
-
-void UblkDisk::unmap() noexcept {
-  // The kernel only reads through this pointer what it has given out read-only.
-  if (mapped_bytes_ != 0)
-    static_cast<void>(::munmap(const_cast<ublksrv_io_desc*>(descriptors_), mapped_bytes_));
-  mapped_bytes_ = 0;
-  descriptors_ = nullptr;
-}
+UblkDisk::~UblkDisk() { PERILUNE_ASSERT(outstanding_ == 0 && in_flight_ == 0); }
 
 Status UblkDisk::serve(std::vector<UniqueFd> descriptors) {
   PERILUNE_ASSERT(descriptors.size() == 1);
   fd_ = std::move(descriptors.front());
   const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
   const std::size_t bytes = (ublk::queue_depth * sizeof(ublksrv_io_desc) + page - 1) / page * page;
-  void* const memory = ::mmap(nullptr, bytes, PROT_READ, MAP_SHARED | MAP_POPULATE, fd_.get(), 0);
-  if (memory == MAP_FAILED) return fail_errno(errno, "ublk: descriptors of the queue");
+  descriptor_memory_ = Mapping::of_file(fd_.get(), bytes, PROT_READ, MAP_POPULATE);
+  if (!descriptor_memory_.good()) return fail_errno(errno, "ublk: descriptors of the queue");
   // A helper process with this mapping would keep the device from ending.
-  static_cast<void>(::madvise(memory, bytes, MADV_DONTFORK));
-  mapped_bytes_ = bytes;
-  return serve_queue(fd_.get(), static_cast<const ublksrv_io_desc*>(memory));
+  static_cast<void>(::madvise(descriptor_memory_.begin(), bytes, MADV_DONTFORK));
+  return serve_queue(fd_.get(), reinterpret_cast<const ublksrv_io_desc*>(descriptor_memory_.begin()));
 }
 
 Status UblkDisk::serve_queue(int fd, const ublksrv_io_desc* descriptors) {
@@ -170,7 +157,8 @@ void UblkDisk::check_drained() {
 void UblkDisk::end_if_drained() {
   if (!stopping_ || outstanding_ != 0 || in_flight_ != 0) return;
   stopping_ = false;
-  unmap();
+  descriptor_memory_.reset();
+  descriptors_ = nullptr;
   fd_.reset();
   drained_();
 }

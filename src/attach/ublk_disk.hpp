@@ -18,6 +18,7 @@
 #include "attach/disk.hpp"
 #include "attach/front_end.hpp"
 #include "attach/ublk_abi.hpp"
+#include "base/mapping.hpp"
 #include "runtime/loop.hpp"
 #include "runtime/posix/unique_fd.hpp"
 
@@ -48,21 +49,20 @@ class UblkDisk final : public FrontEnd {
     void on_done(int error);
   };
 
-  UblkDisk(runtime::Loop& loop, Disk& disk, MutableBytes buffers);
+  UblkDisk(runtime::Loop& loop, Disk& disk, Mapping buffers);
   void begin(Tag& tag);
   [[nodiscard]] bool hand_over(Tag& tag, std::uint32_t operation, std::int32_t result);
   void check_drained();
   void end_if_drained();
-  void unmap() noexcept;
 
   runtime::Loop& loop_;
   Disk& disk_;
-  MutableBytes buffers_;
+  Mapping buffers_;
   std::vector<Tag> tags_;
   runtime::posix::UniqueFd fd_;
   int queue_fd_ = -1;
-  const ublksrv_io_desc* descriptors_ = nullptr;  // the kernel's
-  std::size_t mapped_bytes_ = 0;
+  Mapping descriptor_memory_;  // the kernel's, and read-only
+  const ublksrv_io_desc* descriptors_ = nullptr;
   std::uint32_t outstanding_ = 0;  // commands with the kernel
   std::uint32_t in_flight_ = 0;    // requests with the disk
   bool stopping_ = false;

@@ -1,28 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/buffer_pool.hpp"
 
-#include <sys/mman.h>
-
 #include <cerrno>
+#include <utility>
 
 #include "base/assert.hpp"
 
 namespace perilune {
 
 Result<std::unique_ptr<BufferPool>> BufferPool::create(std::uint32_t pages) {
-  const std::size_t bytes = std::size_t{pages} * page_size_bytes;
-  void* region =
-      ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (region == MAP_FAILED) return fail_errno(errno, "mapping the payload pool");
-  return std::unique_ptr<BufferPool>(new BufferPool(static_cast<std::uint8_t*>(region), pages));
+  Mapping region = Mapping::of_huge_pages(std::size_t{pages} * page_size_bytes);
+  if (!region.good()) return fail_errno(errno, "mapping the payload pool");
+  return std::unique_ptr<BufferPool>(new BufferPool(std::move(region), pages));
 }
 
-BufferPool::BufferPool(std::uint8_t* region, std::uint32_t pages) : region_(region), total_(pages) {
+BufferPool::BufferPool(Mapping region, std::uint32_t pages) : region_(std::move(region)), total_(pages) {
   free_.reserve(pages);
-  for (std::uint32_t i = pages; i-- > 0;) free_.push_back(region + std::size_t{i} * page_size_bytes);
+  for (std::uint32_t i = pages; i-- > 0;) free_.push_back(region_.begin() + std::size_t{i} * page_size_bytes);
 }
-
-BufferPool::~BufferPool() { ::munmap(region_, std::size_t{total_} * page_size_bytes); }
 
 bool BufferPool::try_reserve(std::uint32_t pages) noexcept {
   const std::uint64_t after = std::uint64_t{reserved_} + pages + min_shared_;

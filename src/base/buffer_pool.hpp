@@ -24,6 +24,7 @@
 #include "base/bytes.hpp"
 #include "base/delegate.hpp"
 #include "base/intrusive_list.hpp"
+#include "base/mapping.hpp"
 #include "base/result.hpp"
 
 namespace perilune {
@@ -40,7 +41,6 @@ class BufferPool {
 
   // `pages` pages, page aligned, touched lazily. Fails with no_memory.
   [[nodiscard]] static Result<std::unique_ptr<BufferPool>> create(std::uint32_t pages);
-  ~BufferPool();
   BufferPool(const BufferPool&) = delete;
   BufferPool& operator=(const BufferPool&) = delete;
 
@@ -67,19 +67,17 @@ class BufferPool {
   [[nodiscard]] std::uint32_t total_pages() const noexcept { return total_; }
   [[nodiscard]] std::uint32_t free_pages() const noexcept { return static_cast<std::uint32_t>(free_.size()); }
   [[nodiscard]] std::uint32_t reserved_pages() const noexcept { return reserved_; }
-  [[nodiscard]] MutableBytes region() const noexcept {
-    return {region_, std::size_t{total_} * page_size_bytes};
-  }
+  [[nodiscard]] MutableBytes region() const noexcept { return region_.all(); }
   [[nodiscard]] bool contains(const std::uint8_t* p) const noexcept {
-    return p >= region_ && p < region_ + std::size_t{total_} * page_size_bytes;
+    return p >= region_.begin() && p < region_.begin() + region_.bytes();
   }
 
  private:
-  BufferPool(std::uint8_t* region, std::uint32_t pages);
+  BufferPool(Mapping region, std::uint32_t pages);
   void grant_waiters() noexcept;
   [[nodiscard]] std::uint32_t shared_free() const noexcept;
 
-  std::uint8_t* region_;
+  Mapping region_;
   std::uint32_t total_;
   std::uint32_t reserved_ = 0;        // promised
   std::uint32_t reserved_taken_ = 0;  // of those, in use

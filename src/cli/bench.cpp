@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/latency_histogram.hpp"
+#include "base/mapping.hpp"
 #include "base/processor_time.hpp"
 #include "cli/allocation_counter.hpp"
 #include "cli/bench_logins.hpp"
@@ -126,7 +127,7 @@ class Worker final : public SessionObserver {
   std::optional<Scan> scan_;
   std::optional<LogicalUnit> unit_;
   std::vector<std::unique_ptr<Slot>> slots_;
-  std::vector<std::uint8_t> memory_;
+  Mapping memory_;
   std::uint64_t first_ = 0, count_ = 0, position_ = 0;  // in units of the bench's block
   std::uint64_t blocks_ = 0;  // of the disk in one of them
   std::uint64_t random_;
@@ -203,11 +204,12 @@ void Worker::on_logged_in() {
     blocks_ = options.block_bytes / info.geometry.block_size_bytes;
     unit_.emplace(session_, std::move(info), depth_);
     if (options.idle) return bench_.worker_ready();  // it holds no memory
-    memory_.resize(std::size_t{depth_} * options.block_bytes);
+    memory_ = Mapping::of_huge_pages(std::size_t{depth_} * options.block_bytes);
+    if (!memory_.good()) return bench_.failed({ToolExit::failed, "no memory for the blocks"});
     for (unsigned i = 0; i < depth_; ++i) {
       auto& slot = *slots_.emplace_back(std::make_unique<Slot>());
       slot.worker = this;
-      slot.iov = {memory_.data() + std::size_t{i} * options.block_bytes, options.block_bytes};
+      slot.iov = {memory_.begin() + std::size_t{i} * options.block_bytes, options.block_bytes};
       fill_pattern(static_cast<std::uint8_t*>(slot.iov.iov_base), i, options.block_bytes);
       slot.op.data = {&slot.iov, 1};
       slot.op.done = Delegate<void(BlockOp&)>::to<&Slot::done>(slot);
@@ -230,7 +232,7 @@ void Worker::begin() {
   position_ = 0;
   // What is written need not differ, so it is one block, as that of the ceiling's requester is.
   if (writes_ && !bench_.options_.verify)
-    for (auto& slot : slots_) slot->iov.iov_base = memory_.data();
+    for (auto& slot : slots_) slot->iov.iov_base = memory_.begin();
   for (auto& slot : slots_) next(*slot, bench_.loop_.now());
 }
 

@@ -158,15 +158,10 @@ Result<std::unique_ptr<Backstore>> RamBackstore::create(std::uint64_t user_bytes
   const std::uint64_t blocks = user_bytes / options.block_size_bytes;
   const std::uint64_t size_bytes = blocks * options.stored_block_bytes();
   std::unique_ptr<RamBackstore> self(new RamBackstore);
-  const int reserve = options.thick ? 0 : MAP_NORESERVE;
-  void* memory =
-      ::mmap(nullptr, size_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | reserve, -1, 0);
-  if (memory == MAP_FAILED) return fail_errno(errno, "ram:" + format_size(size_bytes));
-  self->memory_ = static_cast<std::uint8_t*>(memory);
-  self->mapped_bytes_ = size_bytes;
+  self->memory_ = Mapping::of_huge_pages(size_bytes, options.thick ? 0 : MAP_NORESERVE);
+  if (!self->memory_.good()) return fail_errno(errno, "ram:" + format_size(size_bytes));
+  std::uint8_t* const memory = self->memory_.begin();
   self->pagemap_ = runtime::posix::UniqueFd(::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
-  (void)::madvise(memory, size_bytes, MADV_HUGEPAGE);  // fewer faults and TLB misses where the system offers
-                                                       // it
   (void)::madvise(memory, size_bytes, MADV_DONTDUMP);
   (void)::madvise(memory, size_bytes, MADV_DONTFORK);
   self->identity_ = random_identity("ram");
@@ -190,22 +185,19 @@ Result<std::unique_ptr<Backstore>> RamBackstore::create(std::uint64_t user_bytes
 
 Status RamBackstore::allocate_all() {
   constexpr int populate_write = 23;  // MADV_POPULATE_WRITE, Linux 5.14
-  if (::madvise(memory_, mapped_bytes_, populate_write) == 0) return {};
+  if (::madvise(memory_.begin(), memory_.bytes(), populate_write) == 0) return {};
   if (errno != EINVAL)
-    return fail(Errc::no_memory, "ram:" + format_size(mapped_bytes_) + ": not so much memory is free", errno);
-  for (std::size_t at = 0; at < mapped_bytes_; at += page_bytes) memory_[at] = 0;
+    return fail(Errc::no_memory, "ram:" + format_size(memory_.bytes()) + ": not so much memory is free",
+                errno);
+  for (std::size_t at = 0; at < memory_.bytes(); at += page_bytes) memory_.begin()[at] = 0;
   return {};
-}
-
-RamBackstore::~RamBackstore() {
-  if (memory_ != nullptr) ::munmap(memory_, mapped_bytes_);
 }
 
 std::optional<SpaceLevel> RamBackstore::measure_space() {
   constexpr std::size_t entries_per_read = 8192;  // who serves may have no other core than ours
   if (!geometry_.thin || !pagemap_) return std::nullopt;
-  const auto first = reinterpret_cast<std::uintptr_t>(memory_) / page_bytes;
-  const std::size_t pages = (mapped_bytes_ + page_bytes - 1) / page_bytes;
+  const auto first = reinterpret_cast<std::uintptr_t>(memory_.begin()) / page_bytes;
+  const std::size_t pages = (memory_.bytes() + page_bytes - 1) / page_bytes;
   std::vector<std::uint64_t> entries(std::min(pages, entries_per_read));
   std::uint64_t there = 0;
   for (std::size_t at = 0; at < pages;) {
@@ -225,13 +217,13 @@ std::optional<SpaceLevel> RamBackstore::measure_space() {
 }
 
 std::string RamBackstore::describe() const {
-  return fmt::format("memory, {}{}{}{}", format_size(mapped_bytes_), geometry_.thin ? "" : ", thick",
+  return fmt::format("memory, {}{}{}{}", format_size(memory_.bytes()), geometry_.thin ? "" : ", thick",
                      geometry_.protection_bytes == 0 ? "" : ", with protection information",
                      geometry_.read_only ? ", read-only" : "");
 }
 
 Result<std::unique_ptr<Channel>> RamBackstore::open_channel(runtime::Loop&) {
-  return std::make_unique<RamChannel>(geometry_, memory_, pagemap_.get());
+  return std::make_unique<RamChannel>(geometry_, memory_.begin(), pagemap_.get());
 }
 
 }  // namespace perilune::block

@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 
+#include "base/mapping.hpp"
 #include "block/backstore.hpp"
 #include "block/open_backstore.hpp"
 #include "runtime/posix/unique_fd.hpp"
@@ -20,7 +21,6 @@ class RamBackstore final : public Backstore {
   // Fails with no_memory when the address space cannot be had, or, for a thick disk, the memory.
   [[nodiscard]] static Result<std::unique_ptr<Backstore>> create(std::uint64_t user_bytes,
                                                                  const BackstoreOptions& options);
-  ~RamBackstore() override;
 
   [[nodiscard]] const Geometry& geometry() const override { return geometry_; }
   [[nodiscard]] const std::string& identity() const override { return identity_; }
@@ -32,8 +32,7 @@ class RamBackstore final : public Backstore {
  private:
   RamBackstore() = default;
   [[nodiscard]] Status allocate_all();
-  std::uint8_t* memory_ = nullptr;
-  std::size_t mapped_bytes_ = 0;
+  Mapping memory_;
   runtime::posix::UniqueFd pagemap_;  // what the system has pages for; shared by the channels
   Geometry geometry_;
   std::string identity_;

@@ -14,30 +14,12 @@
 #include <utility>
 
 #include "base/copy.hpp"
+#include "base/mapping.hpp"
 #include "runtime/posix/guarded_copy.hpp"
 #include "runtime/posix/open_block_file.hpp"
 
 namespace perilune::runtime::posix {
 namespace {
-
-class Mapping {
- public:
-  Mapping(int fd, std::size_t bytes, int protection, int flags) noexcept
-      : begin_(::mmap(nullptr, bytes, protection, flags, fd, 0)), bytes_(bytes) {}
-  ~Mapping() {
-    if (good()) ::munmap(begin_, bytes_);
-  }
-  Mapping(const Mapping&) = delete;
-  Mapping& operator=(const Mapping&) = delete;
-
-  [[nodiscard]] bool good() const noexcept { return begin_ != MAP_FAILED; }
-  [[nodiscard]] std::uint8_t* begin() const noexcept { return static_cast<std::uint8_t*>(begin_); }
-  [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
-
- private:
-  void* begin_;
-  std::size_t bytes_;
-};
 
 [[nodiscard]] std::size_t total_bytes(std::span<const iovec> parts) noexcept {
   std::size_t total = 0;
@@ -57,10 +39,9 @@ class MappedPages {
   [[nodiscard]] static std::shared_ptr<MappedPages> of(int fd, const OpenedBlockFile& opened);
 
   MappedPages(int fd, const OpenedBlockFile& opened)
-      : file_(fd, opened.properties.size_bytes,
-              opened.properties.read_only ? PROT_READ : PROT_READ | PROT_WRITE, MAP_SHARED),
-        bits_(-1, (file_.bytes() / page_bytes / bits_per_word + 1) * sizeof(Word), PROT_READ | PROT_WRITE,
-              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE),
+      : file_(Mapping::of_file(fd, opened.properties.size_bytes,
+                               opened.properties.read_only ? PROT_READ : PROT_READ | PROT_WRITE)),
+        bits_(Mapping::of_zeroes((file_.bytes() / page_bytes / bits_per_word + 1) * sizeof(Word))),
         writable_(!opened.properties.read_only) {
     if (!good()) return;
     (void)::madvise(file_.begin(), file_.bytes(), MADV_DONTDUMP);
@@ -102,7 +83,7 @@ class MappedPages {
 
   // True: copied. False: pages are missing after all. has() was true.
   [[nodiscard]] bool copy_out(std::uint64_t offset, std::span<const iovec> to) const noexcept {
-    return guarded({file_.begin(), file_.bytes()}, [&] {
+    return guarded(file_.all(), [&] {
       const std::uint8_t* from = file_.begin() + offset;
       for (const iovec& part : to) {
         std::memcpy(part.iov_base, from, part.iov_len);
@@ -111,7 +92,7 @@ class MappedPages {
     });
   }
   [[nodiscard]] bool copy_in(std::uint64_t offset, std::span<const iovec> from) noexcept {
-    return guarded({file_.begin(), file_.bytes()}, [&] {
+    return guarded(file_.all(), [&] {
       std::uint8_t* to = file_.begin() + offset;
       for (const iovec& part : from) {
         copy_past_caches(to, static_cast<const std::uint8_t*>(part.iov_base), part.iov_len);

@@ -12,12 +12,6 @@ namespace {
 
 constexpr unsigned first_offer = 4;
 
-void* map(std::size_t bytes) {
-  void* p =
-      ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  return p == MAP_FAILED ? nullptr : p;
-}
-
 }  // namespace
 
 Result<std::unique_ptr<ReceiveBuffers>> ReceiveBuffers::create(io_uring& ring, unsigned count,
@@ -29,10 +23,14 @@ Result<std::unique_ptr<ReceiveBuffers>> ReceiveBuffers::create(io_uring& ring, u
   std::unique_ptr<ReceiveBuffers> self(new ReceiveBuffers);
   self->count_ = count;
   self->buffer_bytes_ = bytes;
-  self->ring_bytes_ = count * sizeof(io_uring_buf);
-  self->ring_ = static_cast<io_uring_buf_ring*>(map(self->ring_bytes_));
-  self->memory_ = static_cast<std::uint8_t*>(map(count * bytes));
-  if (self->ring_ == nullptr || self->memory_ == nullptr) return fail_errno(ENOMEM, "receive buffers");
+  self->ring_memory_ = Mapping::of_zeroes(count * sizeof(io_uring_buf));
+  self->memory_ = Mapping::of_huge_pages(count * bytes);
+  if (!self->ring_memory_.good() || !self->memory_.good()) return fail_errno(ENOMEM, "receive buffers");
+  // Those that are always in use are in a huge page; of the others a storm of logins touches a small one
+  // each.
+  const MutableBytes others = self->memory_.all().subspan(std::min(huge_page_bytes, count * bytes));
+  if (!others.empty()) (void)::madvise(others.data(), others.size(), MADV_NOHUGEPAGE);
+  self->ring_ = reinterpret_cast<io_uring_buf_ring*>(self->ring_memory_.begin());
   io_uring_buf_reg reg{};
   reg.ring_addr = reinterpret_cast<std::uint64_t>(self->ring_);
   reg.ring_entries = count;
@@ -47,18 +45,13 @@ Result<std::unique_ptr<ReceiveBuffers>> ReceiveBuffers::create(io_uring& ring, u
   return self;
 }
 
-ReceiveBuffers::~ReceiveBuffers() {
-  if (ring_ != nullptr) ::munmap(ring_, ring_bytes_);
-  if (memory_ != nullptr) ::munmap(memory_, count_ * buffer_bytes_);
-}
-
 void ReceiveBuffers::give_back(std::uint16_t id) noexcept {
   // Not io_uring_buf_ring_add(): the flexible array of that struct overlays the tail, which C++ compilers
   // read differently from C ones; the slot address is plain.
   auto* slots = reinterpret_cast<io_uring_buf*>(ring_);
   const auto tail = static_cast<unsigned short>(ring_->tail);
   io_uring_buf& slot = slots[tail & (count_ - 1)];
-  slot.addr = reinterpret_cast<std::uint64_t>(memory_ + std::size_t{id} * buffer_bytes_);
+  slot.addr = reinterpret_cast<std::uint64_t>(memory_.begin() + std::size_t{id} * buffer_bytes_);
   slot.len = static_cast<std::uint32_t>(buffer_bytes_);
   slot.bid = id;
   __atomic_store_n(&ring_->tail, static_cast<unsigned short>(tail + 1), __ATOMIC_RELEASE);

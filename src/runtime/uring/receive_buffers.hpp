@@ -13,6 +13,7 @@
 #include <memory>
 
 #include "base/bytes.hpp"
+#include "base/mapping.hpp"
 #include "base/result.hpp"
 
 namespace perilune::runtime::uring {
@@ -24,12 +25,11 @@ class ReceiveBuffers {
   // `count` (a power of two) buffers of `bytes` each.
   [[nodiscard]] static Result<std::unique_ptr<ReceiveBuffers>> create(io_uring& ring, unsigned count,
                                                                       std::size_t bytes);
-  ~ReceiveBuffers();
   ReceiveBuffers(const ReceiveBuffers&) = delete;
   ReceiveBuffers& operator=(const ReceiveBuffers&) = delete;
 
   [[nodiscard]] Bytes filled(std::uint16_t id, std::size_t bytes) const noexcept {
-    return {memory_ + std::size_t{id} * buffer_bytes_, bytes};
+    return {memory_.begin() + std::size_t{id} * buffer_bytes_, bytes};
   }
   void give_back(std::uint16_t id) noexcept;
   // Offers as many again as are offered now, up to all.
@@ -38,9 +38,8 @@ class ReceiveBuffers {
 
  private:
   ReceiveBuffers() = default;
+  Mapping ring_memory_, memory_;
   io_uring_buf_ring* ring_ = nullptr;
-  std::uint8_t* memory_ = nullptr;
-  std::size_t ring_bytes_ = 0;
   std::size_t buffer_bytes_ = 0;
   unsigned count_ = 0;
   unsigned offered_ = 0;
