@@ -34,6 +34,9 @@ struct GiveBackStaging {
 using Staging = std::unique_ptr<std::uint8_t, GiveBackStaging>;
 inline constexpr std::size_t staging_bytes = 256 * 1024;
 [[nodiscard]] Staging take_staging();
+// The rest of a payload that is at least so long is received straight to its place, and only so much behind
+// it into the staging, for headers: what follows them has its own place, too.
+inline constexpr std::size_t direct_threshold_bytes = 16384, staging_beside_direct_bytes = 8192;
 
 class Responder {
  public:
@@ -54,9 +57,6 @@ class Responder {
   [[nodiscard]] bool sent(std::size_t n) noexcept;
 
  private:
-  static constexpr std::size_t staging_beside_direct_bytes = 8192;  // for headers; what follows goes to its
-                                                                    // own place
-  static constexpr std::size_t direct_threshold_bytes = 16384;
   // From a disk, payloads up to this are copied beside their header.
   static constexpr std::size_t copy_limit_bytes = 2048, copy_limit_with_digests_bytes = 8192;
   static constexpr std::size_t max_answers = 340;  // of three iovecs each

@@ -85,9 +85,6 @@ class FileConnection {
   bool touched = false;
 
  private:
-  static constexpr std::size_t direct_threshold_bytes = 16384;
-  static constexpr std::size_t staging_beside_direct_bytes = 8192;
-
   void break_off() {
     if (!broken_) ::shutdown(fd_, SHUT_RDWR);
     broken_ = true;

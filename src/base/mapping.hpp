@@ -22,9 +22,9 @@ class Mapping {
   [[nodiscard]] static Mapping of_zeroes(std::size_t bytes, int flags = MAP_NORESERVE) noexcept {
     return Mapping(bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1);
   }
-  // The same in huge pages where the system gives them, from the begin of one if it is as long. Besides
-  // misses of the TLB that spares the luck of where small pages lie: buffers that are used over and over
-  // stay in a cache of their size only where their pages do not push one another out.
+  // The same in huge pages where the system gives them, from the begin of one if it is as long: fewer misses
+  // of the TLB, and few segments where a disk or the kernel takes the memory apart by pages. They come whole
+  // when they are touched, so for what is used, not for what might be.
   [[nodiscard]] static Mapping of_huge_pages(std::size_t bytes, int flags = MAP_NORESERVE) noexcept;
   // The first bytes of a file or a device, shared with whoever else has it.
   [[nodiscard]] static Mapping of_file(int fd, std::size_t bytes, int protection, int flags = 0) noexcept {
